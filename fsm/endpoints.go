@@ -1,0 +1,148 @@
+package fsm
+
+import (
+	"cmp"
+
+	"lockstep/objects"
+)
+
+// Endpoint is one connected client, kept while its service wants to hear of
+// connections.
+type Endpoint struct {
+	Service  uint64 `cbor:"1,keyasint"`
+	Identity string `cbor:"2,keyasint"`
+	ID       string `cbor:"3,keyasint"`
+	Node     string `cbor:"4,keyasint"` // the node it is connected to
+}
+
+func lessEndpoint(a, b Endpoint) bool {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.ID, b.ID)) < 0
+}
+
+// Endpoints calls visit for all connected endpoints until it gives false.
+func (v *View) Endpoints(visit func(Endpoint) bool) { v.endpoints.Scan(visit) }
+
+// ConnectEndpoint says that the actor's endpoint connected to a node.
+type ConnectEndpoint struct {
+	Node string `cbor:"1,keyasint"`
+}
+
+func (*ConnectEndpoint) kind() opKind { return opConnectEndpoint }
+
+func (op *ConnectEndpoint) apply(tx *tx) Result {
+	s, refused := tx.service()
+	if refused != nil {
+		return refuse(refused)
+	}
+	a := tx.command.Actor
+	e := Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: op.Node}
+	if _, known := tx.view.endpoints.Set(e); known {
+		return Result{}
+	}
+	tx.forgetDisconnects(s.Num, a.Identity)
+	tx.tellEndpoint(s, "endpoint_connected", e.Identity, e.ID)
+	return Result{}
+}
+
+// DisconnectEndpoint says that the actor's endpoint left a node.
+type DisconnectEndpoint struct {
+	Node string `cbor:"1,keyasint"`
+}
+
+func (*DisconnectEndpoint) kind() opKind { return opDisconnectEndpoint }
+
+func (op *DisconnectEndpoint) apply(tx *tx) Result {
+	s, refused := tx.service()
+	if refused != nil {
+		return refuse(refused)
+	}
+	a := tx.command.Actor
+	if e, ok := tx.view.endpoints.Get(Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint}); ok && e.Node == op.Node {
+		tx.disconnect(s, e)
+	}
+	return Result{}
+}
+
+// DropEndpoints says that nobody is connected to a node any more.
+type DropEndpoints struct {
+	Node string `cbor:"1,keyasint"`
+}
+
+func (*DropEndpoints) kind() opKind { return opDropEndpoints }
+
+func (op *DropEndpoints) apply(tx *tx) Result {
+	for _, e := range tx.endpointsWhere(func(e Endpoint) bool { return e.Node == op.Node }) {
+		if s, ok := tx.view.services.Get(&objects.Service{Num: e.Service}); ok {
+			tx.disconnect(s, e)
+		}
+	}
+	return Result{}
+}
+
+// disconnect removes an endpoint and tells so, at once or, with debouncing,
+// when its identity has stayed away for the window.
+func (tx *tx) disconnect(s *objects.Service, e Endpoint) {
+	tx.view.endpoints.Delete(e)
+	if !s.Debouncing {
+		tx.tellEndpoint(s, "endpoint_disconnected", e.Identity, e.ID)
+		return
+	}
+	if !tx.present(s.Num, e.Identity) {
+		tx.view.expiries.Set(expiry{At: tx.now() + s.DebounceWindow, Service: s.Num, Identity: e.Identity, Endpoint: e.ID})
+	}
+}
+
+// endpointGone is the end of a debounce window.
+func (tx *tx) endpointGone(e expiry) {
+	if s, ok := tx.view.services.Get(&objects.Service{Num: e.Service}); ok && !tx.present(e.Service, e.Identity) {
+		tx.tellEndpoint(s, "endpoint_disconnected", e.Identity, e.Endpoint)
+	}
+}
+
+func (tx *tx) tellEndpoint(s *objects.Service, event, identity, endpoint string) {
+	if s.WebhookURL == "" || !s.ReachabilityWebhooks {
+		return
+	}
+	tx.deliver(s, s.SID.String()+"/"+identity, identity, []Param{{"EventType", event}, {"EndpointId", endpoint}})
+}
+
+func (tx *tx) present(service uint64, identity string) bool {
+	found := false
+	tx.view.endpoints.Ascend(Endpoint{Service: service, Identity: identity}, func(e Endpoint) bool {
+		found = e.Service == service && e.Identity == identity
+		return false
+	})
+	return found
+}
+
+// forgetDisconnects drops the disconnections of an identity that wait for the
+// end of their window: it is back.
+func (tx *tx) forgetDisconnects(service uint64, identity string) {
+	var drop []expiry
+	tx.view.expiries.Scan(func(e expiry) bool {
+		if e.Kind == objects.KindNone && e.Service == service && e.Identity == identity {
+			drop = append(drop, e)
+		}
+		return e.At <= tx.now()+objects.MaxDebounce
+	})
+	for _, e := range drop {
+		tx.view.expiries.Delete(e)
+	}
+}
+
+func (tx *tx) dropServiceEndpoints(service uint64) {
+	for _, e := range tx.endpointsWhere(func(e Endpoint) bool { return e.Service == service }) {
+		tx.view.endpoints.Delete(e)
+	}
+}
+
+func (tx *tx) endpointsWhere(match func(Endpoint) bool) []Endpoint {
+	var out []Endpoint
+	tx.view.endpoints.Scan(func(e Endpoint) bool {
+		if match(e) {
+			out = append(out, e)
+		}
+		return true
+	})
+	return out
+}

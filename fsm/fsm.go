@@ -1,0 +1,240 @@
+// Package fsm is the deterministic store: a log of commands goes in; results
+// for those who asked, and events for those who subscribed, come out. It keeps
+// what replay needs (items by last event id, tombstones), the dedup window that
+// makes a retried write happen once, the expiry index, and the webhook outbox,
+// and writes and reads snapshots of all of it.
+//
+// Applying knows no clock, no randomness, no I/O and no map order: time and ids
+// travel in the commands, and the same log gives the same bytes on every node.
+//
+// All methods named by raft.FSM run on raft's own apply goroutine; everything
+// else may be called from anywhere. The package starts no goroutine. Readers
+// take the published View and need no lock.
+package fsm
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"lockstep/objects"
+)
+
+// Config sets up an FSM.
+type Config struct {
+	// Applied is told the results of every batch, on the apply goroutine, after
+	// the view that contains them is published and before their events are in
+	// the feed. It must not block. It may be nil.
+	Applied func([]Applied)
+
+	// FeedLength is how many batches the feed holds for slow followers.
+	FeedLength int
+}
+
+// Applied is one command's outcome.
+type Applied struct {
+	ID     CommandID
+	Result *Result
+}
+
+// FSM is the store. It implements raft.BatchingFSM.
+type FSM struct {
+	config Config
+	feed   *Feed
+	dedup  *dedup
+
+	work *View // the version that apply writes to; apply goroutine only
+
+	published atomic.Pointer[View]
+
+	mu      sync.Mutex
+	waiting waiters // for the published index
+}
+
+// New makes an empty store.
+func New(config Config) *FSM {
+	if config.Applied == nil {
+		config.Applied = func([]Applied) {}
+	}
+	if config.FeedLength <= 0 {
+		config.FeedLength = defaultFeedLength
+	}
+	f := &FSM{config: config, feed: newFeed(config.FeedLength), dedup: newDedup(), work: newView()}
+	f.published.Store(f.work.copy())
+	return f
+}
+
+// View gives the latest published version of the state.
+func (f *FSM) View() *View { return f.published.Load() }
+
+// Feed gives the applied events, for followers.
+func (f *FSM) Feed() *Feed { return f.feed }
+
+// Lookup finds the result of a command in the dedup window. A node whose store
+// came by snapshot learns there what happened to a command it is waiting for.
+func (f *FSM) Lookup(id CommandID) (*Result, bool) { return f.dedup.lookup(id) }
+
+// Wait gives a view that contains the log up to index, as soon as there is one.
+func (f *FSM) Wait(ctx context.Context, index uint64) (*View, error) {
+	if v := f.View(); v.Index() >= index {
+		return v, nil
+	}
+	w := &waiter{index: index, done: make(chan struct{})}
+	f.mu.Lock()
+	if v := f.View(); v.Index() >= index {
+		f.mu.Unlock()
+		return v, nil
+	}
+	heap.Push(&f.waiting, w)
+	f.mu.Unlock()
+	select {
+	case <-w.done:
+		return f.View(), nil
+	case <-ctx.Done():
+		f.mu.Lock()
+		f.waiting.remove(w)
+		f.mu.Unlock()
+		return nil, ctx.Err()
+	}
+}
+
+// publish makes the working version the one that readers see.
+func (f *FSM) publish() *View {
+	v := f.work.copy()
+	f.published.Store(v)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.waiting) > 0 && f.waiting[0].index <= v.Index() {
+		close(heap.Pop(&f.waiting).(*waiter).done)
+	}
+	return v
+}
+
+// apply decides one command against the working version.
+func (f *FSM) apply(tx *tx) Result {
+	own := tx.command.Op.kind() >= opOwn
+	if !own {
+		if known, refused := f.dedup.check(tx.command, tx.window(), tx.view.Time()); refused != nil {
+			return refuse(refused)
+		} else if known != nil {
+			again := *known
+			again.Repeated = true
+			return again
+		}
+	}
+	r := tx.command.Op.apply(tx)
+	r.Index = tx.view.Index()
+	if !own && worthRemembering(r.Err) {
+		f.dedup.remember(tx.command, tx.window(), tx.view.Time(), r)
+	}
+	return r
+}
+
+// worthRemembering leaves out refusals that a client may mend and send again
+// under the same key. They changed nothing, so deciding them anew is safe.
+func worthRemembering(err *objects.Error) bool {
+	return err == nil || err.Status == 404 || err.Status == 409 || err.Status == 412
+}
+
+// tx is one command being applied: the working view, and the events so far.
+type tx struct {
+	dedup   *dedup
+	view    *View
+	command *Command
+	events  []objects.Event
+}
+
+// window names the dedup window of the command: that of its service for ids
+// that the client chose, the cluster's for all others.
+func (tx *tx) window() uint64 {
+	if !tx.command.Keyed {
+		return 0
+	}
+	if s, ok := tx.view.Service(Ref{SID: tx.command.Service}); ok {
+		return s.Num
+	}
+	return 0
+}
+
+func (tx *tx) now() int64 { return tx.view.Time() }
+
+func (tx *tx) nextNum() uint64 {
+	tx.view.NextNum++
+	return tx.view.NextNum
+}
+
+// emit tells an event to subscribers and webhooks.
+func (tx *tx) emit(e objects.Event) {
+	e.At = tx.now()
+	if e.Identity == "" {
+		e.Identity = tx.command.Actor.name()
+	}
+	e.Origin = tx.command.ID
+	if e.Service != nil {
+		tx.enqueueWebhook(e)
+	}
+	tx.events = append(tx.events, e)
+}
+
+// service finds the service that the command is for.
+func (tx *tx) service() (*objects.Service, *objects.Error) {
+	s, ok := tx.view.Service(Ref{SID: tx.command.Service})
+	if !ok {
+		return nil, objects.ErrServiceGone
+	}
+	return s, nil
+}
+
+// object finds the command's object and checks the actor's rights on it.
+func (tx *tx) object(kind objects.Kind, ref Ref, want objects.Rights) (*objects.Service, *objects.Object, *objects.Error) {
+	s, refused := tx.service()
+	if refused != nil {
+		return nil, nil, refused
+	}
+	o, ok := tx.view.Object(s.Num, kind, ref)
+	if !ok {
+		return nil, nil, objects.ErrGone(kind)
+	}
+	if !tx.view.May(tx.command.Actor, s, o, want) {
+		return nil, nil, objects.ErrForbidden
+	}
+	return s, o, nil
+}
+
+// waiters is a heap by index.
+type waiters []*waiter
+
+type waiter struct {
+	index uint64
+	done  chan struct{}
+	place int
+}
+
+func (w waiters) Len() int           { return len(w) }
+func (w waiters) Less(i, j int) bool { return w[i].index < w[j].index }
+func (w waiters) Swap(i, j int) {
+	w[i], w[j] = w[j], w[i]
+	w[i].place, w[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (w *waiters) Push(x any) {
+	x.(*waiter).place = len(*w)
+	*w = append(*w, x.(*waiter))
+}
+
+// Pop implements heap.Interface.
+func (w *waiters) Pop() any {
+	last := len(*w) - 1
+	x := (*w)[last]
+	(*w)[last] = nil
+	*w = (*w)[:last]
+	return x
+}
+
+func (w *waiters) remove(x *waiter) {
+	if x.place < len(*w) && (*w)[x.place] == x {
+		heap.Remove(w, x.place)
+	}
+}

@@ -1,0 +1,101 @@
+package fsm
+
+import "lockstep/objects"
+
+// A collection remembers at most this many removed items, and this many bytes
+// of their last data, so that clients who were away can be told.
+const (
+	maxTombstones     = 10_000
+	maxTombstoneBytes = 4 << 20
+)
+
+// Tombstone is a removed item.
+type Tombstone struct {
+	Object  uint64          `cbor:"1,keyasint"`
+	EventID objects.EventID `cbor:"2,keyasint"` // of the removal
+	At      int64           `cbor:"3,keyasint"`
+	Item    *objects.Item   `cbor:"4,keyasint"` // as it was last
+}
+
+func lessTombstone(a, b *Tombstone) bool {
+	if a.Object != b.Object {
+		return a.Object < b.Object
+	}
+	return a.EventID < b.EventID
+}
+
+func (t *Tombstone) size() uint64 { return uint64(len(t.Item.Key) + len(t.Item.Data)) }
+
+// bury keeps a removed item for replay and forgets the oldest ones beyond the
+// bounds. next is the collection's next record, still being made.
+func (tx *tx) bury(next *objects.Object, i *objects.Item) {
+	t := &Tombstone{Object: next.Num, EventID: next.EventID, At: tx.now(), Item: i}
+	tx.view.tombstones.Set(t)
+	next.Tombs++
+	next.TombBytes += t.size()
+	for next.Tombs > maxTombstones || next.TombBytes > maxTombstoneBytes {
+		oldest := tx.view.tombstonesAfter(next.Num, 0, 1)[0]
+		tx.view.tombstones.Delete(oldest)
+		next.Tombs--
+		next.TombBytes -= oldest.size()
+		next.Floor = oldest.EventID
+	}
+}
+
+func (v *View) tombstonesAfter(object uint64, after objects.EventID, limit int) []*Tombstone {
+	return collect(v.tombstones, &Tombstone{Object: object, EventID: after + 1}, limit,
+		func(t *Tombstone) bool { return t.Object == object })
+}
+
+// Replay gives what a client must hear that knows an object up to the event
+// after: at most limit events in the order of their ids, each with the present
+// state. What was overwritten meanwhile is left out. The last event's id is
+// where to go on; fewer than limit events mean that this was all.
+//
+// ErrHistory means that removals after that event are forgotten (or that the
+// client knows events which this object never had): it must open the object
+// anew.
+func (v *View) Replay(o *objects.Object, after objects.EventID, limit int) ([]objects.Event, *objects.Error) {
+	if after > o.EventID || after < o.Floor {
+		return nil, objects.ErrHistory
+	}
+	s, ok := v.ServiceOf(o)
+	if !ok {
+		return nil, objects.ErrServiceGone
+	}
+	base := objects.Event{Service: s, Object: o}
+	if o.Kind() == objects.KindDocument {
+		if after == o.EventID {
+			return nil, nil
+		}
+		base.Type, base.ID, base.At = objects.ObjectUpdated, o.EventID, o.Updated
+		return []objects.Event{base}, nil
+	}
+	changed := collect(v.changes, &objects.Item{Object: o.Num, EventID: after + 1}, limit,
+		func(i *objects.Item) bool { return i.Object == o.Num })
+	removed := v.tombstonesAfter(o.Num, after, limit)
+	contextDue := o.ContextEvent > after
+	out := make([]objects.Event, 0, min(limit, len(changed)+len(removed)+1))
+	for len(out) < limit {
+		e := base
+		switch {
+		case contextDue && (len(changed) == 0 || o.ContextEvent < changed[0].EventID) && (len(removed) == 0 || o.ContextEvent < removed[0].EventID):
+			e.Type, e.ID, e.At = objects.ContextUpdated, o.ContextEvent, o.Updated
+			contextDue = false
+		case len(changed) > 0 && (len(removed) == 0 || changed[0].EventID < removed[0].EventID):
+			e.Item, changed = changed[0], changed[1:]
+			e.Type, e.ID, e.At = objects.ItemUpdated, e.Item.EventID, e.Item.Updated
+			if e.Item.Added > after {
+				e.Type = objects.ItemAdded
+			}
+		case len(removed) > 0:
+			t := removed[0]
+			removed = removed[1:]
+			e.Type, e.ID, e.At, e.Item = objects.ItemRemoved, t.EventID, t.At, t.Item
+		default:
+			return out, nil
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}

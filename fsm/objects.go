@@ -1,0 +1,143 @@
+package fsm
+
+import "lockstep/objects"
+
+// CreateObject makes a document, list, map or stream, as its SID says.
+type CreateObject struct {
+	SID        objects.SID `cbor:"1,keyasint"`
+	UniqueName string      `cbor:"2,keyasint,omitempty"`
+	Data       []byte      `cbor:"3,keyasint,omitempty"` // documents: the value; lists: the context
+	TTL        int64       `cbor:"4,keyasint,omitempty"` // seconds; 0: it never expires
+}
+
+func (*CreateObject) kind() opKind { return opCreateObject }
+
+func (op *CreateObject) apply(tx *tx) Result {
+	s, refused := tx.service()
+	if refused != nil {
+		return refuse(refused)
+	}
+	kind := op.SID.Kind()
+	if op.UniqueName != "" {
+		if _, taken := tx.view.Object(s.Num, kind, Ref{Name: op.UniqueName}); taken {
+			return refuse(objects.ErrNameExists)
+		}
+	}
+	o := &objects.Object{
+		Num: tx.nextNum(), SID: op.SID, Service: s.Num, ServiceSID: s.SID, UniqueName: op.UniqueName,
+		Created: tx.now(), Updated: tx.now(), Expires: tx.expiry(op.TTL),
+		CreatedBy: tx.command.Actor.name(), Data: op.Data,
+	}
+	tx.view.objects.Set(o)
+	tx.view.sids.Set(sidEntry{sid: o.SID, service: s.Num, num: o.Num})
+	if o.UniqueName != "" {
+		tx.view.names.Set(nameEntry{service: s.Num, kind: kind, name: o.UniqueName, num: o.Num})
+	}
+	if o.Expires != 0 {
+		tx.view.expiries.Set(objectExpiry(o))
+	}
+	if a := tx.command.Actor; a.Token && s.ACLEnabled && kind != objects.KindStream {
+		tx.view.permissions.Set(&objects.Permission{Object: o.Num, Identity: a.Identity, Rights: objects.Read | objects.Write | objects.Manage})
+	}
+	tx.emit(objects.Event{Type: objects.ObjectCreated, Service: s, Object: o})
+	return Result{Object: leanObject(o)}
+}
+
+// expiry gives the time at which something with this TTL expires.
+func (tx *tx) expiry(ttlSeconds int64) int64 {
+	if ttlSeconds == 0 {
+		return 0
+	}
+	return tx.now() + ttlSeconds*1000
+}
+
+// UpdateObject changes a document's data, a list's context, or the TTL of any
+// object. What is nil stays as it is.
+type UpdateObject struct {
+	Kind   objects.Kind         `cbor:"1,keyasint"`
+	Object Ref                  `cbor:"2,keyasint"`
+	Data   []byte               `cbor:"3,keyasint,omitempty"`
+	TTL    *int64               `cbor:"4,keyasint,omitempty"`
+	Match  objects.Precondition `cbor:"5,keyasint,omitempty"`
+}
+
+func (*UpdateObject) kind() opKind { return opUpdateObject }
+
+func (op *UpdateObject) apply(tx *tx) Result {
+	s, o, refused := tx.object(op.Kind, op.Object, objects.Write)
+	if refused != nil {
+		return refuse(refused)
+	}
+	if op.Kind == objects.KindDocument && !op.Match.Holds(o.Revision()) {
+		return refuse(objects.ErrDocumentMismatch)
+	}
+	next := *o
+	next.Updated = tx.now()
+	if op.TTL != nil {
+		next.Expires = tx.expiry(*op.TTL)
+	}
+	if op.Data == nil {
+		tx.replaceObject(o, &next)
+		return Result{Object: &next}
+	}
+	next.EventID++
+	next.Data = op.Data
+	event := objects.Event{Type: objects.ObjectUpdated, ID: next.EventID, Service: s, Object: &next}
+	if op.Kind == objects.KindList {
+		event.Type = objects.ContextUpdated
+		next.ContextEvent = next.EventID
+	}
+	tx.replaceObject(o, &next)
+	tx.emit(event)
+	return Result{Object: leanObject(&next)}
+}
+
+// replaceObject puts a new record of an object in the place of the old one.
+func (tx *tx) replaceObject(old, next *objects.Object) {
+	tx.view.objects.Set(next)
+	if old.Expires == next.Expires {
+		return
+	}
+	if old.Expires != 0 {
+		tx.view.expiries.Delete(objectExpiry(old))
+	}
+	if next.Expires != 0 {
+		tx.view.expiries.Set(objectExpiry(next))
+	}
+}
+
+// RemoveObject removes an object with its items and permissions.
+type RemoveObject struct {
+	Kind   objects.Kind `cbor:"1,keyasint"`
+	Object Ref          `cbor:"2,keyasint"`
+}
+
+func (*RemoveObject) kind() opKind { return opRemoveObject }
+
+func (op *RemoveObject) apply(tx *tx) Result {
+	s, o, refused := tx.object(op.Kind, op.Object, objects.Manage)
+	if refused != nil {
+		return refuse(refused)
+	}
+	tx.removeObject(s, o)
+	return Result{Object: leanObject(o)}
+}
+
+func (tx *tx) removeObject(s *objects.Service, o *objects.Object) {
+	tx.dropObject(o)
+	tx.emit(objects.Event{Type: objects.ObjectRemoved, ID: o.EventID + 1, Service: s, Object: o})
+}
+
+// dropObject takes an object out of reach, and leaves its parts to be cleared.
+func (tx *tx) dropObject(o *objects.Object) {
+	v := tx.view
+	v.objects.Delete(o)
+	v.sids.Delete(sidEntry{sid: o.SID})
+	if o.UniqueName != "" {
+		v.names.Delete(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName})
+	}
+	if o.Expires != 0 {
+		v.expiries.Delete(objectExpiry(o))
+	}
+	v.garbage.Set(garbage{Num: o.Num, Service: o.Service, Kind: o.Kind()})
+}

@@ -1,0 +1,93 @@
+package fsm
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"lockstep/objects"
+)
+
+var _ raft.BatchingFSM = (*FSM)(nil)
+
+// Apply implements raft.FSM for one log entry.
+func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
+
+// ApplyBatch implements raft.BatchingFSM: it applies the entries and publishes
+// one view after the last. The response to an entry is a []*Result with one
+// result for each command of its batch, and nil for raft's own entries, which
+// only move the index.
+//
+// An entry that cannot be decoded ends the process: the log is the truth, and
+// skipping a part of it would make this node's state differ from its peers'.
+func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
+	responses := make([]any, len(logs))
+	var applied []Applied
+	var events []objects.Event
+	for i, log := range logs {
+		f.work.meta.Index, f.work.meta.Term = log.Index, log.Term
+		if log.Type != raft.LogCommand {
+			continue
+		}
+		stamp, commands, err := decodeBatch(log.Data)
+		if err != nil {
+			panic(fmt.Sprintf("log entry %d: %v", log.Index, err))
+		}
+		f.work.meta.Time = max(f.work.meta.Time, stamp)
+		results := make([]*Result, len(commands))
+		for j, c := range commands {
+			tx := tx{dedup: f.dedup, view: f.work, command: c, events: events}
+			r := f.apply(&tx)
+			events = tx.events
+			results[j] = &r
+			applied = append(applied, Applied{ID: c.ID, Result: &r})
+		}
+		responses[i] = results
+	}
+	view := f.publish()
+	if len(applied) > 0 {
+		f.config.Applied(applied)
+	}
+	f.feed.append(Batch{View: view, Events: events})
+	return responses
+}
+
+// Snapshot implements raft.FSM. It takes microseconds: the data is the last
+// published view.
+func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	return &snapshot{view: f.View(), windows: f.dedup.snapshot()}, nil
+}
+
+// Restore implements raft.FSM: it reads a whole snapshot aside, verifies it,
+// and then replaces the state. Followers of the feed are told to start afresh,
+// since what lies between the old and the new state was never applied here.
+func (f *FSM) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	view, windows, err := readSnapshot(r)
+	if err != nil {
+		return err
+	}
+	f.work = view
+	f.dedup.restore(windows)
+	f.publish()
+	f.feed.reset()
+	return nil
+}
+
+type snapshot struct {
+	view    *View
+	windows []window
+}
+
+// Persist implements raft.FSMSnapshot.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if err := writeSnapshot(sink, s.view, s.windows); err != nil {
+		sink.Cancel()
+		return err
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (s *snapshot) Release() {}

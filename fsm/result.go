@@ -1,0 +1,61 @@
+package fsm
+
+import (
+	"fmt"
+
+	"lockstep/objects"
+)
+
+// Result is the answer to one command. A domain refusal is a Result with Err.
+//
+// Data of documents and items is left out of results, because who sent it has
+// it, except when the command carried none (an update of the TTL alone).
+type Result struct {
+	Err        *objects.Error      `cbor:"1,keyasint,omitempty"`
+	Index      uint64              `cbor:"2,keyasint,omitempty"` // log index at which it was decided
+	Service    *objects.Service    `cbor:"3,keyasint,omitempty"`
+	Object     *objects.Object     `cbor:"4,keyasint,omitempty"` // right after the command; right before, if it was removed
+	Item       *objects.Item       `cbor:"5,keyasint,omitempty"`
+	Permission *objects.Permission `cbor:"6,keyasint,omitempty"`
+	Message    objects.SID         `cbor:"7,keyasint,omitempty"`
+	Created    bool                `cbor:"8,keyasint,omitempty"`  // an upsert made the item
+	More       bool                `cbor:"9,keyasint,omitempty"`  // an expire command left due work behind
+	Repeated   bool                `cbor:"10,keyasint,omitempty"` // the answer of an earlier command with this id
+}
+
+// Encode gives the result's bytes for the way back from the leader.
+func (r *Result) Encode() ([]byte, error) { return encoding.Marshal(r) }
+
+// DecodeResult reads what Encode wrote.
+func DecodeResult(b []byte) (*Result, error) {
+	r := new(Result)
+	if err := decoding.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("fsm: decode result: %w", err)
+	}
+	return r, nil
+}
+
+func refuse(err *objects.Error) Result { return Result{Err: err} }
+
+// withoutData gives the result as the dedup window keeps it.
+func (r Result) withoutData() Result {
+	if r.Object != nil && r.Object.Data != nil {
+		r.Object = leanObject(r.Object)
+	}
+	if r.Item != nil && r.Item.Data != nil {
+		r.Item = leanItem(r.Item)
+	}
+	return r
+}
+
+func leanObject(o *objects.Object) *objects.Object {
+	c := *o
+	c.Data = nil
+	return &c
+}
+
+func leanItem(i *objects.Item) *objects.Item {
+	c := *i
+	c.Data = nil
+	return &c
+}

@@ -1,0 +1,271 @@
+package fsm
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/tidwall/btree"
+
+	"lockstep/objects"
+)
+
+// A snapshot is the magic with its format version, then one zstd stream of
+// records: a type byte, the length as a varint, the record in CBOR. The last
+// record is the trailer: the number of records before it and their SHA-256.
+// Equal states give equal bytes.
+var snapshotMagic = []byte("LOCKSTEP\x01")
+
+// recordType numbers the records of a snapshot: never reuse a number.
+type recordType uint8
+
+const (
+	recordMeta       recordType = 1
+	recordService    recordType = 2
+	recordObject     recordType = 3
+	recordItem       recordType = 4
+	recordTombstone  recordType = 5
+	recordPermission recordType = 6
+	recordKey        recordType = 7
+	recordExpiry     recordType = 8
+	recordGarbage    recordType = 9
+	recordDelivery   recordType = 10
+	recordEndpoint   recordType = 11
+	recordWindow     recordType = 12
+	recordRemembered recordType = 13
+	recordTrailer    recordType = 255
+)
+
+// maxRecord bounds what a reader allocates for one record.
+const maxRecord = 1 << 20
+
+// ErrSnapshot is wrapped by every failure to read a snapshot.
+var ErrSnapshot = errors.New("fsm: not a snapshot this version can read")
+
+type trailer struct {
+	Records uint64 `cbor:"1,keyasint"`
+	Sum     []byte `cbor:"2,keyasint"`
+}
+
+// WriteSnapshot writes the present state, the dedup window included, in the
+// form of raft's snapshots. It must not run beside Apply: it is for tests and
+// offline tools; a running node goes through Snapshot.
+func (f *FSM) WriteSnapshot(w io.Writer) error {
+	return writeSnapshot(w, f.View(), f.dedup.snapshot())
+}
+
+func writeSnapshot(w io.Writer, v *View, windows []window) error {
+	out := bufio.NewWriterSize(w, 1<<20)
+	out.Write(snapshotMagic)
+	z, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	rw := &recordWriter{w: z, sum: sha256.New()}
+	rw.write(recordMeta, v.meta)
+	writeAll(rw, recordService, v.services)
+	writeAll(rw, recordObject, v.objects)
+	writeAll(rw, recordItem, v.items)
+	writeAll(rw, recordTombstone, v.tombstones)
+	writeAll(rw, recordPermission, v.permissions)
+	writeAll(rw, recordKey, v.keys)
+	writeAll(rw, recordExpiry, v.expiries)
+	writeAll(rw, recordGarbage, v.garbage)
+	writeAll(rw, recordDelivery, v.outbox)
+	writeAll(rw, recordEndpoint, v.endpoints)
+	for _, win := range windows {
+		rw.write(recordWindow, win)
+		for _, r := range win.Queue {
+			rw.write(recordRemembered, r)
+		}
+	}
+	rw.write(recordTrailer, trailer{Records: rw.records, Sum: rw.sum.Sum(nil)})
+	if rw.err != nil {
+		return fmt.Errorf("fsm: write snapshot: %w", rw.err)
+	}
+	if err := z.Close(); err != nil {
+		return fmt.Errorf("fsm: write snapshot: %w", err)
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("fsm: write snapshot: %w", err)
+	}
+	return nil
+}
+
+func writeAll[T any](w *recordWriter, t recordType, records *btree.BTreeG[T]) {
+	records.Scan(func(x T) bool {
+		w.write(t, x)
+		return w.err == nil
+	})
+}
+
+type recordWriter struct {
+	w       io.Writer
+	sum     hash.Hash
+	records uint64
+	buf     bytes.Buffer
+	err     error
+}
+
+func (w *recordWriter) write(t recordType, x any) {
+	if w.err != nil {
+		return
+	}
+	w.buf.Reset()
+	if w.err = encoding.NewEncoder(&w.buf).Encode(x); w.err != nil {
+		return
+	}
+	head := binary.AppendUvarint([]byte{byte(t)}, uint64(w.buf.Len()))
+	for _, part := range [][]byte{head, w.buf.Bytes()} {
+		w.sum.Write(part)
+		if _, w.err = w.w.Write(part); w.err != nil {
+			return
+		}
+	}
+	w.records++
+}
+
+// readSnapshot reads and verifies a whole snapshot.
+func readSnapshot(r io.Reader) (*View, []window, error) {
+	magic := make([]byte, len(snapshotMagic))
+	if _, err := io.ReadFull(r, magic); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	if !bytes.Equal(magic, snapshotMagic) {
+		return nil, nil, fmt.Errorf("%w: unknown format", ErrSnapshot)
+	}
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	defer z.Close()
+	l := &loader{view: newView()}
+	rr := &recordReader{r: bufio.NewReaderSize(z, 1<<16), sum: sha256.New()}
+	for {
+		sum, count := rr.sum.Sum(nil), rr.records
+		t, record, err := rr.next()
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+		}
+		if t != recordTrailer {
+			if err := l.load(t, record); err != nil {
+				return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+			}
+			continue
+		}
+		var end trailer
+		if err := decoding.Unmarshal(record, &end); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+		}
+		if end.Records != count || !bytes.Equal(end.Sum, sum) {
+			return nil, nil, fmt.Errorf("%w: checksum does not match", ErrSnapshot)
+		}
+		return l.view, l.windows, nil
+	}
+}
+
+type recordReader struct {
+	r       *bufio.Reader
+	sum     hash.Hash
+	records uint64
+	buf     []byte
+}
+
+// next gives the next record; its bytes are valid until the next call.
+func (r *recordReader) next() (recordType, []byte, error) {
+	t, err := r.r.ReadByte()
+	if err != nil {
+		return 0, nil, err
+	}
+	size, err := binary.ReadUvarint(r.r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if size > maxRecord {
+		return 0, nil, fmt.Errorf("record of %d bytes", size)
+	}
+	if uint64(cap(r.buf)) < size {
+		r.buf = make([]byte, size)
+	}
+	r.buf = r.buf[:size]
+	if _, err := io.ReadFull(r.r, r.buf); err != nil {
+		return 0, nil, err
+	}
+	r.sum.Write(binary.AppendUvarint([]byte{t}, size))
+	r.sum.Write(r.buf)
+	r.records++
+	return recordType(t), r.buf, nil
+}
+
+// loader builds a view from records.
+type loader struct {
+	view    *View
+	windows []window
+}
+
+func (l *loader) load(t recordType, record []byte) error {
+	v := l.view
+	switch t {
+	case recordMeta:
+		return decoding.Unmarshal(record, &v.meta)
+	case recordService:
+		return loadInto(record, func(s *objects.Service) {
+			v.services.Set(s)
+			v.sids.Set(sidEntry{sid: s.SID, num: s.Num})
+			if s.UniqueName != "" {
+				v.names.Set(nameEntry{kind: objects.KindService, name: s.UniqueName, num: s.Num})
+			}
+		})
+	case recordObject:
+		return loadInto(record, func(o *objects.Object) {
+			v.objects.Set(o)
+			v.sids.Set(sidEntry{sid: o.SID, service: o.Service, num: o.Num})
+			if o.UniqueName != "" {
+				v.names.Set(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName, num: o.Num})
+			}
+		})
+	case recordItem:
+		return loadInto(record, func(i *objects.Item) {
+			v.items.Set(i)
+			v.changes.Set(i)
+		})
+	case recordTombstone:
+		return loadInto(record, func(x *Tombstone) { v.tombstones.Set(x) })
+	case recordPermission:
+		return loadInto(record, func(x *objects.Permission) { v.permissions.Set(x) })
+	case recordKey:
+		return loadInto(record, func(x *objects.APIKey) { v.keys.Set(x) })
+	case recordExpiry:
+		return loadInto(record, func(x *expiry) { v.expiries.Set(*x) })
+	case recordGarbage:
+		return loadInto(record, func(x *garbage) { v.garbage.Set(*x) })
+	case recordDelivery:
+		return loadInto(record, func(x *Delivery) { v.outbox.Set(x) })
+	case recordEndpoint:
+		return loadInto(record, func(x *Endpoint) { v.endpoints.Set(*x) })
+	case recordWindow:
+		return loadInto(record, func(x *window) { l.windows = append(l.windows, *x) })
+	case recordRemembered:
+		if len(l.windows) == 0 {
+			return errors.New("a remembered command without a window")
+		}
+		last := &l.windows[len(l.windows)-1]
+		return loadInto(record, func(x *remembered) { last.Queue = append(last.Queue, x) })
+	}
+	return fmt.Errorf("record type %d: written by a newer release", t)
+}
+
+func loadInto[T any](record []byte, put func(*T)) error {
+	x := new(T)
+	if err := decoding.Unmarshal(record, x); err != nil {
+		return err
+	}
+	put(x)
+	return nil
+}

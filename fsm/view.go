@@ -1,0 +1,330 @@
+package fsm
+
+import (
+	"cmp"
+
+	"github.com/tidwall/btree"
+
+	"lockstep/objects"
+)
+
+// View is the whole state right after one log entry. A published view never
+// changes: any number of goroutines may read it, without a lock, for as long as
+// they like. (Holding one keeps its version of the data in memory.)
+//
+// The data is a handful of flat ordered trees of immutable records, copied on
+// write, so that publishing costs the same for one object and for a million.
+type View struct {
+	meta
+
+	services    *btree.BTreeG[*objects.Service]    // by number
+	objects     *btree.BTreeG[*objects.Object]     // by service, kind, number
+	sids        *btree.BTreeG[sidEntry]            // services and objects by SID
+	names       *btree.BTreeG[nameEntry]           // services and objects by unique name
+	items       *btree.BTreeG[*objects.Item]       // by object, then index or key
+	changes     *btree.BTreeG[*objects.Item]       // the same items by object, then last event id
+	tombstones  *btree.BTreeG[*Tombstone]          // by object, then event id
+	permissions *btree.BTreeG[*objects.Permission] // by object, then identity
+	keys        *btree.BTreeG[*objects.APIKey]     // by SID
+	expiries    *btree.BTreeG[expiry]              // by time
+	garbage     *btree.BTreeG[garbage]             // removed collections and services whose parts are still in the trees
+	outbox      *btree.BTreeG[*Delivery]           // by sequence number
+	endpoints   *btree.BTreeG[Endpoint]            // by service, identity, endpoint
+}
+
+// meta is the part of the state that is one record.
+type meta struct {
+	Index       uint64 `cbor:"1,keyasint"`
+	Term        uint64 `cbor:"2,keyasint"`
+	TermStarted uint64 `cbor:"3,keyasint"`
+	Time        int64  `cbor:"4,keyasint"`
+	NextNum     uint64 `cbor:"5,keyasint"`
+	NextSeq     uint64 `cbor:"6,keyasint"`
+	ClusterID   string `cbor:"7,keyasint"`
+	AccountSID  string `cbor:"8,keyasint"`
+	AuthToken   string `cbor:"9,keyasint"`
+}
+
+type sidEntry struct {
+	sid     objects.SID
+	service uint64
+	num     uint64
+}
+
+type nameEntry struct {
+	service uint64 // 0 for services themselves
+	kind    objects.Kind
+	name    string
+	num     uint64
+}
+
+func tree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
+	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
+}
+
+func newView() *View {
+	return &View{
+		services:    tree(func(a, b *objects.Service) bool { return a.Num < b.Num }),
+		objects:     tree(lessObject),
+		sids:        tree(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }),
+		names:       tree(lessName),
+		items:       tree(lessItem),
+		changes:     tree(lessChange),
+		tombstones:  tree(lessTombstone),
+		permissions: tree(lessPermission),
+		keys:        tree(func(a, b *objects.APIKey) bool { return string(a.SID[:]) < string(b.SID[:]) }),
+		expiries:    tree(lessExpiry),
+		garbage:     tree(lessGarbage),
+		outbox:      tree(func(a, b *Delivery) bool { return a.Seq < b.Seq }),
+		endpoints:   tree(lessEndpoint),
+	}
+}
+
+// copy gives an independent version of the view. The receiver must be the
+// working version of the apply goroutine: copying writes to its trees.
+func (v *View) copy() *View {
+	return &View{
+		meta: v.meta, services: v.services.Copy(), objects: v.objects.Copy(), sids: v.sids.Copy(),
+		names: v.names.Copy(), items: v.items.Copy(), changes: v.changes.Copy(), tombstones: v.tombstones.Copy(),
+		permissions: v.permissions.Copy(), keys: v.keys.Copy(), expiries: v.expiries.Copy(), garbage: v.garbage.Copy(),
+		outbox: v.outbox.Copy(), endpoints: v.endpoints.Copy(),
+	}
+}
+
+func lessObject(a, b *objects.Object) bool {
+	if a.Service != b.Service {
+		return a.Service < b.Service
+	}
+	if ka, kb := a.Kind(), b.Kind(); ka != kb {
+		return ka < kb
+	}
+	return a.Num < b.Num
+}
+
+func lessName(a, b nameEntry) bool {
+	return cmp.Or(cmp.Compare(a.service, b.service), cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) < 0
+}
+
+func lessItem(a, b *objects.Item) bool {
+	if a.Object != b.Object {
+		return a.Object < b.Object
+	}
+	if a.Index != b.Index {
+		return a.Index < b.Index
+	}
+	return objects.CompareKeys(a.Key, b.Key) < 0
+}
+
+func lessChange(a, b *objects.Item) bool {
+	if a.Object != b.Object {
+		return a.Object < b.Object
+	}
+	return a.EventID < b.EventID
+}
+
+func lessPermission(a, b *objects.Permission) bool {
+	if a.Object != b.Object {
+		return a.Object < b.Object
+	}
+	return a.Identity < b.Identity
+}
+
+// Index is the log index of the last entry that the view contains.
+func (v *View) Index() uint64 { return v.meta.Index }
+
+// Term is the raft term of that entry.
+func (v *View) Term() uint64 { return v.meta.Term }
+
+// TermStarted is the raft term of the last entry that carried a TermStarted command.
+func (v *View) TermStarted() uint64 { return v.meta.TermStarted }
+
+// Time is the state's own clock in Unix milliseconds: the leader's stamp on the
+// last batch, never going backwards.
+func (v *View) Time() int64 { return v.meta.Time }
+
+// ClusterID names the cluster; empty before it was initialised.
+func (v *View) ClusterID() string { return v.meta.ClusterID }
+
+// Account gives the account's SID and auth token; empty before the cluster was
+// initialised.
+func (v *View) Account() (sid, token string) { return v.AccountSID, v.AuthToken }
+
+// Ref addresses an object or service by SID or by unique name.
+type Ref struct {
+	SID  objects.SID `cbor:"1,keyasint,omitempty"`
+	Name string      `cbor:"2,keyasint,omitempty"`
+}
+
+// ParseRef reads a path segment: what looks like a SID is one. A SID of no
+// known kind addresses nothing.
+func ParseRef(text string) Ref {
+	if objects.LooksLikeSID(text) {
+		sid, _ := objects.ParseSID(text)
+		return Ref{SID: sid}
+	}
+	return Ref{Name: text}
+}
+
+// Service finds a service.
+func (v *View) Service(ref Ref) (*objects.Service, bool) {
+	num, ok := v.resolve(0, objects.KindService, ref)
+	if !ok {
+		return nil, false
+	}
+	return v.services.Get(&objects.Service{Num: num})
+}
+
+// Services gives at most limit services after the one numbered after, by creation.
+func (v *View) Services(after uint64, limit int) []*objects.Service {
+	return collect(v.services, &objects.Service{Num: after + 1}, limit, func(*objects.Service) bool { return true })
+}
+
+// Object finds an object of a kind in a service.
+func (v *View) Object(service uint64, kind objects.Kind, ref Ref) (*objects.Object, bool) {
+	num, ok := v.resolve(service, kind, ref)
+	if !ok {
+		return nil, false
+	}
+	return v.object(service, kind, num)
+}
+
+// ObjectBySID finds an object whatever its service.
+func (v *View) ObjectBySID(sid objects.SID) (*objects.Object, bool) {
+	e, ok := v.sids.Get(sidEntry{sid: sid})
+	if !ok || sid.Kind() == objects.KindService {
+		return nil, false
+	}
+	return v.object(e.service, sid.Kind(), e.num)
+}
+
+// ServiceOf gives the service of an object.
+func (v *View) ServiceOf(o *objects.Object) (*objects.Service, bool) {
+	return v.services.Get(&objects.Service{Num: o.Service})
+}
+
+func (v *View) object(service uint64, kind objects.Kind, num uint64) (*objects.Object, bool) {
+	probe := objects.Object{Service: service, Num: num}
+	probe.SID[0] = byte(kind)
+	return v.objects.Get(&probe)
+}
+
+func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, ok bool) {
+	if !ref.SID.IsZero() {
+		e, ok := v.sids.Get(sidEntry{sid: ref.SID})
+		return e.num, ok && ref.SID.Kind() == kind && e.service == service
+	}
+	if ref.Name == "" {
+		return 0, false
+	}
+	e, ok := v.names.Get(nameEntry{service: service, kind: kind, name: ref.Name})
+	return e.num, ok
+}
+
+// Objects gives at most limit objects of a kind in a service after the one
+// numbered after, by creation.
+func (v *View) Objects(service uint64, kind objects.Kind, after uint64, limit int) []*objects.Object {
+	from := objects.Object{Service: service, Num: after + 1}
+	from.SID[0] = byte(kind)
+	return collect(v.objects, &from, limit, func(o *objects.Object) bool { return o.Service == service && o.Kind() == kind })
+}
+
+// ItemKey addresses an item within its list (by Index) or map (by Key).
+type ItemKey struct {
+	Index uint64 `cbor:"1,keyasint,omitempty"`
+	Key   string `cbor:"2,keyasint,omitempty"`
+}
+
+// Item finds one item of a list or map.
+func (v *View) Item(o *objects.Object, k ItemKey) (*objects.Item, bool) {
+	return v.items.Get(&objects.Item{Object: o.Num, Index: k.Index, Key: k.Key})
+}
+
+// Range is a stretch of a collection's items in one direction.
+type Range struct {
+	From      *ItemKey // nil: from the end where the direction starts
+	Exclusive bool     // leave out an item at From itself
+	Desc      bool
+	Limit     int
+}
+
+// Items gives the items of a stretch, in its direction.
+func (v *View) Items(o *objects.Object, r Range) []*objects.Item {
+	out := make([]*objects.Item, 0, min(r.Limit, objects.MaxPageSize))
+	visit := func(i *objects.Item) bool {
+		if i.Object != o.Num || len(out) >= r.Limit {
+			return false
+		}
+		if !r.Exclusive || r.From == nil || i.Index != r.From.Index || i.Key != r.From.Key {
+			out = append(out, i)
+		}
+		return true
+	}
+	switch {
+	case !r.Desc && r.From == nil:
+		v.items.Ascend(&objects.Item{Object: o.Num}, visit)
+	case !r.Desc:
+		v.items.Ascend(&objects.Item{Object: o.Num, Index: r.From.Index, Key: r.From.Key}, visit)
+	case r.From == nil:
+		// No list reaches this index, and every key of a map sorts below it.
+		v.items.Descend(&objects.Item{Object: o.Num, Index: ^uint64(0)}, visit)
+	default:
+		v.items.Descend(&objects.Item{Object: o.Num, Index: r.From.Index, Key: r.From.Key}, visit)
+	}
+	return out
+}
+
+// EachItem calls visit for every item of a collection, in order, until it
+// gives false.
+func (v *View) EachItem(o *objects.Object, visit func(*objects.Item) bool) {
+	v.items.Ascend(&objects.Item{Object: o.Num}, func(i *objects.Item) bool { return i.Object == o.Num && visit(i) })
+}
+
+// Permission finds what an identity was explicitly given on an object.
+func (v *View) Permission(o *objects.Object, identity string) (*objects.Permission, bool) {
+	return v.permissions.Get(&objects.Permission{Object: o.Num, Identity: identity})
+}
+
+// Permissions gives at most limit permissions of an object whose identity is
+// greater than after, by identity.
+func (v *View) Permissions(o *objects.Object, after string, limit int) []*objects.Permission {
+	from := &objects.Permission{Object: o.Num, Identity: after}
+	if after != "" {
+		from.Identity += "\x00"
+	}
+	return collect(v.permissions, from, limit, func(p *objects.Permission) bool { return p.Object == o.Num })
+}
+
+// May says whether an actor has rights on an object. Only token holders in a
+// service with access control are bound, and streams have no permissions.
+func (v *View) May(a Actor, s *objects.Service, o *objects.Object, want objects.Rights) bool {
+	if !a.Token || !s.ACLEnabled || o.Kind() == objects.KindStream {
+		return true
+	}
+	p, ok := v.Permission(o, a.Identity)
+	return ok && p.Rights.Has(want)
+}
+
+// Key finds an API key.
+func (v *View) Key(sid objects.SID) (*objects.APIKey, bool) {
+	return v.keys.Get(&objects.APIKey{SID: sid})
+}
+
+// Keys gives all API keys, by SID.
+func (v *View) Keys() []*objects.APIKey { return v.keys.Items() }
+
+// Count gives the number of services, objects and items, for metrics.
+func (v *View) Count() (services, objs, items int) {
+	return v.services.Len(), v.objects.Len(), v.items.Len()
+}
+
+func collect[T any](t *btree.BTreeG[T], from T, limit int, within func(T) bool) []T {
+	out := make([]T, 0, min(limit, objects.MaxPageSize))
+	t.Ascend(from, func(x T) bool {
+		if len(out) >= limit || !within(x) {
+			return false
+		}
+		out = append(out, x)
+		return true
+	})
+	return out
+}

@@ -1,0 +1,48 @@
+package objects
+
+// EventID numbers the events of one object: strictly rising, without gaps,
+// never given twice. An object starts at 0, before its first event.
+type EventID uint64
+
+// EventType says what happened. Types that start with one of the four kinds
+// are told to subscribers; the others concern access.
+type EventType uint8
+
+const (
+	ObjectCreated  EventType = 1 + iota // no event id: nobody can have subscribed
+	ObjectUpdated                       // a document has new data
+	ObjectRemoved                       // or expired
+	ContextUpdated                      // a list has a new context
+	ItemAdded
+	ItemUpdated
+	ItemRemoved       // or expired
+	MessagePublished  // on a stream
+	PermissionChanged // of one identity on one object
+	ServiceChanged    // its settings: access control may have been switched
+	ServiceRemoved    // with all that it held
+	KeyRevoked        // tokens signed with it are void
+)
+
+// Event is what one command did to one object. It points at the immutable
+// records that held right after it (right before it, for a removal).
+type Event struct {
+	Type     EventType
+	ID       EventID // 0 for types without one
+	At       int64   // Unix milliseconds of the log entry
+	Service  *Service
+	Object   *Object
+	Item     *Item
+	Identity string // who did it (PermissionChanged: whose permission it is); "system" for REST and expiry
+	Key      SID    // KeyRevoked
+	Message  *Message
+
+	// Origin is the id of the command that did it: the session that sent the
+	// command knows its own echo by it.
+	Origin [16]byte
+}
+
+// Message is one message of a stream.
+type Message struct {
+	SID  SID
+	Data []byte
+}

@@ -1,0 +1,82 @@
+// Package query is the Live Query language: it reads a query's text and says
+// which items of a map match.
+//
+// A query is a comparison, or comparisons joined by and, or and parentheses:
+//
+//	(team == "red" or lang in ["es", "en"]) and address.city != "Graz"
+//
+//	==        eq      EQ        the field's text is the value
+//	!=        not_eq  NOT_EQ    it is not
+//	in        IN                it is one of the values; for an array, an element is
+//	not_in    NOT_IN            it is none; for an array, no element is
+//	contains  CONTAINS          the value is a part of it; for an array, an element
+//	and       AND     &&        both; binds tighter than or
+//	or        OR      ||        either
+//
+// Values are JSON strings. A field is a dotted path through the objects of an
+// item's data, with or without a leading "data."; the single word key is the
+// item's key (data.key is a member of that name). The text of a string is its
+// content, the text of any other JSON value is its compact JSON: 45, true,
+// null, ["es","en"]. An absent field matches no operator but the negated ones,
+// != and not_in. An object contains nothing. Of members with the same name the
+// first counts. The empty query matches everything.
+//
+// Operators and their spellings are those of the vendor's page "Live Query
+// Language"; the rules for numbers, arrays, objects and absent fields are
+// Lockstep's own.
+//
+// The package does not know where items come from, who may read them or how
+// many a result may hold. It starts no goroutines; a Query is immutable and
+// can be used by many at once.
+package query
+
+import "fmt"
+
+const (
+	// MaxLength is the length of the longest query in bytes.
+	MaxLength = 4096
+	// MaxDepth is how deep parentheses may nest.
+	MaxDepth = 64
+)
+
+// Query is a parsed query. The zero Query matches everything.
+type Query struct {
+	root expr // nil: everything
+}
+
+// SyntaxError says why a text is no query.
+type SyntaxError struct {
+	Offset int    // in bytes, where reading stopped
+	Reason string // for a person
+}
+
+// Error implements error.
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("query: at offset %d: %s", e.Offset, e.Reason)
+}
+
+// Parse reads a query. Every error is a *SyntaxError.
+func Parse(text string) (*Query, error) {
+	root, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return &Query{root: root}, nil
+}
+
+// Match says whether an item with this key and this data belongs to the
+// result. The data must be a compact JSON value, as items are stored.
+func (q *Query) Match(key string, data []byte) bool {
+	return q.root == nil || q.root.match(key, data)
+}
+
+// String gives the canonical text: the same for queries that differ only in
+// white space, spelling of operators and strings, parentheses without effect,
+// or a leading "data.". It is never longer than the text that was parsed, and
+// parses to an equal query.
+func (q *Query) String() string {
+	if q.root == nil {
+		return ""
+	}
+	return string(q.root.append(nil))
+}
