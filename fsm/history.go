@@ -48,14 +48,15 @@ func (v *View) tombstonesAfter(object uint64, after objects.EventID, limit int) 
 }
 
 // Replay gives what a client must hear that knows an object up to the event
-// after: at most limit events in the order of their ids, each with the present
-// state. What was overwritten meanwhile is left out. The last event's id is
-// where to go on; fewer than limit events mean that this was all.
+// known, and has heard the replay up to the event after (at first the same): at
+// most limit events in the order of their ids, each with the present state.
+// What was overwritten meanwhile is left out. The last event's id is where to
+// go on; fewer than limit events mean that this was all.
 //
 // ErrHistory means that removals after that event are forgotten (or that the
 // client knows events which this object never had): it must open the object
 // anew.
-func (v *View) Replay(o *objects.Object, after objects.EventID, limit int) ([]objects.Event, *objects.Error) {
+func (v *View) Replay(o *objects.Object, known, after objects.EventID, limit int) ([]objects.Event, *objects.Error) {
 	if after > o.EventID || after < o.Floor {
 		return nil, objects.ErrHistory
 	}
@@ -85,7 +86,7 @@ func (v *View) Replay(o *objects.Object, after objects.EventID, limit int) ([]ob
 		case len(changed) > 0 && (len(removed) == 0 || changed[0].EventID < removed[0].EventID):
 			e.Item, changed = changed[0], changed[1:]
 			e.Type, e.ID, e.At = objects.ItemUpdated, e.Item.EventID, e.Item.Updated
-			if e.Item.Added > after {
+			if e.Item.Added > known {
 				e.Type = objects.ItemAdded
 			}
 		case len(removed) > 0:

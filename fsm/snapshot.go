@@ -67,7 +67,21 @@ func writeSnapshot(w io.Writer, v *View, windows []window) error {
 	if err != nil {
 		return err
 	}
-	rw := &recordWriter{w: z, sum: sha256.New()}
+	if err := writeRecords(z, v, windows); err != nil {
+		return fmt.Errorf("fsm: write snapshot: %w", err)
+	}
+	if err := z.Close(); err != nil {
+		return fmt.Errorf("fsm: write snapshot: %w", err)
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("fsm: write snapshot: %w", err)
+	}
+	return nil
+}
+
+// writeRecords writes the records of a state, the trailer last.
+func writeRecords(w io.Writer, v *View, windows []window) error {
+	rw := &recordWriter{w: w, sum: sha256.New()}
 	rw.write(recordMeta, v.meta)
 	writeAll(rw, recordService, v.services)
 	writeAll(rw, recordObject, v.objects)
@@ -86,16 +100,7 @@ func writeSnapshot(w io.Writer, v *View, windows []window) error {
 		}
 	}
 	rw.write(recordTrailer, trailer{Records: rw.records, Sum: rw.sum.Sum(nil)})
-	if rw.err != nil {
-		return fmt.Errorf("fsm: write snapshot: %w", rw.err)
-	}
-	if err := z.Close(); err != nil {
-		return fmt.Errorf("fsm: write snapshot: %w", err)
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("fsm: write snapshot: %w", err)
-	}
-	return nil
+	return rw.err
 }
 
 func writeAll[T any](w *recordWriter, t recordType, records *btree.BTreeG[T]) {

@@ -103,7 +103,7 @@ func (c *comparison) match(key string, data []byte) bool {
 	}
 	switch c.op {
 	case equal, notEqual:
-		return (text(value) == c.values[0]) != c.op.negated()
+		return (textOf(value) == c.values[0]) != c.op.negated()
 	case in, notIn:
 		return c.isIn(value) != c.op.negated()
 	default:
@@ -115,7 +115,7 @@ func (c *comparison) isIn(value gjson.Result) bool {
 	if value.IsArray() {
 		return anyElement(value, func(t string) bool { return slices.Contains(c.values, t) })
 	}
-	return slices.Contains(c.values, text(value))
+	return slices.Contains(c.values, textOf(value))
 }
 
 func (c *comparison) isContained(value gjson.Result) bool {
@@ -125,7 +125,7 @@ func (c *comparison) isContained(value gjson.Result) bool {
 	case value.IsObject():
 		return false
 	}
-	return strings.Contains(text(value), c.values[0])
+	return strings.Contains(textOf(value), c.values[0])
 }
 
 func (c *comparison) append(b []byte) []byte {
@@ -147,14 +147,14 @@ func (c *comparison) append(b []byte) []byte {
 func anyElement(array gjson.Result, holds func(text string) bool) bool {
 	found := false
 	array.ForEach(func(_, element gjson.Result) bool {
-		found = holds(text(element))
+		found = holds(textOf(element))
 		return !found
 	})
 	return found
 }
 
-// text is what a value is compared by.
-func text(value gjson.Result) string {
+// textOf is what a value is compared by.
+func textOf(value gjson.Result) string {
 	if value.Type == gjson.String {
 		return value.Str
 	}

@@ -58,7 +58,7 @@ func TestMatchAgainstModel(t *testing.T) {
 	})
 }
 
-type model func(key string, item map[string]any) bool
+type meaning func(key string, item map[string]any) bool
 
 var (
 	names = rapid.SampledFrom([]string{"a", "b", "key", "data", "0", "#"})
@@ -98,7 +98,7 @@ func drawValue(t *rapid.T, depth int) any {
 }
 
 // drawQuery writes a query in some of the many ways, and says what it means.
-func drawQuery(t *rapid.T, depth int) (string, model) {
+func drawQuery(t *rapid.T, depth int) (string, meaning) {
 	kind := rapid.IntRange(0, 2).Draw(t, "kind")
 	if depth == 0 || kind == 0 {
 		return drawComparison(t)
@@ -117,7 +117,7 @@ func drawQuery(t *rapid.T, depth int) (string, model) {
 	return text, func(k string, i map[string]any) bool { return leftMeans(k, i) && rightMeans(k, i) }
 }
 
-func drawComparison(t *rapid.T) (string, model) {
+func drawComparison(t *rapid.T) (string, meaning) {
 	path := rapid.SliceOfN(names, 1, 3).Draw(t, "path")
 	text := strings.Join(path, ".")
 	if text == "key" || path[0] == "data" || rapid.Bool().Draw(t, "leading data") {
@@ -128,13 +128,11 @@ func drawComparison(t *rapid.T) (string, model) {
 	}
 	values := rapid.SliceOfN(words, 1, 3).Draw(t, "values")
 	op := rapid.SampledFrom([]string{"==", "eq", "EQ", "!=", "not_eq", "NOT_EQ", "in", "IN", "not_in", "NOT_IN", "contains", "CONTAINS"}).Draw(t, "operator")
-	shape := strings.ToLower(op)
-	if strings.HasSuffix(shape, "in") || strings.HasSuffix(shape, "IN") {
-		if shape != "contains" {
-			return text + " " + op + " " + quoted(t, values), compare(path, shape, values)
-		}
+	lower := strings.ToLower(op)
+	if strings.HasSuffix(lower, "in") {
+		return text + " " + op + " " + quoted(t, values), compare(path, lower, values)
 	}
-	return text + " " + op + " " + quoted(t, values[0]), compare(path, shape, values[:1])
+	return text + " " + op + " " + quoted(t, values[0]), compare(path, lower, values[:1])
 }
 
 func quoted(t *rapid.T, v any) string {
@@ -143,7 +141,7 @@ func quoted(t *rapid.T, v any) string {
 	return string(literal)
 }
 
-func compare(path []string, op string, values []string) model {
+func compare(path []string, op string, values []string) meaning {
 	return func(key string, item map[string]any) bool {
 		var value any = key
 		found := true

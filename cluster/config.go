@@ -1,0 +1,181 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"lockstep/fsm"
+)
+
+// Config sets up a Node.
+type Config struct {
+	// ID names the node, uniquely and for good: 1 to 64 characters.
+	ID string
+
+	// DataDir holds the node's log, term and snapshots. It is made, with mode
+	// 0700, if it does not exist.
+	DataDir string
+
+	// ClusterID names the cluster. Nodes of another one are refused.
+	ClusterID string
+
+	// Key is the cluster's secret. Whoever has it is a peer: it authenticates
+	// the internal port and encrypts gossip.
+	Key [32]byte
+
+	// InternalAddr is the host:port on which the node talks to its peers, and
+	// InternalAdvertise what it tells them, if that differs; a DNS name is
+	// resolved at each connection.
+	InternalAddr      string
+	InternalAdvertise string
+
+	// GossipAddr is the host:port, for TCP and UDP, on which nodes find each
+	// other; empty: no gossip. GossipAdvertise, if it differs, is an IP:port.
+	GossipAddr      string
+	GossipAdvertise string
+
+	// Seeds are gossip addresses of other nodes, tried again and again.
+	Seeds []string
+
+	// HTTPURL and Version are told to the other nodes.
+	HTTPURL string
+	Version string
+
+	// Bootstrap makes a new cluster of this node alone. It is refused when
+	// DataDir holds one already.
+	Bootstrap bool
+
+	// TimeoutScale multiplies raft's time-outs, which are 1 s for heartbeat and
+	// election and 500 ms for the leader's lease. Default 1; raise it for slow
+	// disks and long distances.
+	TimeoutScale float64
+
+	// Snapshots are taken when this many log entries came since the last one,
+	// looked at every SnapshotInterval; TrailingLogs entries stay in the log
+	// behind it, so that a node that was away for a while gets entries and not a
+	// snapshot. Defaults 16384, 30 s, 65536.
+	SnapshotThreshold uint64
+	SnapshotInterval  time.Duration
+	TrailingLogs      uint64
+
+	// Admit is asked on the leader about each command of a client before it is
+	// written. A result other than nil is the answer, and nothing is written.
+	// It must not block. Nil: all are admitted.
+	Admit func(*fsm.Command) *fsm.Result
+
+	// AdmitReads is asked on the leader about the reads that share a round, and
+	// gives for each charge zero, or the time after which to try again. It must
+	// not block. Nil: all are admitted.
+	AdmitReads func([]ReadCharge) []time.Duration
+
+	// Clock stamps batches. Default time.Now.
+	Clock func() time.Time
+
+	Logger *slog.Logger
+
+	// Parts replaces the network and the disk; for simulations.
+	Parts *Parts
+}
+
+// ReadCharge is the number of reads of one round that count against one bucket.
+type ReadCharge struct {
+	Bucket string
+	Count  uint32
+}
+
+// Parts are what a node otherwise makes of its addresses and its data
+// directory. The node does not close them, except for Transport and Peers.
+type Parts struct {
+	Transport raft.Transport
+	Peers     Peers
+	Logs      raft.LogStore
+	Stable    raft.StableStore
+	Snapshots raft.SnapshotStore
+}
+
+func (c Config) withDefaults() Config {
+	if c.TimeoutScale == 0 {
+		c.TimeoutScale = 1
+	}
+	if c.SnapshotThreshold == 0 {
+		c.SnapshotThreshold = 16384
+	}
+	if c.SnapshotInterval == 0 {
+		c.SnapshotInterval = 30 * time.Second
+	}
+	if c.TrailingLogs == 0 {
+		c.TrailingLogs = 65536
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Logger = c.Logger.With("node", c.ID)
+	return c
+}
+
+// Validate says what is wrong with a configuration, if anything.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if len(c.ID) == 0 || len(c.ID) > 64 {
+		fault("node id must have 1 to 64 characters")
+	}
+	if len(c.ClusterID) == 0 || len(c.ClusterID) > 64 {
+		fault("cluster id must have 1 to 64 characters")
+	}
+	if c.TimeoutScale < 0 {
+		fault("time-out scale must be positive")
+	}
+	if c.Parts == nil {
+		if c.DataDir == "" {
+			fault("data directory is missing")
+		}
+		if c.Key == [32]byte{} {
+			fault("cluster key is missing")
+		}
+		if _, _, err := net.SplitHostPort(c.InternalAddr); err != nil {
+			fault("internal address: %w", err)
+		}
+	}
+	if c.GossipAddr != "" {
+		if _, _, err := net.SplitHostPort(c.GossipAddr); err != nil {
+			fault("gossip address: %w", err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// The three time-outs that TimeoutScale multiplies.
+func (c Config) heartbeatTimeout() time.Duration { return c.scaled(time.Second) }
+func (c Config) electionTimeout() time.Duration  { return c.scaled(time.Second) }
+func (c Config) leaseTimeout() time.Duration     { return c.scaled(500 * time.Millisecond) }
+
+func (c Config) scaled(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * c.TimeoutScale)
+}
+
+// raftConfig has the reasons for each value that differs from raft's default.
+func (c Config) raftConfig() *raft.Config {
+	r := raft.DefaultConfig()
+	r.LocalID = raft.ServerID(c.ID)
+	r.Logger = newRaftLogger(c.Logger)
+	r.HeartbeatTimeout = c.heartbeatTimeout()
+	r.ElectionTimeout = c.electionTimeout()
+	r.LeaderLeaseTimeout = c.leaseTimeout()
+	r.CommitTimeout = 50 * time.Millisecond // the nudge is faster; this is what remains when one is lost
+	r.MaxAppendEntries = 256                // also the size of raft's own group commit
+	r.SnapshotThreshold = c.SnapshotThreshold
+	r.SnapshotInterval = c.SnapshotInterval
+	r.TrailingLogs = c.TrailingLogs
+	r.ShutdownOnRemove = false // removal is this package's business
+	r.NoLegacyTelemetry = true
+	return r
+}

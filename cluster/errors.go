@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"lockstep/cluster/internal/link"
+)
+
+// What Propose and Read fail with when the cluster cannot serve them. Refusals
+// of the domain are results, not errors.
+var (
+	// ErrNoLeader: no leader was found in time. Nothing was written.
+	ErrNoLeader = errors.New("cluster: no leader")
+
+	// ErrUnknownOutcome: time ran out with the answer outstanding. The command
+	// may or may not have been applied; repeating it under the same id is safe.
+	ErrUnknownOutcome = errors.New("cluster: outcome unknown")
+
+	// ErrNotMember: this node is not, or no longer, part of the cluster.
+	ErrNotMember = errors.New("cluster: not a member")
+
+	// ErrOverloaded: a queue is full. Nothing was written.
+	ErrOverloaded = errors.New("cluster: overloaded")
+
+	// ErrTooLarge: the command does not fit a log entry. Nothing was written.
+	ErrTooLarge = errors.New("cluster: command too large")
+
+	// ErrClosed: the node was closed.
+	ErrClosed = errors.New("cluster: node closed")
+)
+
+// What Open and changes of the membership fail with.
+var (
+	// ErrLeft: the data directory belongs to a node that has left its cluster.
+	ErrLeft = errors.New("cluster: this node has left its cluster; wipe its data directory to join anew")
+
+	// ErrHasState: bootstrap was asked for where there is a cluster already.
+	ErrHasState = errors.New("cluster: the data directory holds a cluster already")
+
+	// ErrUnknownMember: no member has this id.
+	ErrUnknownMember = errors.New("cluster: unknown member")
+
+	// ErrAddressTaken: another member has this address.
+	ErrAddressTaken = errors.New("cluster: address belongs to another member")
+
+	// ErrUnreachable: the node to be added does not answer, as itself, at its address.
+	ErrUnreachable = errors.New("cluster: node does not answer at its internal address")
+
+	// ErrQuorum: the change would leave fewer live voters than a majority.
+	ErrQuorum = errors.New("cluster: too few live voters would remain")
+)
+
+// ErrNotSent is wrapped by a Peers.Call that failed before the request left.
+var ErrNotSent = link.ErrNotSent
+
+var (
+	errNotLeader  = errors.New("cluster: not the leader") // nothing was written
+	errOtherTerm  = errors.New("cluster: another term")
+	errBadRequest = errors.New("cluster: request not understood")
+	errRemote     = errors.New("cluster: peer failed")
+)
+
+// RateLimited is the refusal of a read.
+type RateLimited struct {
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (e *RateLimited) Error() string {
+	return fmt.Sprintf("cluster: rate limit exceeded, try again in %v", e.RetryAfter)
+}
+
+// failureCodes are how errors cross between nodes. Never reuse a number.
+var failureCodes = map[byte]error{
+	1:  errRemote,
+	2:  errNotLeader,
+	3:  errOtherTerm,
+	4:  errBadRequest,
+	5:  ErrNoLeader,
+	6:  ErrUnknownOutcome,
+	7:  ErrNotMember,
+	8:  ErrOverloaded,
+	9:  ErrClosed,
+	10: ErrUnknownMember,
+	11: ErrAddressTaken,
+	12: ErrUnreachable,
+	13: ErrQuorum,
+	14: ErrTooLarge,
+}
+
+// remoteError is an error of another node. It matches what it was there.
+type remoteError struct {
+	kind error
+	text string
+}
+
+func (e *remoteError) Error() string { return e.text }
+func (e *remoteError) Unwrap() error { return e.kind }
+
+func encodeFailure(err error) []byte {
+	code := byte(1)
+	for c, known := range failureCodes {
+		if errors.Is(err, known) {
+			code = c
+			break
+		}
+	}
+	return append([]byte{code}, err.Error()...)
+}
+
+func decodeFailure(b []byte) error {
+	kind, ok := failureCodes[b[0]]
+	if !ok {
+		kind = errRemote
+	}
+	return &remoteError{kind: kind, text: string(b[1:])}
+}

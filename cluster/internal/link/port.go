@@ -1,0 +1,354 @@
+// Package link is the internal port of a node: one TLS listener on which the
+// members of a cluster talk, and the connections to the other members' ports.
+// The first byte on a connection says what it is for: raft's own streams, our
+// requests (multiplexed and pipelined, one connection for each peer), or a
+// connection that is only held, to notice at once when the other process dies.
+//
+// Both sides authenticate with a certificate that only the cluster key can
+// make, and which names the node. A Port owns all of its goroutines and
+// connections; Close ends them and waits. Locks are never held across I/O.
+//
+// The package does not know what the requests mean.
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// The first byte on a connection. Never reuse a number.
+const (
+	purposeRaft    byte = 1
+	purposeRequest byte = 2
+	purposeHold    byte = 3
+)
+
+const (
+	// acceptTimeout bounds the TLS handshake and the first byte.
+	acceptTimeout = 5 * time.Second
+	// dialTimeout bounds connecting and the TLS handshake.
+	dialTimeout = 3 * time.Second
+	// maxInbound is the number of connections accepted at a time. Each peer
+	// needs fewer than ten; one more is closed at once.
+	maxInbound = 512
+)
+
+// ErrNotSent is wrapped by a failure of Call that happened before anything of
+// the request left this node, so that it has certainly not been handled.
+var ErrNotSent = errors.New("link: request not sent")
+
+// ErrClosed says that the port was closed.
+var ErrClosed = errors.New("link: port closed")
+
+// Handler answers a request that arrived from the node named from. It may block
+// until ctx ends, which it does at the caller's deadline or with the connection.
+type Handler func(ctx context.Context, from string, kind byte, body []byte) []byte
+
+// Config sets up a Port.
+type Config struct {
+	Bind       string // host:port to listen on
+	Advertise  string // host:port told to others; empty: the address bound
+	Credential *Credential
+	Logger     *slog.Logger
+
+	// Expect names the node that an address should belong to, or "". A peer that
+	// answers under another name is not talked to: were two members' addresses
+	// to reach one process, it could vote twice.
+	Expect func(addr string) string
+}
+
+// Port is a node's internal port.
+type Port struct {
+	config   Config
+	listener net.Listener
+	addr     string
+	raft     chan net.Conn // inbound raft streams
+	handler  Handler       // valid once serving is closed
+	serving  chan struct{}
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	inbound atomic.Int64
+
+	mu      sync.Mutex
+	closed  bool
+	conns   map[*conn]struct{}
+	clients map[string]*dialed
+}
+
+// Listen opens the port. Requests wait until Serve is called.
+func Listen(config Config) (*Port, error) {
+	listener, err := net.Listen("tcp", config.Bind)
+	if err != nil {
+		return nil, fmt.Errorf("listen on internal port: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Port{
+		config: config, listener: listener, addr: config.Advertise,
+		raft: make(chan net.Conn), serving: make(chan struct{}), ctx: ctx, cancel: cancel,
+		conns: make(map[*conn]struct{}), clients: make(map[string]*dialed),
+	}
+	if p.addr == "" {
+		p.addr = listener.Addr().String()
+	}
+	p.work.Go(p.accept)
+	return p, nil
+}
+
+// Addr is the address under which other members reach this port.
+func (p *Port) Addr() string { return p.addr }
+
+// Serve gives the handler of incoming requests. It is called once.
+func (p *Port) Serve(h Handler) {
+	p.handler = h
+	close(p.serving)
+}
+
+// Close ends all connections and goroutines of the port.
+func (p *Port) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	open := make([]*conn, 0, len(p.conns))
+	for c := range p.conns {
+		open = append(open, c)
+	}
+	p.mu.Unlock()
+	p.cancel()
+	err := p.listener.Close()
+	for _, c := range open {
+		c.Close()
+	}
+	p.work.Wait()
+	return err
+}
+
+// Refused connects to the port at addr and holds the connection until it
+// breaks; then it connects once more. It reports whether that was refused,
+// which a live process does not do: its host is up, and nobody listens.
+func (p *Port) Refused(ctx context.Context, addr string) bool {
+	c, err := p.dial(ctx, addr, purposeHold)
+	if err != nil {
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	c.Read(make([]byte, 1)) // nothing is ever sent: returns when the connection breaks
+	stop()
+	c.Close()
+	if ctx.Err() != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	probe, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		probe.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+func (p *Port) accept() {
+	var delay time.Duration
+	for {
+		raw, err := p.listener.Accept()
+		switch {
+		case p.ctx.Err() != nil:
+			if err == nil {
+				raw.Close()
+			}
+			return
+		case err != nil: // out of file descriptors, for one
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			p.config.Logger.Warn("internal port cannot accept", "error", err)
+			select {
+			case <-time.After(delay):
+			case <-p.ctx.Done():
+			}
+			continue
+		case p.inbound.Load() >= maxInbound:
+			p.config.Logger.Warn("internal port has too many connections", "remote", raw.RemoteAddr().String())
+			raw.Close()
+			continue
+		}
+		delay = 0
+		c, err := p.track(tls.Server(raw, p.config.Credential.server), true)
+		if err != nil {
+			continue
+		}
+		p.work.Go(func() { p.receive(c) })
+	}
+}
+
+// receive finds out who connected, and what for.
+func (p *Port) receive(c *conn) {
+	c.SetDeadline(time.Now().Add(acceptTimeout))
+	purpose := make([]byte, 1)
+	if err := c.handshake(p.ctx); err != nil {
+		p.config.Logger.Warn("internal connection refused", "remote", c.RemoteAddr().String(), "error", err)
+		c.Close()
+		return
+	}
+	if _, err := c.Read(purpose); err != nil {
+		c.Close()
+		return
+	}
+	c.SetDeadline(time.Time{})
+	switch purpose[0] {
+	case purposeRaft:
+		select {
+		case p.raft <- c:
+		case <-p.ctx.Done():
+			c.Close()
+		}
+	case purposeRequest:
+		p.serve(c)
+	case purposeHold:
+		c.Read(purpose)
+		c.Close()
+	default:
+		c.Close()
+	}
+}
+
+// dial connects to another member's port.
+func (p *Port) dial(ctx context.Context, addr string, purpose byte) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.track(tls.Client(raw, p.config.Credential.client), false)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.introduce(ctx, c, addr, purpose); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (p *Port) introduce(ctx context.Context, c *conn, addr string, purpose byte) error {
+	if err := c.handshake(ctx); err != nil {
+		return fmt.Errorf("handshake with %s: %w", addr, err)
+	}
+	if p.config.Expect != nil {
+		if want := p.config.Expect(addr); want != "" && want != c.peer {
+			return fmt.Errorf("%s is node %q and not %q", addr, c.peer, want)
+		}
+	}
+	c.SetWriteDeadline(time.Now().Add(dialTimeout))
+	defer c.SetWriteDeadline(time.Time{})
+	if _, err := c.Write([]byte{purpose}); err != nil {
+		return fmt.Errorf("open stream to %s: %w", addr, err)
+	}
+	return nil
+}
+
+// conn is a connection that its port can find and close.
+type conn struct {
+	*tls.Conn
+	port    *Port
+	inbound bool
+	peer    string // node id, from the certificate
+	once    sync.Once
+}
+
+func (p *Port) track(t *tls.Conn, inbound bool) (*conn, error) {
+	c := &conn{Conn: t, port: p, inbound: inbound}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		t.NetConn().Close()
+		return nil, ErrClosed
+	}
+	p.conns[c] = struct{}{}
+	if inbound {
+		p.inbound.Add(1)
+	}
+	return c, nil
+}
+
+func (c *conn) handshake(ctx context.Context) error {
+	if err := c.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	c.peer = c.ConnectionState().PeerCertificates[0].Subject.CommonName
+	return nil
+}
+
+// Close implements net.Conn. It skips TLS's farewell, which may block: the
+// other side treats any end the same.
+func (c *conn) Close() error {
+	var err error
+	c.once.Do(func() {
+		c.port.mu.Lock()
+		delete(c.port.conns, c)
+		c.port.mu.Unlock()
+		if c.inbound {
+			c.port.inbound.Add(-1)
+		}
+		err = c.NetConn().Close()
+	})
+	return err
+}
+
+// Streams gives the part of the port that raft's transport uses. Closing the
+// transport leaves the port open.
+func (p *Port) Streams() raft.StreamLayer { return &streams{port: p, closed: make(chan struct{})} }
+
+type streams struct {
+	port   *Port
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (s *streams) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.port.raft:
+		return c, nil
+	case <-s.closed:
+	case <-s.port.ctx.Done():
+	}
+	return nil, ErrClosed
+}
+
+// Dial implements raft.StreamLayer.
+func (s *streams) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.port.ctx, timeout)
+	defer cancel()
+	return s.port.dial(ctx, string(addr), purposeRaft)
+}
+
+// Close implements net.Listener.
+func (s *streams) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return nil
+}
+
+// Addr implements net.Listener: the address is the advertised one, which may
+// be a name that is resolved at each dial.
+func (s *streams) Addr() net.Addr { return advertised(s.port.addr) }
+
+type advertised string
+
+func (advertised) Network() string  { return "tcp" }
+func (a advertised) String() string { return string(a) }

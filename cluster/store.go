@@ -1,0 +1,112 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+const (
+	leftMarker       = "left"
+	retainSnapshots  = 2
+	logCacheEntries  = 512 // what replication and nudges read again at once
+	lockTimeout      = time.Second
+	raftDirectory    = "raft"
+	logFile          = "log.db"
+	unfinishedSuffix = ".tmp"
+)
+
+// stores are a node's durable state.
+type stores struct {
+	logs      raft.LogStore
+	stable    raft.StableStore
+	snapshots raft.SnapshotStore
+	close     func() error
+}
+
+// openStores opens the data directory, or fails with ErrLeft.
+func openStores(c Config) (*stores, error) {
+	dir := filepath.Join(c.DataDir, raftDirectory)
+	for _, d := range []string{c.DataDir, dir} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("make data directory: %w", err)
+		}
+		// Snapshots are world-readable inside.
+		if err := os.Chmod(d, 0o700); err != nil {
+			return nil, fmt.Errorf("protect data directory: %w", err)
+		}
+	}
+	switch _, err := os.Stat(filepath.Join(c.DataDir, leftMarker)); {
+	case err == nil:
+		return nil, ErrLeft
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("look for marker of leaving: %w", err)
+	}
+	if err := sweepSnapshots(filepath.Join(dir, "snapshots")); err != nil {
+		return nil, err
+	}
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path: filepath.Join(dir, logFile),
+		BoltOptions: &bbolt.Options{
+			Timeout:        lockTimeout, // a second process fails in place of waiting
+			NoFreelistSync: true,        // one write less for each commit
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open log %s (is another process using it?): %w", dir, err)
+	}
+	cache, err := raft.NewLogCache(logCacheEntries, bolt)
+	if err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, newRaftLogger(c.Logger))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
+	}
+	return &stores{logs: cache, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+}
+
+// sweepSnapshots removes what a crash left of unfinished snapshots.
+func sweepSnapshots(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("look for unfinished snapshots: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), unfinishedSuffix) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove unfinished snapshot: %w", err)
+		}
+	}
+	return nil
+}
+
+// markLeft makes the data directory one that cannot be started again.
+func markLeft(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, leftMarker), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("mark data directory as left: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close(), syncDirectory(dir)); err != nil {
+		return fmt.Errorf("mark data directory as left: %w", err)
+	}
+	return nil
+}
+
+func syncDirectory(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

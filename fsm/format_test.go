@@ -1,0 +1,179 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/hex"
+	"io"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"lockstep/objects"
+)
+
+// everyOp is one command of each kind, with all fields set.
+func everyOp() []Op {
+	ref := Ref{SID: objects.NewSID(objects.KindMap, [16]byte{2}), Name: "n"}
+	match := objects.Precondition{Kind: objects.MatchRevision, Revision: 7}
+	return []Op{
+		&CreateService{SID: testService, UniqueName: "u", Settings: DefaultSettings()},
+		&UpdateService{FriendlyName: ptr("f"), WebhookURL: ptr(""), WebhooksFromREST: ptr(true), ReachabilityWebhooks: ptr(false), ACLEnabled: ptr(true), Debouncing: ptr(true), DebounceWindow: ptr(int64(9))},
+		&RemoveService{},
+		&CreateObject{SID: ref.SID, UniqueName: "u", Data: []byte(`{}`), TTL: 5},
+		&UpdateObject{Kind: objects.KindDocument, Object: ref, Data: []byte(`1`), TTL: ptr(int64(0)), Match: match},
+		&RemoveObject{Kind: objects.KindMap, Object: ref},
+		&WriteItem{Kind: objects.KindMap, Object: ref, Item: ItemKey{Index: 1, Key: "k"}, Mode: PutItem, Data: []byte(`1`), TTL: ptr(int64(1)), CollectionTTL: ptr(int64(2)), Match: match},
+		&RemoveItem{Kind: objects.KindMap, Object: ref, Item: ItemKey{Key: "k"}, Match: match},
+		&Publish{Stream: ref, SID: ref.SID, Data: []byte(`1`)},
+		&SetPermission{Kind: objects.KindMap, Object: ref, Identity: "i", Rights: objects.Read | objects.Manage},
+		&RemovePermission{Kind: objects.KindMap, Object: ref, Identity: "i"},
+		&CreateKey{SID: ref.SID, Secret: "s", FriendlyName: "f"},
+		&RevokeKey{SID: ref.SID},
+		&Initialise{ClusterID: "c", AccountSID: "a", AuthToken: "t", Service: testService},
+		&startTerm{},
+		&expire{},
+		&SettleDeliveries{Done: []uint64{1}, Retry: []Retry{{Seq: 2, Attempts: 3, NotBefore: 4}}},
+		&ConnectEndpoint{Node: "n"},
+		&DisconnectEndpoint{Node: "n"},
+		&DropEndpoints{Node: "n"},
+	}
+}
+
+func TestCommandsRoundTrip(t *testing.T) {
+	for _, op := range everyOp() {
+		c := &Command{ID: CommandID{1, 2}, Issued: 3, Keyed: true, Print: [16]byte{4}, Actor: asAlice, Service: testService, Op: op}
+		b, err := c.Encode()
+		require.NoError(t, err)
+		back, err := DecodeCommand(b)
+		require.NoError(t, err)
+		require.Equal(t, c, back)
+	}
+}
+
+// TestCommandBytesAreFrozen holds the wire form of a released command: a node
+// must read what another release wrote.
+func TestCommandBytesAreFrozen(t *testing.T) {
+	c := &Command{ID: CommandID{1}, Issued: 3, Actor: asAlice, Service: testService, Op: &Publish{Stream: Ref{Name: "s"}, SID: testService, Data: []byte(`1`)}}
+	b, err := c.Encode()
+	require.NoError(t, err)
+	const frozen = "8901181e5001000000000000000000000000000000" + // version, kind, id
+		"03f45000000000000000000000000000000000" + // issued, keyed, print
+		"a30165616c6963650262653103f5" + // actor
+		"510301000000000000000000000000000000" + // service
+		"a301a20151000000000000000000000000000000000002617302510301000000000000000000000000000000034131"
+	require.Equal(t, frozen, hex.EncodeToString(b))
+}
+
+func TestABatchThatCannotBeReadIsAnError(t *testing.T) {
+	good, err := (&Command{Op: &expire{}}).Encode()
+	require.NoError(t, err)
+	batch := EncodeBatch(5, [][]byte{good, good})
+	at, commands, err := decodeBatch(batch)
+	require.NoError(t, err)
+	require.EqualValues(t, 5, at)
+	require.Len(t, commands, 2)
+	for _, bad := range [][]byte{nil, {}, {2}, {1}, batch[:len(batch)-1], append(bytes.Clone(batch), 9)} {
+		_, _, err := decodeBatch(bad)
+		require.ErrorIs(t, err, ErrCommand)
+	}
+	require.Panics(t, func() {
+		New(Config{}).Apply(&raft.Log{Index: 1, Type: raft.LogCommand, Data: []byte("garbage")})
+	}, "a log that cannot be read must not be skipped")
+}
+
+// filled is a store with something in every table.
+func filled(t require.TestingT) *store {
+	s := newStore(t)
+	s.must(asREST, &UpdateService{WebhookURL: ptr("http://127.0.0.1:1/"), ReachabilityWebhooks: ptr(true), ACLEnabled: ptr(true), WebhooksFromREST: ptr(true)})
+	m := s.create(objects.KindMap, "m")
+	s.put(m, "a", `1`)
+	s.put(m, "b", `2`)
+	s.must(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "a"}})
+	s.must(asREST, &SetPermission{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Identity: "alice", Rights: objects.Read})
+	s.must(asREST, &CreateObject{SID: s.sid(objects.KindDocument), UniqueName: "d", Data: []byte(`{"x":"y"}`), TTL: 60})
+	s.must(asREST, &CreateKey{SID: s.sid(objects.KindKey), Secret: "secret"})
+	s.must(asAlice, &ConnectEndpoint{Node: "n"})
+	l := s.create(objects.KindList, "gone")
+	s.push(l, `1`)
+	s.must(asREST, &RemoveObject{Kind: objects.KindList, Object: Ref{Name: "gone"}})
+	keyed := s.command(asREST, &CreateObject{SID: s.sid(objects.KindStream)})
+	keyed.Keyed = true
+	s.send(keyed)
+	return s
+}
+
+func TestASnapshotIsTheState(t *testing.T) {
+	s := filled(t)
+	b := snapshotBytes(t, s.fsm)
+	back := New(Config{})
+	cursor := back.Feed().Follow()
+	require.NoError(t, back.Restore(io.NopCloser(bytes.NewReader(b))))
+	require.Equal(t, b, snapshotBytes(t, back), "equal states, equal bytes")
+	require.Equal(t, s.fsm.View().Index(), back.View().Index())
+	_, err := cursor.Next(t.Context())
+	require.ErrorIs(t, err, ErrBehind, "followers are told that the state was replaced")
+
+	log := s.entry(s.command(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{Name: "m"}, Item: ItemKey{Key: "b"}}), Expire(NewID()))
+	s.fsm.Apply(log)
+	back.Apply(log)
+	require.Equal(t, sum(t, s.fsm), sum(t, back), "and it goes on the same")
+}
+
+func TestASnapshotOnDiskDoesNotDelayApplying(t *testing.T) {
+	s := filled(t)
+	snap, err := s.fsm.Snapshot()
+	require.NoError(t, err)
+	before := snapshotBytes(t, s.fsm)
+	for range 100 {
+		s.create(objects.KindMap, "")
+	}
+	var b bytes.Buffer
+	require.NoError(t, writeSnapshot(&b, snap.(*snapshot).view, snap.(*snapshot).windows))
+	require.Equal(t, before, b.Bytes(), "what is written is the state at the time of the snapshot")
+}
+
+func TestADamagedSnapshotIsRefusedAndChangesNothing(t *testing.T) {
+	good := snapshotBytes(t, filled(t).fsm)
+	s := newStore(t)
+	before := sum(t, s.fsm)
+	for at := 0; at < len(good); at += 7 {
+		bad := bytes.Clone(good)
+		bad[at] ^= 0x40
+		if err := s.fsm.Restore(io.NopCloser(bytes.NewReader(bad))); err == nil {
+			t.Fatalf("a flipped bit at %d of %d was not noticed", at, len(good))
+		}
+		require.ErrorIs(t, s.fsm.Restore(io.NopCloser(bytes.NewReader(good[:at]))), ErrSnapshot)
+	}
+	require.Equal(t, before, sum(t, s.fsm))
+}
+
+func FuzzDecodeCommand(f *testing.F) {
+	for _, op := range everyOp() {
+		b, err := (&Command{Actor: asAlice, Service: testService, Op: op}).Encode()
+		require.NoError(f, err)
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := DecodeCommand(b)
+		if err != nil {
+			require.ErrorIs(t, err, ErrCommand)
+			return
+		}
+		again, err := c.Encode()
+		require.NoError(t, err)
+		s := newStore(t)
+		s.index++
+		s.fsm.Apply(&raft.Log{Index: s.index, Term: 1, Type: raft.LogCommand, Data: EncodeBatch(1, [][]byte{again})})
+	})
+}
+
+func FuzzReadSnapshot(f *testing.F) {
+	f.Add(snapshotBytes(f, filled(f).fsm))
+	f.Add(snapshotMagic)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, _, err := readSnapshot(bytes.NewReader(b)); err != nil {
+			require.ErrorIs(t, err, ErrSnapshot)
+		}
+	})
+}

@@ -1,0 +1,369 @@
+package fsm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"lockstep/objects"
+)
+
+func TestARepeatedCommandHappensOnce(t *testing.T) {
+	s := newStore(t)
+	l := s.create(objects.KindList, "")
+	c := s.command(asREST, &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)})
+	first := s.send(c)[0]
+	again := s.send(c)[0]
+	require.Nil(t, again.Err)
+	require.True(t, again.Repeated)
+	require.Equal(t, first.Item.Index, again.Item.Index)
+	require.EqualValues(t, 1, s.object(l).Items)
+
+	known, ok := s.fsm.Lookup(c.ID)
+	require.True(t, ok)
+	require.Equal(t, first.Item.Index, known.Item.Index)
+}
+
+func TestAKeyOfAnotherRequestIsRefused(t *testing.T) {
+	s := newStore(t)
+	c := s.command(asREST, &CreateObject{SID: s.sid(objects.KindMap)})
+	c.Keyed, c.Print = true, [16]byte{1}
+	require.Nil(t, s.send(c)[0].Err)
+	other := *c
+	other.Print = [16]byte{2}
+	refused(t, objects.ErrMoreThanOnce, s.send(&other)[0])
+}
+
+func TestARefusalThatMayBeMendedIsNotRemembered(t *testing.T) {
+	s := newStore(t)
+	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
+	d := s.create(objects.KindDocument, "")
+	c := s.command(asAlice, &UpdateObject{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Data: []byte(`1`)})
+	refused(t, objects.ErrForbidden, s.send(c)[0])
+	s.must(asREST, &SetPermission{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Identity: "alice", Rights: objects.Write})
+	require.Nil(t, s.send(c)[0].Err)
+}
+
+func TestTheDedupWindowIsBoundedAndRefusesWhatItMayHaveForgotten(t *testing.T) {
+	s := newStore(t)
+	d := s.create(objects.KindDocument, "")
+	update := func() *Command {
+		return s.command(asREST, &UpdateObject{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Data: []byte(`1`)})
+	}
+	old := update()
+	require.Nil(t, s.send(old)[0].Err)
+	delayed := update() // issued now, arrives after the window has moved on
+	s.time += dedupMillis + 1
+	require.Nil(t, s.send(update())[0].Err)
+	require.Nil(t, s.send(update())[0].Err, "a new command is not affected")
+	_, known := s.fsm.Lookup(old.ID)
+	require.False(t, known)
+	refused(t, objects.ErrUnknownWriter, s.send(old)[0])
+	require.Nil(t, s.send(delayed)[0].Err, "issued after the last one that was forgotten")
+}
+
+func TestTheDedupWindowIsBoundedInLength(t *testing.T) {
+	d := newDedup()
+	first := NewID()
+	for i := range dedupLength + 10 {
+		id := first
+		if i > 0 {
+			id = NewID()
+		}
+		d.remember(&Command{ID: id}, 0, 1, Result{Index: uint64(i + 1)})
+	}
+	require.Len(t, d.byID, dedupLength)
+	_, known := d.lookup(first)
+	require.False(t, known)
+	_, err := d.check(&Command{ID: first, Issued: 0}, 0, 1)
+	require.ErrorIs(t, err, objects.ErrUnknownWriter)
+	_, err = d.check(&Command{ID: first, Issued: 11}, 0, 1)
+	require.Nil(t, err)
+}
+
+func TestTimeNeverGoesBack(t *testing.T) {
+	s := newStore(t)
+	d := s.create(objects.KindDocument, "")
+	before := s.fsm.View().Time()
+	s.time -= 500_000
+	s.must(asREST, &UpdateObject{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Data: []byte(`1`)})
+	require.Equal(t, before, s.fsm.View().Time())
+	require.Equal(t, before, s.object(d).Updated)
+}
+
+func TestPermissionsBindTokensOnly(t *testing.T) {
+	s := newStore(t)
+	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
+	for _, kind := range []objects.Kind{objects.KindDocument, objects.KindList, objects.KindMap} {
+		o := s.create(kind, "")
+		remove := &RemoveObject{Kind: kind, Object: Ref{SID: o.SID}}
+		ttl := &UpdateObject{Kind: kind, Object: Ref{SID: o.SID}, TTL: ptr(int64(60))}
+		refused(t, objects.ErrForbidden, s.do(asAlice, ttl))
+		s.must(asREST, &SetPermission{Kind: kind, Object: Ref{SID: o.SID}, Identity: "alice", Rights: objects.Read | objects.Write})
+		s.must(asAlice, ttl)
+		refused(t, objects.ErrForbidden, s.do(asAlice, remove))
+		s.must(asREST, &RemovePermission{Kind: kind, Object: Ref{SID: o.SID}, Identity: "alice"})
+		refused(t, objects.ErrForbidden, s.do(asAlice, ttl))
+		refused(t, objects.ErrPermissionGone, s.do(asREST, &RemovePermission{Kind: kind, Object: Ref{SID: o.SID}, Identity: "alice"}))
+		s.must(asREST, remove)
+
+		own := s.must(asAlice, &CreateObject{SID: s.sid(kind)}).Object
+		require.Equal(t, "alice", own.CreatedBy)
+		s.must(asAlice, &RemoveObject{Kind: kind, Object: Ref{SID: own.SID}})
+	}
+	stream := s.create(objects.KindStream, "")
+	s.must(asAlice, &Publish{Stream: Ref{SID: stream.SID}, SID: s.sid(objects.KindMessage), Data: []byte(`{}`)})
+}
+
+func TestRevisionsOfAKeyNeverReturn(t *testing.T) {
+	s := newStore(t)
+	m := s.create(objects.KindMap, "")
+	seen := map[objects.Revision]bool{}
+	note := func(r *Result) {
+		require.False(t, seen[r.Item.Revision], "revision %v returned", r.Item.Revision)
+		seen[r.Item.Revision] = true
+	}
+	for range 5 {
+		note(s.put(m, "k", `1`))
+		note(s.put(m, "k", `2`))
+		note(s.put(m, "k", `3`))
+		s.must(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "k"}})
+	}
+}
+
+func TestPutWithAPrecondition(t *testing.T) {
+	s := newStore(t)
+	m := s.create(objects.KindMap, "")
+	put := func(match objects.Precondition) *Result {
+		return s.do(asREST, &WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "k"}, Mode: PutItem, Data: []byte(`1`), Match: match})
+	}
+	refused(t, objects.ErrMapItemMismatch, put(objects.Precondition{Kind: objects.MatchAny}))
+	refused(t, objects.ErrMapItemMismatch, put(objects.Precondition{Kind: objects.MatchRevision, Revision: 1}))
+	r := put(objects.Precondition{Kind: objects.MatchAbsent})
+	require.True(t, r.Created)
+	refused(t, objects.ErrMapItemMismatch, put(objects.Precondition{Kind: objects.MatchAbsent}))
+	require.False(t, put(objects.Precondition{Kind: objects.MatchRevision, Revision: r.Item.Revision}).Created)
+}
+
+func TestATTLAloneIsNoEvent(t *testing.T) {
+	s := newStore(t)
+	m := s.create(objects.KindMap, "")
+	s.put(m, "k", `1`)
+	before := s.object(m)
+	feed := s.fsm.Feed().Follow()
+	r := s.must(asREST, &WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "k"}, Mode: UpdateItem, TTL: ptr(int64(60))})
+	require.Equal(t, `1`, string(r.Item.Data), "the answer has the data, which the request did not")
+	require.Equal(t, s.time+60_000, r.Item.Expires)
+	require.Equal(t, before.EventID, s.object(m).EventID)
+	r = s.must(asREST, &UpdateObject{Kind: objects.KindMap, Object: Ref{SID: m.SID}, TTL: ptr(int64(60))})
+	require.Equal(t, before.EventID, r.Object.EventID)
+	s.put(m, "k", `2`)
+	b, err := feed.Next(t.Context())
+	require.NoError(t, err)
+	require.Len(t, b.Events, 1)
+	require.Equal(t, `2`, string(b.Events[0].Item.Data), "the first event after it is the write of data")
+}
+
+func TestExpiryRemovesInOrderAndTellsEveryone(t *testing.T) {
+	s := newStore(t)
+	m := s.create(objects.KindMap, "")
+	feed := s.fsm.Feed().Follow()
+	for i, ttl := range []int64{3, 1, 2, 9} {
+		s.must(asREST, &WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: fmt.Sprint(i)}, Mode: PutItem, Data: []byte(`1`), TTL: &ttl})
+		_, err := feed.Next(t.Context())
+		require.NoError(t, err)
+	}
+	at, ok := s.fsm.View().NextExpiry()
+	require.True(t, ok)
+	require.Equal(t, s.time+1000, at)
+	s.time += 3000
+	s.expireAll()
+	b, err := feed.Next(t.Context())
+	require.NoError(t, err)
+	var keys []string
+	for _, e := range b.Events {
+		require.Equal(t, objects.ItemRemoved, e.Type)
+		require.Equal(t, objects.SystemIdentity, e.Identity)
+		keys = append(keys, e.Item.Key)
+	}
+	require.Equal(t, []string{"1", "2", "0"}, keys)
+	require.EqualValues(t, 1, s.object(m).Items)
+}
+
+func TestAnUpdateBeforeTheRemovalExtendsTheLife(t *testing.T) {
+	s := newStore(t)
+	d := s.must(asREST, &CreateObject{SID: s.sid(objects.KindDocument), TTL: 1}).Object
+	s.time += 2000
+	s.must(asREST, &UpdateObject{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, TTL: ptr(int64(60))})
+	s.expireAll()
+	require.NotNil(t, s.object(d))
+}
+
+func TestRemovingALargeCollectionIsClearedBitByBit(t *testing.T) {
+	s := newStore(t)
+	l := s.create(objects.KindList, "big")
+	const items = maxCleared + 100
+	for range items {
+		s.must(asREST, &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`), TTL: ptr(int64(1000))})
+	}
+	s.must(asREST, &RemoveObject{Kind: objects.KindList, Object: Ref{Name: "big"}})
+	_, _, left := s.fsm.View().Count()
+	require.Equal(t, items, left, "nothing is cleared at once")
+	again := s.create(objects.KindList, "big")
+	require.Empty(t, s.fsm.View().Items(s.object(again), Range{Limit: 10}), "the name is free, the new object empty")
+
+	require.True(t, s.send(Expire(NewID()))[0].More)
+	_, _, left = s.fsm.View().Count()
+	require.Less(t, left, items)
+	s.expireAll()
+	_, _, left = s.fsm.View().Count()
+	require.Zero(t, left)
+	_, due := s.fsm.View().NextExpiry()
+	require.False(t, due, "the expiries of the items are gone too")
+}
+
+func TestRemovingAServiceRemovesWhatItHolds(t *testing.T) {
+	s := newStore(t)
+	refused(t, objects.ErrDefault, s.do(asREST, &RemoveService{}))
+	sid := objects.NewSID(objects.KindService, [16]byte{9})
+	s.must(asREST, &CreateService{SID: sid, Settings: DefaultSettings()})
+	in := func(op Op) *Result {
+		c := s.command(asREST, op)
+		c.Service = sid
+		return s.send(c)[0]
+	}
+	doc := in(&CreateObject{SID: s.sid(objects.KindDocument), UniqueName: "d", TTL: 5}).Object
+	m := in(&CreateObject{SID: s.sid(objects.KindMap)}).Object
+	in(&WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "k"}, Mode: PutItem, Data: []byte(`1`)})
+	require.Nil(t, in(&RemoveService{}).Err)
+	refused(t, objects.ErrServiceGone, in(&CreateObject{SID: s.sid(objects.KindMap)}))
+	s.expireAll()
+	_, objs, items := s.fsm.View().Count()
+	require.Zero(t, objs)
+	require.Zero(t, items)
+	_, ok := s.fsm.View().ObjectBySID(doc.SID)
+	require.False(t, ok)
+}
+
+func TestHistoryIsBoundedAndSaysSo(t *testing.T) {
+	s := newStore(t)
+	m := s.create(objects.KindMap, "")
+	big := `"` + strings.Repeat("x", 16000) + `"`
+	n := maxTombstoneBytes/16000 + 10
+	for i := range n {
+		s.put(m, fmt.Sprint(i), big)
+	}
+	for i := range n {
+		s.must(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: fmt.Sprint(i)}})
+	}
+	o := s.object(m)
+	require.LessOrEqual(t, o.TombBytes, uint64(maxTombstoneBytes))
+	require.NotZero(t, o.Floor)
+	_, err := s.fsm.View().Replay(o, 0, 0, 10)
+	require.ErrorIs(t, err, objects.ErrHistory)
+	_, err = s.fsm.View().Replay(o, o.EventID+1, o.EventID+1, 10)
+	require.ErrorIs(t, err, objects.ErrHistory, "an event that this object never had")
+	events, err := s.fsm.View().Replay(o, o.Floor, o.Floor, 10_000)
+	require.Nil(t, err)
+	require.EqualValues(t, o.Tombs, len(events))
+}
+
+func TestStreamMessagesLeaveNothingBehind(t *testing.T) {
+	s := newStore(t)
+	o := s.create(objects.KindStream, "")
+	feed := s.fsm.Feed().Follow()
+	before := s.object(o)
+	r := s.must(asAlice, &Publish{Stream: Ref{SID: o.SID}, SID: objects.NewSID(objects.KindMessage, [16]byte{7}), Data: []byte(`{"a":1}`)})
+	b, err := feed.Next(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, objects.MessagePublished, b.Events[0].Type)
+	require.Equal(t, r.Message, b.Events[0].Message.SID)
+	require.Equal(t, `{"a":1}`, string(b.Events[0].Message.Data))
+	require.Equal(t, "alice", b.Events[0].Identity)
+	require.Equal(t, before, s.object(o))
+}
+
+func TestWaitReturnsWithTheIndex(t *testing.T) {
+	s := newStore(t)
+	got := make(chan *View, 1)
+	target := s.fsm.View().Index() + 2
+	go func() {
+		v, err := s.fsm.Wait(t.Context(), target)
+		if err == nil {
+			got <- v
+		}
+	}()
+	s.create(objects.KindMap, "")
+	s.create(objects.KindMap, "")
+	select {
+	case v := <-got:
+		require.GreaterOrEqual(t, v.Index(), uint64(3))
+	case <-time.After(5 * time.Second):
+		t.Fatal("the waiter was not woken")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.fsm.Wait(ctx, 1000)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, s.fsm.waiting, "a waiter that gave up is forgotten")
+}
+
+func TestTheFeedIsBoundedAndSaysWhenAPlaceIsLost(t *testing.T) {
+	f := newFeed(4)
+	event := Batch{View: newView(), Events: []objects.Event{{}}}
+	c := f.Follow()
+	f.append(Batch{View: newView()})
+	for range 4 {
+		f.append(event)
+	}
+	for range 4 {
+		_, err := c.Next(t.Context())
+		require.NoError(t, err)
+	}
+	for range 5 {
+		f.append(event)
+	}
+	_, err := c.Next(t.Context())
+	require.ErrorIs(t, err, ErrBehind)
+	f.append(event)
+	_, err = c.Next(t.Context())
+	require.NoError(t, err, "it goes on from the newest batch")
+	f.reset()
+	_, err = c.Next(t.Context())
+	require.ErrorIs(t, err, ErrBehind)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = c.Next(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestRaftsOwnEntriesMoveTheIndex(t *testing.T) {
+	s := newStore(t)
+	s.index++
+	responses := s.fsm.ApplyBatch([]*raft.Log{{Index: s.index, Term: 3, Type: raft.LogConfiguration}})
+	require.Equal(t, []any{nil}, responses)
+	require.Equal(t, s.index, s.fsm.View().Index())
+	require.EqualValues(t, 3, s.fsm.View().Term())
+	require.Zero(t, s.fsm.View().TermStarted())
+	log := s.entry(TermStarted(NewID()))
+	log.Term = 3
+	s.fsm.Apply(log)
+	require.EqualValues(t, 3, s.fsm.View().TermStarted())
+}
+
+func TestKeysAreCreatedAndRevoked(t *testing.T) {
+	s := newStore(t)
+	sid := objects.NewSID(objects.KindKey, [16]byte{3})
+	s.must(asREST, &CreateKey{SID: sid, Secret: "secret"})
+	k, ok := s.fsm.View().Key(sid)
+	require.True(t, ok)
+	require.Equal(t, "secret", k.Secret)
+	s.must(asREST, &RevokeKey{SID: sid})
+	require.Empty(t, s.fsm.View().Keys())
+	refused(t, objects.ErrNotFound, s.do(asREST, &RevokeKey{SID: sid}))
+}

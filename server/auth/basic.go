@@ -1,0 +1,53 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"lockstep/objects"
+)
+
+// Basic checks the value of an Authorization header: the scheme Basic, in any
+// case, with "AccountSid:AuthToken" or "ApiKeySid:ApiKeySecret". Anything else
+// is objects.ErrUnauthorized.
+func Basic(header string, k Keyring) (Principal, error) {
+	user, password, ok := parseBasic(header)
+	if !ok {
+		return Principal{}, fmt.Errorf("no basic credentials: %w", objects.ErrUnauthorized)
+	}
+	account, authToken := k.Account()
+	p := Principal{AccountSID: account}
+	secret := authToken
+	known := user == account
+	if !known {
+		p.KeySID = user
+		secret, known = k.Secret(user)
+	}
+	// An unknown user costs the same comparison as a known one.
+	if match := equalSecrets(password, secret); !match || !known || secret == "" {
+		return Principal{}, fmt.Errorf("unknown user or wrong password: %w", objects.ErrUnauthorized)
+	}
+	return p, nil
+}
+
+func parseBasic(header string) (user, password string, ok bool) {
+	scheme, encoded, _ := strings.Cut(strings.TrimSpace(header), " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", "", false
+	}
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	if err != nil {
+		return "", "", false
+	}
+	return strings.Cut(string(decoded), ":")
+}
+
+// equalSecrets compares digests, so that neither content nor length shows in
+// the time it takes.
+func equalSecrets(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
