@@ -72,22 +72,23 @@ func (e *RateLimited) Error() string {
 	return fmt.Sprintf("cluster: rate limit exceeded, try again in %v", e.RetryAfter)
 }
 
-// failureCodes are how errors cross between nodes. Never reuse a number.
-var failureCodes = map[byte]error{
+// failures are the errors that cross between nodes, each as its place in the
+// list: only ever add at the end. An error that matches several is the first.
+var failures = []error{
 	1:  errRemote,
-	2:  errNotLeader,
-	3:  errOtherTerm,
-	4:  errBadRequest,
-	5:  ErrNoLeader,
-	6:  ErrUnknownOutcome,
+	2:  ErrUnknownOutcome,
+	3:  errNotLeader,
+	4:  errOtherTerm,
+	5:  errBadRequest,
+	6:  ErrNoLeader,
 	7:  ErrNotMember,
 	8:  ErrOverloaded,
-	9:  ErrClosed,
-	10: ErrUnknownMember,
-	11: ErrAddressTaken,
-	12: ErrUnreachable,
-	13: ErrQuorum,
-	14: ErrTooLarge,
+	9:  ErrTooLarge,
+	10: ErrClosed,
+	11: ErrUnknownMember,
+	12: ErrAddressTaken,
+	13: ErrUnreachable,
+	14: ErrQuorum,
 }
 
 // remoteError is an error of another node. It matches what it was there.
@@ -101,9 +102,9 @@ func (e *remoteError) Unwrap() error { return e.kind }
 
 func encodeFailure(err error) []byte {
 	code := byte(1)
-	for c, known := range failureCodes {
-		if errors.Is(err, known) {
-			code = c
+	for c, known := range failures {
+		if known != nil && errors.Is(err, known) {
+			code = byte(c)
 			break
 		}
 	}
@@ -111,9 +112,9 @@ func encodeFailure(err error) []byte {
 }
 
 func decodeFailure(b []byte) error {
-	kind, ok := failureCodes[b[0]]
-	if !ok {
-		kind = errRemote
+	kind := errRemote
+	if c := int(b[0]); c > 0 && c < len(failures) {
+		kind = failures[c]
 	}
 	return &remoteError{kind: kind, text: string(b[1:])}
 }

@@ -34,6 +34,9 @@ func (v *View) Deliveries(after uint64, visit func(*Delivery) bool) {
 	v.outbox.Ascend(&Delivery{Seq: after + 1}, visit)
 }
 
+// NewestDelivery gives the number of the newest delivery ever queued.
+func (v *View) NewestDelivery() uint64 { return v.NextSeq }
+
 // Delivery finds one waiting delivery.
 func (v *View) Delivery(seq uint64) (*Delivery, bool) { return v.outbox.Get(&Delivery{Seq: seq}) }
 

@@ -1,0 +1,317 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Role is a member's part in the cluster.
+type Role string
+
+// The roles. An unreachable member may be a voter or not.
+const (
+	RoleLeader      Role = "leader"
+	RoleFollower    Role = "follower"
+	RoleNonvoter    Role = "nonvoter"
+	RoleUnreachable Role = "unreachable"
+)
+
+// Member is what this node knows of a member without asking it.
+type Member struct {
+	ID           string
+	InternalAddr string
+	HTTPURL      string // empty while gossip has not brought it
+	Version      string // likewise
+	Role         Role
+}
+
+// MemberSpec describes a node to be added.
+type MemberSpec struct {
+	ID           string `cbor:"1,keyasint"`
+	InternalAddr string `cbor:"2,keyasint"`
+	HTTPURL      string `cbor:"3,keyasint,omitempty"`
+	Version      string `cbor:"4,keyasint,omitempty"`
+}
+
+// NodeStatus is a member's own account of itself.
+type NodeStatus struct {
+	ID           string `cbor:"1,keyasint"`
+	HTTP         string `cbor:"2,keyasint,omitempty"`
+	Raft         string `cbor:"3,keyasint"` // address of the internal port
+	Role         Role   `cbor:"4,keyasint"`
+	AppliedIndex uint64 `cbor:"5,keyasint"`
+	CommitIndex  uint64 `cbor:"6,keyasint"`
+	Term         uint64 `cbor:"7,keyasint"`
+	Version      string `cbor:"8,keyasint,omitempty"`
+	UnixMilli    int64  `cbor:"9,keyasint"` // its clock
+}
+
+// Status is the account of all members.
+type Status struct {
+	ClusterID string
+	Leader    string // node id; empty when none is known
+	Nodes     []NodeStatus
+}
+
+const (
+	// statusTimeout bounds asking a member for its status.
+	statusTimeout = 500 * time.Millisecond
+	// memberInterval is how often a node looks after its own membership.
+	memberInterval = time.Second
+	// changeTimeout bounds the wait for raft to take a configuration change up.
+	changeTimeout = 10 * time.Second
+	// changePause is the pause before a change is decided anew.
+	changePause = 50 * time.Millisecond
+)
+
+// Members gives the members by raft's configuration, with what gossip knows of
+// them, in the order of their ids.
+func (n *Node) Members() []Member {
+	state, _ := n.state.get()
+	var members []Member
+	for _, s := range n.configuration() {
+		m := Member{ID: string(s.ID), InternalAddr: string(s.Address), Role: RoleFollower}
+		switch {
+		case m.ID == state.leader:
+			m.Role = RoleLeader
+		case s.Suffrage != raft.Voter:
+			m.Role = RoleNonvoter
+		}
+		switch {
+		case m.ID == n.config.ID:
+			m.HTTPURL, m.Version = n.config.HTTPURL, n.config.Version
+		case n.gossip != nil:
+			meta, alive := n.gossip.lookup(m.ID)
+			m.HTTPURL, m.Version = meta.HTTPURL, meta.Version
+			if !alive {
+				m.Role = RoleUnreachable
+			}
+		}
+		members = append(members, m)
+	}
+	slices.SortFunc(members, func(a, b Member) int { return compareStrings(a.ID, b.ID) })
+	return members
+}
+
+// Status asks every member for its status, each with a short deadline.
+func (n *Node) Status(ctx context.Context) Status {
+	state, _ := n.state.get()
+	members := n.Members()
+	status := Status{ClusterID: n.config.ClusterID, Leader: state.leader, Nodes: make([]NodeStatus, len(members))}
+	var asking sync.WaitGroup
+	for i, m := range members {
+		asking.Go(func() {
+			s, err := n.statusOf(ctx, m.ID, m.InternalAddr)
+			if err != nil {
+				s = NodeStatus{Role: RoleUnreachable, HTTP: m.HTTPURL, Version: m.Version}
+			}
+			s.ID, s.Raft = m.ID, m.InternalAddr
+			status.Nodes[i] = s
+		})
+	}
+	asking.Wait()
+	return status
+}
+
+func (n *Node) statusOf(ctx context.Context, id, addr string) (NodeStatus, error) {
+	if id == n.config.ID {
+		return n.ownStatus(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
+	defer cancel()
+	s, err := ask[NodeStatus](ctx, n, addr, kindStatus, none{})
+	if err == nil && s.ID != id {
+		err = fmt.Errorf("%w: %s answers as %q", ErrUnreachable, addr, s.ID)
+	}
+	return s, err
+}
+
+func (n *Node) ownStatus() NodeStatus {
+	state := look(n.raft)
+	s := NodeStatus{
+		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
+		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
+		UnixMilli: n.config.Clock().UnixMilli(),
+	}
+	isVoter := slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == s.ID })
+	switch {
+	case state.role == raft.Leader:
+		s.Role = RoleLeader
+	case isVoter:
+		s.Role = RoleFollower
+	}
+	return s
+}
+
+func (n *Node) isMember(id string) bool {
+	return slices.ContainsFunc(n.configuration(), func(s raft.Server) bool { return string(s.ID) == id })
+}
+
+// AddMember adds a node, which must be running and answer at its address, as a
+// nonvoter; called for a member, it changes the member's address. It may be
+// called on any node and returns when the change is committed. The leader makes
+// the node a voter when it has caught up.
+func (n *Node) AddMember(ctx context.Context, spec MemberSpec) error {
+	return n.addMember(ctx, addMemberRequest{Spec: spec})
+}
+
+func (n *Node) addMember(ctx context.Context, r addMemberRequest) error {
+	return n.onLeader(ctx, r.Forwarded,
+		func() error { return n.addOnLeader(ctx, r.Spec) },
+		func(addr string) error {
+			r.Forwarded = true
+			_, err := ask[none](ctx, n, addr, kindAddMember, r)
+			return err
+		})
+}
+
+// RemoveMember takes a node out of the cluster. It may be called on any node
+// and returns when the change is committed. A leader that is to be removed
+// hands leadership over first. It refuses, with ErrQuorum, when fewer live
+// voters than a majority would remain.
+func (n *Node) RemoveMember(ctx context.Context, id string) error {
+	return n.removeMember(ctx, removeMemberRequest{ID: id})
+}
+
+func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
+	return n.onLeader(ctx, r.Forwarded,
+		func() error { return n.removeOnLeader(ctx, r.ID) },
+		func(addr string) error {
+			r.Forwarded = true
+			_, err := ask[none](ctx, n, addr, kindRemoveMember, r)
+			return err
+		})
+}
+
+// onLeader runs a change of the membership where the leader is: here, or by a
+// request to it, once. Such changes have the same effect however often they are
+// made, so they are tried again while there is no leader or it changes.
+func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, there func(addr string) error) error {
+	for {
+		state, changed := n.state.get()
+		var err error
+		switch {
+		case state.leader == "":
+			err = ErrNoLeader
+		case state.leader == n.config.ID:
+			err = here()
+		case forwarded:
+			return errNotLeader
+		default:
+			err = there(state.addr)
+		}
+		if err == nil || !worthRetrying(err) {
+			return err
+		}
+		pause := time.NewTimer(jitter(changePause))
+		select {
+		case <-changed:
+		case <-pause.C:
+		case <-n.ctx.Done():
+			err = ErrClosed
+		case <-ctx.Done():
+			err = fmt.Errorf("%w: %w", err, ctx.Err())
+		}
+		pause.Stop()
+		if ctx.Err() != nil || n.ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// worthRetrying is what a change of leader or of configuration may mend.
+func worthRetrying(err error) bool {
+	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, errBadRequest} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
+	future := n.raft.GetConfiguration()
+	for _, s := range future.Configuration().Servers {
+		switch {
+		case string(s.ID) != spec.ID && string(s.Address) == spec.InternalAddr:
+			return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, s.ID)
+		case string(s.ID) == spec.ID && string(s.Address) == spec.InternalAddr:
+			return nil
+		}
+	}
+	if _, err := n.statusOf(ctx, spec.ID, spec.InternalAddr); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	id, addr := raft.ServerID(spec.ID), raft.ServerAddress(spec.InternalAddr)
+	if err := n.wait(ctx, n.raft.AddNonvoter(id, addr, future.Index(), changeTimeout)); err != nil {
+		return fmt.Errorf("add member: %w", err)
+	}
+	n.config.Logger.Info("member added", "member", spec.ID, "address", spec.InternalAddr)
+	return nil
+}
+
+func (n *Node) removeOnLeader(ctx context.Context, id string) error {
+	future := n.raft.GetConfiguration()
+	servers := future.Configuration().Servers
+	if !slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == id }) {
+		return fmt.Errorf("%w: %s", ErrUnknownMember, id)
+	}
+	if !removalKeepsQuorum(servers, id, n.reachable(ctx, servers)) {
+		return ErrQuorum
+	}
+	if id == n.config.ID {
+		if err := n.TransferLeadership(ctx); err != nil {
+			return err
+		}
+		return errNotLeader // the caller finds the new leader
+	}
+	if err := n.wait(ctx, n.raft.RemoveServer(raft.ServerID(id), future.Index(), changeTimeout)); err != nil {
+		return fmt.Errorf("remove member: %w", err)
+	}
+	n.config.Logger.Info("member removed", "member", id)
+	return nil
+}
+
+// reachable gives the members that answer right now.
+func (n *Node) reachable(ctx context.Context, servers []raft.Server) map[string]bool {
+	var mu sync.Mutex
+	alive := make(map[string]bool)
+	var asking sync.WaitGroup
+	for _, s := range servers {
+		asking.Go(func() {
+			if _, err := n.statusOf(ctx, string(s.ID), string(s.Address)); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				alive[string(s.ID)] = true
+			}
+		})
+	}
+	asking.Wait()
+	return alive
+}
+
+// removalKeepsQuorum says whether, without a member, a majority of the voters
+// would be alive. Whoever is no voter can always go.
+func removalKeepsQuorum(servers []raft.Server, id string, alive map[string]bool) bool {
+	voters, live := 0, 0
+	for _, s := range servers {
+		switch {
+		case string(s.ID) == id:
+			if s.Suffrage != raft.Voter {
+				return true
+			}
+		case s.Suffrage == raft.Voter:
+			voters++
+			if alive[string(s.ID)] {
+				live++
+			}
+		}
+	}
+	return live > voters/2
+}

@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/raft"
+)
+
+// removalAnswers is how often in a row a leader must have said that this node
+// is no member before the node believes it.
+const removalAnswers = 3
+
+// Leave takes this node out of the cluster: leadership is handed over, the
+// leader removes the node, and the data directory is marked so that Open refuses
+// it from then on. The caller closes the node after that.
+func (n *Node) Leave(ctx context.Context) error {
+	if err := n.RemoveMember(ctx, n.config.ID); err != nil && !errors.Is(err, ErrUnknownMember) && !errors.Is(err, ErrNotMember) {
+		return fmt.Errorf("leave: %w", err)
+	}
+	return n.becomeRemoved()
+}
+
+// becomeRemoved makes removal final for this data directory.
+func (n *Node) becomeRemoved() error {
+	if n.config.Parts == nil {
+		if err := markLeft(n.config.DataDir); err != nil {
+			return err
+		}
+	}
+	n.removedOnce.Do(func() { close(n.removed) })
+	return nil
+}
+
+// hasLeft says whether this node is no longer a member, for good.
+func (n *Node) hasLeft() bool {
+	select {
+	case <-n.removed:
+		return true
+	default:
+		return false
+	}
+}
+
+// membershipOf answers a node that asks whether it is a member. Only a leader
+// whose term has started can tell.
+func (n *Node) membershipOf(id string) membershipAnswer {
+	t, _ := n.leading.get()
+	return membershipAnswer{
+		Leads:  t != nil && n.leads(t.number),
+		Term:   n.raft.CurrentTerm(),
+		Member: n.isMember(id),
+	}
+}
+
+// watchMembership looks after this node's own place in the cluster. A node that
+// was removed while it was away never gets the log entry that says so; and one
+// that came back under another address is not found by the leader. While such a
+// node hears of no leader it asks the members that it knows.
+func (n *Node) watchMembership() {
+	denied, member := 0, false
+	for {
+		n.pause(n.ctx, n.config.scaled(memberInterval))
+		if n.ctx.Err() != nil || n.hasLeft() {
+			return
+		}
+		self, others := n.ownEntry()
+		switch {
+		case self != nil:
+			member = true
+		case member && n.committedRemoval():
+			n.removedByOthers()
+			return
+		}
+		if self == nil && !member {
+			continue // not added yet
+		}
+		if state, _ := n.state.get(); state.leader != "" && self != nil && string(self.Address) == n.peers.Addr() {
+			denied = 0
+			continue
+		}
+		switch n.askMembership(others) {
+		case answerDenied:
+			denied++
+		case answerMember:
+			denied = 0
+			n.announceAddress(self, others)
+		}
+		if denied == removalAnswers {
+			n.removedByOthers()
+			return
+		}
+	}
+}
+
+func (n *Node) removedByOthers() {
+	n.config.Logger.Warn("this node was removed from the cluster")
+	if err := n.becomeRemoved(); err != nil {
+		n.config.Logger.Error("data directory not marked as left", "error", err)
+	}
+}
+
+// ownEntry splits the configuration into this node and the others.
+func (n *Node) ownEntry() (self *raft.Server, others []raft.Server) {
+	for _, s := range n.configuration() {
+		if string(s.ID) == n.config.ID {
+			self = &s
+		} else {
+			others = append(others, s)
+		}
+	}
+	return self, others
+}
+
+type membershipVerdict int
+
+const (
+	answerNone membershipVerdict = iota
+	answerMember
+	answerDenied
+)
+
+// askMembership asks the members that this node knows, until a leader of a term
+// no older than its own answers.
+func (n *Node) askMembership(others []raft.Server) membershipVerdict {
+	for _, s := range others {
+		ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(statusTimeout))
+		a, err := ask[membershipAnswer](ctx, n, string(s.Address), kindMembership, none{})
+		cancel()
+		if err != nil || !a.Leads || a.Term < n.raft.CurrentTerm() {
+			continue
+		}
+		if a.Member {
+			return answerMember
+		}
+		return answerDenied
+	}
+	return answerNone
+}
+
+// announceAddress tells the leader, through any member, where this node is now.
+func (n *Node) announceAddress(self *raft.Server, others []raft.Server) {
+	if self == nil || string(self.Address) == n.peers.Addr() {
+		return
+	}
+	spec := MemberSpec{ID: n.config.ID, InternalAddr: n.peers.Addr(), HTTPURL: n.config.HTTPURL, Version: n.config.Version}
+	for _, s := range others {
+		ctx, cancel := context.WithTimeout(n.ctx, changeTimeout)
+		_, err := ask[none](ctx, n, string(s.Address), kindAddMember, addMemberRequest{Spec: spec})
+		cancel()
+		if err == nil {
+			n.config.Logger.Info("new address announced", "address", spec.InternalAddr)
+			return
+		}
+	}
+}

@@ -1,0 +1,108 @@
+// Package fsmtest gives tests a cluster of one without consensus: a store to
+// which every proposed command is applied at once.
+package fsmtest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+)
+
+// AccountSID and AuthToken are the credentials of the test account.
+const (
+	AccountSID = "AC00000000000000000000000000000001"
+	AuthToken  = "0123456789abcdef0123456789abcdef"
+)
+
+// KeySID and KeySecret are an API key of the test account.
+var KeySID = objects.NewSID(objects.KindKey, [16]byte{1})
+
+// KeySecret is the secret of KeySID.
+const KeySecret = "secretsecretsecretsecretsecret12"
+
+// Service is the SID of the default service.
+var Service = objects.NewSID(objects.KindService, [16]byte{1})
+
+// Node is a store that applies what is proposed.
+type Node struct {
+	mu    sync.Mutex
+	fsm   *fsm.FSM
+	index uint64
+	now   func() time.Time
+}
+
+// New makes a node with the test account, its key and the default service.
+// Commands are stamped with what now gives; nil means the time of day.
+func New(now func() time.Time) *Node {
+	if now == nil {
+		now = time.Now
+	}
+	n := &Node{fsm: fsm.New(fsm.Config{}), now: now}
+	n.Must(&fsm.Initialise{ClusterID: "test", AccountSID: AccountSID, AuthToken: AuthToken, Service: Service})
+	n.Must(&fsm.CreateKey{SID: KeySID, Secret: KeySecret})
+	return n
+}
+
+// FSM gives the store.
+func (n *Node) FSM() *fsm.FSM { return n.fsm }
+
+// View gives the state.
+func (n *Node) View() *fsm.View { return n.fsm.View() }
+
+// Read gives the state: with one node, the latest is the linearizable one.
+func (n *Node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+	return n.fsm.View(), ctx.Err()
+}
+
+// Wait gives a view that contains the log up to index.
+func (n *Node) Wait(ctx context.Context, index uint64) (*fsm.View, error) {
+	return n.fsm.Wait(ctx, index)
+}
+
+// Propose applies a command.
+func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c.Issued = n.index
+	encoded, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	n.index++
+	entry := &raft.Log{
+		Index: n.index, Term: 1, Type: raft.LogCommand,
+		Data: fsm.EncodeBatch(n.now().UnixMilli(), [][]byte{encoded}),
+	}
+	return n.fsm.Apply(entry).([]*fsm.Result)[0], nil
+}
+
+// Expire removes what is due, as a leader does by itself.
+func (n *Node) Expire() {
+	for {
+		r, err := n.Propose(context.Background(), fsm.Expire(fsm.NewID()))
+		if err != nil || !r.More {
+			return
+		}
+	}
+}
+
+// Must applies an operation on the default service with REST credentials, and
+// panics if it is refused.
+func (n *Node) Must(op fsm.Op) *fsm.Result {
+	r, err := n.Propose(context.Background(), &fsm.Command{ID: fsm.NewID(), Service: Service, Op: op})
+	if err == nil && r.Err != nil {
+		err = r.Err
+	}
+	if err != nil {
+		panic(err)
+	}
+	return r
+}

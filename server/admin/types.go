@@ -1,0 +1,95 @@
+package admin
+
+import "lockstep/objects"
+
+// Status is the cluster as one node sees it.
+type Status struct {
+	ClusterID string       `json:"cluster_id"`
+	Nodes     []NodeStatus `json:"nodes"`
+}
+
+// NodeStatus is one member.
+type NodeStatus struct {
+	ID           string `json:"id"`
+	HTTP         string `json:"http"` // URL
+	Raft         string `json:"raft"` // host:port of the internal port
+	Role         string `json:"role"` // leader, follower, nonvoter or unreachable
+	AppliedIndex uint64 `json:"applied_index"`
+	Version      string `json:"version"`
+}
+
+// Votes says whether the node was seen as a voter.
+func (n NodeStatus) Votes() bool { return n.Role == RoleLeader || n.Role == RoleFollower }
+
+// The roles of a member.
+const (
+	RoleLeader      = "leader"
+	RoleFollower    = "follower"
+	RoleNonvoter    = "nonvoter"
+	RoleUnreachable = "unreachable"
+)
+
+// Find gives the member with an id.
+func (s Status) Find(id string) (NodeStatus, bool) {
+	for _, n := range s.Nodes {
+		if n.ID == id {
+			return n, true
+		}
+	}
+	return NodeStatus{}, false
+}
+
+// Enrolment is what a node needs to become a peer. The key is the cluster's
+// secret: whoever has it is a member as far as the internal port is concerned.
+type Enrolment struct {
+	ClusterID  string   `json:"cluster_id"`
+	ClusterKey string   `json:"cluster_key"` // 64 hexadecimal digits
+	Seeds      []string `json:"seeds"`       // gossip addresses
+}
+
+// Member describes a node that asks to be added.
+type Member struct {
+	ID      string `json:"id"`
+	Raft    string `json:"raft"`
+	HTTP    string `json:"http"`
+	Version string `json:"version"`
+}
+
+// Join tells a waiting node through which member to join, and the account's
+// credentials, which authorise it there.
+type Join struct {
+	Member     string `json:"member"` // URL
+	AccountSID string `json:"account_sid"`
+	AuthToken  string `json:"auth_token"`
+}
+
+// Joining is a waiting node's answer: it has enrolled and goes on by itself.
+type Joining struct {
+	ID string `json:"id"`
+}
+
+// Key is an API key. The secret is shown only in the answer to its creation.
+type Key struct {
+	SID          objects.SID `json:"-"`
+	FriendlyName string      `json:"friendly_name"`
+	Created      int64       `json:"-"` // Unix milliseconds
+	Secret       string      `json:"-"`
+}
+
+// KeyResource is a Key as JSON.
+type KeyResource struct {
+	SID          string `json:"sid"`
+	FriendlyName string `json:"friendly_name"`
+	DateCreated  string `json:"date_created"`
+	Secret       string `json:"secret,omitempty"`
+}
+
+// KeyList is all API keys.
+type KeyList struct {
+	Keys []KeyResource `json:"keys"`
+}
+
+// NewKey asks for an API key.
+type NewKey struct {
+	FriendlyName string `json:"friendly_name"`
+}

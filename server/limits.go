@@ -1,0 +1,213 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/ratelimit"
+)
+
+// limits are the rate limits of the installation. They hold across nodes
+// because they are kept where all writes and all read-index rounds meet, on the
+// leader. The other nodes watch the applied writes go by and charge them to
+// buckets of their own: when leadership moves, the new leader knows the levels,
+// and the change is no licence for everybody's burst. (Reads leave no trace in
+// the log, and start from full buckets.)
+//
+// Admitting may be called from any goroutine. follow is one goroutine, owned by
+// the Server.
+type limits struct {
+	buckets *ratelimit.Limiter
+	rates   ratelimit.Rates
+	clock   func() time.Time
+
+	// view and known look at this node's store. They are set before the node
+	// can lead.
+	view  func() *fsm.View
+	known func(fsm.CommandID) bool
+
+	admitted recent
+}
+
+func newLimits(rates ratelimit.Rates, clock func() time.Time) *limits {
+	return &limits{buckets: ratelimit.New(rates), rates: rates, clock: clock}
+}
+
+// admit decides on the leader whether a command may enter the log. A refusal is
+// a result; nil lets it in.
+//
+// A command that was let in once is let in again: its second copy comes from a
+// node that does not know what became of the first, and must hear what became
+// of it, not that it is one too many.
+func (l *limits) admit(c *fsm.Command) *fsm.Result {
+	b, price, limited := l.price(c)
+	if !limited || b.Rate == 0 || l.admitted.has(c.ID) || l.known(c.ID) {
+		return nil
+	}
+	wait := l.buckets.Take(b, price, l.clock())
+	if wait == 0 {
+		l.admitted.add(c.ID)
+		return nil
+	}
+	return &fsm.Result{Err: rateExceeded(b.Name, wait)}
+}
+
+func rateExceeded(bucket string, wait time.Duration) *objects.Error {
+	return objects.ErrRate.With("Rate limit exceeded for %s", bucket).After(int(wait / time.Second))
+}
+
+// price says which bucket pays for a command, and how much. Commands of the
+// cluster itself, of services and of keys are not limited, nor are those that
+// address what does not exist: they change nothing.
+func (l *limits) price(c *fsm.Command) (b ratelimit.Bucket, price float64, limited bool) {
+	view := l.view()
+	service, ok := view.Service(fsm.Ref{SID: c.Service})
+	if !ok {
+		return b, 0, false
+	}
+	target := func(kind objects.Kind, ref fsm.Ref) (o *objects.Object, ok bool) {
+		return view.Object(service.Num, kind, ref)
+	}
+	switch op := c.Op.(type) {
+	case *fsm.CreateObject:
+		return l.creation(op.SID.Kind(), service.SID), 1, true
+	case *fsm.UpdateObject:
+		o, ok := target(op.Kind, op.Object)
+		return l.write(o), ratelimit.WritePrice(len(op.Data)), ok
+	case *fsm.WriteItem:
+		o, ok := target(op.Kind, op.Object)
+		return l.write(o), ratelimit.WritePrice(len(op.Data)), ok
+	case *fsm.RemoveItem:
+		o, ok := target(op.Kind, op.Object)
+		return l.write(o), 1, ok
+	case *fsm.Publish:
+		o, ok := target(objects.KindStream, op.Stream)
+		return l.message(o), 1, ok
+	case *fsm.SetPermission:
+		o, ok := target(op.Kind, op.Object)
+		return l.permission(o), 1, ok
+	case *fsm.RemovePermission:
+		o, ok := target(op.Kind, op.Object)
+		return l.permission(o), 1, ok
+	}
+	return b, 0, false
+}
+
+func (l *limits) creation(kind objects.Kind, service objects.SID) ratelimit.Bucket {
+	return ratelimit.Bucket{Name: "create-" + kind.String() + "-" + service.String(), Rate: l.rates.Creations}
+}
+
+func (l *limits) write(o *objects.Object) ratelimit.Bucket {
+	return bucketOf("write-", o, l.rates.Writes)
+}
+
+func (l *limits) message(o *objects.Object) ratelimit.Bucket {
+	return bucketOf("publish-", o, l.rates.Messages)
+}
+
+func (l *limits) permission(o *objects.Object) ratelimit.Bucket {
+	if o == nil {
+		return ratelimit.Bucket{}
+	}
+	return ratelimit.Bucket{Name: "write-permission-" + o.SID.String(), Rate: l.rates.Permissions}
+}
+
+func bucketOf(prefix string, o *objects.Object, rate float64) ratelimit.Bucket {
+	if o == nil {
+		return ratelimit.Bucket{}
+	}
+	return ratelimit.Bucket{Name: prefix + o.Kind().String() + "-" + o.SID.String(), Rate: rate}
+}
+
+// admitReads decides on the leader how long the reads of count requests from
+// one bucket have to wait; 0 lets them pass.
+func (l *limits) admitReads(bucket string, count int) time.Duration {
+	return l.buckets.Take(ratelimit.Bucket{Name: bucket, Rate: l.readRate(bucket)}, float64(count), l.clock())
+}
+
+// readRate tells the rate of a bucket for reads by its name, which is all that
+// travels between nodes.
+func (l *limits) readRate(bucket string) float64 {
+	switch {
+	case strings.HasPrefix(bucket, "read-permission-"):
+		return l.rates.Permissions
+	case strings.HasPrefix(bucket, "query-"):
+		return l.rates.Queries
+	}
+	return l.rates.Reads
+}
+
+// follow charges what this node sees applied while another one leads, until the
+// context ends.
+func (l *limits) follow(ctx context.Context, feed *fsm.Feed, leads func() bool) {
+	cursor := feed.Follow()
+	for {
+		batch, err := cursor.Next(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, fsm.ErrBehind) || leads() {
+			continue
+		}
+		for _, e := range batch.Events {
+			l.charge(e)
+		}
+	}
+}
+
+// charge prices an event as admit priced its command. It pays at the time of
+// the log entry, so that a log replayed after a restart is not a crowd of
+// writes in one moment.
+func (l *limits) charge(e objects.Event) {
+	at := time.UnixMilli(e.At)
+	switch e.Type {
+	case objects.ObjectCreated:
+		l.buckets.Charge(l.creation(e.Object.Kind(), e.Object.ServiceSID), 1, at)
+	case objects.ObjectUpdated, objects.ContextUpdated:
+		l.buckets.Charge(l.write(e.Object), ratelimit.WritePrice(len(e.Object.Data)), at)
+	case objects.ItemAdded, objects.ItemUpdated:
+		l.buckets.Charge(l.write(e.Object), ratelimit.WritePrice(len(e.Item.Data)), at)
+	case objects.ItemRemoved:
+		if expired := e.Item.Expires != 0 && e.Item.Expires <= e.At; !expired {
+			l.buckets.Charge(l.write(e.Object), 1, at)
+		}
+	case objects.MessagePublished:
+		l.buckets.Charge(l.message(e.Object), 1, at)
+	case objects.PermissionChanged:
+		l.buckets.Charge(l.permission(e.Object), 1, at)
+	}
+}
+
+// recentLength is after how many admissions the older half of them is forgotten.
+const recentLength = 8192
+
+// recent remembers the last commands that were let in, between one and two
+// times recentLength of them: those that may be under way and not yet applied.
+type recent struct {
+	mu         sync.Mutex
+	young, old map[fsm.CommandID]struct{}
+}
+
+func (r *recent) has(id fsm.CommandID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.young[id]; ok {
+		return true
+	}
+	_, ok := r.old[id]
+	return ok
+}
+
+func (r *recent) add(id fsm.CommandID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.young == nil || len(r.young) >= recentLength {
+		r.old, r.young = r.young, make(map[fsm.CommandID]struct{}, recentLength)
+	}
+	r.young[id] = struct{}{}
+}

@@ -1,0 +1,167 @@
+// Package nodedir keeps what a node must remember about itself between two
+// starts: who it is, the cluster's secret, its addresses and the account's
+// credentials. It lives in node.json in the node's data directory, which nobody
+// but the owner may read.
+//
+// The package does not know what a cluster is and opens nothing but files. It
+// starts no goroutine; one process uses a directory at a time.
+package nodedir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Record is the content of node.json.
+type Record struct {
+	ID string `json:"id"`
+
+	// Of the cluster; empty as long as the node belongs to none.
+	ClusterID  string   `json:"cluster_id,omitempty"`
+	ClusterKey string   `json:"cluster_key,omitempty"` // 64 hexadecimal digits
+	Seeds      []string `json:"seeds,omitempty"`       // gossip addresses of other members
+
+	// Bootstrap says that the node makes the cluster and has not finished.
+	// JoinThrough is the URL of the member through which it joins, until it votes.
+	Bootstrap   bool   `json:"bootstrap,omitempty"`
+	JoinThrough string `json:"join_through,omitempty"`
+
+	HTTPURL           string `json:"http_url"` // where this node answers clients
+	InternalAddr      string `json:"internal_addr"`
+	InternalAdvertise string `json:"internal_advertise,omitempty"` // if it differs
+	GossipAddr        string `json:"gossip_addr"`
+	GossipAdvertise   string `json:"gossip_advertise,omitempty"`
+
+	AccountSID string `json:"account_sid"`
+	AuthToken  string `json:"auth_token"`
+}
+
+// Member says whether the node belongs to a cluster, or is on its way into one.
+func (r *Record) Member() bool { return r.ClusterID != "" }
+
+const (
+	recordFile = "node.json"
+	pidFile    = "pid"
+)
+
+// ErrOpen is a data directory that other users of the machine can look into.
+var ErrOpen = errors.New("the data directory is open to other users")
+
+// Make makes the directory if it does not exist. An empty one that others can
+// look into is closed to them; one with content is refused: it may be something
+// else, and it will hold secrets and everybody's data.
+func Make(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at data directory: %w", err)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look at data directory: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%w: chmod 700 %s", ErrOpen, dir)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("close data directory to others: %w", err)
+	}
+	return nil
+}
+
+// Load reads the record. The error is fs.ErrNotExist if there is none.
+func Load(dir string) (*Record, error) {
+	b, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err != nil {
+		return nil, fmt.Errorf("read node record: %w", err)
+	}
+	r := new(Record)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("read node record %s: %w", filepath.Join(dir, recordFile), err)
+	}
+	return r, nil
+}
+
+// Save writes the record so that a crash leaves the old one or the new one.
+func (r *Record) Save(dir string) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write node record: %w", err)
+	}
+	if err := WriteFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write node record: %w", err)
+	}
+	return nil
+}
+
+// WriteFile puts a file in the place of an old one, whole and on disk, or not
+// at all.
+func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// WritePID says which process runs the node. The caller calls remove when it
+// ends in order; a killed one leaves the file behind.
+func WritePID(dir string) (remove func(), err error) {
+	path := filepath.Join(dir, pidFile)
+	if err := WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		return nil, fmt.Errorf("write pid file: %w", err)
+	}
+	return func() { os.Remove(path) }, nil
+}
+
+// PID gives the process that last said it runs the node; ok is false if none
+// did, or if it ended in order.
+func PID(dir string) (pid int, ok bool) {
+	b, err := os.ReadFile(filepath.Join(dir, pidFile))
+	if err != nil {
+		return 0, false
+	}
+	pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	return pid, err == nil && pid > 0
+}

@@ -1,0 +1,313 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"lockstep/fsm"
+	"lockstep/fsm/fsmtest"
+	"lockstep/objects"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// receiver records what it is sent and answers with the status of reply.
+type receiver struct {
+	*httptest.Server
+	mu    sync.Mutex
+	got   []received
+	reply func(attempt int, form url.Values) int
+}
+
+type received struct {
+	form   url.Values
+	header http.Header
+}
+
+func newReceiver(t *testing.T, reply func(attempt int, form url.Values) int) *receiver {
+	r := &receiver{reply: reply}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req.ParseForm()
+		r.mu.Lock()
+		r.got = append(r.got, received{req.PostForm, req.Header})
+		attempt := len(r.got)
+		r.mu.Unlock()
+		w.WriteHeader(r.reply(attempt, req.PostForm))
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) received() []received {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
+}
+
+func ok(int, url.Values) int { return 200 }
+
+// start runs a Sender on a node whose default service sends everything to url.
+func start(t *testing.T, to string, config Config) *fsmtest.Node {
+	n := fsmtest.New(nil)
+	yes := true
+	n.Must(&fsm.UpdateService{WebhookURL: &to, WebhooksFromREST: &yes})
+	config.Node = n
+	run(t, New(config))
+	return n
+}
+
+func run(t *testing.T, s *Sender) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+}
+
+func createDocument(n *fsmtest.Node, i byte) objects.SID {
+	sid := objects.NewSID(objects.KindDocument, [16]byte{i, 1})
+	n.Must(&fsm.CreateObject{SID: sid, Data: []byte(`{}`)})
+	return sid
+}
+
+func update(n *fsmtest.Node, sid objects.SID, v int) {
+	n.Must(&fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: sid}, Data: fmt.Appendf(nil, `{"v":%d}`, v)})
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, 10*time.Second, 5*time.Millisecond, what)
+}
+
+func TestDeliveriesArriveSignedInOrderAndLeaveTheOutbox(t *testing.T) {
+	r := newReceiver(t, ok)
+	n := start(t, r.URL+"/hook?a=b%20c", Config{})
+	sid := createDocument(n, 1)
+	for i := range 20 {
+		update(n, sid, i)
+	}
+	eventually(t, "all delivered", func() bool { return n.View().WaitingDeliveries() == 0 })
+	got := r.received()
+	require.Len(t, got, 21)
+	require.Equal(t, "document_created", got[0].form.Get("EventType"))
+	tokens := map[string]bool{}
+	for i, g := range got[1:] {
+		require.Equal(t, fmt.Sprintf(`{"v":%d}`, i), g.form.Get("DocumentData"))
+		var params []fsm.Param
+		for name := range g.form {
+			params = append(params, fsm.Param{Name: name, Value: g.form.Get(name)})
+		}
+		require.Equal(t, sign(fsmtest.AuthToken, r.URL+"/hook?a=b%20c", params), g.header.Get("X-Twilio-Signature"))
+		tokens[g.header.Get("I-Twilio-Idempotency-Token")] = true
+	}
+	require.Len(t, tokens, 20, "each delivery has a token of its own")
+}
+
+// The expected value was computed by the official Node helper's
+// getExpectedTwilioSignature.
+const officialSignature = "RSOYDt4T1cUTdK1PDd93/VVr8B8="
+
+func TestSignatureIsTheOfficialOne(t *testing.T) {
+	params := []fsm.Param{{Name: "To", Value: "+18005551212"}, {Name: "CallSid", Value: "CA1234567890ABCDE"}, {Name: "Caller", Value: "+14158675309"}, {Name: "Digits", Value: "1234"}, {Name: "From", Value: "+14158675309"}}
+	require.Equal(t, officialSignature, sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2", params))
+	require.Equal(t, officialSignature, sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2#fragment", params))
+}
+
+func TestAFailureIsRetriedWithItsTokenAndHoldsOnlyItsOwnObject(t *testing.T) {
+	var mu sync.Mutex
+	failing := true
+	slow := objects.NewSID(objects.KindDocument, [16]byte{1, 1}).String()
+	r := newReceiver(t, func(_ int, form url.Values) int {
+		mu.Lock()
+		defer mu.Unlock()
+		if failing && form.Get("DocumentSid") == slow {
+			return 500
+		}
+		return 204
+	})
+	clock := newClock()
+	n := start(t, r.URL, Config{Clock: clock.now})
+	sid := createDocument(n, 1)
+	update(n, sid, 1)
+	for i := byte(2); i < 5; i++ {
+		createDocument(n, i)
+	}
+	eventually(t, "others delivered, two of this one left", func() bool { return n.View().WaitingDeliveries() == 2 })
+	eventually(t, "the failure is stored", func() bool {
+		d, found := firstDelivery(n)
+		return found && d.Attempts == 1
+	})
+	d, _ := firstDelivery(n)
+	require.Equal(t, clock.now().Add(time.Second).UnixMilli(), d.NotBefore)
+	mu.Lock()
+	failing = false
+	mu.Unlock()
+	clock.advance(2 * time.Second)
+	update(n, sid, 2) // wakes the sender, as the passing of time does by its timer
+	eventually(t, "delivered in the end", func() bool { return n.View().WaitingDeliveries() == 0 })
+	var events, tokens []string
+	for _, g := range r.received() {
+		if g.form.Get("DocumentSid") == slow {
+			events = append(events, g.form.Get("EventType")+g.form.Get("DocumentData"))
+			tokens = append(tokens, g.header.Get("I-Twilio-Idempotency-Token"))
+		}
+	}
+	require.Equal(t, []string{"document_created{}", "document_created{}", `document_updated{"v":1}`, `document_updated{"v":2}`}, events)
+	require.Equal(t, tokens[0], tokens[1])
+}
+
+func TestTheNextLeaderDeliversWhatIsLeft(t *testing.T) {
+	r := newReceiver(t, ok)
+	n := fsmtest.New(nil)
+	to, yes := r.URL, true
+	n.Must(&fsm.UpdateService{WebhookURL: &to, WebhooksFromREST: &yes})
+	for i := byte(1); i < 4; i++ {
+		createDocument(n, i)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	New(Config{Node: n}).Run(ended)
+	require.Equal(t, 3, n.View().WaitingDeliveries())
+	run(t, New(Config{Node: n}))
+	eventually(t, "delivered by the next", func() bool { return n.View().WaitingDeliveries() == 0 })
+	require.Len(t, r.received(), 3)
+}
+
+func TestADayLaterADeliveryIsGivenUp(t *testing.T) {
+	r := newReceiver(t, func(int, url.Values) int { return 500 })
+	clock := newClock()
+	n := start(t, r.URL, Config{Clock: clock.now})
+	clock.advance(25 * time.Hour)
+	createDocument(n, 1)
+	eventually(t, "given up", func() bool { return n.View().WaitingDeliveries() == 0 && len(r.received()) == 1 })
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	r := newReceiver(t, func(attempt int, _ url.Values) int {
+		if attempt == 1 {
+			return 302
+		}
+		return 200
+	})
+	n := start(t, r.URL, Config{})
+	createDocument(n, 1)
+	eventually(t, "a failure", func() bool {
+		d, found := firstDelivery(n)
+		return found && d.Attempts == 1
+	})
+}
+
+func TestQueueKeepsToItsLimits(t *testing.T) {
+	n := fsmtest.New(nil)
+	to, yes := "http://127.0.0.1:1/", true
+	n.Must(&fsm.UpdateService{WebhookURL: &to, WebhooksFromREST: &yes})
+	for i := byte(1); i < 10; i++ {
+		sid := createDocument(n, i)
+		update(n, sid, 1)
+	}
+	q := newQueue(100, 4)
+	q.add(n.View())
+	now := time.Now()
+	first := q.due(now)
+	require.Len(t, first, 4, "of one service at a time")
+	require.Empty(t, q.due(now))
+	q.finish(outcome{delivery: first[0]})
+	next := q.due(now)
+	require.Len(t, next, 1)
+	require.Equal(t, first[0].Stream, next[0].Stream, "streams keep their turn")
+	q.finish(outcome{delivery: next[0], retry: &fsm.Retry{Seq: next[0].Seq, Attempts: 1, NotBefore: now.Add(time.Minute).UnixMilli()}})
+	require.InDelta(t, time.Minute, q.untilDue(now), float64(time.Second))
+	total := newQueue(3, 100)
+	total.add(n.View())
+	require.Len(t, total.due(now), 3)
+}
+
+func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {
+	n := fsmtest.New(nil)
+	to, yes := "http://127.0.0.1:1/", true
+	n.Must(&fsm.UpdateService{WebhookURL: &to, ReachabilityWebhooks: &yes})
+	alice := fsm.Actor{Identity: "alice", Endpoint: "e", Token: true}
+	n.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Actor: fsm.Actor{Identity: "old", Endpoint: "x"}, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: "n1"}})
+	r := NewReporter(n, "n1", slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	for range 10 {
+		r.Connected(fsmtest.Service, alice)
+		r.Disconnected(fsmtest.Service, alice)
+	}
+	r.Connected(fsmtest.Service, alice)
+	eventually(t, "all told", func() bool { return n.View().NewestDelivery() == 23 })
+	var there []fsm.Endpoint
+	n.View().Endpoints(func(e fsm.Endpoint) bool {
+		there = append(there, e)
+		return true
+	})
+	require.Len(t, there, 1)
+	require.Equal(t, "alice", there[0].Identity)
+}
+
+func TestSweepDropsTheEndpointsOfALostNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := fsmtest.New(nil)
+		for _, node := range []string{"lost", "here"} {
+			n.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Actor: fsm.Actor{Identity: node, Endpoint: "e"}, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: node}})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Sweep(ctx, n, func() []string { return []string{"lost"} }, slog.New(slog.DiscardHandler))
+		}()
+		time.Sleep(11 * time.Second)
+		require.True(t, hasEndpoints(n.View(), "lost"), "it may come back")
+		time.Sleep(10 * time.Second)
+		require.False(t, hasEndpoints(n.View(), "lost"))
+		require.True(t, hasEndpoints(n.View(), "here"))
+		cancel()
+		<-done
+	})
+}
+
+func firstDelivery(n *fsmtest.Node) (d *fsm.Delivery, found bool) {
+	n.View().Deliveries(0, func(x *fsm.Delivery) bool {
+		d, found = x, true
+		return false
+	})
+	return d, found
+}
+
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func newClock() *clock { return &clock{at: time.Now()} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) advance(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(by)
+}

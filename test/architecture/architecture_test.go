@@ -1,0 +1,148 @@
+// Package architecture holds the rules of the house as tests: which way
+// imports point, what the deterministic store may not know, and that every
+// package says what it is for.
+package architecture
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"go/build"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+type pkg struct {
+	ImportPath string
+	Name       string
+	Doc        string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+}
+
+// packages gives what `go list` says of every package of the module.
+func packages(t *testing.T) []pkg {
+	cmd := exec.Command("go", "list", "-json", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	var all []pkg
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		}
+		require.NoError(t, err)
+		if err == nil {
+			all = append(all, p)
+		}
+	}
+}
+
+// mayImport says which of the module's own packages each one may import. A
+// name ending in /... stands for a whole folder.
+var mayImport = map[string][]string{
+	"lockstep/objects":          {},
+	"lockstep/fsm":              {"lockstep/objects"},
+	"lockstep/fsm/fsmtest":      {"lockstep/fsm", "lockstep/objects"},
+	"lockstep/cluster":          {"lockstep/fsm", "lockstep/objects", "lockstep/cluster/..."},
+	"lockstep/cluster/...":      {"lockstep/cluster/..."},
+	"lockstep/server/auth":      {"lockstep/objects"},
+	"lockstep/server/query":     {},
+	"lockstep/server/ratelimit": {"lockstep/objects"},
+	"lockstep/server/hub":       {"lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/webhook":   {"lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/api":       {"lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/rest":      {"lockstep/server/api", "lockstep/server/auth", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/realtime":  {"lockstep/server/api", "lockstep/server/auth", "lockstep/server/hub", "lockstep/server/query", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/admin":     {"lockstep/objects"},
+	"lockstep/server":           {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/...":       {"lockstep/server/...", "lockstep/objects"},
+	"lockstep/cmd/lockstep":     {"lockstep/server", "lockstep/server/...", "lockstep/cluster"},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		if strings.HasPrefix(p.ImportPath, "lockstep/test/") {
+			continue
+		}
+		allowed, known := rulesFor(p.ImportPath)
+		require.True(t, known, "%s has no place in the house", p.ImportPath)
+		for _, imported := range p.Imports {
+			if strings.HasPrefix(imported, "lockstep/") {
+				require.True(t, matches(allowed, imported), "%s must not import %s", p.ImportPath, imported)
+			}
+		}
+	}
+}
+
+func rulesFor(path string) ([]string, bool) {
+	if allowed, ok := mayImport[path]; ok {
+		return allowed, true
+	}
+	for dir := path; strings.Contains(dir, "/"); {
+		dir = dir[:strings.LastIndexByte(dir, '/')]
+		if allowed, ok := mayImport[dir+"/..."]; ok {
+			return allowed, true
+		}
+	}
+	return nil, false
+}
+
+func matches(allowed []string, path string) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		folder, whole := strings.CutSuffix(a, "...")
+		return a == path || whole && strings.HasPrefix(path, folder)
+	})
+}
+
+// TestTheStoreKnowsNoWorld keeps clocks, chance and I/O out of what is applied.
+func TestTheStoreKnowsNoWorld(t *testing.T) {
+	for _, p := range packages(t) {
+		switch p.ImportPath {
+		case "lockstep/objects":
+			for _, i := range p.Imports {
+				std, err := build.Import(i, "", build.FindOnly)
+				require.NoError(t, err)
+				require.True(t, std.Goroot, "objects must not import %s: the standard library only", i)
+			}
+		case "lockstep/fsm":
+			for _, banned := range []string{"time", "math/rand", "math/rand/v2", "net", "net/http", "os"} {
+				require.NotContains(t, p.Imports, banned)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range packages(t) {
+		if len(p.GoFiles) > 0 {
+			require.NotEmpty(t, p.Doc, "%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+func TestNoFileIsGiant(t *testing.T) {
+	const most = 800
+	for _, p := range packages(t) {
+		for _, name := range p.GoFiles {
+			f, err := os.Open(filepath.Join(p.Dir, name))
+			require.NoError(t, err)
+			lines := 0
+			for s := bufio.NewScanner(f); s.Scan(); {
+				lines++
+			}
+			f.Close()
+			require.LessOrEqual(t, lines, most, "%s/%s", p.ImportPath, name)
+		}
+	}
+}
