@@ -19,18 +19,18 @@ func BenchmarkApply(b *testing.B) {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			s := newStore(b)
 			m := s.create(objects.KindMap, "m")
-			b.ReportAllocs()
-			n := 0
-			for b.Loop() {
-				b.StopTimer()
+			logs := make([]*raft.Log, b.N)
+			for n := range logs {
 				commands := make([]*Command, size)
 				for i := range commands {
-					n++
-					commands[i] = s.command(asREST, &WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: fmt.Sprint(n % 10_000)}, Mode: PutItem, Data: data})
+					key := fmt.Sprint((n*size + i) % 10_000)
+					commands[i] = s.command(asREST, &WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: key}, Mode: PutItem, Data: data})
 				}
-				log := s.entry(commands...)
-				s.sent = nil
-				b.StartTimer()
+				logs[n] = s.entry(commands...)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for _, log := range logs {
 				s.fsm.ApplyBatch([]*raft.Log{log})
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/command")

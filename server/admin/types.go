@@ -1,7 +1,5 @@
 package admin
 
-import "lockstep/objects"
-
 // Status is the cluster as one node sees it.
 type Status struct {
 	ClusterID string       `json:"cluster_id"`
@@ -68,25 +66,17 @@ type Joining struct {
 	ID string `json:"id"`
 }
 
-// Key is an API key. The secret is shown only in the answer to its creation.
+// Key is an API key.
 type Key struct {
-	SID          objects.SID `json:"-"`
-	FriendlyName string      `json:"friendly_name"`
-	Created      int64       `json:"-"` // Unix milliseconds
-	Secret       string      `json:"-"`
-}
-
-// KeyResource is a Key as JSON.
-type KeyResource struct {
 	SID          string `json:"sid"`
 	FriendlyName string `json:"friendly_name"`
 	DateCreated  string `json:"date_created"`
-	Secret       string `json:"secret,omitempty"`
+	Secret       string `json:"secret,omitempty"` // only in the answer to its creation
 }
 
 // KeyList is all API keys.
 type KeyList struct {
-	Keys []KeyResource `json:"keys"`
+	Keys []Key `json:"keys"`
 }
 
 // NewKey asks for an API key.

@@ -1,0 +1,255 @@
+// Package admin is the operator's side of a node: health, metrics, and the JSON
+// API under /cluster/ that the command line uses, with its client.
+//
+//	GET    /healthz               200 as long as the process lives
+//	GET    /readyz                200 when the node serves clients, else 503 and why
+//	GET    /metrics               for Prometheus
+//	GET    /cluster/status        the members
+//	POST   /cluster/enrol         cluster id, key and seeds, for a node that joins
+//	POST   /cluster/members       adds a node
+//	DELETE /cluster/members/{id}  removes a node
+//	POST   /cluster/leave         this node leaves the cluster and stops
+//	POST   /cluster/snapshot      this node writes a snapshot and shortens its log
+//	POST   /cluster/keys          makes an API key; the only time its secret is shown
+//	GET    /cluster/keys          all API keys
+//	DELETE /cluster/keys/{sid}    revokes an API key
+//	POST   /cluster/join          a node that waits for it joins a cluster (see Waiting)
+//
+// Everything under /cluster/ asks for the account's SID and auth token; API keys
+// do not open it. Enrolment is the one place where the cluster's key leaves a
+// node, so nodes that enrol over an untrusted network need TLS in front of it.
+//
+// The package does not know how consensus works: it sees a Node. Its handlers
+// run on the HTTP server's goroutines, and it starts none of its own.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"lockstep/objects"
+	"lockstep/server/auth"
+)
+
+// Node is what this package needs of the node. An error that is an
+// *objects.Error is shown with its code and status.
+type Node interface {
+	// Ready gives nil if the node serves clients, and why not otherwise.
+	Ready() error
+
+	Status(ctx context.Context) (Status, error)
+	Enrolment(ctx context.Context) (Enrolment, error)
+	AddMember(ctx context.Context, m Member) error
+	RemoveMember(ctx context.Context, id string) error
+
+	// Leave returns once the node is no longer a member. It stops after that.
+	Leave(ctx context.Context) error
+	Snapshot(ctx context.Context) error
+
+	CreateKey(ctx context.Context, friendlyName string) (Key, error)
+	Keys(ctx context.Context) ([]Key, error)
+	RevokeKey(ctx context.Context, sid objects.SID) error
+}
+
+// Config sets up the handler.
+type Config struct {
+	Node    Node
+	Keyring auth.Keyring
+	Metrics prometheus.Gatherer
+	Logger  *slog.Logger // default slog.Default
+}
+
+// maxBody is more than any request to this API needs.
+const maxBody = 64 << 10
+
+type handler struct {
+	node    Node
+	keyring auth.Keyring
+	logger  *slog.Logger
+}
+
+// New gives the handler of all paths that the package comment lists.
+func New(c Config) http.Handler {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	h := &handler{node: c.Node, keyring: c.Keyring, logger: c.Logger}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", alive)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, h.node.Ready()) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}))
+	h.route(mux, "GET /cluster/status", h.status)
+	h.route(mux, "POST /cluster/enrol", h.enrol)
+	h.route(mux, "POST /cluster/members", h.addMember)
+	h.route(mux, "DELETE /cluster/members/{id}", h.removeMember)
+	h.route(mux, "POST /cluster/leave", h.leave)
+	h.route(mux, "POST /cluster/snapshot", h.snapshot)
+	h.route(mux, "POST /cluster/keys", h.createKey)
+	h.route(mux, "GET /cluster/keys", h.keys)
+	h.route(mux, "DELETE /cluster/keys/{sid}", h.revokeKey)
+	h.route(mux, "/", func(*http.Request) (int, any, error) { return 0, nil, objects.ErrNotFound })
+	// A browser that remembers the operator's credentials must not be led here
+	// by another site.
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// endpoint answers a request that is allowed: a status, and what to write as
+// JSON.
+type endpoint func(r *http.Request) (status int, body any, err error)
+
+func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if err := account(r, h.keyring); err != nil {
+			writeError(w, err)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		status, body, err := e(r)
+		if err != nil {
+			h.logger.Info("operator's request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, status, body)
+	})
+}
+
+// account lets only the account itself pass, not its API keys.
+func account(r *http.Request, k auth.Keyring) error {
+	p, err := auth.Basic(r.Header.Get("Authorization"), k)
+	if err != nil {
+		return err
+	}
+	if p.KeySID != "" {
+		return objects.ErrUnauthorized
+	}
+	return nil
+}
+
+func (h *handler) status(r *http.Request) (int, any, error) {
+	s, err := h.node.Status(r.Context())
+	return http.StatusOK, s, err
+}
+
+func (h *handler) enrol(r *http.Request) (int, any, error) {
+	e, err := h.node.Enrolment(r.Context())
+	return http.StatusOK, e, err
+}
+
+func (h *handler) addMember(r *http.Request) (int, any, error) {
+	var m Member
+	if err := readJSON(r, &m); err != nil {
+		return 0, nil, err
+	}
+	if m.ID == "" || m.Raft == "" {
+		return 0, nil, objects.ErrParameter.With("id and raft are required")
+	}
+	return http.StatusCreated, m, h.node.AddMember(r.Context(), m)
+}
+
+func (h *handler) removeMember(r *http.Request) (int, any, error) {
+	return http.StatusNoContent, nil, h.node.RemoveMember(r.Context(), r.PathValue("id"))
+}
+
+func (h *handler) leave(r *http.Request) (int, any, error) {
+	return http.StatusNoContent, nil, h.node.Leave(r.Context())
+}
+
+func (h *handler) snapshot(r *http.Request) (int, any, error) {
+	return http.StatusNoContent, nil, h.node.Snapshot(r.Context())
+}
+
+func (h *handler) createKey(r *http.Request) (int, any, error) {
+	var k NewKey
+	if err := readJSON(r, &k); err != nil {
+		return 0, nil, err
+	}
+	if k.FriendlyName != "" {
+		if err := objects.ValidateFriendlyName(k.FriendlyName); err != nil {
+			return 0, nil, err
+		}
+	}
+	key, err := h.node.CreateKey(r.Context(), k.FriendlyName)
+	return http.StatusCreated, key, err
+}
+
+func (h *handler) keys(r *http.Request) (int, any, error) {
+	keys, err := h.node.Keys(r.Context())
+	return http.StatusOK, KeyList{Keys: keys}, err
+}
+
+func (h *handler) revokeKey(r *http.Request) (int, any, error) {
+	sid, ok := objects.ParseSID(r.PathValue("sid"))
+	if !ok || sid.Kind() != objects.KindKey {
+		return 0, nil, objects.ErrNotFound
+	}
+	return http.StatusNoContent, nil, h.node.RevokeKey(r.Context(), sid)
+}
+
+func alive(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
+}
+
+func ready(w http.ResponseWriter, why error) {
+	if why != nil {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": why.Error()})
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+func readJSON(r *http.Request, into any) error {
+	if err := json.NewDecoder(r.Body).Decode(into); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return objects.ErrTooLarge
+		}
+		return objects.ErrParameter.With("The body must be JSON: %v", err)
+	}
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	if status == http.StatusNoContent {
+		w.WriteHeader(status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	// What fails here is the connection; there is nobody left to tell.
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// Failure is the body of every error, in the form of the REST API.
+type Failure struct {
+	Code     int    `json:"code"`
+	Message  string `json:"message"`
+	MoreInfo string `json:"more_info"`
+	Status   int    `json:"status"`
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	var e *objects.Error
+	if !errors.As(err, &e) {
+		// Who asks is the operator, and may know the reason.
+		e = objects.ErrInternal.With("%v", err)
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	if e.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
+	}
+	writeJSON(w, e.Status, Failure{
+		Code: e.Code, Message: e.Message, Status: e.Status,
+		MoreInfo: fmt.Sprintf("https://www.twilio.com/docs/errors/%d", e.Code),
+	})
+}

@@ -1,0 +1,50 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+)
+
+// unavailable is the one place where what went wrong below becomes the API's
+// own answer. The cause stays in the chain for the log.
+func unavailable(answer *objects.Error, cause error) error {
+	return fmt.Errorf("%w: %w", answer, cause)
+}
+
+var errReadUnavailable = objects.ErrUnavailable.With("No quorum could be reached in time")
+
+// limited is how a refusal by a rate limit tells itself apart from a failure.
+type limited interface{ RetryAfter() time.Duration }
+
+// readFailure is what a failed read of a bucket answers.
+func readFailure(bucket string, err error) error {
+	var l limited
+	if errors.As(err, &l) {
+		wait := max(1, int((l.RetryAfter()+time.Second-1)/time.Second))
+		return objects.ErrRate.With("Rate limit exceeded for %s", bucket).After(wait)
+	}
+	return unavailable(errReadUnavailable, err)
+}
+
+// Refuse gives the error with which an operation on an object ends whose
+// parameters were found to be wrong: a service or an object that does not exist
+// comes before its parameters. With kind KindNone the operation is on the
+// service itself, or on a collection of it.
+func (a *API) Refuse(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, refusal error) error {
+	found, err := a.findService(ctx, c)
+	if err != nil {
+		return err
+	}
+	if kind == objects.KindNone {
+		return refusal
+	}
+	if _, ok := found.View.Object(found.Service.Num, kind, ref); !ok {
+		return objects.ErrGone(kind)
+	}
+	return refusal
+}

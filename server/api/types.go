@@ -1,0 +1,111 @@
+// Package api is the operations of the Sync API, whatever the protocol that
+// carries them. It checks what needs no state, builds commands and proposes
+// them, reads at a linearizable point, checks the permission to read, and
+// writes resources as JSON.
+//
+// Every error that it gives has an *objects.Error in its chain.
+//
+// It knows neither HTTP nor websockets, authenticates nobody, keeps no state
+// and starts no goroutines. All its methods may be called from anywhere.
+package api
+
+import (
+	"context"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+)
+
+// Node is what this package needs of the cluster.
+type Node interface {
+	// Propose has a command decided, once, however often it is tried. A
+	// refusal of the domain is a Result; an error means that there was none.
+	Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
+
+	// Read gives a view that contains everything acknowledged before the call.
+	// It is charged to the bucket, unless that is empty. An error with a method
+	// RetryAfter() time.Duration says that the bucket is empty for so long.
+	Read(ctx context.Context, bucket string) (*fsm.View, error)
+
+	// View gives the local store's latest view, which may lag.
+	View() *fsm.View
+}
+
+// API carries out operations. Make one with New.
+type API struct{ node Node }
+
+// New makes the operations of a node.
+func New(node Node) *API { return &API{node: node} }
+
+// Caller is on whose behalf an operation runs.
+type Caller struct {
+	Actor   fsm.Actor
+	Service fsm.Ref // the service that the path or the token names
+
+	// Key is the idempotency key of a write; empty for none. Within one Scope
+	// (a credential, or an identity) and service, a key stands for one write.
+	// Print is a hash of the request: the same key with another print is refused.
+	Key   string
+	Scope string
+	Print [16]byte
+
+	// Sending is told the id of a command before it is proposed, so that its
+	// echo can be known among the events. It may be nil.
+	Sending func(fsm.CommandID)
+}
+
+// Found is an object as one linearizable read found it.
+type Found struct {
+	View    *fsm.View
+	Service *objects.Service
+	Object  *objects.Object
+}
+
+// Create is what a new object is made of.
+type Create struct {
+	Name *string // unique name; nil for none
+	Data []byte  // JSON as it came, nil if absent: a document's value, a list's context
+	TTL  *int64  // seconds; nil or 0: it never expires
+}
+
+// Update is a change of an object. What is nil stays as it is.
+type Update struct {
+	Data    []byte // JSON as it came: a document's value, a list's context
+	TTL     *int64 // seconds; 0: it never expires
+	IfMatch string // as in the HTTP header; documents only
+}
+
+// ItemWrite is a write of one item of a list or map. What is nil stays as it is.
+type ItemWrite struct {
+	Mode          fsm.WriteMode
+	Key           fsm.ItemKey // not for AppendItem
+	Data          []byte      // JSON as it came
+	TTL           *int64      // seconds; 0: it never expires
+	CollectionTTL *int64      // of the list or map
+	Match         objects.Precondition
+}
+
+// Written is an item right after a write, with the object that holds it.
+type Written struct {
+	Object  *objects.Object
+	Item    *objects.Item
+	Created bool // a PutItem found no item
+}
+
+// ItemPage is a stretch of the items of a list or map.
+type ItemPage struct {
+	Found
+	Items []*objects.Item
+
+	// Before and After say whether items exist on that side of the page, in the
+	// order that was asked for.
+	Before, After bool
+}
+
+// Span is a stretch of a collection in its one order: at most Limit entries
+// right behind After or, if Before is given, right in front of Before. Neither
+// entry needs to exist, and the zero value of a position is none.
+type Span[Position uint64 | string] struct {
+	After, Before Position
+	Limit         int
+}
