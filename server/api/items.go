@@ -22,7 +22,7 @@ func (a *API) WriteItem(ctx context.Context, c Caller, kind objects.Kind, ref fs
 	switch {
 	case op.Data != nil:
 		written.Item = itemWithData(result.Item, op.Data)
-	case result.Repeated && result.Item.Data == nil:
+	case result.Item.Data == nil:
 		written.Item, err = a.completeItem(ctx, result.Object, result.Item)
 	}
 	return written, err
@@ -64,7 +64,7 @@ func validateKey(kind objects.Kind, w ItemWrite) error {
 	return err
 }
 
-// completeItem is complete for items. The value may be newer than the answer.
+// completeItem is complete for items.
 func (a *API) completeItem(ctx context.Context, o *objects.Object, i *objects.Item) (*objects.Item, error) {
 	view, err := a.read(ctx, "")
 	if err != nil {

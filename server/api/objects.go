@@ -82,7 +82,7 @@ func (a *API) UpdateObject(ctx context.Context, c Caller, kind objects.Kind, ref
 	if op.Data != nil {
 		return withData(result.Object, op.Data), nil
 	}
-	if result.Repeated && result.Object.Data == nil {
+	if kind == objects.KindDocument && result.Object.Data == nil {
 		return a.complete(ctx, result.Object)
 	}
 	return result.Object, nil
@@ -113,8 +113,9 @@ func updateCommand(kind objects.Kind, ref fsm.Ref, update Update) (*fsm.UpdateOb
 	return op, nil
 }
 
-// complete fills in the data of an object whose first answer was given without
-// it: the log remembers no data. If it is gone meanwhile, so is its data.
+// complete fills in the data of a document whose update is repeated: the answer
+// was remembered without it. It may be newer than the answer, and if the
+// document is gone meanwhile, so is its data.
 func (a *API) complete(ctx context.Context, o *objects.Object) (*objects.Object, error) {
 	view, err := a.read(ctx, "")
 	if err != nil {

@@ -1,6 +1,10 @@
 package api
 
-import "lockstep/objects"
+import (
+	"sort"
+
+	"lockstep/objects"
+)
 
 // stretch reads a span of a collection that can be walked upwards only: page
 // gives at most limit entries behind a number.
@@ -40,16 +44,10 @@ func permissionsBefore(found Found, before string, limit int) []*objects.Permiss
 	after := ""
 	for {
 		entries := found.View.Permissions(found.Object, after, chunk)
-		for _, p := range entries {
-			if p.Identity >= before {
-				return last
-			}
-			last = append(last, p)
-		}
-		if len(last) > limit {
-			last = append(last[:0], last[len(last)-limit:]...)
-		}
-		if len(entries) < chunk {
+		within := sort.Search(len(entries), func(i int) bool { return entries[i].Identity >= before })
+		last = append(last, entries[:within]...)
+		last = last[max(0, len(last)-limit):]
+		if within < chunk {
 			return last
 		}
 		after = entries[chunk-1].Identity

@@ -1,0 +1,320 @@
+package api
+
+import (
+	"strconv"
+	"time"
+
+	"lockstep/objects"
+)
+
+// Form writes resources as JSON, for REST or for realtime. Its methods append
+// to b. Data is passed on as it is stored.
+type Form struct {
+	Base     string // origin of the URLs: "http://host:port"
+	Account  string // SID of the account
+	Realtime bool
+}
+
+// Form gives the form of resources of this node's account.
+func (a *API) Form(base string, realtime bool) Form {
+	account, _ := a.node.View().Account()
+	return Form{Base: base, Account: account, Realtime: realtime}
+}
+
+// plurals are the kinds in paths, and keys of the SID in what belongs to them.
+var plurals = map[objects.Kind]string{
+	objects.KindDocument: "Documents",
+	objects.KindList:     "Lists",
+	objects.KindMap:      "Maps",
+	objects.KindStream:   "Streams",
+}
+
+// Plural gives a kind of object as it stands in paths: "Documents", "Lists",
+// "Maps", "Streams".
+func Plural(kind objects.Kind) string { return plurals[kind] }
+
+// Service appends a service.
+func (f Form) Service(b []byte, s *objects.Service) []byte {
+	b = append(b, `{"sid":`...)
+	b = appendSID(b, s.SID)
+	b = append(b, `,"unique_name":`...)
+	b = appendOptional(b, s.UniqueName)
+	b = f.appendAccount(b)
+	b = append(b, `,"friendly_name":`...)
+	b = appendOptional(b, s.FriendlyName)
+	b = f.appendDates(b, s.Created, s.Updated)
+	b = append(b, `,"webhook_url":`...)
+	b = appendOptional(b, s.WebhookURL)
+	b = append(b, `,"webhooks_from_rest_enabled":`...)
+	b = strconv.AppendBool(b, s.WebhooksFromREST)
+	b = append(b, `,"reachability_webhooks_enabled":`...)
+	b = strconv.AppendBool(b, s.ReachabilityWebhooks)
+	b = append(b, `,"acl_enabled":`...)
+	b = strconv.AppendBool(b, s.ACLEnabled)
+	b = append(b, `,"reachability_debouncing_enabled":`...)
+	b = strconv.AppendBool(b, s.Debouncing)
+	b = append(b, `,"reachability_debouncing_window":`...)
+	b = strconv.AppendInt(b, s.DebounceWindow, 10)
+	url := f.serviceURL(nil, s.SID)
+	b = append(b, `,"url":"`...)
+	b = append(b, url...)
+	b = append(b, `","links":{`...)
+	b = appendLink(b, "documents", url, "/Documents")
+	b = append(b, ',')
+	b = appendLink(b, "lists", url, "/Lists")
+	b = append(b, ',')
+	b = appendLink(b, "maps", url, "/Maps")
+	b = append(b, ',')
+	b = appendLink(b, "streams", url, "/Streams")
+	return append(b, "}}"...)
+}
+
+// Object appends a document, list, map or stream. withData matters to
+// documents only.
+func (f Form) Object(b []byte, o *objects.Object, withData bool) []byte {
+	b = append(b, `{"sid":`...)
+	b = appendSID(b, o.SID)
+	b = append(b, `,"unique_name":`...)
+	b = appendOptional(b, o.UniqueName)
+	b = f.appendOwner(b, o.ServiceSID)
+	if f.Realtime || o.Kind() != objects.KindStream {
+		b = appendRevision(b, o.Revision())
+	}
+	if f.Realtime {
+		b = appendEventID(b, o.EventID)
+	}
+	if withData && o.Kind() == objects.KindDocument {
+		b = appendData(b, o.Data)
+	}
+	b = f.appendExpires(b, o.Expires)
+	b = f.appendDates(b, o.Created, o.Updated)
+	b = append(b, `,"created_by":`...)
+	b = objects.AppendString(b, o.CreatedBy)
+	url := f.ObjectURL(nil, o)
+	b = append(b, `,"url":"`...)
+	b = append(b, url...)
+	b = append(b, `","links":{`...)
+	b = f.appendObjectLinks(b, o.Kind(), url)
+	return append(b, "}}"...)
+}
+
+func (f Form) appendObjectLinks(b []byte, kind objects.Kind, url []byte) []byte {
+	switch kind {
+	case objects.KindStream:
+		return appendLink(b, "messages", url, "/Messages")
+	case objects.KindList, objects.KindMap:
+		b = appendLink(b, "items", url, "/Items")
+		if f.Realtime && kind == objects.KindMap {
+			return b
+		}
+		b = append(b, ',')
+		if f.Realtime {
+			return appendLink(b, "context", url, "/Context")
+		}
+	}
+	if f.Realtime {
+		return b
+	}
+	return appendLink(b, "permissions", url, "/Permissions")
+}
+
+// Item appends an item of a list or map.
+func (f Form) Item(b []byte, o *objects.Object, i *objects.Item, withData bool) []byte {
+	if o.Kind() == objects.KindList {
+		b = append(b, `{"index":`...)
+		b = strconv.AppendUint(b, i.Index, 10)
+	} else {
+		b = append(b, `{"key":`...)
+		b = objects.AppendString(b, i.Key)
+	}
+	b = f.appendOwner(b, o.ServiceSID)
+	b = appendParent(b, o)
+	b = appendRevision(b, i.Revision)
+	if f.Realtime {
+		b = appendEventID(b, i.EventID)
+	}
+	if withData {
+		b = appendData(b, i.Data)
+	}
+	b = f.appendExpires(b, i.Expires)
+	b = f.appendDates(b, i.Created, i.Updated)
+	b = append(b, `,"created_by":`...)
+	b = objects.AppendString(b, i.CreatedBy)
+	b = append(b, `,"url":"`...)
+	b = f.ItemURL(b, o, i)
+	return append(b, `"}`...)
+}
+
+// Permission appends what one identity may do with an object.
+func (f Form) Permission(b []byte, o *objects.Object, p *objects.Permission) []byte {
+	b = append(b, `{"identity":`...)
+	b = objects.AppendString(b, p.Identity)
+	b = f.appendOwner(b, o.ServiceSID)
+	b = appendParent(b, o)
+	b = append(b, `,"read":`...)
+	b = strconv.AppendBool(b, p.Rights.Has(objects.Read))
+	b = append(b, `,"write":`...)
+	b = strconv.AppendBool(b, p.Rights.Has(objects.Write))
+	b = append(b, `,"manage":`...)
+	b = strconv.AppendBool(b, p.Rights.Has(objects.Manage))
+	b = append(b, `,"url":"`...)
+	b = f.ObjectURL(b, o)
+	b = append(b, "/Permissions/"...)
+	b = appendSegment(b, p.Identity)
+	return append(b, `"}`...)
+}
+
+// Message appends what a stream message is answered with. Data is left out by
+// realtime, where the publisher has it.
+func (f Form) Message(b []byte, sid objects.SID, data []byte) []byte {
+	b = append(b, `{"sid":`...)
+	b = appendSID(b, sid)
+	if !f.Realtime {
+		b = appendData(b, data)
+	}
+	return append(b, '}')
+}
+
+// AppendError appends an error (Twilio API responses, "error responses").
+func AppendError(b []byte, e *objects.Error) []byte {
+	b = append(b, `{"code":`...)
+	b = strconv.AppendInt(b, int64(e.Code), 10)
+	b = append(b, `,"message":`...)
+	b = objects.AppendString(b, e.Message)
+	b = append(b, `,"more_info":"https://www.twilio.com/docs/errors/`...)
+	b = strconv.AppendInt(b, int64(e.Code), 10)
+	b = append(b, `","status":`...)
+	b = strconv.AppendInt(b, int64(e.Status), 10)
+	return append(b, '}')
+}
+
+// ObjectURL appends the URL of an object. URLs name objects by SID.
+func (f Form) ObjectURL(b []byte, o *objects.Object) []byte {
+	if f.Realtime {
+		b = append(append(b, f.Base...), "/v3"...)
+	} else {
+		b = f.serviceURL(b, o.ServiceSID)
+	}
+	b = append(b, '/')
+	b = append(b, plurals[o.Kind()]...)
+	b = append(b, '/')
+	return o.SID.Append(b)
+}
+
+// ItemURL appends the URL of an item.
+func (f Form) ItemURL(b []byte, o *objects.Object, i *objects.Item) []byte {
+	b = f.ObjectURL(b, o)
+	b = append(b, "/Items/"...)
+	if o.Kind() == objects.KindList {
+		return strconv.AppendUint(b, i.Index, 10)
+	}
+	return appendSegment(b, i.Key)
+}
+
+func (f Form) serviceURL(b []byte, sid objects.SID) []byte {
+	b = append(b, f.Base...)
+	b = append(b, "/v1/Services/"...)
+	return sid.Append(b)
+}
+
+// appendSegment appends text percent-encoded for a path. Everything but the
+// unreserved characters is encoded: what else is allowed in a path, clients
+// disagree about.
+func appendSegment(b []byte, text string) []byte {
+	const digits = "0123456789ABCDEF"
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.', c == '~':
+			b = append(b, c)
+		default:
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return b
+}
+
+func (f Form) appendAccount(b []byte) []byte {
+	b = append(b, `,"account_sid":"`...)
+	b = append(b, f.Account...)
+	return append(b, '"')
+}
+
+func (f Form) appendOwner(b []byte, service objects.SID) []byte {
+	b = f.appendAccount(b)
+	b = append(b, `,"service_sid":`...)
+	return appendSID(b, service)
+}
+
+// appendParent appends the SID of the object that something belongs to, under
+// the name of its kind.
+func appendParent(b []byte, o *objects.Object) []byte {
+	b = append(b, ',', '"')
+	b = append(b, o.Kind().String()...)
+	b = append(b, `_sid":`...)
+	return appendSID(b, o.SID)
+}
+
+func (f Form) appendDates(b []byte, created, updated int64) []byte {
+	b = append(b, `,"date_created":`...)
+	b = f.appendDate(b, created)
+	b = append(b, `,"date_updated":`...)
+	return f.appendDate(b, updated)
+}
+
+func (f Form) appendExpires(b []byte, expires int64) []byte {
+	b = append(b, `,"date_expires":`...)
+	if expires == 0 {
+		return append(b, "null"...)
+	}
+	return f.appendDate(b, expires)
+}
+
+func (f Form) appendDate(b []byte, unixMilli int64) []byte {
+	layout := `"2006-01-02T15:04:05Z"`
+	if f.Realtime {
+		layout = `"2006-01-02T15:04:05.000Z"`
+	}
+	return time.UnixMilli(unixMilli).UTC().AppendFormat(b, layout)
+}
+
+func appendSID(b []byte, sid objects.SID) []byte {
+	b = append(b, '"')
+	b = sid.Append(b)
+	return append(b, '"')
+}
+
+func appendOptional(b []byte, text string) []byte {
+	if text == "" {
+		return append(b, "null"...)
+	}
+	return objects.AppendString(b, text)
+}
+
+func appendRevision(b []byte, r objects.Revision) []byte {
+	b = append(b, `,"revision":"`...)
+	b = strconv.AppendUint(b, uint64(r), 16)
+	return append(b, '"')
+}
+
+func appendEventID(b []byte, id objects.EventID) []byte {
+	b = append(b, `,"last_event_id":`...)
+	return strconv.AppendUint(b, uint64(id), 10)
+}
+
+func appendData(b, data []byte) []byte {
+	b = append(b, `,"data":`...)
+	if data == nil {
+		return append(b, "null"...)
+	}
+	return append(b, data...)
+}
+
+func appendLink(b []byte, name string, url []byte, path string) []byte {
+	b = append(b, '"')
+	b = append(b, name...)
+	b = append(b, `":"`...)
+	b = append(b, url...)
+	b = append(b, path...)
+	return append(b, '"')
+}
