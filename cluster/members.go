@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func (n *Node) Members() []Member {
 		}
 		members = append(members, m)
 	}
-	slices.SortFunc(members, func(a, b Member) int { return compareStrings(a.ID, b.ID) })
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	return members
 }
 
@@ -200,7 +201,7 @@ func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, 
 		case state.leader == "":
 			err = ErrNoLeader
 		case state.leader == n.config.ID:
-			err = here()
+			err = n.changing(ctx, here)
 		case forwarded:
 			return errNotLeader
 		default:
@@ -225,6 +226,19 @@ func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, 
 	}
 }
 
+// changing runs one change of the membership at a time. What a change was
+// decided on then still holds when raft takes it up: raft accepts it only while
+// this node leads, and a leader's configuration changes only through here.
+func (n *Node) changing(ctx context.Context, change func() error) error {
+	select {
+	case n.changes <- struct{}{}:
+		defer func() { <-n.changes }()
+		return change()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // worthRetrying is what a change of leader or of configuration may mend.
 func worthRetrying(err error) bool {
 	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, errBadRequest} {
@@ -236,8 +250,7 @@ func worthRetrying(err error) bool {
 }
 
 func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
-	future := n.raft.GetConfiguration()
-	for _, s := range future.Configuration().Servers {
+	for _, s := range n.configuration() {
 		switch {
 		case string(s.ID) != spec.ID && string(s.Address) == spec.InternalAddr:
 			return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, s.ID)
@@ -249,7 +262,7 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	id, addr := raft.ServerID(spec.ID), raft.ServerAddress(spec.InternalAddr)
-	if err := n.wait(ctx, n.raft.AddNonvoter(id, addr, future.Index(), changeTimeout)); err != nil {
+	if err := n.wait(ctx, n.raft.AddNonvoter(id, addr, 0, changeTimeout)); err != nil {
 		return fmt.Errorf("add member: %w", err)
 	}
 	n.config.Logger.Info("member added", "member", spec.ID, "address", spec.InternalAddr)
@@ -257,12 +270,11 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 }
 
 func (n *Node) removeOnLeader(ctx context.Context, id string) error {
-	future := n.raft.GetConfiguration()
-	servers := future.Configuration().Servers
-	if !slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == id }) {
+	servers := n.configuration()
+	if !n.isMember(id) {
 		return fmt.Errorf("%w: %s", ErrUnknownMember, id)
 	}
-	if !removalKeepsQuorum(servers, id, n.reachable(ctx, servers)) {
+	if !removalKeepsQuorum(servers, id, n.reports(ctx, servers)) {
 		return ErrQuorum
 	}
 	if id == n.config.ID {
@@ -271,34 +283,37 @@ func (n *Node) removeOnLeader(ctx context.Context, id string) error {
 		}
 		return errNotLeader // the caller finds the new leader
 	}
-	if err := n.wait(ctx, n.raft.RemoveServer(raft.ServerID(id), future.Index(), changeTimeout)); err != nil {
+	if err := n.wait(ctx, n.raft.RemoveServer(raft.ServerID(id), 0, changeTimeout)); err != nil {
 		return fmt.Errorf("remove member: %w", err)
 	}
 	n.config.Logger.Info("member removed", "member", id)
 	return nil
 }
 
-// reachable gives the members that answer right now.
-func (n *Node) reachable(ctx context.Context, servers []raft.Server) map[string]bool {
-	var mu sync.Mutex
-	alive := make(map[string]bool)
+// reports asks members for their status; those that do not answer are left out.
+func (n *Node) reports(ctx context.Context, servers []raft.Server) map[string]NodeStatus {
+	answers := make([]NodeStatus, len(servers))
 	var asking sync.WaitGroup
-	for _, s := range servers {
+	for i, s := range servers {
 		asking.Go(func() {
-			if _, err := n.statusOf(ctx, string(s.ID), string(s.Address)); err == nil {
-				mu.Lock()
-				defer mu.Unlock()
-				alive[string(s.ID)] = true
+			if r, err := n.statusOf(ctx, string(s.ID), string(s.Address)); err == nil {
+				answers[i] = r
 			}
 		})
 	}
 	asking.Wait()
-	return alive
+	reports := make(map[string]NodeStatus, len(servers))
+	for _, r := range answers {
+		if r.ID != "" {
+			reports[r.ID] = r
+		}
+	}
+	return reports
 }
 
 // removalKeepsQuorum says whether, without a member, a majority of the voters
-// would be alive. Whoever is no voter can always go.
-func removalKeepsQuorum(servers []raft.Server, id string, alive map[string]bool) bool {
+// would be alive, judged by who has reported. Whoever is no voter can always go.
+func removalKeepsQuorum(servers []raft.Server, id string, reports map[string]NodeStatus) bool {
 	voters, live := 0, 0
 	for _, s := range servers {
 		switch {
@@ -308,7 +323,7 @@ func removalKeepsQuorum(servers []raft.Server, id string, alive map[string]bool)
 			}
 		case s.Suffrage == raft.Voter:
 			voters++
-			if alive[string(s.ID)] {
+			if _, alive := reports[string(s.ID)]; alive {
 				live++
 			}
 		}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -14,6 +12,9 @@ import (
 // removalAnswers is how often in a row a leader must have said that this node
 // is no member before the node believes it.
 const removalAnswers = 3
+
+// announceTimeout bounds telling the cluster a new address; scaled.
+const announceTimeout = 5 * time.Second
 
 // Leave takes this node out of the cluster: leadership is handed over, the
 // leader removes the node, and the data directory is marked so that Open refuses
@@ -62,35 +63,31 @@ func (n *Node) membershipOf(id string) membershipAnswer {
 // that came back under another address is not found by the leader. While such a
 // node hears of no leader it asks the members that it knows.
 func (n *Node) watchMembership() {
-	denied, member := 0, false
+	denied := 0
 	for {
 		n.pause(n.ctx, n.config.scaled(memberInterval))
 		if n.ctx.Err() != nil || n.hasLeft() {
 			return
 		}
 		self, others := n.ownEntry()
-		switch {
-		case self != nil:
-			member = true
-		case member && n.committedRemoval():
-			n.removedByOthers()
-			return
-		}
-		if self == nil && !member {
+		if self == nil && len(others) == 0 {
 			continue // not added yet
 		}
-		if state, _ := n.state.get(); state.leader != "" && self != nil && string(self.Address) == n.peers.Addr() {
+		moved := self != nil && string(self.Address) != n.peers.Addr()
+		if state, _ := n.state.get(); state.leader != "" && self != nil && !moved {
 			denied = 0
 			continue
 		}
+		if moved {
+			n.announceAddress(others)
+		}
 		switch n.askMembership(others) {
-		case answerDenied:
-			denied++
 		case answerMember:
 			denied = 0
-			n.announceAddress(self, others)
+		case answerDenied:
+			denied++
 		}
-		if denied == removalAnswers {
+		if denied >= removalAnswers || (denied > 0 && self == nil) {
 			n.removedByOthers()
 			return
 		}
@@ -143,18 +140,22 @@ func (n *Node) askMembership(others []raft.Server) membershipVerdict {
 }
 
 // announceAddress tells the leader, through any member, where this node is now.
-func (n *Node) announceAddress(self *raft.Server, others []raft.Server) {
-	if self == nil || string(self.Address) == n.peers.Addr() {
-		return
-	}
+func (n *Node) announceAddress(others []raft.Server) {
 	spec := MemberSpec{ID: n.config.ID, InternalAddr: n.peers.Addr(), HTTPURL: n.config.HTTPURL, Version: n.config.Version}
+	ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(announceTimeout))
+	defer cancel()
+	err := ErrNoLeader
+	if len(others) == 0 {
+		err = n.AddMember(ctx, spec)
+	}
 	for _, s := range others {
-		ctx, cancel := context.WithTimeout(n.ctx, changeTimeout)
-		_, err := ask[none](ctx, n, string(s.Address), kindAddMember, addMemberRequest{Spec: spec})
-		cancel()
-		if err == nil {
-			n.config.Logger.Info("new address announced", "address", spec.InternalAddr)
-			return
+		if _, err = ask[none](ctx, n, string(s.Address), kindAddMember, addMemberRequest{Spec: spec}); err == nil {
+			break
 		}
 	}
+	if err != nil {
+		n.config.Logger.Warn("new address not announced", "address", spec.InternalAddr, "error", err)
+		return
+	}
+	n.config.Logger.Info("new address announced", "address", spec.InternalAddr)
 }

@@ -26,7 +26,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -61,6 +60,7 @@ type Node struct {
 	forward *forwarder
 	reader  *reader
 	applied chan struct{} // one slot: a batch was applied
+	changes chan struct{} // one slot, taken while the membership is being changed
 
 	ready       chan struct{}
 	removed     chan struct{}
@@ -75,8 +75,8 @@ type Node struct {
 	onRaft sync.WaitGroup // waits for raft's answers: ends before raft does
 	work   sync.WaitGroup // all other goroutines
 
-	closing  sync.Once
-	closeErr error
+	stopping sync.Once
+	stopErr  error
 }
 
 // Open starts a node on its data directory. A node that neither bootstraps nor
@@ -91,6 +91,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		config:  config,
 		waiters: newWaiters(),
 		applied: make(chan struct{}, 1),
+		changes: make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		removed: make(chan struct{}),
 	}
@@ -184,6 +185,9 @@ func (n *Node) start() {
 	n.work.Go(n.watchLeader)
 	n.work.Go(n.watchMembership)
 	n.work.Go(n.becomeReady)
+	if voters := n.voters(); len(voters) == 1 && string(voters[0].ID) == n.config.ID {
+		n.work.Go(n.stand) // nobody else could lead: no need to wait for a time-out
+	}
 	if n.gossip != nil {
 		n.work.Go(func() { n.gossip.run(n.ctx) })
 	}
@@ -223,25 +227,27 @@ func (n *Node) IsLeader() bool {
 }
 
 // Close stops the node in order: it hands leadership over (best effort), then
-// ends raft, its own goroutines, the network and the stores, and waits for all.
+// ends its own goroutines, raft, the network and the stores, and waits for all.
 func (n *Node) Close() error {
-	n.closing.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*n.config.electionTimeout())
+	if n.ctx.Err() == nil && len(n.voters()) > 1 {
+		ctx, cancel := context.WithTimeout(n.ctx, 2*n.config.electionTimeout())
 		defer cancel()
-		if n.raft.State() == raft.Leader && len(n.voters()) > 1 {
-			if err := n.TransferLeadership(ctx); err != nil {
-				n.config.Logger.Warn("leadership not handed over", "error", err)
-			}
+		if err := n.TransferLeadership(ctx); err != nil {
+			n.config.Logger.Warn("leadership not handed over", "error", err)
 		}
-		n.closeErr = n.stop()
-	})
-	return n.closeErr
+	}
+	return n.stop()
 }
 
-// stop ends whatever Open has started. Raft goes on until it has answered all
-// that it was asked: what it has handed to the store when it is shut down, it
-// never answers.
+// stop ends whatever Open has started.
 func (n *Node) stop() error {
+	n.stopping.Do(func() { n.stopErr = n.stopParts() })
+	return n.stopErr
+}
+
+// stopParts lets raft go on until it has answered all that it was asked: what
+// it has handed to the store when it is shut down, it never answers.
+func (n *Node) stopParts() error {
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
@@ -385,10 +391,4 @@ func (n *Node) idAt(addr string) string {
 		}
 	}
 	return ""
-}
-
-// splitAddr gives host and port of an address that was validated.
-func splitAddr(addr string) (host, port string) {
-	host, port, _ = net.SplitHostPort(addr)
-	return host, port
 }

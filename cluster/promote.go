@@ -1,7 +1,7 @@
 package cluster
 
 import (
-	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -51,36 +51,30 @@ func (n *Node) promote(t *term) {
 		if t.ctx.Err() != nil {
 			return
 		}
-		future := n.raft.GetConfiguration()
-		servers := future.Configuration().Servers
-		nonvoters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool { return s.Suffrage == raft.Voter })
-		if len(nonvoters) == 0 {
-			clear(seen)
-			continue
+		if err := n.changing(t.ctx, func() (err error) {
+			seen, err = n.promoteNext(t, seen)
+			return err
+		}); err != nil {
+			n.config.Logger.Warn("member not promoted", "error", err)
 		}
-		commit := n.raft.CommitIndex()
-		var chosen string
-		chosen, seen = nextPromotion(servers, n.reports(t.ctx, nonvoters), t.number, commit, seen)
-		if chosen == "" {
-			continue
-		}
-		i := slices.IndexFunc(nonvoters, func(s raft.Server) bool { return string(s.ID) == chosen })
-		s := nonvoters[i]
-		if err := n.wait(t.ctx, n.raft.AddVoter(s.ID, s.Address, future.Index(), changeTimeout)); err != nil {
-			n.config.Logger.Warn("member not promoted", "member", chosen, "error", err)
-			continue
-		}
-		n.config.Logger.Info("member promoted to voter", "member", chosen)
 	}
 }
 
-// reports asks members for their status; those that do not answer are left out.
-func (n *Node) reports(ctx context.Context, servers []raft.Server) map[string]NodeStatus {
-	out := make(map[string]NodeStatus, len(servers))
-	for _, s := range servers {
-		if r, err := n.statusOf(ctx, string(s.ID), string(s.Address)); err == nil {
-			out[r.ID] = r
-		}
+func (n *Node) promoteNext(t *term, seen progress) (progress, error) {
+	servers := n.configuration()
+	nonvoters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool { return s.Suffrage == raft.Voter })
+	if len(nonvoters) == 0 {
+		return nil, nil
 	}
-	return out
+	commit := n.raft.CommitIndex()
+	chosen, seen := nextPromotion(nonvoters, n.reports(t.ctx, nonvoters), t.number, commit, seen)
+	i := slices.IndexFunc(nonvoters, func(s raft.Server) bool { return string(s.ID) == chosen })
+	if i < 0 {
+		return seen, nil
+	}
+	if err := n.wait(t.ctx, n.raft.AddVoter(nonvoters[i].ID, nonvoters[i].Address, 0, changeTimeout)); err != nil {
+		return seen, fmt.Errorf("promote %s: %w", chosen, err)
+	}
+	n.config.Logger.Info("member promoted to voter", "member", chosen)
+	return seen, nil
 }

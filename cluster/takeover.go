@@ -56,6 +56,11 @@ func (n *Node) takeOver(dead raftState) {
 		return
 	}
 	n.config.Logger.Info("leader's process is gone, standing for election", "leader", dead.leader, "term", now.term)
+	n.stand()
+}
+
+// stand makes this node a candidate now, by what a leader sends to its successor.
+func (n *Node) stand() {
 	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax,
 		ID:              []byte(n.config.ID),

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"lockstep/cluster"
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/ratelimit"
@@ -26,10 +28,8 @@ type limits struct {
 	rates   ratelimit.Rates
 	clock   func() time.Time
 
-	// view and known look at this node's store. They are set before the node
-	// can lead.
-	view  func() *fsm.View
-	known func(fsm.CommandID) bool
+	// store is this node's own. It is there before the node can lead.
+	store atomic.Pointer[fsm.FSM]
 
 	admitted recent
 }
@@ -45,8 +45,15 @@ func newLimits(rates ratelimit.Rates, clock func() time.Time) *limits {
 // node that does not know what became of the first, and must hear what became
 // of it, not that it is one too many.
 func (l *limits) admit(c *fsm.Command) *fsm.Result {
-	b, price, limited := l.price(c)
-	if !limited || b.Rate == 0 || l.admitted.has(c.ID) || l.known(c.ID) {
+	store := l.store.Load()
+	if store == nil {
+		return nil
+	}
+	b, price, limited := l.price(store.View(), c)
+	if !limited || b.Rate == 0 || l.admitted.has(c.ID) {
+		return nil
+	}
+	if _, known := store.Lookup(c.ID); known {
 		return nil
 	}
 	wait := l.buckets.Take(b, price, l.clock())
@@ -64,8 +71,7 @@ func rateExceeded(bucket string, wait time.Duration) *objects.Error {
 // price says which bucket pays for a command, and how much. Commands of the
 // cluster itself, of services and of keys are not limited, nor are those that
 // address what does not exist: they change nothing.
-func (l *limits) price(c *fsm.Command) (b ratelimit.Bucket, price float64, limited bool) {
-	view := l.view()
+func (l *limits) price(view *fsm.View, c *fsm.Command) (b ratelimit.Bucket, price float64, limited bool) {
 	service, ok := view.Service(fsm.Ref{SID: c.Service})
 	if !ok {
 		return b, 0, false
@@ -124,10 +130,15 @@ func bucketOf(prefix string, o *objects.Object, rate float64) ratelimit.Bucket {
 	return ratelimit.Bucket{Name: prefix + o.Kind().String() + "-" + o.SID.String(), Rate: rate}
 }
 
-// admitReads decides on the leader how long the reads of count requests from
-// one bucket have to wait; 0 lets them pass.
-func (l *limits) admitReads(bucket string, count int) time.Duration {
-	return l.buckets.Take(ratelimit.Bucket{Name: bucket, Rate: l.readRate(bucket)}, float64(count), l.clock())
+// admitReads decides on the leader about the reads of one round: for each
+// bucket 0, or how long its reads have to wait.
+func (l *limits) admitReads(charges []cluster.ReadCharge) []time.Duration {
+	now := l.clock()
+	waits := make([]time.Duration, len(charges))
+	for i, c := range charges {
+		waits[i] = l.buckets.Take(ratelimit.Bucket{Name: c.Bucket, Rate: l.readRate(c.Bucket)}, float64(c.Count), now)
+	}
+	return waits
 }
 
 // readRate tells the rate of a bucket for reads by its name, which is all that

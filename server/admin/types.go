@@ -48,8 +48,9 @@ type Enrolment struct {
 // Member describes a node that asks to be added.
 type Member struct {
 	ID      string `json:"id"`
-	Raft    string `json:"raft"`
-	HTTP    string `json:"http"`
+	Raft    string `json:"raft"`   // host:port of the internal port
+	Gossip  string `json:"gossip"` // host:port
+	HTTP    string `json:"http"`   // URL
 	Version string `json:"version"`
 }
 

@@ -6,17 +6,16 @@ import (
 	"net/http"
 
 	"lockstep/objects"
-	"lockstep/server/auth"
 )
 
 // Waiting gives the handler of a node that does not serve yet: it lives, is not
 // ready, and says why. Clients are told to come back.
 //
 // join is called for POST /cluster/join; it enrols the node, and gives its id.
-// Nil: there is nothing to join, because the node is a member and starting. The
-// credentials for it are those of the node's own keyring, which are not
-// necessarily those of the cluster that it is to join.
-func Waiting(reason string, k auth.Keyring, join func(context.Context, Join) (id string, err error)) http.Handler {
+// Nil: there is nothing to join, because the node is a member and starting.
+// allow knows the credentials that the node was given at its start, which are
+// not necessarily those of the cluster that it is to join.
+func Waiting(reason string, allow Allow, join func(context.Context, Join) (id string, err error)) http.Handler {
 	why := errors.New(reason)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", alive)
@@ -26,7 +25,7 @@ func Waiting(reason string, k auth.Keyring, join func(context.Context, Join) (id
 	})
 	if join != nil {
 		mux.HandleFunc("POST /cluster/join", func(w http.ResponseWriter, r *http.Request) {
-			joining, err := readJoin(w, r, k, join)
+			joining, err := readJoin(w, r, allow, join)
 			if err != nil {
 				writeError(w, err)
 				return
@@ -37,8 +36,8 @@ func Waiting(reason string, k auth.Keyring, join func(context.Context, Join) (id
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-func readJoin(w http.ResponseWriter, r *http.Request, k auth.Keyring, join func(context.Context, Join) (string, error)) (Joining, error) {
-	if err := account(r, k); err != nil {
+func readJoin(w http.ResponseWriter, r *http.Request, allow Allow, join func(context.Context, Join) (string, error)) (Joining, error) {
+	if err := allow(r.Header.Get("Authorization")); err != nil {
 		return Joining{}, err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)

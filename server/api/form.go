@@ -21,8 +21,8 @@ func (a *API) Form(base string, realtime bool) Form {
 	return Form{Base: base, Account: account, Realtime: realtime}
 }
 
-// plurals are the kinds in paths, and keys of the SID in what belongs to them.
-var plurals = map[objects.Kind]string{
+// plurals are the kinds as they stand in paths.
+var plurals = [...]string{
 	objects.KindDocument: "Documents",
 	objects.KindList:     "Lists",
 	objects.KindMap:      "Maps",
@@ -264,10 +264,15 @@ func (f Form) appendDates(b []byte, created, updated int64) []byte {
 
 func (f Form) appendExpires(b []byte, expires int64) []byte {
 	b = append(b, `,"date_expires":`...)
-	if expires == 0 {
+	return f.Date(b, expires)
+}
+
+// Date appends a time in Unix milliseconds, null for 0.
+func (f Form) Date(b []byte, unixMilli int64) []byte {
+	if unixMilli == 0 {
 		return append(b, "null"...)
 	}
-	return f.appendDate(b, expires)
+	return f.appendDate(b, unixMilli)
 }
 
 func (f Form) appendDate(b []byte, unixMilli int64) []byte {

@@ -80,6 +80,9 @@ func (a *API) completeItem(ctx context.Context, o *objects.Object, i *objects.It
 // RemoveItem removes an item. It gives the item without its data and with the
 // event id and time of the removal.
 func (a *API) RemoveItem(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, key fsm.ItemKey, match objects.Precondition) (Written, error) {
+	if kind == objects.KindMap && objects.ValidateKey(key.Key) != nil {
+		return Written{}, a.Refuse(ctx, c, kind, ref, objects.ErrMapItemGone)
+	}
 	result, err := a.propose(ctx, c, &fsm.RemoveItem{Kind: kind, Object: ref, Item: key, Match: match})
 	if err != nil {
 		return Written{}, err

@@ -14,8 +14,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 )
 
 // Record is the content of node.json.
@@ -45,10 +43,7 @@ type Record struct {
 // Member says whether the node belongs to a cluster, or is on its way into one.
 func (r *Record) Member() bool { return r.ClusterID != "" }
 
-const (
-	recordFile = "node.json"
-	pidFile    = "pid"
-)
+const recordFile = "node.json"
 
 // ErrOpen is a data directory that other users of the machine can look into.
 var ErrOpen = errors.New("the data directory is open to other users")
@@ -143,25 +138,4 @@ func syncDir(dir string) error {
 	}
 	defer d.Close()
 	return d.Sync()
-}
-
-// WritePID says which process runs the node. The caller calls remove when it
-// ends in order; a killed one leaves the file behind.
-func WritePID(dir string) (remove func(), err error) {
-	path := filepath.Join(dir, pidFile)
-	if err := WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
-		return nil, fmt.Errorf("write pid file: %w", err)
-	}
-	return func() { os.Remove(path) }, nil
-}
-
-// PID gives the process that last said it runs the node; ok is false if none
-// did, or if it ended in order.
-func PID(dir string) (pid int, ok bool) {
-	b, err := os.ReadFile(filepath.Join(dir, pidFile))
-	if err != nil {
-		return 0, false
-	}
-	pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
-	return pid, err == nil && pid > 0
 }

@@ -54,18 +54,28 @@ func TestLoadNamesABrokenFile(t *testing.T) {
 	require.ErrorContains(t, err, "node.json")
 }
 
-func TestPID(t *testing.T) {
+func TestOccupy(t *testing.T) {
 	dir := t.TempDir()
-	_, ok := nodedir.PID(dir)
-	require.False(t, ok)
-	remove, err := nodedir.WritePID(dir)
+	_, running := nodedir.Running(dir)
+	require.False(t, running)
+	release, err := nodedir.Occupy(dir)
 	require.NoError(t, err)
-	pid, ok := nodedir.PID(dir)
-	require.True(t, ok)
+	pid, running := nodedir.Running(dir)
+	require.True(t, running)
 	require.Equal(t, os.Getpid(), pid)
-	remove()
-	_, ok = nodedir.PID(dir)
-	require.False(t, ok)
+	_, err = nodedir.Occupy(dir)
+	require.ErrorIs(t, err, nodedir.ErrRunning)
+	release()
+	_, running = nodedir.Running(dir)
+	require.False(t, running)
+}
+
+func TestAFileLeftByAKilledProcessIsNotARunningOne(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "pid"), []byte("1\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600))
+	_, running := nodedir.Running(dir)
+	require.False(t, running)
 }
 
 func TestFixPort(t *testing.T) {

@@ -52,7 +52,7 @@ var ErrClosed = errors.New("link: port closed")
 
 // Handler answers a request that arrived from the node named from. It may block
 // until ctx ends, which it does at the caller's deadline or with the connection.
-type Handler func(ctx context.Context, from string, kind byte, body []byte) []byte
+type Handler = func(ctx context.Context, from string, kind byte, body []byte) []byte
 
 // Config sets up a Port.
 type Config struct {

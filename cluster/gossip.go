@@ -1,0 +1,173 @@
+package cluster
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	// joinInterval is how often the seeds are tried again, so that halves of a
+	// cluster that started apart find each other.
+	joinInterval = 10 * time.Second
+	// reclaimTime is after how long a dead node's name may come back with
+	// another address.
+	reclaimTime = 30 * time.Second
+	// seedTimeout bounds connecting to another node; Close may have to wait for it.
+	seedTimeout = 3 * time.Second
+	// leaveTimeout bounds telling the others that this node has left.
+	leaveTimeout = 2 * time.Second
+)
+
+// gossipMeta is what a node tells of itself.
+type gossipMeta struct {
+	InternalAddr string `cbor:"1,keyasint"`
+	HTTPURL      string `cbor:"2,keyasint,omitempty"`
+	Version      string `cbor:"3,keyasint,omitempty"`
+}
+
+// gossip finds nodes and carries their addresses. It decides nothing: who votes
+// is in raft's configuration only.
+type gossip struct {
+	list  *memberlist.Memberlist
+	log   *slog.Logger
+	self  string
+	seeds []string
+}
+
+// startGossip opens the gossip port. It joins nobody yet.
+func startGossip(c Config, internalAddr string) (*gossip, error) {
+	meta, err := encodeMeta(gossipMeta{InternalAddr: internalAddr, HTTPURL: c.HTTPURL, Version: c.Version})
+	if err != nil {
+		return nil, err
+	}
+	m := memberlist.DefaultLANConfig()
+	if m.SecretKey, err = hkdf.Key(sha256.New, c.Key[:], []byte(c.ClusterID), "lockstep gossip", 32); err != nil {
+		return nil, fmt.Errorf("derive gossip key: %w", err)
+	}
+	m.Name = c.ID
+	m.Label = c.ClusterID
+	if m.BindAddr, m.BindPort, err = splitHostPort(c.GossipAddr); err != nil {
+		return nil, fmt.Errorf("gossip address: %w", err)
+	}
+	m.AdvertisePort = m.BindPort
+	if c.GossipAdvertise != "" {
+		if m.AdvertiseAddr, m.AdvertisePort, err = splitHostPort(c.GossipAdvertise); err != nil {
+			return nil, fmt.Errorf("gossip address to advertise: %w", err)
+		}
+	}
+	m.DeadNodeReclaimTime = reclaimTime
+	m.TCPTimeout = seedTimeout
+	m.EnableCompression = false // packets are this small
+	m.Logger = newGossipLogger(c.Logger)
+	m.Delegate = metaDelegate(meta)
+	m.Conflict = conflictDelegate{c.Logger}
+	list, err := memberlist.Create(m)
+	if err != nil {
+		return nil, fmt.Errorf("start gossip: %w", err)
+	}
+	return &gossip{list: list, log: c.Logger, self: c.ID, seeds: slices.Clone(c.Seeds)}, nil
+}
+
+// run joins the seeds, again and again, until ctx ends.
+func (g *gossip) run(ctx context.Context) {
+	for len(g.seeds) > 0 {
+		if _, err := g.list.Join(g.seeds); err != nil {
+			g.log.Warn("gossip seeds not reached", "error", err)
+		}
+		select {
+		case <-time.After(joinInterval):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lookup gives what a node told of itself, and whether it is alive.
+func (g *gossip) lookup(id string) (gossipMeta, bool) {
+	for _, m := range g.list.Members() {
+		if m.Name == id {
+			meta, err := decodeMeta(m.Meta)
+			return meta, err == nil
+		}
+	}
+	return gossipMeta{}, false
+}
+
+// addr is where other nodes find this one.
+func (g *gossip) addr() string { return g.list.LocalNode().Address() }
+
+// close ends gossip; a node that left says so, one that only stops does not.
+func (g *gossip) close(left bool) error {
+	var err error
+	if left {
+		err = g.list.Leave(leaveTimeout)
+	}
+	return errors.Join(err, g.list.Shutdown())
+}
+
+func encodeMeta(m gossipMeta) ([]byte, error) {
+	b, err := cbor.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode gossip data: %w", err)
+	}
+	if len(b) > memberlist.MetaMaxSize { // would panic later
+		return nil, fmt.Errorf("addresses and version have %d bytes and must have at most %d", len(b), memberlist.MetaMaxSize)
+	}
+	return b, nil
+}
+
+func decodeMeta(b []byte) (gossipMeta, error) {
+	var m gossipMeta
+	err := cbor.Unmarshal(b, &m)
+	return m, err
+}
+
+func splitHostPort(addr string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	number, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("port of %s: %w", addr, err)
+	}
+	return host, int(number), nil
+}
+
+// metaDelegate gives memberlist this node's data. Its methods are called with
+// memberlist's locks held and must not call back.
+type metaDelegate []byte
+
+// NodeMeta implements memberlist.Delegate.
+func (d metaDelegate) NodeMeta(int) []byte { return d }
+
+// NotifyMsg implements memberlist.Delegate.
+func (d metaDelegate) NotifyMsg([]byte) {}
+
+// GetBroadcasts implements memberlist.Delegate.
+func (d metaDelegate) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState implements memberlist.Delegate.
+func (d metaDelegate) LocalState(bool) []byte { return nil }
+
+// MergeRemoteState implements memberlist.Delegate.
+func (d metaDelegate) MergeRemoteState([]byte, bool) {}
+
+// conflictDelegate hears of two processes with one node id.
+type conflictDelegate struct{ log *slog.Logger }
+
+// NotifyConflict implements memberlist.ConflictDelegate.
+func (d conflictDelegate) NotifyConflict(existing, other *memberlist.Node) {
+	d.log.Error("two processes have the same node id", "id", existing.Name, "address", existing.Address(), "other", other.Address())
+}

@@ -1,0 +1,187 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"lockstep/objects"
+	"lockstep/server/ratelimit"
+)
+
+// Config sets up a Server. What a node chooses at its first start (its id, free
+// ports, the cluster it belongs to) is kept in its data directory; a value given
+// here replaces the kept one.
+type Config struct {
+	DataDir string // made, with mode 0700, if it does not exist
+
+	// NodeID names the node, uniquely and for good. Default: made up at the
+	// first start, and kept.
+	NodeID string
+
+	// HTTPAddr is the host:port that clients connect to.
+	HTTPAddr string
+
+	// InternalAddr and GossipAddr are host:port for the other nodes, the latter
+	// for TCP and UDP. Port 0 chooses a free one at the first start, and keeps it.
+	// Default: 127.0.0.1:0.
+	InternalAddr string
+	GossipAddr   string
+
+	// Advertise is the host by which clients and other nodes reach this one, if
+	// the listeners' own hosts do not say it (0.0.0.0).
+	Advertise string
+
+	// PublicURL is the origin that URLs in answers start with. Default: the one
+	// by which the client came.
+	PublicURL string
+
+	// TrustedProxies may say by which scheme and host the client came to them.
+	TrustedProxies []netip.Prefix
+
+	// Bootstrap makes a new cluster, and Join names a member (its URL) of the
+	// cluster to join, if the node belongs to none yet. With neither it waits to
+	// be told.
+	Bootstrap bool
+	Join      string
+
+	// Account is that of the cluster to make or to join, and authorises a
+	// request to a waiting node. Left empty, Bootstrap makes one up.
+	Account Account
+
+	RateLimits   ratelimit.Rates // zero: none
+	TimeoutScale float64         // see cluster.Config; zero: 1
+
+	// A snapshot is taken after SnapshotThreshold log entries; TrailingLogs of
+	// them stay. Zero: the defaults of cluster.Config.
+	SnapshotThreshold uint64
+	TrailingLogs      uint64
+
+	// Welcome is told the account's credentials once, right after they were
+	// made up. It may be nil.
+	Welcome func(Account)
+
+	Version string
+	Clock   func() time.Time // default time.Now
+	Logger  *slog.Logger     // default slog.Default
+}
+
+// Account is the account's SID and primary auth token.
+type Account struct{ SID, AuthToken string }
+
+func (a Account) validate() error {
+	if a == (Account{}) {
+		return nil
+	}
+	if sid, ok := objects.ParseSID(a.SID); !ok || sid.Kind() != objects.KindAccount {
+		return errors.New("LOCKSTEP_ACCOUNT_SID must be AC and 32 lower-case hexadecimal digits")
+	}
+	if !isAlphanumeric(a.AuthToken) {
+		// Helper libraries refuse to send anything else.
+		return errors.New("LOCKSTEP_AUTH_TOKEN must be letters and digits")
+	}
+	return nil
+}
+
+const localhost = "127.0.0.1:0"
+
+func (c Config) withDefaults() Config {
+	if c.InternalAddr == "" {
+		c.InternalAddr = localhost
+	}
+	if c.GossipAddr == "" {
+		c.GossipAddr = localhost
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+	c.Join = Origin(c.Join)
+	return c
+}
+
+// Origin completes what people type for a node: HOST:PORT is an origin of http.
+func Origin(text string) string {
+	if text != "" && !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	return strings.TrimRight(text, "/")
+}
+
+// Validate says what is wrong with a configuration, if anything, in terms of
+// the flags of `lockstep serve`.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.DataDir == "" {
+		fault("--data-dir is missing")
+	}
+	if c.Bootstrap && c.Join != "" {
+		fault("--bootstrap makes a new cluster and --join joins one: give one of them")
+	}
+	for _, a := range []struct{ flag, addr string }{
+		{"--http-addr and --http-port", c.HTTPAddr}, {"--internal-addr", c.InternalAddr}, {"--gossip-addr", c.GossipAddr},
+	} {
+		host, _, err := net.SplitHostPort(a.addr)
+		if err != nil {
+			fault("%s: %q is not HOST:PORT", a.flag, a.addr)
+		} else if isAnyHost(host) && c.Advertise == "" {
+			fault("%s: %q reaches no other node: name the host with --advertise", a.flag, a.addr)
+		}
+	}
+	for _, u := range []struct{ flag, url string }{{"--join", c.Join}, {"--public-url", c.PublicURL}} {
+		if err := validateOrigin(u.url); err != nil {
+			fault("%s: %w", u.flag, err)
+		}
+	}
+	if err := c.Account.validate(); err != nil {
+		faults = append(faults, err)
+	}
+	if c.Join != "" && c.Account.SID == "" {
+		fault("--join needs the account's credentials: set LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN")
+	}
+	if c.TimeoutScale < 0 {
+		fault("--timeout-scale must be positive")
+	}
+	if err := c.RateLimits.Validate(); err != nil {
+		fault("--rate-limits: %w", err)
+	}
+	return errors.Join(faults...)
+}
+
+func validateOrigin(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.Path != "" || u.RawQuery != "" {
+		return fmt.Errorf("%q is not an origin such as http://10.0.0.1:8080", text)
+	}
+	return nil
+}
+
+// isAnyHost says whether a listener's host means all addresses of the machine.
+func isAnyHost(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
+// advertised gives the address by which others reach a listener.
+func (c Config) advertised(addr string) string {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil || c.Advertise == "" {
+		return addr
+	}
+	return net.JoinHostPort(c.Advertise, port)
+}

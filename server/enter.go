@@ -1,0 +1,264 @@
+package server
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+	"time"
+
+	"lockstep/cluster"
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/admin"
+	"lockstep/server/auth"
+	"lockstep/server/nodedir"
+)
+
+// identify loads the node's record, or makes one, and brings its addresses up
+// to date.
+func (s *Server) identify(httpURL string) (*nodedir.Record, error) {
+	c := s.config
+	r, err := nodedir.Load(c.DataDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r = s.newRecord()
+	case err != nil:
+		return nil, err
+	case c.NodeID != "" && c.NodeID != r.ID:
+		return nil, fmt.Errorf("the data directory belongs to node %s, not %s", r.ID, c.NodeID)
+	}
+	r.HTTPURL = httpURL
+	if r.InternalAddr, err = keepAddr(c.InternalAddr, r.InternalAddr); err != nil {
+		return nil, fmt.Errorf("internal address: %w", err)
+	}
+	if r.GossipAddr, err = keepAddr(c.GossipAddr, r.GossipAddr); err != nil {
+		return nil, fmt.Errorf("gossip address: %w", err)
+	}
+	return r, r.Save(c.DataDir)
+}
+
+func (s *Server) newRecord() *nodedir.Record {
+	account := s.config.Account
+	if account == (Account{}) {
+		account = NewAccount()
+	}
+	id := s.config.NodeID
+	if id == "" {
+		id = "node-" + randomHex(4)
+	}
+	return &nodedir.Record{ID: id, AccountSID: account.SID, AuthToken: account.AuthToken}
+}
+
+// keepAddr prefers an address that names its port, then the one that was kept,
+// and chooses a free port otherwise.
+func keepAddr(configured, kept string) (string, error) {
+	if _, port, err := net.SplitHostPort(configured); err != nil || port != "0" || kept == "" {
+		return nodedir.FixPort(configured)
+	}
+	return kept, nil
+}
+
+// enter makes the node belong to a cluster: a new one, or that of the member
+// that it is told.
+func (s *Server) enter(ctx context.Context, front *front, r *nodedir.Record) error {
+	switch c := s.config; {
+	case c.Bootstrap:
+		r.ClusterID, r.ClusterKey, r.Bootstrap = "lockstep-"+randomHex(8), randomHex(32), true
+		s.log.Info("making a new cluster", "cluster", r.ClusterID)
+		return r.Save(c.DataDir)
+	case c.Join != "":
+		return s.enrol(ctx, r, admin.Join{Member: c.Join, AccountSID: c.Account.SID, AuthToken: c.Account.AuthToken})
+	}
+	return s.waitToJoin(ctx, front, r)
+}
+
+// waitToJoin serves the operator until told which cluster to join.
+func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record) error {
+	joined := make(chan struct{}, 1)
+	one := make(chan struct{}, 1) // enrols at a time
+	join := func(ctx context.Context, j admin.Join) (string, error) {
+		one <- struct{}{}
+		defer func() { <-one }()
+		if r.Member() {
+			return r.ID, nil
+		}
+		if err := (Account{SID: j.AccountSID, AuthToken: j.AuthToken}).validate(); err != nil {
+			return "", objects.ErrParameter.With("%v", err)
+		}
+		j.Member = Origin(j.Member)
+		if err := validateOrigin(j.Member); err != nil {
+			return "", objects.ErrParameter.With("member: %v", err)
+		}
+		if err := s.enrol(ctx, r, j); err != nil {
+			return "", err
+		}
+		joined <- struct{}{}
+		return r.ID, nil
+	}
+	allow := func(authorization string) error {
+		_, err := auth.Basic(authorization, recordKeyring{r.AccountSID, r.AuthToken})
+		return err
+	}
+	front.show(admin.Waiting("this node belongs to no cluster yet; see lockstep join", allow, join))
+	s.log.Info("waiting to join a cluster", "with", "lockstep join MEMBER_URL --data-dir "+s.config.DataDir)
+	select {
+	case <-joined:
+		return nil
+	case err := <-front.failed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// enrolTimeout bounds how long a member is asked for the cluster's key.
+const enrolTimeout = 30 * time.Second
+
+// enrol asks a member for what a node needs to become a peer, and keeps it.
+func (s *Server) enrol(ctx context.Context, r *nodedir.Record, j admin.Join) error {
+	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
+	defer cancel()
+	client := &admin.Client{URLs: []string{j.Member}, AccountSID: j.AccountSID, AuthToken: j.AuthToken}
+	var e admin.Enrolment
+	err := retry(ctx, func() (err error) {
+		e, err = client.Enrol(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("enrol at %s: %w", j.Member, err)
+	}
+	next := *r
+	next.ClusterID, next.ClusterKey, next.Seeds, next.JoinThrough = e.ClusterID, e.ClusterKey, e.Seeds, j.Member
+	next.AccountSID, next.AuthToken = j.AccountSID, j.AuthToken
+	if err := next.Save(s.config.DataDir); err != nil {
+		return err
+	}
+	*r = next
+	s.log.Info("enrolled", "cluster", r.ClusterID, "through", j.Member)
+	return nil
+}
+
+// retry repeats what fails because of the moment, not what was refused.
+func retry(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		var refused *objects.Error
+		if err == nil || errors.As(err, &refused) && refused.Status < 500 {
+			return err
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+const retryPause = 200 * time.Millisecond
+
+// open starts the node's part of the cluster.
+func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits) (*cluster.Node, error) {
+	c := s.config
+	config := cluster.Config{
+		ID: r.ID, DataDir: c.DataDir, ClusterID: r.ClusterID,
+		InternalAddr: r.InternalAddr, InternalAdvertise: c.advertised(r.InternalAddr), GossipAddr: r.GossipAddr,
+		HTTPURL: r.HTTPURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: r.Seeds, TimeoutScale: c.TimeoutScale,
+		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
+		Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
+	}
+	if n, err := hex.Decode(config.Key[:], []byte(r.ClusterKey)); err != nil || n != len(config.Key) {
+		return nil, errors.New("the cluster key in node.json is damaged")
+	}
+	var err error
+	if config.GossipAdvertise, err = resolve(ctx, c.advertised(r.GossipAddr)); err != nil {
+		return nil, err
+	}
+	node, err := cluster.Open(ctx, config)
+	if r.Bootstrap && errors.Is(err, cluster.ErrHasState) {
+		// An earlier start made the cluster and came no further.
+		config.Bootstrap = false
+		node, err = cluster.Open(ctx, config)
+	}
+	return node, err
+}
+
+// resolve turns the name in host:port into an address: gossip knows no names.
+func resolve(ctx context.Context, addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || net.ParseIP(host) != nil {
+		return addr, err
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(found) == 0 {
+		return "", fmt.Errorf("look up %s: %w", host, err)
+	}
+	return net.JoinHostPort(found[0].Unmap().String(), port), nil
+}
+
+// settle finishes what enter began, once the node is open: a new cluster gets
+// its account, a joining node its vote. It goes on until it succeeds or ctx ends.
+func (s *Server) settle(ctx context.Context, node *cluster.Node, book *book) error {
+	r := book.copy()
+	switch {
+	case r.Bootstrap:
+		if err := s.initialise(ctx, node, &r); err != nil {
+			return err
+		}
+		if s.config.Account == (Account{}) && s.config.Welcome != nil {
+			s.config.Welcome(Account{SID: r.AccountSID, AuthToken: r.AuthToken})
+		}
+	case r.JoinThrough != "":
+		if err := s.join(ctx, node, &r); err != nil {
+			return err
+		}
+	}
+	return book.change(func(r *nodedir.Record) { r.Bootstrap, r.JoinThrough = false, "" })
+}
+
+func (s *Server) initialise(ctx context.Context, node *cluster.Node, r *nodedir.Record) error {
+	_, err := node.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: &fsm.Initialise{
+		ClusterID: r.ClusterID, AccountSID: r.AccountSID, AuthToken: r.AuthToken, Service: newSID(objects.KindService),
+	}})
+	if err != nil {
+		return fmt.Errorf("initialise the cluster: %w", err)
+	}
+	s.log.Info("cluster initialised", "cluster", r.ClusterID, "account", r.AccountSID)
+	return nil
+}
+
+// join has the node added by the member through which it enrolled, and waits
+// until it votes.
+func (s *Server) join(ctx context.Context, node *cluster.Node, r *nodedir.Record) error {
+	member := &admin.Client{URLs: []string{r.JoinThrough}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}
+	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: node.GossipAddr(), Version: s.config.Version}
+	said := ""
+	add := func() error {
+		err := member.AddMember(ctx, self)
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			s.log.Warn("not added yet", "through", r.JoinThrough, "error", err)
+		}
+		return err
+	}
+	if err := retry(ctx, add); err != nil {
+		return fmt.Errorf("join through %s: %w", r.JoinThrough, err)
+	}
+	s.log.Info("added as nonvoter, catching up", "through", r.JoinThrough)
+	votes := func() error {
+		if slices.ContainsFunc(node.Members(), func(m cluster.Member) bool { return m.ID == r.ID && m.Role != cluster.RoleNonvoter }) {
+			return nil
+		}
+		return errNoVote
+	}
+	if err := retry(ctx, votes); err != nil {
+		return err
+	}
+	s.log.Info("this node votes")
+	return nil
+}
+
+var errNoVote = errors.New("this node does not vote yet")

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"context"
+	"sync"
+)
+
+// gate counts the requests of clients under way and can be shut for new ones,
+// so that a node leaves without cutting anybody off.
+type gate struct {
+	mu    sync.Mutex
+	shut  bool
+	count int
+	empty chan struct{} // closed when the last one leaves a shut gate
+}
+
+// enter lets a request in, unless the gate is shut. Whoever entered must leave.
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		return false
+	}
+	g.count++
+	return true
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.count--
+	g.signal()
+}
+
+func (g *gate) signal() {
+	if g.shut && g.count == 0 && g.empty != nil {
+		close(g.empty)
+		g.empty = nil
+	}
+}
+
+// close shuts the gate and waits until those inside have left, or ctx ends.
+func (g *gate) close(ctx context.Context) error {
+	g.mu.Lock()
+	empty := make(chan struct{})
+	g.shut, g.empty = true, empty
+	g.signal()
+	g.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// open lets requests in again.
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut, g.empty = false, nil
+}

@@ -1,0 +1,197 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lockstep/cluster"
+	"lockstep/objects"
+	"lockstep/server/admin"
+	"lockstep/server/api"
+	"lockstep/server/auth"
+	"lockstep/server/nodedir"
+	"lockstep/server/realtime"
+	"lockstep/server/rest"
+	"lockstep/server/webhook"
+)
+
+// How long an orderly stop waits: for websockets to be closed one after the
+// other, so that their clients do not come back in one moment, and for requests
+// under way.
+const (
+	drainTime       = time.Second
+	requestsTimeout = 10 * time.Second
+)
+
+// member is the node once it belongs to a cluster, with all its parts.
+type member struct {
+	*Server
+	front    *front
+	book     *book
+	node     *cluster.Node
+	store    store
+	limits   *limits
+	metrics  *metrics
+	keys     auth.Keyring
+	reporter *webhook.Reporter
+	realtime *realtime.Server
+
+	rest, operator http.Handler
+
+	gate     gate
+	stopping atomic.Bool // or leaving
+}
+
+func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record) (*member, error) {
+	c := s.config
+	m := &member{
+		Server: s, front: front, book: &book{dir: c.DataDir, record: *r},
+		limits: newLimits(c.RateLimits, c.Clock), metrics: newMetrics(),
+	}
+	var err error
+	if m.node, err = s.open(ctx, r, m.limits); err != nil {
+		return nil, err
+	}
+	m.limits.store.Store(m.node.FSM())
+	m.metrics.registry.MustRegister(nodeCollector{m.node})
+	m.store = store{node: m.node, metrics: m.metrics}
+	m.keys = keyring{m.store.View}
+	operations := api.New(m.store)
+	m.reporter = webhook.NewReporter(m.store, r.ID, c.Logger)
+	m.rest = rest.New(rest.Config{
+		API: operations, Keyring: m.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger,
+	})
+	m.realtime = realtime.New(realtime.Config{
+		API: operations, Node: m.store, Feed: m.node.FSM().Feed(), Keyring: m.keys,
+		PublicURL: c.PublicURL, NodeURL: front.url, Ready: m.node.Ready(),
+		Connected: m.reporter.Connected, Disconnected: m.reporter.Disconnected,
+		Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry,
+	})
+	m.operator = admin.New(admin.Config{
+		Node: operator{m}, Allow: m.allowAccount, Metrics: m.metrics.registry, Logger: c.Logger,
+	})
+	m.node.OnLead("webhooks", webhook.New(webhook.Config{
+		Node: m.store, Clock: c.Clock, Logger: c.Logger, Registerer: m.metrics.registry,
+	}).Run)
+	return m, nil
+}
+
+// allowAccount lets the account itself pass, not its API keys. A node that has
+// not read the state yet goes by what its directory says.
+func (m *member) allowAccount(authorization string) error {
+	var known auth.Keyring = m.keys
+	if sid, _ := known.Account(); sid == "" {
+		r := m.book.copy()
+		known = recordKeyring{r.AccountSID, r.AuthToken}
+	}
+	p, err := auth.Basic(authorization, known)
+	if err == nil && p.KeySID != "" {
+		err = objects.ErrUnauthorized
+	}
+	return err
+}
+
+// run serves until the context ends, the node left or was removed, or a part
+// breaks; then it stops everything in order.
+func (m *member) run(ctx context.Context) error {
+	working, stopWork := context.WithCancel(context.Background())
+	defer stopWork()
+	var work sync.WaitGroup
+	work.Go(func() { m.limits.follow(working, m.node.FSM().Feed(), m.node.IsLeader) })
+	work.Go(func() { m.reporter.Run(working) })
+	settled := make(chan error, 1)
+	work.Go(func() { settled <- m.settle(working, m.node, m.book) })
+
+	m.front.show(m)
+	err := m.wait(ctx, settled)
+
+	m.stopping.Store(true)
+	draining, cancel := context.WithTimeout(context.Background(), drainTime)
+	m.realtime.Drain(draining)
+	cancel()
+	closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
+	defer cancel()
+	err = errors.Join(err, m.front.close(closing), m.realtime.Close())
+	stopWork()
+	work.Wait()
+	return errors.Join(err, m.node.Close())
+}
+
+// wait gives nil when the node is to stop, and an error when it has to.
+func (m *member) wait(ctx context.Context, settled <-chan error) error {
+	for {
+		select {
+		case err := <-settled:
+			if err != nil {
+				return err
+			}
+			settled = nil
+		case <-ctx.Done():
+			return nil
+		case err := <-m.front.failed:
+			return err
+		case <-m.node.Removed(): // by leave, or by others
+			return nil
+		}
+	}
+}
+
+// leave takes the node out of the cluster. Clients are turned away first, and
+// those being served are served. When it succeeds, run ends.
+func (m *member) leave(ctx context.Context) error {
+	m.stopping.Store(true)
+	err := m.gate.close(ctx)
+	if err == nil {
+		err = m.node.Leave(ctx)
+	}
+	if err != nil {
+		m.gate.open()
+		m.stopping.Store(false)
+		return err
+	}
+	m.log.Info("left the cluster")
+	return nil
+}
+
+// ServeHTTP implements http.Handler: it finds the part of the node that a
+// request is for.
+func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.Path; {
+	case path == "/v3/wsconnect":
+		m.realtime.ServeHTTP(w, r)
+	case path == "/":
+		about(w, r)
+	case path == "/healthz", path == "/readyz", path == "/metrics", strings.HasPrefix(path, "/cluster/"):
+		m.operator.ServeHTTP(w, r)
+	default:
+		m.serveREST(w, r)
+	}
+}
+
+// serveREST keeps clients out while the node catches up after its start, when
+// it does not know the credentials, and while it leaves.
+func (m *member) serveREST(w http.ResponseWriter, r *http.Request) {
+	if !isClosed(m.node.Ready()) || !m.gate.enter() {
+		starting().ServeHTTP(w, r)
+		return
+	}
+	defer m.gate.leave()
+	m.rest.ServeHTTP(w, r)
+}
+
+// about tells a person what this is.
+func about(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	// What fails here is the connection; there is nobody left to tell.
+	_, _ = w.Write([]byte(`{"name":"lockstep","rest":"/v1","realtime":"/v3/wsconnect","health":["/healthz","/readyz"],"metrics":"/metrics"}` + "\n"))
+}

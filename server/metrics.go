@@ -1,0 +1,105 @@
+package server
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"lockstep/cluster"
+	"lockstep/fsm"
+)
+
+// metrics are those of the node as a whole. Other packages register their own
+// with the same registry.
+type metrics struct {
+	registry *prometheus.Registry
+	writes   *prometheus.HistogramVec
+	reads    *prometheus.HistogramVec
+}
+
+func newMetrics() *metrics {
+	buckets := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		writes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "lockstep_write_seconds", Help: "Time from a write's proposal on this node to its result, by outcome.", Buckets: buckets,
+		}, []string{"outcome"}),
+		reads: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "lockstep_read_seconds", Help: "Time that linearizable reads wait on this node, by outcome.", Buckets: buckets,
+		}, []string{"outcome"}),
+	}
+	m.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.writes, m.reads)
+	return m
+}
+
+func (m *metrics) proposed(r *fsm.Result, err error, took time.Duration) {
+	outcome := "done"
+	switch {
+	case err != nil:
+		outcome = "failed"
+	case r.Err != nil:
+		outcome = "refused"
+	}
+	m.writes.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+func (m *metrics) read(err error, took time.Duration) {
+	outcome := "done"
+	var limited *cluster.RateLimited
+	switch {
+	case errors.As(err, &limited):
+		outcome = "refused"
+	case err != nil:
+		outcome = "failed"
+	}
+	m.reads.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+var (
+	leaderDesc  = prometheus.NewDesc("lockstep_raft_leader", "1 if this node leads and its term has started.", nil, nil)
+	appliedDesc = prometheus.NewDesc("lockstep_raft_applied_index", "Log index up to which this node's store has applied.", nil, nil)
+	termDesc    = prometheus.NewDesc("lockstep_raft_term", "Term of the last applied log entry.", nil, nil)
+	timeDesc    = prometheus.NewDesc("lockstep_store_time_seconds", "The store's clock: the leader's stamp on the last batch, as Unix time.", nil, nil)
+	membersDesc = prometheus.NewDesc("lockstep_members", "Members of the cluster by role, as this node sees them.", []string{"role"}, nil)
+	storedDesc  = prometheus.NewDesc("lockstep_stored", "What this node's store holds.", []string{"kind"}, nil)
+)
+
+// nodeCollector reads the node when it is asked.
+type nodeCollector struct{ node *cluster.Node }
+
+// Describe implements prometheus.Collector.
+func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	leads := 0.0
+	if c.node.IsLeader() {
+		leads = 1
+	}
+	view := c.node.FSM().View()
+	gauge(leaderDesc, leads)
+	gauge(appliedDesc, float64(view.Index()))
+	gauge(termDesc, float64(view.Term()))
+	gauge(timeDesc, float64(view.Time())/1000)
+	roles := map[cluster.Role]float64{cluster.RoleLeader: 0, cluster.RoleFollower: 0, cluster.RoleNonvoter: 0, cluster.RoleUnreachable: 0}
+	for _, m := range c.node.Members() {
+		roles[m.Role]++
+	}
+	for role, n := range roles {
+		gauge(membersDesc, n, string(role))
+	}
+	services, objs, items := view.Count()
+	gauge(storedDesc, float64(services), "service")
+	gauge(storedDesc, float64(objs), "object")
+	gauge(storedDesc, float64(items), "item")
+}

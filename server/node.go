@@ -1,0 +1,239 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"lockstep/cluster"
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/admin"
+)
+
+// store is the node as the client-facing packages see it: api.Node and
+// webhook.Node.
+type store struct {
+	node    *cluster.Node
+	metrics *metrics
+}
+
+// Propose implements api.Node.
+func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	start := time.Now()
+	r, err := s.node.Propose(ctx, c)
+	s.metrics.proposed(r, err, time.Since(start))
+	return r, err
+}
+
+// Read implements api.Node.
+func (s store) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+	start := time.Now()
+	v, err := s.node.Read(ctx, bucket)
+	s.metrics.read(err, time.Since(start))
+	var limited *cluster.RateLimited
+	if errors.As(err, &limited) {
+		return nil, rateLimited{limited}
+	}
+	return v, err
+}
+
+// View implements api.Node.
+func (s store) View() *fsm.View { return s.node.FSM().View() }
+
+// Wait implements webhook.Node.
+func (s store) Wait(ctx context.Context, index uint64) (*fsm.View, error) {
+	return s.node.FSM().Wait(ctx, index)
+}
+
+// rateLimited says by its method what cluster.RateLimited says by its field.
+type rateLimited struct{ *cluster.RateLimited }
+
+// RetryAfter is the time after which a read may pass.
+func (e rateLimited) RetryAfter() time.Duration { return e.RateLimited.RetryAfter }
+
+// keyring is auth.Keyring over the replicated state.
+type keyring struct{ view func() *fsm.View }
+
+// Account implements auth.Keyring.
+func (k keyring) Account() (sid, token string) { return k.view().Account() }
+
+// Secret implements auth.Keyring.
+func (k keyring) Secret(keySID string) (string, bool) {
+	sid, ok := objects.ParseSID(keySID)
+	if !ok {
+		return "", false
+	}
+	key, ok := k.view().Key(sid)
+	if !ok {
+		return "", false
+	}
+	return key.Secret, true
+}
+
+// recordKeyring is auth.Keyring over what the node's directory says: all that
+// a node knows before it has read the state.
+type recordKeyring struct{ sid, token string }
+
+// Account implements auth.Keyring.
+func (k recordKeyring) Account() (sid, token string) { return k.sid, k.token }
+
+// Secret implements auth.Keyring.
+func (recordKeyring) Secret(string) (string, bool) { return "", false }
+
+// operator is admin.Node.
+type operator struct{ *member }
+
+// operatorTimeout bounds an operator's request to the cluster.
+const operatorTimeout = 20 * time.Second
+
+// Ready implements admin.Node.
+func (o operator) Ready() error {
+	switch {
+	case o.stopping.Load():
+		return errors.New("this node is stopping")
+	case !isClosed(o.node.Ready()):
+		return errors.New("this node is catching up")
+	case !slices.ContainsFunc(o.node.Members(), func(m cluster.Member) bool { return m.Role == cluster.RoleLeader }):
+		return errors.New("no leader is known")
+	}
+	return nil
+}
+
+// Status implements admin.Node.
+func (o operator) Status(ctx context.Context) (admin.Status, error) {
+	s := o.node.Status(ctx)
+	out := admin.Status{ClusterID: s.ClusterID, Nodes: make([]admin.NodeStatus, len(s.Nodes))}
+	for i, n := range s.Nodes {
+		out.Nodes[i] = admin.NodeStatus{
+			ID: n.ID, HTTP: n.HTTP, Raft: n.Raft, Role: string(n.Role), AppliedIndex: n.AppliedIndex, Version: n.Version,
+		}
+	}
+	return out, nil
+}
+
+// Enrolment implements admin.Node.
+func (o operator) Enrolment(context.Context) (admin.Enrolment, error) {
+	r := o.book.copy()
+	seeds := r.Seeds
+	if own := o.node.GossipAddr(); own != "" {
+		seeds = append([]string{own}, seeds...)
+	}
+	return admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, Seeds: seeds}, nil
+}
+
+// AddMember implements admin.Node.
+func (o operator) AddMember(ctx context.Context, m admin.Member) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	err := o.node.AddMember(ctx, cluster.MemberSpec{ID: m.ID, InternalAddr: m.Raft, HTTPURL: m.HTTP, Version: m.Version})
+	if err != nil {
+		return refusal(err)
+	}
+	return o.book.addSeed(m.Gossip)
+}
+
+// RemoveMember implements admin.Node.
+func (o operator) RemoveMember(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	return refusal(o.node.RemoveMember(ctx, id))
+}
+
+// Leave implements admin.Node.
+func (o operator) Leave(ctx context.Context) error {
+	// The operator may hang up; a departure that has begun is finished.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), operatorTimeout)
+	defer cancel()
+	return refusal(o.member.leave(ctx))
+}
+
+// Snapshot implements admin.Node.
+func (o operator) Snapshot(ctx context.Context) error { return refusal(o.node.Snapshot(ctx)) }
+
+// CreateKey implements admin.Node.
+func (o operator) CreateKey(ctx context.Context, friendlyName string) (admin.Key, error) {
+	op := &fsm.CreateKey{SID: newSID(objects.KindKey), Secret: newSecret(), FriendlyName: friendlyName}
+	if err := o.decide(ctx, op); err != nil {
+		return admin.Key{}, err
+	}
+	view, err := o.read(ctx)
+	if err != nil {
+		return admin.Key{}, err
+	}
+	k, ok := view.Key(op.SID)
+	if !ok {
+		return admin.Key{}, objects.ErrNotFound // revoked in the meantime
+	}
+	resource := keyResource(k)
+	resource.Secret = op.Secret
+	return resource, nil
+}
+
+// Keys implements admin.Node.
+func (o operator) Keys(ctx context.Context) ([]admin.Key, error) {
+	view, err := o.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys := []admin.Key{}
+	for _, k := range view.Keys() {
+		keys = append(keys, keyResource(k))
+	}
+	return keys, nil
+}
+
+func keyResource(k *objects.APIKey) admin.Key {
+	return admin.Key{
+		SID: k.SID.String(), FriendlyName: k.FriendlyName,
+		DateCreated: time.UnixMilli(k.Created).UTC().Format(time.RFC3339),
+	}
+}
+
+// RevokeKey implements admin.Node.
+func (o operator) RevokeKey(ctx context.Context, sid objects.SID) error {
+	return o.decide(ctx, &fsm.RevokeKey{SID: sid})
+}
+
+func (o operator) decide(ctx context.Context, op fsm.Op) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	r, err := o.store.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: op})
+	if err != nil {
+		return refusal(err)
+	}
+	if r.Err != nil {
+		return r.Err
+	}
+	return nil
+}
+
+func (o operator) read(ctx context.Context) (*fsm.View, error) {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	v, err := o.node.Read(ctx, "")
+	return v, refusal(err)
+}
+
+// refusal gives the operator's view of an error of the cluster.
+func refusal(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, cluster.ErrUnknownMember):
+		return objects.ErrNotFound.With("%v", err)
+	case errors.Is(err, cluster.ErrAddressTaken), errors.Is(err, cluster.ErrQuorum):
+		return &objects.Error{Code: objects.ErrParameter.Code, Status: 409, Message: err.Error()}
+	}
+	return objects.ErrUnavailable.With("%v", err)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,335 @@
+package realtime
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/api"
+	"lockstep/server/auth"
+)
+
+// session is one connected client. Two goroutines belong to it, the reader
+// (run) and the writer (write); requests under way have one each, and the
+// reader waits for all of them before it returns.
+//
+// Lock order: session.following, hub.mu, liveQuery.mu, session.mu.
+type session struct {
+	server *Server
+	conn   *websocket.Conn
+	ctx    context.Context // ends with the session
+	cancel context.CancelFunc
+
+	// Set by init, before any other goroutine looks.
+	actor   fsm.Actor
+	service *objects.Service
+	storage string
+	form    api.Form
+
+	outbox outbox
+
+	following sync.Mutex // makes a change of subs and telling the hub of it one step
+	mu        sync.Mutex
+	principal auth.Principal
+	timers    []*time.Timer // of the token's life
+	subs      map[objects.SID]*subscription
+	queries   map[string]*liveQuery
+	replays   []*subscription // those that have to catch up, in turn
+	ended     []objects.SID   // no longer followed: the hub is told by the writer
+	detached  []*liveQuery    // likewise
+	echo      echo
+	fetched   map[objects.SID]objects.EventID // what this session knew of objects it read items of
+
+	requests sync.WaitGroup
+	slots    chan struct{}
+	tails    map[string]chan struct{} // reader only: the last request of each object
+}
+
+func newSession(server *Server, conn *websocket.Conn, base string) *session {
+	s := &session{
+		server: server, conn: conn,
+		form:    server.config.API.Form(base, true),
+		subs:    map[objects.SID]*subscription{},
+		queries: map[string]*liveQuery{},
+		fetched: map[objects.SID]objects.EventID{},
+		echo:    newEcho(),
+		slots:   make(chan struct{}, server.config.RequestsPerSession),
+		tails:   map[string]chan struct{}{},
+	}
+	s.outbox.init(server.config.QueueLength, server.config.QueueBytes)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// run reads until the connection ends.
+func (s *session) run() {
+	defer s.cancel()
+	s.conn.SetReadLimit(s.server.config.MessageLimit)
+	if !s.init() {
+		return
+	}
+	s.server.hub.Join(s)
+	var writer sync.WaitGroup
+	writer.Go(s.write)
+	s.server.reachability(s, true)
+	for s.readOne() {
+	}
+	s.outbox.close()
+	s.cancel()
+	s.requests.Wait()
+	writer.Wait()
+	s.end()
+	s.server.reachability(s, false)
+}
+
+// end unsubscribes from everything.
+func (s *session) end() {
+	s.mu.Lock()
+	for _, t := range s.timers {
+		t.Stop()
+	}
+	subs, queries, ended := s.subs, s.queries, s.ended
+	s.subs, s.queries, s.ended = map[objects.SID]*subscription{}, map[string]*liveQuery{}, nil
+	s.mu.Unlock()
+	for sid := range subs {
+		s.server.hub.Unfollow(s, sid)
+	}
+	for _, sid := range ended {
+		s.server.hub.Unfollow(s, sid)
+	}
+	for _, q := range queries {
+		q.leave(s)
+	}
+	s.server.hub.Leave(s)
+	s.server.metrics.subscriptions.Sub(float64(len(subs) + len(queries)))
+}
+
+// init serves the first message. Nothing else is served before it succeeded.
+func (s *session) init() bool {
+	s.conn.SetReadDeadline(time.Now().Add(s.server.config.InitTimeout))
+	m, err := s.read()
+	if err != nil || m.Method != "init" {
+		if errors.Is(err, errMessage) {
+			s.refuse(closeFrame(417, "MALFORMED"))
+		} else {
+			s.refuse(closeFrame(401, "UNAUTHORIZED"))
+		}
+		return false
+	}
+	principal, service, refused := s.server.admit(s.ctx, m.Token)
+	if refused != nil {
+		s.refuse(initRefusal(m.ID, refused))
+		return false
+	}
+	s.principal, s.service = principal, service
+	s.actor = fsm.Actor{Identity: principal.Identity, Endpoint: principal.EndpointID, Token: true}
+	if s.actor.Endpoint == "" {
+		s.actor.Endpoint = randomID("TE")
+	}
+	sum := sha256.Sum256([]byte(principal.AccountSID + "\x00" + service.SID.String() + "\x00" + principal.Identity))
+	s.storage = hex.EncodeToString(sum[:16])
+	s.outbox.push(s.initReply(m.ID), false)
+	s.watchToken()
+	return true
+}
+
+// refuse writes a last frame before there is a writer.
+func (s *session) refuse(frame []byte) {
+	s.conn.SetWriteDeadline(time.Now().Add(s.server.config.WriteTimeout))
+	c := s.conn.NetConn()
+	c.Write(frame)
+	c.Write(appendClose(nil, websocket.CloseNormalClosure))
+}
+
+func appendClose(b []byte, code int) []byte {
+	b = appendWebsocketHeader(b, opClose, 2)
+	return append(b, byte(code>>8), byte(code))
+}
+
+func (s *session) initReply(id string) []byte {
+	x := []byte(`,"continuation_token":"`)
+	x = append(x, s.storage...)
+	x = append(x, `","continuation_token_status":{"reissued":true},"capabilities":["client_update","offline_storage","telemetry.v1"],"offline_storage":{"data_sync":{"storage_id":"`...)
+	x = append(x, s.storage...)
+	x = append(x, `"}},"init_registrations":[{"product":"data_sync"}],"debug_info":{},"account_descriptor":{"account_sid":"`...)
+	x = append(x, s.principal.AccountSID...)
+	x = append(x, `","instance_sids":{"data_sync":"`...)
+	x = s.service.SID.Append(x)
+	x = append(x, `"},"identity":`...)
+	x = objects.AppendString(x, s.principal.Identity)
+	x = append(x, '}')
+	return replyFrame(id, 200, "OK", string(x), nil)
+}
+
+// initRefusal answers an init that is not let in: the client looks at the code
+// inside status (part 2.1).
+func initRefusal(id string, e *objects.Error) []byte {
+	h := append([]byte(`{"method":"reply","id":`), objects.AppendString(nil, id)...)
+	h = append(h, `,"status":{"code":401,"status":"UNAUTHORIZED","description":`...)
+	h = objects.AppendString(h, e.Message)
+	h = append(h, `,"errorCode":`...)
+	h = appendInt(h, e.Code)
+	return frame(append(h, `},"payload_size":0}`...), nil)
+}
+
+// read gives the next message. Acknowledgements come as a message of method
+// "reply" with nothing else.
+func (s *session) read() (message, error) {
+	kind, b, err := s.conn.ReadMessage()
+	if err != nil {
+		return message{}, err
+	}
+	if kind != websocket.BinaryMessage {
+		return message{}, errMessage
+	}
+	if isAcknowledgement(b) {
+		return message{header: header{Method: "reply"}}, nil
+	}
+	return parseMessage(b)
+}
+
+// readOne serves one message; false ends the session.
+func (s *session) readOne() bool {
+	s.conn.SetReadDeadline(time.Now().Add(s.server.config.SilenceTimeout))
+	m, err := s.read()
+	if err != nil {
+		if errors.Is(err, errMessage) {
+			s.close(417, "MALFORMED")
+			return s.linger()
+		}
+		return false
+	}
+	switch m.Method {
+	case "reply", "telemetry.v1", "ping":
+	case "message":
+		s.request(m)
+	case "update":
+		s.update(m)
+	case "put_notification_ctx", "delete_notification_ctx":
+		s.outbox.push(replyFrame(m.ID, 200, "OK", "", nil), false)
+	case "close":
+		return false
+	default:
+		s.outbox.push(replyFrame(m.ID, 400, "BAD_REQUEST", "", nil), false)
+	}
+	return s.ctx.Err() == nil
+}
+
+// linger reads on, without serving, until the client has taken its leave, so
+// that it can read why.
+func (s *session) linger() bool {
+	s.conn.SetReadDeadline(time.Now().Add(s.server.config.WriteTimeout))
+	for {
+		if _, _, err := s.conn.ReadMessage(); err != nil {
+			return false
+		}
+	}
+}
+
+// close sends a close message behind what waits, and ends the session.
+func (s *session) close(code int, status string) {
+	s.outbox.finish(closeFrame(code, status))
+}
+
+// drop closes the websocket without a message of the protocol: the client
+// comes back at once, elsewhere.
+func (s *session) drop() { s.outbox.finish(nil) }
+
+// write sends all that waits, in one write; when nothing does, it lets
+// subscriptions catch up. It ends with the session.
+func (s *session) write() {
+	defer s.conn.Close() // ends the reader, too
+	ping := time.NewTimer(s.server.config.PingInterval)
+	defer ping.Stop()
+	c := s.conn.NetConn()
+	for {
+		frames, last := s.outbox.take()
+		if len(frames) == 0 && !last {
+			s.unfollowEnded()
+			if s.catchUp() {
+				continue
+			}
+			select {
+			case <-s.outbox.wake:
+			case <-ping.C:
+				s.outbox.push(frame([]byte(`{"method":"ping","id":"TMping","payload_size":0}`), nil), false)
+				ping.Reset(s.server.config.PingInterval)
+			case <-s.ctx.Done():
+				return
+			}
+			continue
+		}
+		c.SetWriteDeadline(time.Now().Add(s.server.config.WriteTimeout))
+		buffers := net.Buffers(frames)
+		if _, err := buffers.WriteTo(c); err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				s.server.metrics.slow.Inc()
+				s.server.config.Logger.Info("slow client closed", "identity", s.actor.Identity)
+			}
+			return
+		}
+		if last {
+			c.Write(appendClose(nil, websocket.CloseServiceRestart))
+			return
+		}
+		ping.Reset(s.server.config.PingInterval)
+	}
+}
+
+// watchToken sets the timers of the token's life.
+func (s *session) watchToken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.timers {
+		t.Stop()
+	}
+	left := s.principal.Expires.Sub(s.server.config.Clock())
+	warn := max(left-s.server.config.ExpiryNotice, 0)
+	s.timers = []*time.Timer{
+		time.AfterFunc(warn, func() {
+			s.outbox.push(frame([]byte(`{"method":"client_update","id":"TMexpiry","client_update_type":"token_about_to_expire","payload_size":0}`), nil), false)
+		}),
+		time.AfterFunc(left, func() { s.close(410, "TOKEN_EXPIRED") }),
+	}
+}
+
+// update takes a new token of the same identity and service.
+func (s *session) update(m message) {
+	principal, service, refused := s.server.admit(s.ctx, m.Token)
+	if refused != nil || principal.Identity != s.actor.Identity || service.SID != s.service.SID {
+		s.outbox.push(replyFrame(m.ID, 401, "UNAUTHORIZED", "", nil), false)
+		return
+	}
+	s.mu.Lock()
+	s.principal = principal
+	s.mu.Unlock()
+	s.watchToken()
+	s.outbox.push(replyFrame(m.ID, 200, "OK", "", nil), false)
+}
+
+// unfollowEnded tells the hub of subscriptions that ended while it was telling
+// this session of something.
+func (s *session) unfollowEnded() {
+	s.following.Lock()
+	defer s.following.Unlock()
+	s.mu.Lock()
+	ended := slices.DeleteFunc(s.ended, func(sid objects.SID) bool { return s.subs[sid] != nil })
+	detached := s.detached
+	s.ended, s.detached = nil, nil
+	s.mu.Unlock()
+	for _, q := range detached {
+		s.leaveQuery(q.id)
+	}
+	for _, sid := range ended {
+		s.server.hub.Unfollow(s, sid)
+	}
+}

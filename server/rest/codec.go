@@ -1,0 +1,163 @@
+package rest
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"lockstep/objects"
+	"lockstep/server/api"
+	"lockstep/server/auth"
+)
+
+// maxBody is how much of a body is read. Percent-encoding and JSON escapes make
+// a value of 16 KiB up to eight times as large.
+const maxBody = 256 << 10
+
+// maxIdempotencyKey is the greatest length of an Idempotency-Key, in characters.
+const maxIdempotencyKey = 128
+
+// body is the body of a request on its way in.
+type body struct {
+	http    *http.Request
+	control *http.ResponseController
+}
+
+// limitBody bounds the size of a body and the time it may take, also for the
+// rest of a refused one, which net/http reads.
+func (h *handler) limitBody(w http.ResponseWriter, r *http.Request) body {
+	if r.ContentLength == 0 {
+		return body{}
+	}
+	control := http.NewResponseController(w)
+	// Only writers that have no connection, as in tests, know no deadline.
+	_ = control.SetReadDeadline(time.Now().Add(h.BodyTimeout))
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	return body{http: r, control: control}
+}
+
+// read gives the form in the body of a POST; other methods have none.
+func (b body) read() (string, error) {
+	if b.http == nil || b.http.Method != http.MethodPost {
+		return "", nil
+	}
+	if b.http.ContentLength > maxBody {
+		return "", errBodyTooLarge
+	}
+	raw, err := b.readAll()
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return "", errBodyTooLarge
+		}
+		return "", objects.ErrTimeout
+	}
+	_ = b.control.SetReadDeadline(time.Time{})
+	if len(raw) > 0 && !isForm(b.http.Header.Get("Content-Type")) {
+		return "", objects.ErrContentType
+	}
+	return string(raw), nil
+}
+
+var errBodyTooLarge = objects.ErrTooLarge.With("The body is larger than %d bytes", maxBody)
+
+func (b body) readAll() ([]byte, error) {
+	if n := b.http.ContentLength; n > 0 {
+		raw := make([]byte, n)
+		_, err := io.ReadFull(b.http.Body, raw)
+		return raw, err
+	}
+	return io.ReadAll(b.http.Body)
+}
+
+func isForm(contentType string) bool {
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(mediaType), "application/x-www-form-urlencoded")
+}
+
+// readKey reads the idempotency key of a write. A key belongs to a credential.
+func (q *request) readKey(r *http.Request, p auth.Principal, rawBody string) error {
+	keys := r.Header["Idempotency-Key"]
+	if len(keys) == 0 || r.Method == http.MethodGet {
+		return nil
+	}
+	if n := utf8.RuneCountInString(keys[0]); n == 0 || n > maxIdempotencyKey {
+		return objects.ErrParameter.With("Idempotency-Key must have 1 to %d characters", maxIdempotencyKey)
+	}
+	q.caller.Key = keys[0]
+	q.caller.Scope = p.AccountSID + "/" + p.KeySID
+	q.caller.Print = printOf(r.Method, q.path, rawBody)
+	return nil
+}
+
+func printOf(method, path, body string) (print [16]byte) {
+	b := make([]byte, 0, len(method)+len(path)+len(body)+2)
+	b = append(append(b, method...), 0)
+	b = append(append(b, path...), 0)
+	b = append(b, body...)
+	sum := sha256.Sum256(b)
+	copy(print[:], sum[:])
+	return print
+}
+
+// answer is what a request is answered with.
+type answer struct {
+	status int
+	etag   string
+	body   []byte // JSON; nil for none
+}
+
+// tagged gives an answer with one document or item, whose revision is its ETag.
+func tagged(status int, revision objects.Revision, body []byte) answer {
+	return answer{status: status, etag: `"` + revision.String() + `"`, body: body}
+}
+
+// removed is the answer to every successful DELETE.
+var removed = answer{status: http.StatusNoContent}
+
+var jsonType = []string{"application/json; charset=utf-8"}
+
+func (a answer) write(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	if a.etag != "" {
+		header["Etag"] = []string{a.etag}
+	}
+	if a.body == nil {
+		w.WriteHeader(a.status)
+		return
+	}
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(len(a.body))}
+	w.WriteHeader(a.status)
+	if r.Method != http.MethodHead {
+		// That the client is gone is no news, and nothing is left to be done.
+		_, _ = w.Write(a.body)
+	}
+}
+
+// refusal makes the answer of an error, and adds the headers that go with it.
+func (h *handler) refusal(header http.Header, r *http.Request, id string, err error) answer {
+	e, ok := errors.AsType[*objects.Error](err)
+	if !ok {
+		h.Logger.Error("request failed", "request", id, "method", r.Method, "error", err)
+		e = objects.ErrInternal
+	}
+	switch e.Status {
+	case http.StatusNotFound:
+		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(r.URL.EscapedPath(), "/v1"))
+	case http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", `Basic realm="Twilio API"`)
+	case http.StatusServiceUnavailable:
+		h.Logger.Debug("request not served", "request", id, "method", r.Method, "error", err)
+	case http.StatusRequestTimeout:
+		header.Set("Connection", "close")
+	}
+	if e.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	return answer{status: e.Status, body: api.AppendError(nil, e)}
+}

@@ -1,0 +1,115 @@
+package rest
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+
+	"lockstep/objects"
+)
+
+// params are the parameters of a form or of a query, encoded as they came.
+// There are few, and each is asked for once: looking for one is cheaper than a
+// map of them. Of a parameter that comes twice the first counts.
+type params string
+
+var errEscape = objects.ErrParameter.With("The parameters are not correctly percent-encoded")
+
+// parseParams checks the percent-encoding, so that looking up cannot fail.
+func parseParams(raw string) (params, error) {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '%' {
+			continue
+		}
+		if i+2 >= len(raw) || !isHex(raw[i+1]) || !isHex(raw[i+2]) {
+			return "", errEscape
+		}
+		i += 2
+	}
+	return params(raw), nil
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+// lookup gives a parameter that may be empty.
+func (p params) lookup(name string) (value string, ok bool) {
+	for rest, more := string(p), true; more; {
+		var pair string
+		pair, rest, more = strings.Cut(rest, "&")
+		key, value, _ := strings.Cut(pair, "=")
+		if decode(key) == name {
+			return decode(value), true
+		}
+	}
+	return "", false
+}
+
+// get gives a parameter of which the empty value counts as absent.
+func (p params) get(name string) string {
+	value, _ := p.lookup(name)
+	return value
+}
+
+// optional gives a parameter that is nil when absent.
+func (p params) optional(name string) *string {
+	if value, ok := p.lookup(name); ok {
+		return &value
+	}
+	return nil
+}
+
+// data gives the JSON value, nil when absent.
+func (p params) data() []byte {
+	if value, ok := p.lookup("Data"); ok {
+		return []byte(value)
+	}
+	return nil
+}
+
+// ttl gives the first of the named TTLs that is present, nil when none is. Its
+// range is checked where it is used.
+func (p params) ttl(names ...string) (*int64, error) {
+	for _, name := range names {
+		if value := p.get(name); value != "" {
+			seconds, err := parseWhole(value)
+			if err != nil {
+				return nil, objects.ErrTTL
+			}
+			ttl := int64(min(seconds, objects.MaxTTLSeconds+1))
+			return &ttl, nil
+		}
+	}
+	return nil, nil
+}
+
+// boolean gives a flag, nil when absent.
+func (p params) boolean(name string) (*bool, error) {
+	value := p.get(name)
+	switch {
+	case value == "":
+		return nil, nil
+	case strings.EqualFold(value, "true"):
+		return new(true), nil
+	case strings.EqualFold(value, "false"):
+		return new(false), nil
+	}
+	return nil, objects.ErrParameter.With("%s must be true or false", name)
+}
+
+// parseWhole reads a whole number from 0 on: digits only.
+func parseWhole(text string) (uint64, error) {
+	return strconv.ParseUint(text, 10, 64)
+}
+
+func decode(text string) string {
+	if strings.IndexByte(text, '%') < 0 && strings.IndexByte(text, '+') < 0 {
+		return text
+	}
+	decoded, err := url.QueryUnescape(text)
+	if err != nil {
+		return text // cannot be: parseParams has checked it
+	}
+	return decoded
+}

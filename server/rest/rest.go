@@ -1,0 +1,204 @@
+// Package rest serves the Sync REST API, version 1, over HTTP: routes,
+// parameters, pages and errors. What the operations do is package api's; this
+// one turns requests into calls and results into answers.
+//
+// A request is served on the goroutine that net/http gives it; the package
+// starts none, and keeps nothing between requests.
+package rest
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/api"
+	"lockstep/server/auth"
+)
+
+// Config sets up the handler.
+type Config struct {
+	API     *api.API
+	Keyring auth.Keyring
+
+	// PublicURL is the origin of the URLs in answers, "https://sync.example.com".
+	// Empty: as the client came, by its Host header.
+	PublicURL string
+
+	// TrustedProxies are the peers whose X-Forwarded-Proto and -Host are believed.
+	TrustedProxies []netip.Prefix
+
+	// Timeout bounds the work on a request that has arrived. Clients wait ten
+	// seconds. Default 9 s.
+	Timeout time.Duration
+
+	// BodyTimeout bounds the arrival of a request's body. Default 30 s.
+	BodyTimeout time.Duration
+
+	Logger *slog.Logger // default: slog.Default
+}
+
+func (c Config) withDefaults() Config {
+	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+	if c.Timeout == 0 {
+		c.Timeout = 9 * time.Second
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = 30 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Validate says what is wrong with a configuration.
+func (c Config) Validate() error {
+	switch {
+	case c.API == nil || c.Keyring == nil:
+		return errors.New("rest: API and Keyring are required")
+	case c.Timeout < 0 || c.BodyTimeout < 0:
+		return errors.New("rest: time-outs must not be negative")
+	case c.PublicURL == "":
+		return nil
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil {
+		return fmt.Errorf("rest: public URL: %w", err)
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || !validHost(u.Host) {
+		return fmt.Errorf("rest: public URL %q is no origin", c.PublicURL)
+	}
+	return nil
+}
+
+// New makes the handler of everything below /v1 from a valid configuration.
+func New(config Config) http.Handler { return &handler{config.withDefaults()} }
+
+type handler struct{ Config }
+
+// commonHeaders go with every answer (REST specification, part 1).
+var commonHeaders = http.Header{
+	"Access-Control-Allow-Origin":      {"*"},
+	"Access-Control-Allow-Methods":     {"GET, POST, DELETE, OPTIONS"},
+	"Access-Control-Allow-Headers":     {"Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Match, If-Unmodified-Since, Idempotency-Key"},
+	"Access-Control-Allow-Credentials": {"true"},
+	"Access-Control-Expose-Headers":    {"ETag"},
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := requestID()
+	header := w.Header()
+	maps.Copy(header, commonHeaders)
+	header["Twilio-Request-Id"] = []string{id}
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	a, err := h.guard(w, r, id)
+	if err != nil {
+		a = h.refusal(header, r, id, err)
+	}
+	a.write(w, r)
+}
+
+// guard serves a request, and turns a panic into an error of its own.
+func (h *handler) guard(w http.ResponseWriter, r *http.Request, id string) (a answer, err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(p)
+		default:
+			h.Logger.Error("request panicked", "request", id, "panic", p, "stack", string(debug.Stack()))
+			err = objects.ErrInternal
+		}
+	}()
+	return h.serve(w, r)
+}
+
+// serve makes the answer. The order of its checks is that of the REST
+// specification, part 7: credentials, path, method, body; service, object and
+// parameters are up to the operation.
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) (answer, error) {
+	body := h.limitBody(w, r)
+	principal, err := auth.Basic(r.Header.Get("Authorization"), h.Keyring)
+	if err != nil {
+		return answer{}, err
+	}
+	path := r.URL.EscapedPath()
+	target, resource, err := route(path)
+	if err != nil {
+		return answer{}, err
+	}
+	op, err := resource.operation(r.Method)
+	if err != nil {
+		w.Header().Set("Allow", resource.allow())
+		return answer{}, err
+	}
+	raw, err := body.read()
+	if err != nil {
+		return answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), h.Timeout)
+	defer cancel()
+	q := &request{
+		target: target, path: path, ctx: ctx, api: h.API,
+		form: h.API.Form(h.origin(r), false), ifMatch: r.Header.Get("If-Match"),
+	}
+	q.caller.Service = fsm.ParseRef(target.service)
+	if err := q.readKey(r, principal, raw); err != nil {
+		return answer{}, q.refuse(err)
+	}
+	if r.Method != http.MethodPost {
+		raw = r.URL.RawQuery
+	}
+	if q.params, err = parseParams(raw); err != nil {
+		return answer{}, q.refuse(err)
+	}
+	return op(q)
+}
+
+// request is one request that is being served.
+type request struct {
+	target
+	ctx     context.Context
+	api     *api.API
+	caller  api.Caller
+	form    api.Form
+	params  params // of the form of a POST, of the query otherwise
+	ifMatch string
+	path    string // as it came
+}
+
+// refuse ends an operation because of a parameter. That the service or object
+// does not exist comes first.
+func (q *request) refuse(refusal error) error {
+	switch {
+	case q.service == "":
+		return refusal
+	case q.object == "":
+		return q.api.Refuse(q.ctx, q.caller, objects.KindNone, fsm.Ref{}, refusal)
+	}
+	return q.api.Refuse(q.ctx, q.caller, q.kind, q.ref(), refusal)
+}
+
+func requestID() string {
+	var random [16]byte
+	binary.NativeEndian.PutUint64(random[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
+	return string(hex.AppendEncode([]byte("RQ"), random[:]))
+}

@@ -1,0 +1,92 @@
+// Package server is one node as its clients see it: the REST API, the realtime
+// protocol and the operator's API on one listener, over a member of the cluster.
+// It makes the parts, starts and stops them in order, and holds the leader's
+// rate limits.
+//
+// Run owns every goroutine below it and returns when all have ended. The package
+// does not know how consensus works, and speaks no protocol itself.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"lockstep/server/admin"
+	"lockstep/server/nodedir"
+)
+
+// Server is one node. Make it with New, and run it once.
+type Server struct {
+	config Config
+	log    *slog.Logger
+}
+
+// New checks the configuration. Nothing is opened before Run.
+func New(c Config) (*Server, error) {
+	c = c.withDefaults()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return &Server{config: c, log: c.Logger}, nil
+}
+
+// Run runs the node until the context ends, the node has left its cluster or was
+// removed from it (all of which give nil), or it cannot go on.
+func (s *Server) Run(ctx context.Context) (err error) {
+	front, err := listen(s.config, starting())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
+		defer cancel()
+		err = errors.Join(err, front.close(closing))
+	}()
+	release, err := occupy(s.config.DataDir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	record, err := s.identify(front.url)
+	if err != nil {
+		return err
+	}
+	s.log.Info("starting", "node", record.ID, "version", s.config.Version, "http", front.url, "internal", record.InternalAddr, "gossip", record.GossipAddr)
+	if !record.Member() {
+		if err := s.enter(ctx, front, record); err != nil {
+			return endedBy(ctx, err)
+		}
+		front.show(starting())
+	}
+	m, err := s.newMember(ctx, front, record)
+	if err != nil {
+		return fmt.Errorf("open node: %w", err)
+	}
+	err = endedBy(ctx, m.run(ctx))
+	s.log.Info("stopped", "node", record.ID)
+	return err
+}
+
+// occupy makes the data directory, and makes it this process's own.
+func occupy(dir string) (release func(), err error) {
+	if err := nodedir.Make(dir); err != nil {
+		return nil, err
+	}
+	return nodedir.Occupy(dir)
+}
+
+// endedBy gives nil for the errors that the end of ctx leaves behind.
+func endedBy(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// starting answers while the node is being opened, and may be asked nothing.
+func starting() http.Handler {
+	return admin.Waiting("it is starting", nil, nil)
+}
