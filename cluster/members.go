@@ -50,7 +50,8 @@ type NodeStatus struct {
 	CommitIndex  uint64 `cbor:"6,keyasint"`
 	Term         uint64 `cbor:"7,keyasint"`
 	Version      string `cbor:"8,keyasint,omitempty"`
-	UnixMilli    int64  `cbor:"9,keyasint"` // its clock
+	UnixMilli    int64  `cbor:"9,keyasint"`  // its clock
+	LastIndex    uint64 `cbor:"10,keyasint"` // of its log
 }
 
 // Status is the account of all members.
@@ -138,7 +139,7 @@ func (n *Node) ownStatus() NodeStatus {
 	s := NodeStatus{
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
-		UnixMilli: n.config.Clock().UnixMilli(),
+		UnixMilli: n.config.Clock().UnixMilli(), LastIndex: n.raft.LastIndex(),
 	}
 	isVoter := slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == s.ID })
 	switch {

@@ -258,13 +258,16 @@ func (n *Node) stopParts() error {
 	if n.raft != nil {
 		halted = n.raft.Shutdown()
 	}
-	if n.peers != nil { // before waiting for raft: its requests under way then fail at once
+	// The network goes before raft's end is waited for: its requests under way,
+	// to hosts that are gone perhaps, then fail at once.
+	if t, ok := n.transport.(raft.WithClose); ok {
+		errs = append(errs, t.Close())
+	}
+	if n.peers != nil {
 		errs = append(errs, n.peers.Close())
 	}
 	if halted != nil {
 		errs = append(errs, halted.Error())
-	} else if t, ok := n.transport.(raft.WithClose); ok {
-		errs = append(errs, t.Close())
 	}
 	n.work.Wait()
 	if n.gossip != nil {

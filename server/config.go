@@ -74,7 +74,8 @@ type Config struct {
 // Account is the account's SID and primary auth token.
 type Account struct{ SID, AuthToken string }
 
-func (a Account) validate() error {
+// Validate says what is wrong with an account; none at all is right.
+func (a Account) Validate() error {
 	if a == (Account{}) {
 		return nil
 	}
@@ -145,7 +146,7 @@ func (c Config) Validate() error {
 			fault("%s: %w", u.flag, err)
 		}
 	}
-	if err := c.Account.validate(); err != nil {
+	if err := c.Account.Validate(); err != nil {
 		faults = append(faults, err)
 	}
 	if c.Join != "" && c.Account.SID == "" {

@@ -86,7 +86,7 @@ func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record
 		if r.Member() {
 			return r.ID, nil
 		}
-		if err := (Account{SID: j.AccountSID, AuthToken: j.AuthToken}).validate(); err != nil {
+		if err := (Account{SID: j.AccountSID, AuthToken: j.AuthToken}).Validate(); err != nil {
 			return "", objects.ErrParameter.With("%v", err)
 		}
 		j.Member = Origin(j.Member)

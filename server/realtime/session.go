@@ -285,6 +285,10 @@ func (s *session) write() {
 	}
 }
 
+// noticeGrace is how long a token that is about to expire from the start goes
+// unannounced.
+const noticeGrace = 500 * time.Millisecond
+
 // watchToken sets the timers of the token's life.
 func (s *session) watchToken() {
 	s.mu.Lock()
@@ -293,7 +297,11 @@ func (s *session) watchToken() {
 		t.Stop()
 	}
 	left := s.principal.Expires.Sub(s.server.config.Clock())
-	warn := max(left-s.server.config.ExpiryNotice, 0)
+	warn := left - s.server.config.ExpiryNotice
+	if warn <= 0 {
+		// At once, but not before the application can listen for it.
+		warn = min(left/4, noticeGrace)
+	}
 	s.timers = []*time.Timer{
 		time.AfterFunc(warn, func() {
 			s.outbox.push(frame([]byte(`{"method":"client_update","id":"TMexpiry","client_update_type":"token_about_to_expire","payload_size":0}`), nil), false)

@@ -113,7 +113,7 @@ func (t *target) resource(segments int, part string) *resource {
 
 func either(whole bool, collection, instance *resource) *resource {
 	if whole {
-		return resources.collection
+		return collection
 	}
 	return instance
 }

@@ -16,6 +16,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -199,7 +200,9 @@ func (p *Port) receive(c *conn) {
 	c.SetDeadline(time.Now().Add(acceptTimeout))
 	purpose := make([]byte, 1)
 	if err := c.handshake(p.ctx); err != nil {
-		p.config.Logger.Warn("internal connection refused", "remote", c.RemoteAddr().String(), "error", err)
+		if !errors.Is(err, io.EOF) && p.ctx.Err() == nil { // at the end of Refused, a peer only knocks
+			p.config.Logger.Warn("internal connection refused", "remote", c.RemoteAddr().String(), "error", err)
+		}
 		c.Close()
 		return
 	}
@@ -324,11 +327,24 @@ type streams struct {
 func (s *streams) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.port.raft:
-		return c, nil
+		return stream{c}, nil
 	case <-s.closed:
 	case <-s.port.ctx.Done():
 	}
 	return nil, ErrClosed
+}
+
+// stream is a connection that raft reads requests from. That this node itself
+// has closed it is an ordinary end.
+type stream struct{ net.Conn }
+
+// Read implements net.Conn.
+func (s stream) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // Dial implements raft.StreamLayer.

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"lockstep/server"
+	"lockstep/server/dev"
+)
+
+func newDev() *cobra.Command {
+	var c dev.Config
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run three nodes on this machine",
+		Long: `Run a cluster of three nodes on this machine, for development: three processes on
+--http-port and the next two ports.
+
+It writes DATA_DIR/dev.env (URLs, account, API key) and, for each node,
+DATA_DIR/nodeN/pid, DATA_DIR/nodeN/log and DATA_DIR/nodeN/run, a script that starts
+that one node again in the foreground. It prints a line with "ready" once a write was
+acknowledged through every node, restarts nothing by itself, and stops all three on
+Ctrl-C. A second start on the same directory goes on with the same data.
+
+LOCKSTEP_RATE_LIMITS and the other settings of a node are passed on; the account of a
+new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.`,
+		Args: cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			account := accountFromEnvironment()
+			if account == (server.Account{}) {
+				account = server.NewAccount()
+			}
+			if err := account.Validate(); err != nil {
+				return usage{err}
+			}
+			binary, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find this program: %w", err)
+			}
+			c.Binary, c.AccountSID, c.AuthToken = binary, account.SID, account.AuthToken
+			c.Out, c.Logger = cmd.OutOrStdout(), newLogger(slog.LevelInfo)
+			return dev.Run(cmd.Context(), c)
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.DataDir, "data-dir", "data/dev", "directory of the cluster")
+	f.IntVar(&c.HTTPPort, "http-port", 8080, "port of the first node; the others have the next two")
+	bindAll(f)
+	return cmd
+}

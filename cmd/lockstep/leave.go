@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lockstep/server/nodedir"
+)
+
+func newLeave() *cobra.Command {
+	var t target
+	cmd := &cobra.Command{
+		Use:   "leave [NODE_ID]",
+		Short: "Take a node out of its cluster and stop it",
+		Long: `Take a node out of its cluster and stop it.
+
+Without NODE_ID, the node that --data-dir or --url names leaves: it turns its clients
+away, hands leadership over, is removed, and stops. With NODE_ID, any member removes
+that node, which may be dead; a live one notices, and stops.
+
+The data directory of a node that left cannot be used again; wipe it to join anew.`,
+		Example: `  lockstep leave --data-dir data/dev/node4
+  lockstep leave node4 --url http://10.0.0.1:8080`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: does(func(cmd *cobra.Command, args []string) error {
+			client, err := t.client(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				if err := client.RemoveMember(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s was removed\n", args[0])
+				return nil
+			}
+			if len(client.URLs) != 1 {
+				return usage{errors.New("say which node leaves: its NODE_ID, its own --data-dir, or one --url")}
+			}
+			if err := client.Leave(cmd.Context()); err != nil {
+				return err
+			}
+			if t.dataDir != "" {
+				if err := untilStopped(cmd.Context(), t.dataDir); err != nil {
+					return err
+				}
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "left the cluster and stopped")
+			return nil
+		}),
+	}
+	t.flags(cmd.Flags())
+	return cmd
+}
+
+// untilStopped waits for the process that runs the node in a directory.
+func untilStopped(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		pid, running := nodedir.Running(dir)
+		if !running {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("left the cluster, but process %d does not stop: %w", pid, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,123 @@
+// Lockstep is a self-hosted replacement for Twilio Sync: one program that is a
+// node of a cluster, and the command line to it.
+//
+// This package is flags and wiring. What a node does is package server; three
+// nodes on one machine are package server/dev.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build: -ldflags "-X main.version=…".
+var version = "dev"
+
+// Exit codes.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "lockstep:", oneLine(err))
+	var failed failure
+	if errors.As(err, &failed) {
+		return exitFailure
+	}
+	return exitUsage
+}
+
+// failure is an error of a command that was called as it should be. All other
+// errors are about the call.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// usage is an error about the call that only the command itself could find.
+type usage struct{ error }
+
+func (u usage) Unwrap() error { return u.error }
+
+// does makes a command's function of one that fails only for reasons other than
+// usage, unless it says so.
+func does(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := f(cmd, args)
+		var misused usage
+		if err == nil || errors.As(err, &misused) {
+			return err
+		}
+		return failure{err}
+	}
+}
+
+// oneLine gives joined errors, which stand on lines of their own, as one.
+func oneLine(err error) string {
+	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lockstep",
+		Short: "A self-hosted, replicated replacement for Twilio Sync",
+		Long: `Lockstep is a self-hosted replacement for Twilio Sync: documents, lists, maps and
+streams, kept by three or more nodes, with the REST API and the realtime protocol
+that Twilio's own client libraries speak.
+
+Every flag can be set by the environment variable that its description names; the
+flag on the command line comes first. Exit codes: 0 done, 1 failed, 2 wrong call.`,
+		Version:           version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: fromEnvironment,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("lockstep {{.Version}}\n")
+	root.AddCommand(
+		newDev(), newServe(), newJoin(), newLeave(), newStatus(), newSnapshot(),
+		newToken(), newKeys(), newVersion(),
+	)
+	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "lockstep", version) },
+	}
+}
+
+// group makes a command that only holds others: by itself it is a wrong call.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+			}
+			return fmt.Errorf("%s needs one of its commands; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+		},
+	}
+	c.AddCommand(commands...)
+	return c
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"lockstep/server"
+	"lockstep/server/ratelimit"
+)
+
+func newServe() *cobra.Command {
+	var (
+		c          server.Config
+		host       string
+		port       int
+		rateLimits string
+		proxies    []string
+		level      slog.Level
+	)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run one node",
+		Long: `Run one node of a cluster.
+
+The first node of a new cluster is started with --bootstrap, the others with --join
+and the URL of any member. With neither, a node on an empty data directory waits for
+"lockstep join". A node that belongs to a cluster needs neither: what it was told at
+its first start is kept in node.json in its data directory.
+
+The account of a new cluster, or of the one to join, is taken from
+LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN. With --bootstrap they may be left out:
+an account is made up then, and printed once.`,
+		Example: `  lockstep serve --data-dir /var/lib/lockstep --bootstrap
+  lockstep serve --data-dir /var/lib/lockstep --join http://10.0.0.1:8080 --http-addr 0.0.0.0 \
+    --internal-addr 0.0.0.0:7000 --gossip-addr 0.0.0.0:7001 --advertise 10.0.0.2`,
+		Args: cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			c.HTTPAddr = net.JoinHostPort(host, strconv.Itoa(port))
+			c.Account = accountFromEnvironment()
+			c.Version = version
+			c.Logger = newLogger(level)
+			c.Welcome = func(a server.Account) {
+				fmt.Fprintf(cmd.OutOrStdout(), "LOCKSTEP_ACCOUNT_SID=%s\nLOCKSTEP_AUTH_TOKEN=%s\n", a.SID, a.AuthToken)
+			}
+			var err error
+			if c.RateLimits, err = ratelimit.Parse(rateLimits); err != nil {
+				return usage{err}
+			}
+			if c.TrustedProxies, err = parsePrefixes(proxies); err != nil {
+				return usage{err}
+			}
+			s, err := server.New(c)
+			if err != nil {
+				return usage{err}
+			}
+			return s.Run(cmd.Context())
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.DataDir, "data-dir", "", "directory of this node's data, readable by its owner only")
+	f.StringVar(&c.NodeID, "node-id", "", "name of this node, unique and for good (default: made up and kept)")
+	f.StringVar(&host, "http-addr", "127.0.0.1", "host or IP that clients connect to")
+	f.IntVar(&port, "http-port", 8080, "port that clients connect to")
+	f.StringVar(&c.InternalAddr, "internal-addr", "127.0.0.1:0", "HOST:PORT for the other nodes; port 0: a free one, chosen once and kept")
+	f.StringVar(&c.GossipAddr, "gossip-addr", "127.0.0.1:0", "HOST:PORT for gossip, TCP and UDP; port 0 likewise")
+	f.StringVar(&c.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
+	f.StringVar(&c.PublicURL, "public-url", "", "origin of the URLs in answers, such as https://sync.example.com (default: as the client came)")
+	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto and -Host are believed")
+	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none")
+	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join, if this node belongs to none")
+	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,burst=10s" or a part of it`)
+	f.Float64Var(&c.TimeoutScale, "timeout-scale", 1, "multiplies the time-outs after which a leader is given up; for slow disks and networks")
+	f.Uint64Var(&c.SnapshotThreshold, "snapshot-threshold", 16384, "log entries after which a snapshot is taken")
+	f.Uint64Var(&c.TrailingLogs, "trailing-logs", 65536, "log entries that stay behind a snapshot, for nodes that were away")
+	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	bindAll(f)
+	return cmd
+}
+
+// newLogger writes one line an event to standard error.
+func newLogger(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func accountFromEnvironment() server.Account {
+	return server.Account{SID: os.Getenv("LOCKSTEP_ACCOUNT_SID"), AuthToken: os.Getenv("LOCKSTEP_AUTH_TOKEN")}
+}
+
+func parsePrefixes(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, t := range texts {
+		p, err := netip.ParsePrefix(t)
+		if err != nil {
+			ip, ipErr := netip.ParseAddr(t)
+			if ipErr != nil {
+				return nil, fmt.Errorf("--trusted-proxies: %q is neither an IP nor a network", t)
+			}
+			p = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+func newStatus() *cobra.Command {
+	var t target
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the nodes of a cluster",
+		Example: `  lockstep status --data-dir data/dev
+  lockstep status --json --url http://10.0.0.1:8080`,
+		Args: cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			client, err := t.client(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			s, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				out := json.NewEncoder(cmd.OutOrStdout())
+				out.SetIndent("", "  ")
+				return out.Encode(s)
+			}
+			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(table, "ID\tHTTP\tRAFT\tROLE\tAPPLIED\tVERSION")
+			for _, n := range s.Nodes {
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\n", n.ID, n.HTTP, n.Raft, n.Role, n.AppliedIndex, n.Version)
+			}
+			return table.Flush()
+		}),
+	}
+	t.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: nodes[] with id, http, raft, role, applied_index, version")
+	return cmd
+}

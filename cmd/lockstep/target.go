@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"lockstep/server"
+	"lockstep/server/admin"
+	"lockstep/server/dev"
+	"lockstep/server/nodedir"
+)
+
+// target says which node or cluster a command is about, and how to be let in.
+type target struct {
+	dataDir string
+	urls    []string
+}
+
+func (t *target) flags(f *pflag.FlagSet) {
+	f.StringVar(&t.dataDir, "data-dir", "", "data directory of a node, or of lockstep dev: says where it is and how to be let in")
+	f.StringSliceVar(&t.urls, "url", nil, "URL of a node, or several; with LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN")
+	bind(f, "data-dir", "LOCKSTEP_DATA_DIR")
+	bind(f, "url", "LOCKSTEP_URLS")
+}
+
+// client gives the operator's API of the target. A directory on the command
+// line comes before the environment.
+func (t *target) client(f *pflag.FlagSet) (*admin.Client, error) {
+	account := accountFromEnvironment()
+	c := &admin.Client{AccountSID: account.SID, AuthToken: account.AuthToken}
+	if t.dataDir != "" && !f.Changed("url") {
+		return clientOf(t.dataDir)
+	}
+	for _, u := range t.urls {
+		c.URLs = append(c.URLs, server.Origin(u))
+	}
+	switch {
+	case len(c.URLs) == 0:
+		return nil, usage{errors.New("say which cluster: --data-dir DIR, or --url URL (LOCKSTEP_URLS)")}
+	case c.AccountSID == "" || c.AuthToken == "":
+		return nil, usage{errors.New("--url needs LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN in the environment")}
+	}
+	return c, nil
+}
+
+// clientOf reads the directory of a node or of `lockstep dev`.
+func clientOf(dir string) (*admin.Client, error) {
+	r, err := nodedir.Load(dir)
+	if err == nil {
+		return &admin.Client{URLs: []string{r.HTTPURL}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	e, err := dev.ReadEnv(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is the data directory neither of a node nor of lockstep dev", strings.TrimRight(dir, "/"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &admin.Client{URLs: e.URLs, AccountSID: e.AccountSID, AuthToken: e.AuthToken}, nil
+}

@@ -1,0 +1,260 @@
+package rest_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"lockstep/fsm"
+	"lockstep/fsm/fsmtest"
+	"lockstep/server/api"
+	"lockstep/server/rest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestCredentialsComeFirst(t *testing.T) {
+	c := start(t)
+	for _, p := range []string{home, "/v1/Nothing", home + "/Documents/%ff"} {
+		for _, method := range []string{"GET", "PUT", "HEAD"} {
+			answer := c.send(method, p, "", header("Authorization", "Basic nonsense"))
+			require.Equal(t, 401, answer.Code)
+			require.Equal(t, `Basic realm="Twilio API"`, answer.Header().Get("WWW-Authenticate"))
+			if method != "HEAD" {
+				answer.refused(t, 401, 20003)
+				require.Equal(t, "Authenticate", answer.json["message"])
+			}
+		}
+	}
+	byKey := func(r *http.Request) { r.SetBasicAuth(fsmtest.KeySID.String(), fsmtest.KeySecret) }
+	require.Equal(t, 200, c.send("GET", home, "", byKey).Code)
+	none := func(r *http.Request) { r.Header.Del("Authorization") }
+	c.send("GET", home, "", none).refused(t, 401, 20003)
+}
+
+func TestHeadersOfEveryAnswer(t *testing.T) {
+	c := start(t)
+	seen := map[string]bool{}
+	none := func(r *http.Request) { r.Header.Del("Authorization") }
+	for _, answer := range []reply{
+		c.send("GET", home, ""), c.send("GET", home, "", none), c.send("GET", "/v1/Nothing", ""), c.send("POST", home+"/Documents", "Data={"),
+		c.send("OPTIONS", home, "", none), c.send("HEAD", home, ""), c.send("OPTIONS", "/v1/Nothing", "", none),
+	} {
+		h := answer.Header()
+		require.Equal(t, "*", h.Get("Access-Control-Allow-Origin"))
+		require.Equal(t, "GET, POST, DELETE, OPTIONS", h.Get("Access-Control-Allow-Methods"))
+		require.Contains(t, h.Get("Access-Control-Allow-Headers"), "Idempotency-Key")
+		require.Equal(t, "true", h.Get("Access-Control-Allow-Credentials"))
+		require.Equal(t, "ETag", h.Get("Access-Control-Expose-Headers"))
+		id := h.Get("Twilio-Request-Id")
+		require.Regexp(t, `^RQ[0-9a-f]{32}$`, id)
+		require.False(t, seen[id])
+		seen[id] = true
+	}
+	answer := c.send("OPTIONS", home, "", none)
+	require.Equal(t, 204, answer.Code)
+}
+
+func TestMethodsThatAPathDoesNotHave(t *testing.T) {
+	c := start(t)
+	for request, allow := range map[string]string{
+		"PUT /Documents":                     "GET, POST, OPTIONS",
+		"HEAD /Documents":                    "GET, POST, OPTIONS",
+		"PATCH /Documents/it":                "GET, POST, DELETE, OPTIONS",
+		"DELETE /Lists/it/Items":             "GET, POST, OPTIONS",
+		"GET /Streams/it/Messages":           "POST, OPTIONS",
+		"POST /Lists/it/Permissions":         "GET, OPTIONS",
+		"BREW /Documents/it/Permissions/ann": "GET, POST, DELETE, OPTIONS",
+	} {
+		method, p, _ := strings.Cut(request, " ")
+		answer := c.send(method, home+p, "")
+		require.Equal(t, 405, answer.Code, request)
+		require.Equal(t, allow, answer.Header().Get("Allow"), request)
+		require.Equal(t, method == "HEAD", answer.Body.Len() == 0, request)
+	}
+}
+
+func TestOnlyFormsAreRead(t *testing.T) {
+	c := start(t)
+	for _, contentType := range []string{"application/json", "text/plain; charset=utf-8", "multipart/form-data; boundary=x", "nonsense", ""} {
+		c.send("POST", home+"/Documents", `{"Data":{}}`, header("Content-Type", contentType)).refused(t, 415, 20001)
+		require.Equal(t, 201, c.send("POST", home+"/Documents", "", header("Content-Type", contentType)).Code)
+	}
+	for _, contentType := range []string{form, "Application/X-WWW-Form-Urlencoded; charset=UTF-8"} {
+		answer := c.send("POST", home+"/Documents", "Data=17", header("Content-Type", contentType))
+		require.EqualValues(t, 17, answer.json["data"])
+	}
+	require.Equal(t, 200, c.send("GET", home, "ignored", header("Content-Type", "application/json")).Code)
+}
+
+func TestBodiesOfAnUnknownLength(t *testing.T) {
+	c := start(t)
+	chunked := func(r *http.Request) { r.ContentLength = -1 }
+	require.Equal(t, 201, c.send("POST", home+"/Documents", "Data=1", chunked).Code)
+	c.send("POST", home+"/Documents", strings.Repeat("x", 256<<10+1), chunked).refused(t, 413, 54006)
+	c.send("POST", home+"/Documents", "Data={}", func(r *http.Request) { r.ContentLength = 100 }).refused(t, 408, 20001)
+}
+
+func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
+	c := start(t, func(config *rest.Config) { config.BodyTimeout = 50 * time.Millisecond })
+	server := httptest.NewServer(c.handler)
+	defer server.Close()
+	for _, credentials := range []string{"", "Authorization: Basic nonsense\r\n"} {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.SetBasicAuth(fsmtest.AccountSID, fsmtest.AuthToken)
+		if credentials == "" {
+			credentials = "Authorization: " + r.Header.Get("Authorization") + "\r\n"
+		}
+		_, err = fmt.Fprintf(conn, "POST %s/Documents HTTP/1.1\r\nHost: x\r\n%sContent-Type: %s\r\nContent-Length: 1000\r\n\r\nUniqueName=", home, credentials, form)
+		require.NoError(t, err)
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		if answer.StatusCode != 401 {
+			require.Equal(t, 408, answer.StatusCode)
+			require.Contains(t, string(body), `"code":20001`)
+		}
+		_, err = conn.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "the connection is closed")
+	}
+	require.Empty(t, c.get(home + "/Documents").json["documents"])
+}
+
+func TestAConnectionServesOnAfterABody(t *testing.T) {
+	c := start(t, func(config *rest.Config) { config.BodyTimeout = 30 * time.Millisecond })
+	server := httptest.NewServer(c.handler)
+	defer server.Close()
+	applied := c.node.Node.Propose
+	c.node.propose = func(ctx context.Context, command *fsm.Command) (*fsm.Result, error) {
+		// Longer than the body was allowed to take: its deadline must be gone.
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(60 * time.Millisecond):
+		}
+		return applied(ctx, command)
+	}
+	for range 2 {
+		r, err := http.NewRequest("POST", server.URL+home+"/Documents", strings.NewReader("Data=1"))
+		require.NoError(t, err)
+		r.SetBasicAuth(fsmtest.AccountSID, fsmtest.AuthToken)
+		r.Header.Set("Content-Type", form)
+		answer, err := server.Client().Do(r)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, 201, answer.StatusCode)
+	}
+}
+
+func TestOriginOfURLs(t *testing.T) {
+	request := func(change func(*http.Request)) *http.Request {
+		r := httptest.NewRequest("GET", home, nil)
+		r.Host, r.RemoteAddr = "a.test:1", "10.1.2.3:4567"
+		r.SetBasicAuth(fsmtest.AccountSID, fsmtest.AuthToken)
+		change(r)
+		return r
+	}
+	forwarded := func(r *http.Request) {
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("X-Forwarded-Host", "b.test, c.test")
+	}
+	trusting := func(c *rest.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }
+	for name, x := range map[string]struct {
+		config func(*rest.Config)
+		change func(*http.Request)
+		want   string
+	}{
+		"as the client came": {func(*rest.Config) {}, func(*http.Request) {}, "http://a.test:1"},
+		"by TLS":             {func(*rest.Config) {}, func(r *http.Request) { r.TLS = &tls.ConnectionState{} }, "https://a.test:1"},
+		"IPv6":               {func(*rest.Config) {}, func(r *http.Request) { r.Host = "[::1]:80" }, "http://[::1]:80"},
+		"a stranger's word":  {func(*rest.Config) {}, forwarded, "http://a.test:1"},
+		"a proxy's word":     {trusting, forwarded, "https://b.test"},
+		"a mapped address":   {trusting, func(r *http.Request) { forwarded(r); r.RemoteAddr = "[::ffff:10.1.2.3]:4567" }, "https://b.test"},
+		"another peer":       {trusting, func(r *http.Request) { forwarded(r); r.RemoteAddr = "11.1.2.3:4567" }, "http://a.test:1"},
+		"a peer of no kind":  {trusting, func(r *http.Request) { forwarded(r); r.RemoteAddr = "@" }, "http://a.test:1"},
+		"no valid word": {trusting, func(r *http.Request) {
+			r.Header.Set("X-Forwarded-Proto", "gopher")
+			r.Header.Set("X-Forwarded-Host", `b"`)
+		}, "http://a.test:1"},
+		"configured": {func(c *rest.Config) { c.PublicURL = "https://public.test/" }, forwarded, "https://public.test"},
+		"no host":    {func(*rest.Config) {}, func(r *http.Request) { r.Host = "" }, "http://localhost"},
+	} {
+		c := start(t, x.config)
+		w := httptest.NewRecorder()
+		c.handler.ServeHTTP(w, request(x.change))
+		require.Contains(t, w.Body.String(), `"url":"`+x.want+home+`"`, name)
+	}
+}
+
+func TestConfigIsValidated(t *testing.T) {
+	n := fsmtest.New(nil)
+	good := rest.Config{API: api.New(n), Keyring: keyring{n}}
+	require.NoError(t, good.Validate())
+	for name, change := range map[string]func(*rest.Config){
+		"no API":                func(c *rest.Config) { c.API = nil },
+		"no keyring":            func(c *rest.Config) { c.Keyring = nil },
+		"a negative time-out":   func(c *rest.Config) { c.Timeout = -1 },
+		"no URL":                func(c *rest.Config) { c.PublicURL = "http://a b" },
+		"a URL without scheme":  func(c *rest.Config) { c.PublicURL = "sync.example.com" },
+		"a URL without a host":  func(c *rest.Config) { c.PublicURL = "https://" },
+		"a URL of another kind": func(c *rest.Config) { c.PublicURL = "ftp://sync.example.com" },
+	} {
+		c := good
+		change(&c)
+		require.Error(t, c.Validate(), name)
+	}
+}
+
+func TestIdempotencyKeys(t *testing.T) {
+	c := start(t)
+	c.post(home+"/Lists", "UniqueName", "it")
+	key := func(k string) func(*http.Request) { return header("Idempotency-Key", k) }
+	at := home + "/Lists/it/Items"
+
+	first := c.send("POST", at, "Data=1", key("k"))
+	again := c.send("POST", at, "Data=1", key("k"))
+	require.Equal(t, 201, again.Code)
+	require.Equal(t, first.Body.String(), again.Body.String())
+	require.Equal(t, first.Header().Get("ETag"), again.Header().Get("ETag"))
+	require.Len(t, c.get(at).json["items"], 1)
+
+	c.send("POST", at, "Data=2", key("k")).refused(t, 400, 20001)
+	c.send("DELETE", at+"/0", "", key("k")).refused(t, 400, 20001)
+	c.send("POST", home+"/Documents", "Data=1", key("k")).refused(t, 400, 20001)
+	c.send("POST", at, "Data=2", key("")).refused(t, 400, 20001)
+	c.send("POST", at, "Data=2", key(strings.Repeat("x", 129))).refused(t, 400, 20001)
+	require.Equal(t, 201, c.send("POST", at, "Data=2", key(strings.Repeat("x", 128))).Code)
+
+	byKey := func(r *http.Request) { r.SetBasicAuth(fsmtest.KeySID.String(), fsmtest.KeySecret) }
+	other := c.send("POST", at, "Data=3", key("k"), byKey)
+	require.Equal(t, 201, other.Code)
+	require.EqualValues(t, 3, other.json["data"], "another credential has keys of its own")
+
+	require.Equal(t, 204, c.send("DELETE", at+"/0", "", key("d")).Code)
+	require.Equal(t, 204, c.send("DELETE", at+"/0", "", key("d")).Code, "the first answer, not 404")
+	c.send("DELETE", at+"/0", "", key("e")).refused(t, 404, 20404)
+
+	c.send("POST", at, "Data={", key("mended")).refused(t, 400, 54008)
+	require.Equal(t, 201, c.send("POST", at, "Data={}", key("mended")).Code, "refusals before the log are not remembered")
+
+	c.post(home+"/Documents", "UniqueName", "d", "Data", `{"v":1}`)
+	before := c.send("POST", home+"/Documents/d", "Ttl=60", key("ttl"))
+	require.Equal(t, before.Body.String(), c.send("POST", home+"/Documents/d", "Ttl=60", key("ttl")).Body.String())
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+)
+
+// suite is one of the conformance suites.
+type suite struct {
+	name, folder string
+	setUp        []string // a command; nil for none
+	test         []string
+	count        func(output []byte) (result, error)
+}
+
+type result struct{ passed, failed int }
+
+var all = []suite{
+	{name: "rest/node", folder: "rest/node", setUp: npmInstall, test: npmTest, count: countNode},
+	{name: "rest/go", folder: "rest/go", test: []string{"go", "test", "-count=1", "-v", "./..."}, count: countGo},
+	{name: "sdk", folder: "sdk", setUp: npmInstall, test: npmTest, count: countNode},
+}
+
+var (
+	npmInstall = []string{"npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"}
+	npmTest    = []string{"npm", "test", "--silent"}
+)
+
+func names() []string {
+	var out []string
+	for _, s := range all {
+		out = append(out, s.name)
+	}
+	return out
+}
+
+// run runs a suite and counts its cases. The output is shown if any failed.
+func (s suite) run(ctx context.Context, dir string, env []string) (result, error) {
+	if s.setUp != nil {
+		if out, err := command(ctx, dir, env, s.setUp[0], s.setUp[1:]...).CombinedOutput(); err != nil {
+			return result{}, fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	out, err := command(ctx, dir, env, s.test[0], s.test[1:]...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return result{}, err
+	}
+	r, countErr := s.count(out)
+	if err != nil || countErr != nil || r.failed > 0 {
+		os.Stdout.Write(out)
+	}
+	switch {
+	case countErr != nil:
+		return r, countErr
+	case err != nil && r.failed == 0:
+		return r, fmt.Errorf("no case failed, but the suite did: %w", err)
+	}
+	return r, nil
+}
+
+var nodeSummary = regexp.MustCompile(`(?m)^. (tests|pass|fail|cancelled|skipped|todo) (\d+)$`)
+
+// countNode reads the summary of node's test runner. What was not run, for
+// whatever reason, has not passed.
+func countNode(out []byte) (result, error) {
+	counts := map[string]int{}
+	for _, m := range nodeSummary.FindAllSubmatch(out, -1) {
+		n, err := strconv.Atoi(string(m[2]))
+		if err != nil {
+			return result{}, err
+		}
+		counts[string(m[1])] = n
+	}
+	tests, found := counts["tests"]
+	if !found || tests == 0 {
+		return result{}, errors.New("the output has no summary")
+	}
+	return result{passed: counts["pass"], failed: tests - counts["pass"]}, nil
+}
+
+// countGo counts the cases of a verbose run.
+func countGo(out []byte) (result, error) {
+	count := func(verdict string) int { return bytes.Count(append([]byte("\n"), out...), []byte("\n--- "+verdict+": ")) }
+	r := result{passed: count("PASS"), failed: count("FAIL") + count("SKIP")}
+	if r == (result{}) {
+		return r, errors.New("the output has no case")
+	}
+	return r, nil
+}
