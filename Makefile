@@ -1,57 +1,64 @@
-# Lockstep. `make help` lists the targets.
-GO          ?= go
-VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-CONFORMANCE ?= test/conformance
-FUZZTIME    ?= 20s
+# `make help` lists the targets. Go 1.26 or later builds; tests also need Node 20 or later.
 
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+CONFORMANCE ?= test/conformance
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 20s
+COUNT       ?= 20
+
+# The tests of whole clusters have processes of their own and want the machine to themselves.
+CLUSTERS := ./test/cluster ./test/sim
+
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-conformance fuzz bench lint fmt soak
+
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-.PHONY: build
 build: ## build bin/lockstep
-	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep ./cmd/lockstep
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/lockstep ./cmd/lockstep
 
-.PHONY: run
-run: build ## start a three-node cluster on this machine
-	bin/lockstep dev
+run: build ## start three nodes on this machine, on ports 8080 to 8082
+	exec bin/lockstep dev
 
-.PHONY: test
-test: lint test-race test-conformance ## everything: lint, all Go tests with the race detector, the official clients
+test: lint-quick test-race test-conformance ## run everything that CI runs
+	@echo "make test: all passed"
 
-.PHONY: test-race
-test-race: build ## all Go tests with the race detector
-	$(GO) test -race -timeout 10m ./...
+.PHONY: lint-quick
+lint-quick:
+	@unformatted=$$(gofmt -l cmd cluster fsm objects server test); [ -z "$$unformatted" ] || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
 
-.PHONY: test-conformance
-test-conformance: build ## the official clients against a fresh three-node cluster
-	scripts/conformance.sh $(CONFORMANCE)
+test-unit: ## run the tests that start no cluster, without the race detector
+	go test $$(go list ./... | grep -v '/test/')
 
-.PHONY: lint
-lint: ## gofmt and go vet
-	@unformatted=$$(gofmt -l cluster cmd fsm objects server test); \
-	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
+test-race: ## run all Go tests with the race detector
+	go test -race $$(go list ./... | grep -vE '/test/(cluster|sim)$$')
+	go test -race -timeout 10m -p 1 $(CLUSTERS)
 
-.PHONY: fmt
-fmt: ## format the code
-	gofmt -w cluster cmd fsm objects server test
+test-sim: ## run whole clusters in virtual time
+	go test -race ./test/sim
 
-.PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
-		done; \
-	done
+test-chaos: ## kill, pause and restart the nodes of real clusters
+	go test -race -count=1 -timeout 10m ./test/cluster
 
-.PHONY: bench
-bench: ## every Go benchmark
-	$(GO) test -run '^$$' -bench . -benchtime 1000x ./...
+test-conformance: build ## run the official clients' suites against a fresh cluster; CONFORMANCE=folder
+	go run ./test/conformance -binary bin/lockstep -suites $(CONFORMANCE)
 
-.PHONY: clean
-clean: ## remove what was built, and the development cluster's data
-	rm -rf bin data
+fuzz: ## run each fuzz target for FUZZTIME
+	scripts/fuzz.sh $(FUZZTIME)
+
+bench: ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v '/test/')
+
+lint: lint-quick ## check format, vet and staticcheck
+	go run $(STATICCHECK) ./...
+
+fmt: ## format all Go files
+	gofmt -w cmd cluster fsm objects server test
+
+soak: ## repeat the cluster tests COUNT times
+	go test -race -count=$(COUNT) -timeout 0 -p 1 $(CLUSTERS)

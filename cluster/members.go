@@ -52,6 +52,7 @@ type NodeStatus struct {
 	Version      string `cbor:"8,keyasint,omitempty"`
 	UnixMilli    int64  `cbor:"9,keyasint"`  // its clock
 	LastIndex    uint64 `cbor:"10,keyasint"` // of its log
+	Candidate    bool   `cbor:"11,keyasint,omitempty"`
 }
 
 // Status is the account of all members.
@@ -140,6 +141,7 @@ func (n *Node) ownStatus() NodeStatus {
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
 		UnixMilli: n.config.Clock().UnixMilli(), LastIndex: n.raft.LastIndex(),
+		Candidate: state.role == raft.Candidate,
 	}
 	isVoter := slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == s.ID })
 	switch {

@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	// takeoverStep keeps two followers of a dead leader from standing at once. It
-	// doubles with each of takeoverRounds attempts; after them, time-outs decide.
-	takeoverStep   = 50 * time.Millisecond
-	takeoverRounds = 4
+	// takeoverStep is how long the next in line waits for the one before, so that
+	// two do not stand at once; scaled.
+	takeoverStep = 50 * time.Millisecond
+	// takeoverSteps is for how many steps a takeover is tried; from then on
+	// raft's time-outs decide.
+	takeoverSteps = 20
 	// holdPause is the pause before the leader is connected to again when the
 	// connection broke for another reason than its death.
 	holdPause = time.Second
@@ -74,40 +76,53 @@ func (n *Node) untilSucceeded(leader string) (context.Context, func()) {
 }
 
 // takeOver stands for election when it is this node's turn, unless somebody
-// else stands or there is a leader again. First comes whose log is longest: it
-// is the one that can win.
+// else stands or there is a leader again. First in line is whose log is longest:
+// it is the one that can win. The logs may still grow by what the dead leader
+// sent, so the line is looked at anew all the time.
 func (n *Node) takeOver(dead raftState) {
 	remain := slices.DeleteFunc(n.voters(), func(s raft.Server) bool { return string(s.ID) == dead.leader })
-	ended := func(now raftState) bool {
-		return n.ctx.Err() != nil || (now.leader != "" && (now.leader != dead.leader || now.term != dead.term))
-	}
-	for round := range takeoverRounds {
-		step := takeoverStep << round
-		before := look(n.raft)
-		ctx, cancel := context.WithTimeout(n.ctx, step)
-		rank, votes := successorRank(n.reports(ctx, remain), n.config.ID)
-		cancel()
-		if !votes {
+	step := n.config.scaled(takeoverStep)
+	term, stalled := dead.term, uint64(0)
+	waited := time.Duration(0)
+	for range takeoverSteps {
+		reports := n.reportsWithin(step, remain)
+		rank, votes := successorRank(reports, n.config.ID)
+		if !votes || n.succeeded(dead) {
 			return
 		}
-		n.pause(n.ctx, time.Duration(rank)*step)
-		now := look(n.raft)
-		if ended(now) {
-			return
-		}
-		if now.role == raft.Follower && now.term == before.term {
-			n.config.Logger.Info("leader's process is gone, standing for election", "leader", dead.leader, "term", now.term)
+		switch latest, candidates := standing(reports); {
+		case latest > term || (candidates && stalled != term):
+			n.pause(n.ctx, 2*step)
+			term, stalled, waited = latest, latest, 0
+		case waited >= time.Duration(rank)*step:
+			n.config.Logger.Info("leader's process is gone, standing for election", "leader", dead.leader, "term", term)
 			n.stand()
-		}
-		n.pause(n.ctx, 2*step)
-		if ended(look(n.raft)) {
-			return
+			n.pause(n.ctx, 2*step)
+		default:
+			n.pause(n.ctx, step/5)
+			waited += step / 5
 		}
 	}
 }
 
-// stand makes this node a candidate now, by what a leader sends to its successor.
+// succeeded says whether there is a leader again, or this node ends.
+func (n *Node) succeeded(dead raftState) bool {
+	now := look(n.raft)
+	again := now.leader != "" && (now.leader != dead.leader || now.term != dead.term)
+	return again || n.ctx.Err() != nil
+}
+
+func (n *Node) reportsWithin(d time.Duration, servers []raft.Server) map[string]NodeStatus {
+	ctx, cancel := context.WithTimeout(n.ctx, d)
+	defer cancel()
+	return n.reports(ctx, servers)
+}
+
+// stand makes a follower a candidate now, by what a leader sends to its successor.
 func (n *Node) stand() {
+	if n.raft.State() != raft.Follower {
+		return
+	}
 	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax,
 		ID:              []byte(n.config.ID),
@@ -129,4 +144,14 @@ func successorRank(reports map[string]NodeStatus, self string) (rank int, votes 
 		}
 	}
 	return rank, votes
+}
+
+// standing gives the latest term that the reports know of, and whether one of
+// them is a candidate's.
+func standing(reports map[string]NodeStatus) (latest uint64, candidates bool) {
+	for _, r := range reports {
+		latest = max(latest, r.Term)
+		candidates = candidates || r.Candidate
+	}
+	return latest, candidates
 }

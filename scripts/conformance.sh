@@ -41,6 +41,7 @@ free_ports() {
 }
 
 start_cluster() {
+  : >"$work/dev.out"
   "$binary" dev --data-dir "$work/dev" --http-port "$(free_ports)" >"$work/dev.out" 2>&1 &
   cluster=$!
   for _ in $(seq 300); do

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"lockstep/objects"
 	"lockstep/server/api"
@@ -106,7 +107,7 @@ func encodeToken(back bool, tag, position string) string {
 // collection has been read.
 func parseToken(text string) (*token, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) <= 1+tagLength || (b[0] != 'a' && b[0] != 'b') {
+	if err != nil || len(b) <= 1+tagLength || (b[0] != 'a' && b[0] != 'b') || strings.ContainsAny(text, "\r\n") {
 		return nil, objects.ErrPageToken
 	}
 	return &token{text: text, back: b[0] == 'b', tag: string(b[1 : 1+tagLength]), position: string(b[1+tagLength:])}, nil

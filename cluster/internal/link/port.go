@@ -200,7 +200,8 @@ func (p *Port) receive(c *conn) {
 	c.SetDeadline(time.Now().Add(acceptTimeout))
 	purpose := make([]byte, 1)
 	if err := c.handshake(p.ctx); err != nil {
-		if !errors.Is(err, io.EOF) && p.ctx.Err() == nil { // at the end of Refused, a peer only knocks
+		knocked := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) // as at the end of Refused
+		if !knocked && p.ctx.Err() == nil {
 			p.config.Logger.Warn("internal connection refused", "remote", c.RemoteAddr().String(), "error", err)
 		}
 		c.Close()
