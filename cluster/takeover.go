@@ -129,7 +129,7 @@ func (n *Node) stand() {
 		Addr:            n.transport.EncodePeer(raft.ServerID(n.config.ID), n.transport.LocalAddr()),
 	}}
 	err := n.transport.TimeoutNow(raft.ServerID(n.config.ID), n.transport.LocalAddr(), request, new(raft.TimeoutNowResponse))
-	if err != nil {
+	if err != nil && n.ctx.Err() == nil {
 		n.config.Logger.Warn("standing for election failed", "error", err)
 	}
 }

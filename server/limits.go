@@ -144,11 +144,8 @@ func (l *limits) admitReads(charges []cluster.ReadCharge) []time.Duration {
 // readRate tells the rate of a bucket for reads by its name, which is all that
 // travels between nodes.
 func (l *limits) readRate(bucket string) float64 {
-	switch {
-	case strings.HasPrefix(bucket, "read-permission-"):
+	if strings.HasPrefix(bucket, "read-permission-") {
 		return l.rates.Permissions
-	case strings.HasPrefix(bucket, "query-"):
-		return l.rates.Queries
 	}
 	return l.rates.Reads
 }

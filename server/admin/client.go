@@ -31,7 +31,8 @@ type Client struct {
 // ErrUnreachable is wrapped when none of the nodes could be reached.
 var ErrUnreachable = errors.New("no node answers")
 
-var defaultHTTP = &http.Client{Timeout: time.Minute}
+// defaultHTTP keeps no connections: requests are few and far between.
+var defaultHTTP = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
 
 // Status gives the members of the cluster.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {

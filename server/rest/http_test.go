@@ -214,6 +214,7 @@ func TestConfigIsValidated(t *testing.T) {
 		"no URL":                func(c *rest.Config) { c.PublicURL = "http://a b" },
 		"a URL without scheme":  func(c *rest.Config) { c.PublicURL = "sync.example.com" },
 		"a URL without a host":  func(c *rest.Config) { c.PublicURL = "https://" },
+		"a URL with a path":     func(c *rest.Config) { c.PublicURL = "https://sync.example.com/x" },
 		"a URL of another kind": func(c *rest.Config) { c.PublicURL = "ftp://sync.example.com" },
 	} {
 		c := good

@@ -78,7 +78,8 @@ func (c Config) Validate() error {
 	if err != nil {
 		return fmt.Errorf("rest: public URL: %w", err)
 	}
-	if (u.Scheme != "http" && u.Scheme != "https") || !validHost(u.Host) {
+	origin := u.Scheme + "://" + u.Host
+	if (u.Scheme != "http" && u.Scheme != "https") || !validHost(u.Host) || strings.TrimRight(c.PublicURL, "/") != origin {
 		return fmt.Errorf("rest: public URL %q is no origin", c.PublicURL)
 	}
 	return nil

@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	"lockstep/cluster":          {"lockstep/fsm", "lockstep/objects", "lockstep/cluster/..."},
 	"lockstep/cluster/...":      {"lockstep/cluster/..."},
 	"lockstep/server/auth":      {"lockstep/objects"},
-	"lockstep/server/query":     {},
+	"lockstep/server/query":     {"lockstep/objects"},
 	"lockstep/server/ratelimit": {"lockstep/objects"},
 	"lockstep/server/hub":       {"lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/webhook":   {"lockstep/fsm", "lockstep/objects"},

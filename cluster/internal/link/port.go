@@ -143,22 +143,18 @@ func (p *Port) Close() error {
 // breaks; then it connects once more. It reports whether that was refused,
 // which a live process does not do: its host is up, and nobody listens.
 func (p *Port) Refused(ctx context.Context, addr string) bool {
-	c, err := p.dial(ctx, addr, purposeHold)
-	if err != nil {
-		return errors.Is(err, syscall.ECONNREFUSED)
-	}
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	c.Read(make([]byte, 1)) // nothing is ever sent: returns when the connection breaks
-	stop()
-	c.Close()
-	if ctx.Err() != nil {
-		return false
+	if c, err := p.dial(ctx, addr, purposeHold); err == nil {
+		stop := context.AfterFunc(ctx, func() { c.Close() })
+		c.Read(make([]byte, 1)) // nothing is ever sent: returns when the connection breaks
+		stop()
+		c.Close()
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	probe, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	defer context.AfterFunc(p.ctx, cancel)()
+	knock, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err == nil {
-		probe.Close()
+		knock.Close()
 	}
 	return errors.Is(err, syscall.ECONNREFUSED)
 }

@@ -1,0 +1,292 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+var testKey = [32]byte{1}
+
+func echo(_ context.Context, from string, kind byte, body []byte) []byte {
+	return fmt.Appendf(nil, "%s %d %s", from, kind, body)
+}
+
+// open starts a port of node id; edit may be nil.
+func open(t *testing.T, id string, handler Handler, edit func(*Config)) *Port {
+	credential, err := NewCredential(testKey, "cluster", id)
+	require.NoError(t, err)
+	config := Config{Bind: "127.0.0.1:0", Credential: credential, Logger: slog.New(slog.DiscardHandler)}
+	if edit != nil {
+		edit(&config)
+	}
+	p, err := Listen(config)
+	require.NoError(t, err)
+	t.Cleanup(func() { p.Close() })
+	p.Serve(handler)
+	return p
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestCallsShareOneConnection(t *testing.T) {
+	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
+	var calls sync.WaitGroup
+	for i := range 500 {
+		calls.Go(func() {
+			kind := byte(1 + i%7)
+			answer, err := a.Call(within(t, patience), b.Addr(), kind, fmt.Appendf(nil, "%d", i))
+			if err != nil || string(answer) != fmt.Sprintf("a %d %d", kind, i) {
+				t.Errorf("call %d: %q, %v", i, answer, err)
+			}
+		})
+	}
+	calls.Wait()
+	require.EqualValues(t, 1, b.inbound.Load())
+}
+
+func TestAnswersMayOvertake(t *testing.T) {
+	release := make(chan struct{})
+	slow := func(ctx context.Context, _ string, kind byte, body []byte) []byte {
+		if kind == 1 {
+			<-release
+		}
+		return body
+	}
+	a, b := open(t, "a", echo, nil), open(t, "b", slow, nil)
+	first := make(chan error, 1)
+	go func() {
+		_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+		first <- err
+	}()
+	_, err := a.Call(within(t, patience), b.Addr(), 2, nil)
+	require.NoError(t, err)
+	close(release)
+	require.NoError(t, <-first)
+}
+
+func TestDeadlineTravels(t *testing.T) {
+	remaining := make(chan time.Duration, 1)
+	handler := func(ctx context.Context, _ string, _ byte, _ []byte) []byte {
+		deadline, ok := ctx.Deadline()
+		if ok {
+			remaining <- time.Until(deadline)
+		}
+		<-ctx.Done()
+		return nil
+	}
+	a, b := open(t, "a", echo, nil), open(t, "b", handler, nil)
+	_, err := a.Call(within(t, time.Second), b.Addr(), 1, nil)
+	if err != nil { // else the handler's own deadline came first
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, ErrNotSent)
+	}
+	require.LessOrEqual(t, <-remaining, time.Second)
+}
+
+func TestBrokenConnectionFailsCalls(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	hang := func(ctx context.Context, _ string, _ byte, _ []byte) []byte {
+		arrived <- struct{}{}
+		<-ctx.Done()
+		return nil
+	}
+	a, b := open(t, "a", echo, nil), open(t, "b", hang, nil)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+		failed <- err
+	}()
+	<-arrived
+	require.NoError(t, b.Close())
+	err := <-failed
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrNotSent, "the request may have been handled")
+
+	require.Eventually(t, func() bool {
+		_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+		return err != nil && !isSent(err)
+	}, patience, time.Millisecond, "nobody listens any more")
+}
+
+func TestSilentPeerIsGivenUp(t *testing.T) {
+	credential, err := NewCredential(testKey, "cluster", "b")
+	require.NoError(t, err)
+	mute, err := tls.Listen("tcp", "127.0.0.1:0", credential.server)
+	require.NoError(t, err)
+	defer mute.Close()
+	var accepted sync.WaitGroup
+	accepted.Go(func() {
+		c, err := mute.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		io.Copy(io.Discard, c) // reads everything, answers nothing
+	})
+	a := open(t, "a", echo, nil)
+	_, err = a.Call(within(t, patience), mute.Addr().String(), 1, nil)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, context.DeadlineExceeded, "the unanswered ping ends it, not the caller")
+	accepted.Wait()
+}
+
+func TestOtherKeyOrClusterIsRefused(t *testing.T) {
+	b := open(t, "b", echo, nil)
+	for name, make := range map[string]func() (*Credential, error){
+		"key":     func() (*Credential, error) { return NewCredential([32]byte{2}, "cluster", "a") },
+		"cluster": func() (*Credential, error) { return NewCredential(testKey, "other", "a") },
+	} {
+		credential, err := make()
+		require.NoError(t, err)
+		a := open(t, "a", echo, func(c *Config) { c.Credential = credential })
+		_, err = a.Call(within(t, patience), b.Addr(), 1, nil)
+		require.ErrorIs(t, err, ErrNotSent, name)
+	}
+	plain, err := net.Dial("tcp", b.Addr())
+	require.NoError(t, err)
+	defer plain.Close()
+	_, err = plain.Write(bytes.Repeat([]byte{purposeRequest}, 100))
+	require.NoError(t, err)
+	plain.SetReadDeadline(time.Now().Add(patience))
+	_, err = io.Copy(io.Discard, plain)
+	if err != nil {
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+		var timeout net.Error
+		require.False(t, isTimeout(err, &timeout), "a stranger is hung up on")
+	}
+}
+
+func TestUnexpectedNodeIsRefused(t *testing.T) {
+	a := open(t, "a", echo, func(c *Config) { c.Expect = func(string) string { return "c" } })
+	b := open(t, "b", echo, nil)
+	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+	require.ErrorIs(t, err, ErrNotSent)
+	require.ErrorContains(t, err, `is node "b" and not "c"`)
+}
+
+func TestRefused(t *testing.T) {
+	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
+	held := make(chan bool, 1)
+	go func() { held <- a.Refused(within(t, patience), b.Addr()) }()
+	require.Eventually(t, func() bool { return b.inbound.Load() == 1 }, patience, time.Millisecond)
+	require.NoError(t, b.Close())
+	require.True(t, <-held, "the process is gone")
+	require.True(t, a.Refused(within(t, patience), b.Addr()), "still gone")
+
+	c := open(t, "c", echo, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { held <- a.Refused(ctx, c.Addr()) }()
+	require.Eventually(t, func() bool { return c.inbound.Load() == 1 }, patience, time.Millisecond)
+	c.mu.Lock()
+	for inbound := range c.conns {
+		go inbound.Close()
+	}
+	c.mu.Unlock()
+	require.False(t, <-held, "only the connection broke")
+	cancel()
+	require.False(t, a.Refused(ctx, c.Addr()))
+}
+
+func TestRaftStreams(t *testing.T) {
+	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
+	from, to := a.Streams(), b.Streams()
+	require.Equal(t, b.Addr(), to.Addr().String())
+	out, err := from.Dial(raft.ServerAddress(b.Addr()), patience)
+	require.NoError(t, err)
+	_, err = out.Write([]byte("hello"))
+	require.NoError(t, err)
+	in, err := to.Accept()
+	require.NoError(t, err)
+	got := make([]byte, 5)
+	_, err = io.ReadFull(in, got)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(got))
+
+	require.NoError(t, to.Close())
+	_, err = to.Accept()
+	require.ErrorIs(t, err, ErrClosed)
+	require.NoError(t, in.Close())
+	_, err = in.Read(got)
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestTooManyConnectionsAreClosed(t *testing.T) {
+	b := open(t, "b", echo, nil)
+	b.inbound.Store(maxInbound)
+	c, err := net.Dial("tcp", b.Addr())
+	require.NoError(t, err)
+	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(patience))
+	_, err = c.Read(make([]byte, 1))
+	var timeout net.Error
+	require.Error(t, err)
+	require.False(t, isTimeout(err, &timeout))
+	b.inbound.Store(0)
+}
+
+func TestClosedPort(t *testing.T) {
+	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
+	require.NoError(t, a.Close())
+	require.NoError(t, a.Close())
+	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+	require.ErrorIs(t, err, ErrNotSent)
+}
+
+func TestFullOutboxRefuses(t *testing.T) {
+	o := newOutbox()
+	body := make([]byte, 1<<20)
+	var err error
+	for range maxOutbox/len(body) + 1 {
+		if err = o.put(frame{body: body}); err != nil {
+			break
+		}
+	}
+	require.ErrorIs(t, err, errFull)
+	require.Error(t, newOutbox().put(frame{body: make([]byte, maxFrame)}))
+}
+
+func TestFrames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := frame{
+			id:      rapid.Uint64().Draw(t, "id"),
+			kind:    rapid.Byte().Draw(t, "kind"),
+			timeout: time.Duration(rapid.Uint32().Draw(t, "ms")) * time.Millisecond,
+			body:    rapid.SliceOf(rapid.Byte()).Draw(t, "body"),
+		}
+		b := f.appendTo(nil)
+		got, err := readFrame(bytes.NewReader(b))
+		require.NoError(t, err)
+		require.Equal(t, f.id, got.id)
+		require.Equal(t, f.kind, got.kind)
+		require.Equal(t, f.timeout, got.timeout)
+		require.True(t, bytes.Equal(f.body, got.body))
+		_, err = readFrame(bytes.NewReader(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]))
+		require.Error(t, err)
+	})
+}
+
+func isSent(err error) bool { return !errors.Is(err, ErrNotSent) }
+
+func isTimeout(err error, as *net.Error) bool { return errors.As(err, as) && (*as).Timeout() }

@@ -1,0 +1,354 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"lockstep/cluster"
+	"lockstep/objects"
+	"lockstep/server/admin"
+	"lockstep/server/nodedir"
+	"lockstep/server/ratelimit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var testAccount = Account{SID: "AC" + strings.Repeat("a1", 16), AuthToken: "token1234567890"}
+
+// running is a server in this process.
+type running struct {
+	*admin.Client
+	url  string
+	dir  string
+	done chan error
+	stop context.CancelFunc
+}
+
+func start(t *testing.T, c Config) *running {
+	t.Helper()
+	c.HTTPAddr, c.RateLimits = "127.0.0.1:0", ratelimit.Default()
+	c.Logger = slog.New(slog.DiscardHandler)
+	s, err := New(c)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	r := &running{dir: c.DataDir, done: make(chan error, 1), stop: stop}
+	go func() { r.done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	require.Eventually(t, func() bool {
+		record, err := nodedir.Load(c.DataDir)
+		_, occupied := nodedir.Running(c.DataDir)
+		if err != nil || !occupied || record.HTTPURL == "" {
+			return false
+		}
+		r.url = record.HTTPURL
+		res, err := http.Get(r.url + "/healthz")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil && res.StatusCode == http.StatusOK
+	}, 10*time.Second, 10*time.Millisecond, "the node answers")
+	r.Client = &admin.Client{URLs: []string{r.url}, AccountSID: testAccount.SID, AuthToken: testAccount.AuthToken}
+	return r
+}
+
+func (r *running) untilReady(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { return r.Ready(t.Context()) == nil }, 20*time.Second, 20*time.Millisecond, "ready")
+}
+
+func (r *running) end(t *testing.T) error {
+	t.Helper()
+	r.stop()
+	return r.ended(t)
+}
+
+func (r *running) ended(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-r.done:
+		return err
+	case <-time.After(30 * time.Second):
+		t.Fatal("the server does not stop")
+		return nil
+	}
+}
+
+func (r *running) get(t *testing.T, path, user, password string) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", r.url+path, nil)
+	require.NoError(t, err)
+	if user != "" {
+		req.SetBasicAuth(user, password)
+	}
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, string(b)
+}
+
+func dataDir(t *testing.T) string { return filepath.Join(t.TempDir(), "node") }
+
+func TestOneNodeFromBootstrapToSecondStart(t *testing.T) {
+	dir := dataDir(t)
+	var welcomed []Account
+	config := Config{DataDir: dir, NodeID: "one", Bootstrap: true, Welcome: func(a Account) { welcomed = append(welcomed, a) }}
+	s := start(t, config)
+	s.untilReady(t)
+	require.Eventually(t, func() bool {
+		r, err := nodedir.Load(dir)
+		return err == nil && !r.Bootstrap
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Len(t, welcomed, 1)
+	account := welcomed[0]
+	s.AccountSID, s.AuthToken = account.SID, account.AuthToken
+
+	status, err := s.Status(t.Context())
+	require.NoError(t, err)
+	require.Len(t, status.Nodes, 1)
+	require.Equal(t, "one", status.Nodes[0].ID)
+	require.Equal(t, admin.RoleLeader, status.Nodes[0].Role)
+	require.Equal(t, s.url, status.Nodes[0].HTTP)
+	require.NotZero(t, status.Nodes[0].AppliedIndex)
+
+	key, err := s.CreateKey(t.Context(), "for a test")
+	require.NoError(t, err)
+	require.Regexp(t, `^SK[0-9a-f]{32}$`, key.SID)
+	require.Regexp(t, `^[0-9A-Za-z]{32}$`, key.Secret)
+
+	code, body := s.get(t, "/v1/Services/default", key.SID, key.Secret)
+	require.Equal(t, 200, code, body)
+	code, body = s.get(t, "/v1/Services/default", "", "")
+	require.Equal(t, 401, code, body)
+	for _, path := range []string{"/cluster/status", "/cluster/keys", "/cluster/unknown"} {
+		code, body = s.get(t, path, key.SID, key.Secret)
+		require.Equal(t, 401, code, "API keys do not open the operator's API: %s", body)
+		code, _ = s.get(t, path, "", "")
+		require.Equal(t, 401, code, path)
+	}
+	code, body = s.get(t, "/metrics", "", "")
+	require.Equal(t, 200, code)
+	for _, name := range []string{"lockstep_raft_leader 1", "lockstep_raft_applied_index", `lockstep_members{role="leader"} 1`, `lockstep_write_seconds_count{outcome="done"}`, "go_goroutines", "process_open_fds"} {
+		require.Contains(t, body, name)
+	}
+	code, body = s.get(t, "/", "", "")
+	require.Equal(t, 200, code, body)
+	require.NoError(t, s.Snapshot(t.Context()))
+	require.NoError(t, s.end(t))
+
+	s = start(t, config)
+	s.AccountSID, s.AuthToken = account.SID, account.AuthToken
+	s.untilReady(t)
+	keys, err := s.Keys(t.Context())
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	require.Equal(t, key.SID, keys[0].SID)
+	require.Equal(t, "for a test", keys[0].FriendlyName)
+	require.Empty(t, keys[0].Secret, "a secret is shown once")
+	require.NoError(t, s.RevokeKey(t.Context(), key.SID))
+	require.ErrorIs(t, s.RevokeKey(t.Context(), key.SID), objects.ErrNotFound)
+	code, _ = s.get(t, "/v1/Services/default", key.SID, key.Secret)
+	require.Equal(t, 401, code)
+	require.NoError(t, s.end(t))
+	require.Len(t, welcomed, 1)
+}
+
+func TestAWaitingNodeJoinsAndLeaves(t *testing.T) {
+	first := start(t, Config{DataDir: dataDir(t), NodeID: "first", Bootstrap: true, Account: testAccount})
+	first.untilReady(t)
+	dir := dataDir(t)
+	second := start(t, Config{DataDir: dir, NodeID: "second", Account: testAccount})
+
+	require.ErrorContains(t, second.Ready(t.Context()), "belongs to no cluster")
+	code, body := second.get(t, "/v1/Services/default", testAccount.SID, testAccount.AuthToken)
+	require.Equal(t, 503, code, body)
+	require.Contains(t, body, `"code":20503`)
+
+	stranger := &admin.Client{URLs: second.URLs, AccountSID: testAccount.SID, AuthToken: "wrong"}
+	join := admin.Join{Member: first.url, AccountSID: testAccount.SID, AuthToken: testAccount.AuthToken}
+	_, err := stranger.Join(t.Context(), join)
+	require.ErrorIs(t, err, objects.ErrUnauthorized)
+	wrong := join
+	wrong.AuthToken = "wrong"
+	_, err = second.Join(t.Context(), wrong)
+	require.ErrorIs(t, err, objects.ErrUnauthorized, "the member refuses")
+	wrong = join
+	wrong.Member = "http://"
+	_, err = second.Join(t.Context(), wrong)
+	require.ErrorIs(t, err, objects.ErrParameter)
+
+	id, err := second.Join(t.Context(), join)
+	require.NoError(t, err)
+	require.Equal(t, "second", id)
+	require.Eventually(t, func() bool {
+		s, err := first.Status(t.Context())
+		n, ok := s.Find("second")
+		return err == nil && ok && n.Votes()
+	}, 20*time.Second, 50*time.Millisecond, "second votes")
+	second.untilReady(t)
+	code, body = second.get(t, "/v1/Services/default", testAccount.SID, testAccount.AuthToken)
+	require.Equal(t, 200, code, body)
+
+	require.ErrorContains(t, first.RemoveMember(t.Context(), "third"), "unknown member")
+	require.NoError(t, second.Leave(t.Context()))
+	require.NoError(t, second.ended(t), "it stops by itself")
+	s, err := first.Status(t.Context())
+	require.NoError(t, err)
+	require.Len(t, s.Nodes, 1)
+
+	again, err := New(Config{DataDir: dir, HTTPAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.ErrorIs(t, again.Run(t.Context()), cluster.ErrLeft)
+	require.NoError(t, first.end(t))
+}
+
+func TestTheLastNodeCannotLeave(t *testing.T) {
+	only := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount})
+	only.untilReady(t)
+	var refused *objects.Error
+	require.ErrorAs(t, only.Leave(t.Context()), &refused)
+	require.Equal(t, http.StatusConflict, refused.Status)
+	only.untilReady(t)
+	code, body := only.get(t, "/v1/Services/default", testAccount.SID, testAccount.AuthToken)
+	require.Equal(t, 200, code, "it goes on serving: %s", body)
+	require.NoError(t, only.end(t))
+}
+
+func TestJoinIsRefusedWithoutTheAccount(t *testing.T) {
+	first := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount})
+	first.untilReady(t)
+	stranger := testAccount
+	stranger.AuthToken = "wrong"
+	s, err := New(Config{DataDir: dataDir(t), HTTPAddr: "127.0.0.1:0", Join: first.url, Account: stranger, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.ErrorIs(t, s.Run(t.Context()), objects.ErrUnauthorized)
+	require.NoError(t, first.end(t))
+}
+
+func TestOneProcessADirectory(t *testing.T) {
+	dir := dataDir(t)
+	first := start(t, Config{DataDir: dir})
+	s, err := New(Config{DataDir: dir, HTTPAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.ErrorIs(t, s.Run(t.Context()), nodedir.ErrRunning)
+	require.NoError(t, first.end(t))
+}
+
+func TestADirectoryBelongsToOneNode(t *testing.T) {
+	dir := dataDir(t)
+	require.NoError(t, start(t, Config{DataDir: dir, NodeID: "a"}).end(t))
+	s, err := New(Config{DataDir: dir, NodeID: "b", HTTPAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.ErrorContains(t, s.Run(t.Context()), "belongs to node a")
+}
+
+func TestValidate(t *testing.T) {
+	valid := Config{DataDir: "d", HTTPAddr: "127.0.0.1:8080"}
+	for _, c := range []struct {
+		change func(*Config)
+		want   string // "" for none
+	}{
+		{func(*Config) {}, ""},
+		{func(c *Config) { c.DataDir = "" }, "--data-dir"},
+		{func(c *Config) { c.Join = "10.0.0.1:8080"; c.Account = testAccount }, ""},
+		{func(c *Config) { c.Join = "http://10.0.0.1:8080" }, "--join needs"},
+		{func(c *Config) { c.Join = "ftp://x"; c.Account = testAccount }, "--join"},
+		{func(c *Config) { c.Bootstrap = true; c.Join = "http://x"; c.Account = testAccount }, "--bootstrap"},
+		{func(c *Config) { c.HTTPAddr = "127.0.0.1" }, "--http-addr"},
+		{func(c *Config) { c.HTTPAddr = "0.0.0.0:1" }, "--advertise"},
+		{func(c *Config) { c.HTTPAddr = ":1"; c.Advertise = "n1" }, ""},
+		{func(c *Config) { c.InternalAddr = "[::]:1" }, "--internal-addr"},
+		{func(c *Config) { c.GossipAddr = "x" }, "--gossip-addr"},
+		{func(c *Config) { c.PublicURL = "sync.example.com" }, "--public-url"},
+		{func(c *Config) { c.PublicURL = "https://sync.example.com/" }, ""},
+		{func(c *Config) { c.Account.SID = testAccount.SID }, "LOCKSTEP_AUTH_TOKEN"},
+		{func(c *Config) { c.Account = Account{"x", "y"} }, "LOCKSTEP_ACCOUNT_SID"},
+		{func(c *Config) { c.Account = Account{testAccount.SID, "with-dash"} }, "LOCKSTEP_AUTH_TOKEN"},
+		{func(c *Config) { c.TimeoutScale = -1 }, "--timeout-scale"},
+		{func(c *Config) { c.RateLimits.Reads = -1 }, "--rate-limits"},
+	} {
+		config := valid
+		c.change(&config)
+		_, err := New(config)
+		if c.want == "" {
+			require.NoError(t, err, "%+v", config)
+		} else {
+			require.ErrorContains(t, err, c.want)
+		}
+	}
+}
+
+func TestGateWaitsForThoseInside(t *testing.T) {
+	var g gate
+	require.True(t, g.enter())
+	closed := make(chan error)
+	go func() { closed <- g.close(t.Context()) }()
+	require.Eventually(t, func() bool {
+		if g.enter() {
+			g.leave()
+			return false
+		}
+		return true
+	}, 5*time.Second, time.Millisecond, "the gate is shut")
+	g.leave()
+	require.NoError(t, <-closed)
+	require.False(t, g.enter())
+	g.open()
+	require.True(t, g.enter())
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, g.close(ended), context.Canceled)
+}
+
+func TestSecretsAreForEveryLibrary(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		a := NewAccount()
+		require.NoError(t, a.Validate())
+		require.Len(t, a.AuthToken, secretLength)
+		require.False(t, seen[a.AuthToken])
+		seen[a.AuthToken] = true
+	}
+}
+
+func TestBookKeepsTheNewestSeeds(t *testing.T) {
+	dir := t.TempDir()
+	b := &book{dir: dir, record: nodedir.Record{ID: "a", Seeds: []string{"old:1"}}}
+	for i := range maxSeeds {
+		require.NoError(t, b.addSeed(fmt.Sprintf("host:%d", i)))
+	}
+	require.NoError(t, b.addSeed("host:3"))
+	require.NoError(t, b.addSeed(""))
+	kept, err := nodedir.Load(dir)
+	require.NoError(t, err)
+	require.Len(t, kept.Seeds, maxSeeds)
+	require.NotContains(t, kept.Seeds, "old:1")
+	require.Equal(t, "host:3", kept.Seeds[maxSeeds-1])
+}
+
+func TestRefusal(t *testing.T) {
+	require.NoError(t, refusal(nil))
+	for err, want := range map[error]int{
+		cluster.ErrUnknownMember: 404, cluster.ErrQuorum: 409, cluster.ErrAddressTaken: 409,
+		cluster.ErrNoLeader: 503, cluster.ErrUnreachable: 503, errors.New("other"): 503,
+	} {
+		var got *objects.Error
+		require.ErrorAs(t, refusal(err), &got)
+		require.Equal(t, want, got.Status, err)
+	}
+}
