@@ -1,243 +1,348 @@
-// Package cluster proves on real processes what users rely on: a node that
-// dies takes no acknowledged write with it, and what was written is written once.
+// Package cluster tests whole clusters of real processes: what they promise
+// while nodes are killed, paused, restarted, added and removed.
 package cluster
 
 import (
 	"context"
 	"fmt"
-	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/objects"
+	"lockstep/server/admin"
 	"lockstep/test/harness"
 )
 
-// Rate limits would stop a writer that does nothing but write to one list.
-const unlimited = "LOCKSTEP_RATE_LIMITS=off"
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
-// writers push numbered items to a list through all nodes, and note which
-// were acknowledged. An unanswered push is repeated under its idempotency key,
-// on the next node, until it is.
-type writers struct {
-	c    *harness.Cluster
-	path string
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-
-	mu    sync.Mutex
-	acked []string
-	next  atomic.Int64
+// write names one write of one writer.
+type write struct {
+	Writer int `json:"writer"`
+	N      int `json:"n"`
 }
 
-func startWriters(t *testing.T, c *harness.Cluster, n int) *writers {
-	list := c.Must(0, "POST", "/v1/Services/default/Lists").Body["sid"].(string)
+// writers push items to one list through all nodes, each write again and again
+// under its idempotency key, through one node after the other, until it is
+// acknowledged.
+type writers struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu           sync.Mutex
+	acknowledged map[write]bool
+	count        atomic.Int64
+	longest      time.Duration // that a write took
+}
+
+const list = "/Lists/writes/Items"
+
+func startWriters(t *testing.T, c *harness.Cluster, perNode int) *writers {
+	t.Helper()
+	_, err := c.Nodes[0].REST().Post(t.Context(), "/Lists", url.Values{"UniqueName": {"writes"}})
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &writers{c: c, path: "/v1/Services/default/Lists/" + list + "/Items", stop: cancel}
-	for i := range n {
-		w.wg.Go(func() { w.run(ctx, t, i) })
+	w := &writers{cancel: cancel, acknowledged: map[write]bool{}}
+	var clients []*harness.REST
+	for _, n := range c.Nodes {
+		client := n.REST()
+		client.Timeout = 3 * time.Second
+		clients = append(clients, client)
 	}
-	t.Cleanup(func() {
-		cancel()
-		w.wg.Wait()
-	})
+	for i := range perNode * len(clients) {
+		w.done.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				w.push(write{i, n}, clients)
+			}
+		})
+	}
+	t.Cleanup(func() { cancel(); w.done.Wait() })
 	return w
 }
 
-func (w *writers) run(ctx context.Context, t *testing.T, worker int) {
-	for i := 0; ctx.Err() == nil; i++ {
-		id := fmt.Sprintf("w%d-%d", worker, i)
-		for node := worker; ; node++ {
-			attempt, cancel := context.WithTimeout(context.Background(), 12*time.Second)
-			a, err := w.c.REST(attempt, node, "POST", w.path, http.Header{"Idempotency-Key": {id}}, "Data", `"`+id+`"`)
-			cancel()
-			if err == nil && a.Status == 201 {
-				break
-			}
-			if err == nil && a.Status != 503 {
-				t.Errorf("write %s: status %d: %s", id, a.Status, a.Text)
-				return
-			}
-			time.Sleep(10 * time.Millisecond) // a dead node refuses at once: do not spin on it
+// push gives up only when the test is over for good.
+func (w *writers) push(item write, clients []*harness.REST) {
+	form := url.Values{"Data": {fmt.Sprintf(`{"writer":%d,"n":%d}`, item.Writer, item.N)}}
+	key := fmt.Sprintf("%d-%d", item.Writer, item.N)
+	start := time.Now()
+	for try := 0; time.Since(start) < time.Minute; try++ {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		_, err := clients[(item.Writer+try)%len(clients)].Post(ctx, list, form, "Idempotency-Key", key)
+		cancel()
+		if err == nil {
+			w.note(item, time.Since(start))
+			return
 		}
-		w.mu.Lock()
-		w.acked = append(w.acked, id)
-		w.mu.Unlock()
+		time.Sleep(10 * time.Millisecond) // a dead node refuses at once
 	}
 }
 
-func (w *writers) count() int {
+func (w *writers) note(item write, took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.acked)
+	w.acknowledged[item] = true
+	w.longest = max(w.longest, took)
+	w.count.Add(1)
 }
 
-// progress waits until more writes were acknowledged than now.
-func (w *writers) progress(t *testing.T, more int) {
+// more waits until so many more writes were acknowledged.
+func (w *writers) more(t *testing.T, n int64) {
 	t.Helper()
-	from := w.count()
-	require.Eventually(t, func() bool { return w.count() >= from+more }, 30*time.Second, 5*time.Millisecond, "writes go on")
-}
-
-// verify stops the writers and compares what is there with what was acknowledged.
-func (w *writers) verify(t *testing.T, node int) {
-	w.stop()
-	w.wg.Wait()
-	require.NotEmpty(t, w.acked)
-	there := items(t, w.c, node, w.path)
-	slices.Sort(there)
-	slices.Sort(w.acked)
-	require.Equal(t, w.acked, there, "every acknowledged write is there, once")
-}
-
-func items(t *testing.T, c *harness.Cluster, node int, path string) []string {
-	var out []string
-	for next := path + "?PageSize=100"; next != ""; {
-		a := c.Must(node, "GET", next)
-		for _, i := range a.Body["items"].([]any) {
-			out = append(out, i.(map[string]any)["data"].(string))
+	want := w.count.Load() + n
+	harness.Until(t, fmt.Sprintf("%d more writes are acknowledged", n), func() error {
+		if have := w.count.Load(); have < want {
+			return fmt.Errorf("%d of %d", have, want)
 		}
-		u, _ := a.Body["meta"].(map[string]any)["next_page_url"].(string)
-		next = strings.TrimPrefix(u, c.URL(node))
-	}
-	return out
+		return nil
+	})
 }
 
-func TestKillingAnyNodeLosesNoAcknowledgedWrite(t *testing.T) {
-	c := harness.Start(t, unlimited)
-	w := startWriters(t, c, 6)
-	for range 3 {
-		w.progress(t, 50)
-		leader := c.Leader()
-		c.Kill(leader)
-		w.progress(t, 50)
-		c.Restart(leader)
-		follower := (c.Leader() + 1) % 3
-		c.Kill(follower)
-		w.progress(t, 50)
-		c.Restart(follower)
-	}
-	w.verify(t, 2)
+// stop ends the writing; every write that was begun is finished.
+func (w *writers) stop() map[write]bool {
+	w.cancel()
+	w.done.Wait()
+	return w.acknowledged
 }
 
-func TestAPausedLeaderLosesNoAcknowledgedWrite(t *testing.T) {
-	c := harness.Start(t, unlimited)
-	w := startWriters(t, c, 3)
-	w.progress(t, 50)
-	leader := c.Leader()
-	c.Pause(leader)
-	require.Eventually(t, func() bool {
-		for n := range 3 {
-			if n == leader {
-				continue
-			}
-			for _, m := range c.Status(n).Nodes {
-				if m.Role == "leader" && !strings.HasSuffix(m.HTTP, fmt.Sprint(":", c.Port+leader)) {
-					return true
-				}
-			}
-		}
-		return false
-	}, 30*time.Second, 50*time.Millisecond, "another leader")
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	other := (leader + 1) % 3
-	doc, err := c.REST(ctx, other, "POST", "/v1/Services/default/Documents", nil, "UniqueName", "paused", "Data", `"new"`)
+// stored reads the list through a node: how often each write is there.
+func stored(t *testing.T, n *harness.Node) map[write]int {
+	t.Helper()
+	pages, err := n.REST().Pages(t.Context(), list+"?PageSize=100")
 	require.NoError(t, err)
-	require.Equal(t, 201, doc.Status, doc.Text)
-	c.Resume(leader)
-	a := c.Must(leader, "GET", "/v1/Services/default/Documents/paused")
-	require.Equal(t, "new", a.Body["data"], "a read on the old leader does not miss it")
-	w.progress(t, 50)
-	w.verify(t, leader)
-}
-
-func TestAllNodesKilledAtOnceLoseNothing(t *testing.T) {
-	c := harness.Start(t, unlimited)
-	w := startWriters(t, c, 3)
-	w.progress(t, 100)
-	for n := range 3 {
-		syscall.Kill(c.Pid(n), syscall.SIGKILL)
-	}
-	var wg sync.WaitGroup
-	for n := range 3 {
-		wg.Go(func() { c.Restart(n) })
-	}
-	wg.Wait()
-	w.progress(t, 50)
-	w.verify(t, 1)
-}
-
-func TestASecondStartContinuesWithTheSameData(t *testing.T) {
-	c := harness.Start(t)
-	c.Must(1, "POST", "/v1/Services/default/Documents", "UniqueName", "kept", "Data", `{"a":1}`)
-	before := c.Env
-	c.Down()
-	require.Zero(t, c.ExitCode())
-	c.Up()
-	require.Equal(t, before, c.Env)
-	require.Equal(t, map[string]any{"a": 1.0}, c.Must(2, "GET", "/v1/Services/default/Documents/kept").Body["data"])
-}
-
-func TestAFourthNodeJoinsAndLeavesWithoutAFailedWrite(t *testing.T) {
-	c := harness.Start(t, unlimited)
-	w := startWriters(t, c, 3)
-	w.progress(t, 50)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	fourth := c.Command(ctx, "serve", "--data-dir", c.NodeDir(3), "--http-port", fmt.Sprint(c.Port+3), "--join", c.URL(0))
-	require.NoError(t, os.MkdirAll(c.NodeDir(3), 0o700))
-	log, err := os.Create(filepath.Join(c.NodeDir(3), "log"))
-	require.NoError(t, err)
-	defer log.Close()
-	fourth.Stdout, fourth.Stderr = log, log
-	require.NoError(t, fourth.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- fourth.Wait() }()
-	voters := func(want int) func() bool {
-		return func() bool {
-			n := 0
-			for _, m := range c.Status(1).Nodes {
-				if m.Role == "leader" || m.Role == "follower" {
-					n++
-				}
-			}
-			return n == want
+	found := map[write]int{}
+	for _, p := range pages {
+		var page struct {
+			Items []struct {
+				Data write `json:"data"`
+			} `json:"items"`
+		}
+		require.NoError(t, p.Decode(&page))
+		for _, i := range page.Items {
+			found[i.Data]++
 		}
 	}
-	require.Eventually(t, voters(4), 60*time.Second, 100*time.Millisecond, "four voters")
-	w.progress(t, 50)
-	out, err := c.CLI("leave", "--data-dir", c.NodeDir(3))
-	require.NoError(t, err, out)
-	require.Eventually(t, voters(3), 60*time.Second, 100*time.Millisecond, "three voters")
-	select {
-	case err := <-ended:
-		require.NoError(t, err, "the node that left ends in order")
-	case <-time.After(30 * time.Second):
-		t.Fatal("the node that left does not stop")
-	}
-	w.progress(t, 50)
-	w.verify(t, 0)
+	return found
 }
 
-func TestNobodyWithoutCredentialsGetsAnything(t *testing.T) {
-	c := harness.Start(t)
-	for _, path := range []string{"/v1/Services", "/cluster/status", "/cluster/keys", "/v1/Nothing"} {
-		resp, err := http.Get(c.URL(0) + path)
+func requireStoredOnce(t *testing.T, n *harness.Node, acknowledged map[write]bool) {
+	t.Helper()
+	found := stored(t, n)
+	for w := range acknowledged {
+		require.Equal(t, 1, found[w], "%s: %+v", n.ID, w)
+	}
+	require.Len(t, found, len(acknowledged), "%s: nothing else is there", n.ID)
+}
+
+func TestKillAnyNodeLosesNoAcknowledgedWrite(t *testing.T) {
+	c := harness.Start(t, harness.Config{})
+	w := startWriters(t, c, 2)
+	w.more(t, 50)
+	victims := []func() *harness.Node{c.Leader, c.Follower, c.Leader}
+	for _, n := range c.Nodes {
+		victims = append(victims, func() *harness.Node { return n })
+	}
+	for _, victim := range victims {
+		n := victim()
+		n.Kill9()
+		w.more(t, 50) // the others go on
+		n.Restart()
+		n.UntilReady()
+		w.more(t, 20)
+	}
+	acknowledged := w.stop()
+	for _, n := range c.Nodes {
+		requireStoredOnce(t, n, acknowledged)
+	}
+	t.Logf("%d writes; the longest took %v", len(acknowledged), w.longest)
+}
+
+func TestRestartCatchesUp(t *testing.T) {
+	c := harness.Start(t, harness.Config{Env: []string{"LOCKSTEP_SNAPSHOT_THRESHOLD=20", "LOCKSTEP_TRAILING_LOGS=5"}})
+	w := startWriters(t, c, 1)
+	away := c.Follower()
+	snapshots := func() int {
+		entries, err := os.ReadDir(filepath.Join(away.Dir, "raft", "snapshots"))
 		require.NoError(t, err)
-		resp.Body.Close()
-		require.Equal(t, 401, resp.StatusCode, path)
+		return len(entries)
 	}
-	cmd := c.Command(context.Background(), "serve", "--data-dir", c.NodeDir(3), "--http-port", fmt.Sprint(c.Port+3), "--join", c.URL(0))
-	cmd.Env = append(os.Environ(), "LOCKSTEP_ACCOUNT_SID="+c.Env["LOCKSTEP_ACCOUNT_SID"], "LOCKSTEP_AUTH_TOKEN=wrong")
-	out, err := cmd.CombinedOutput()
-	require.Error(t, err, "a join without credentials is refused: %s", out)
+
+	away.Kill9()
+	require.Zero(t, snapshots())
+	w.more(t, 30)
+	away.Restart() // what it missed is in the others' logs
+	away.UntilReady()
+	require.Zero(t, snapshots())
+
+	away.Kill9()
+	w.more(t, 100)
+	for _, n := range c.Nodes {
+		if n != away {
+			require.NoError(t, n.Client().Snapshot(t.Context()))
+		}
+	}
+	w.more(t, 30)
+	away.Restart() // what it missed is in no log any more
+	away.UntilReady()
+	require.NotZero(t, snapshots(), "it came by snapshot")
+
+	requireStoredOnce(t, away, w.stop())
+}
+
+func TestAllNodesAreKilledAndNothingIsLost(t *testing.T) {
+	c := harness.Start(t, harness.Config{})
+	w := startWriters(t, c, 1)
+	w.more(t, 100)
+	for _, n := range c.Nodes {
+		n.Kill9()
+	}
+	for _, n := range c.Nodes {
+		n.Restart()
+	}
+	c.UntilAllVote()
+	w.more(t, 20)
+	requireStoredOnce(t, c.Leader(), w.stop())
+}
+
+func TestFourthNodeJoinsAndLeaves(t *testing.T) {
+	c := harness.Start(t, harness.Config{})
+	_, err := c.Nodes[0].REST().Post(t.Context(), "/Documents", url.Values{"UniqueName": {"d"}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	var written, failed atomic.Int64
+	for _, n := range c.Nodes {
+		writing.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := n.REST().Post(context.Background(), "/Documents/d", url.Values{"Data": {`{"from":"` + n.ID + `"}`}}); err != nil {
+					failed.Add(1)
+					t.Errorf("write through %s: %v", n.ID, err)
+					return
+				}
+				written.Add(1)
+			}
+		})
+	}
+	defer func() { cancel(); writing.Wait() }()
+
+	fourth := c.Add(c.Nodes[1])
+	c.UntilAllVote()
+	_, err = fourth.REST().Post(t.Context(), "/Documents/d", url.Values{"Data": {`{"from":"the fourth"}`}})
+	require.NoError(t, err)
+
+	out, err := c.Run(t.Context(), "leave", "--data-dir", fourth.Dir)
+	require.NoError(t, err, out)
+	require.Zero(t, fourth.UntilExit())
+	c.Nodes = c.Nodes[:3]
+	s, err := c.Admin().Status(t.Context())
+	require.NoError(t, err)
+	require.Len(t, s.Nodes, 3)
+
+	before := written.Load()
+	harness.Until(t, "writing goes on", func() error {
+		if failed.Load() > 0 {
+			return nil
+		}
+		if written.Load() < before+50 {
+			return fmt.Errorf("%d writes", written.Load()-before)
+		}
+		return nil
+	})
+	cancel()
+	writing.Wait()
+	require.Zero(t, failed.Load(), "of %d writes", written.Load())
+
+	fourth.Restart()
+	require.Equal(t, 1, fourth.UntilExit(), "a node that left does not come back")
+}
+
+func TestTheLeaderLeaves(t *testing.T) {
+	c := harness.Start(t, harness.Config{Nodes: 4})
+	w := startWriters(t, c, 1)
+	w.more(t, 20)
+	leader := c.Leader()
+	out, err := c.Run(t.Context(), "leave", "--data-dir", leader.Dir)
+	require.NoError(t, err, out)
+	require.Zero(t, leader.UntilExit())
+	w.more(t, 20)
+	acknowledged := w.stop()
+	for _, n := range c.Nodes {
+		if n != leader {
+			requireStoredOnce(t, n, acknowledged)
+		}
+	}
+}
+
+func TestADeadNodeIsRemovedByAnother(t *testing.T) {
+	c := harness.Start(t, harness.Config{Nodes: 4})
+	dead := c.Follower()
+	dead.Kill9()
+	c.Until("it is seen as unreachable", func() error {
+		s, err := c.Admin().Status(t.Context())
+		if n, ok := s.Find(dead.ID); err != nil || !ok || n.Role != admin.RoleUnreachable {
+			return fmt.Errorf("%+v, %w", s, err)
+		}
+		return nil
+	})
+	out, err := c.Run(t.Context(), "leave", dead.ID, "--url", c.Leader().URL)
+	require.NoError(t, err, out)
+	dead.Restart()
+	dead.UntilExit() // it learns that it was removed, and stops
+}
+
+func TestJoinRequiresCredentials(t *testing.T) {
+	c := harness.Start(t, harness.Config{Nodes: 1})
+	member := c.Nodes[0]
+	stranger := &admin.Client{URLs: c.URLs(), AccountSID: c.Account.SID, AuthToken: "wrong"}
+	_, err := stranger.Enrol(t.Context())
+	require.ErrorIs(t, err, objects.ErrUnauthorized)
+	require.ErrorIs(t, stranger.AddMember(t.Context(), admin.Member{ID: "x", Raft: "127.0.0.1:1"}), objects.ErrUnauthorized)
+	require.ErrorIs(t, stranger.RemoveMember(t.Context(), member.ID), objects.ErrUnauthorized)
+	require.ErrorIs(t, stranger.Leave(t.Context()), objects.ErrUnauthorized)
+
+	right := c.Account
+	c.Account.AuthToken = "wrong"
+	n := c.Add(member)
+	require.Equal(t, 1, n.UntilExit())
+	c.Account = right
+	s, err := member.Client().Status(t.Context())
+	require.NoError(t, err)
+	require.Len(t, s.Nodes, 1)
+}
+
+// A leader that was paused knows of nothing that happened meanwhile, least of
+// all that it leads no more. What it reads must be fresh all the same.
+func TestReadIndexAfterPause(t *testing.T) {
+	c := harness.Start(t, harness.Config{})
+	_, err := c.Nodes[0].REST().Post(t.Context(), "/Documents", url.Values{"UniqueName": {"d"}, "Data": {`{"v":0}`}})
+	require.NoError(t, err)
+	for v := 1; v <= 3; v++ {
+		paused := c.Leader()
+		other := c.Follower()
+		paused.Pause()
+		c.Until("the others go on", func() error {
+			_, err := other.REST().Post(t.Context(), "/Documents/d", url.Values{"Data": {fmt.Sprintf(`{"v":%d}`, v)}})
+			return err
+		})
+		paused.Resume()
+		var document struct {
+			Data struct {
+				V int `json:"v"`
+			} `json:"data"`
+		}
+		c.Until("it answers", func() error {
+			a, err := paused.REST().Get(t.Context(), "/Documents/d")
+			if err != nil {
+				return err
+			}
+			return a.Decode(&document)
+		})
+		require.Equal(t, v, document.Data.V)
+		c.UntilAllVote()
+	}
 }

@@ -1,0 +1,118 @@
+package harness
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"lockstep/server/admin"
+)
+
+// Node is one process of a cluster.
+type Node struct {
+	ID, URL, Dir string
+
+	cluster *Cluster
+	port    int
+	log     string
+	cmd     *exec.Cmd
+	exited  chan struct{} // closed when the process has ended
+	code    int           // its exit code, then
+}
+
+func (n *Node) start(args ...string) {
+	t := n.cluster.t
+	t.Helper()
+	log, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	defer log.Close()
+	cmd := exec.Command(binary, append([]string{
+		"serve", "--data-dir", n.Dir, "--node-id", n.ID, "--http-port", strconv.Itoa(n.port),
+	}, args...)...)
+	cmd.Env = n.cluster.Environment()
+	cmd.Stdout, cmd.Stderr = log, log
+	require.NoError(t, cmd.Start())
+	exited := make(chan struct{})
+	n.cmd, n.exited = cmd, exited
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // its state says it all
+		n.code = cmd.ProcessState.ExitCode()
+	}()
+}
+
+// Client is the operator's API of this node.
+func (n *Node) Client() *admin.Client {
+	return &admin.Client{URLs: []string{n.URL}, AccountSID: n.cluster.Account.SID, AuthToken: n.cluster.Account.AuthToken}
+}
+
+// UntilReady waits until the node serves clients.
+func (n *Node) UntilReady() {
+	n.cluster.t.Helper()
+	n.cluster.Until(n.ID+" is ready", func() error { return n.Client().Ready(n.cluster.t.Context()) })
+}
+
+// Kill9 kills the process without a warning, and waits for its end.
+func (n *Node) Kill9() {
+	n.cluster.t.Helper()
+	n.signal(syscall.SIGKILL)
+	n.UntilExit()
+}
+
+// Stop ends the process in order, and waits for its end.
+func (n *Node) Stop() {
+	n.cluster.t.Helper()
+	n.signal(syscall.SIGTERM)
+	require.Zero(n.cluster.t, n.UntilExit(), "exit code of %s", n.ID)
+}
+
+// Pause stops the process from running, as a stalled machine does, until Resume.
+func (n *Node) Pause() {
+	n.cluster.t.Helper()
+	n.signal(syscall.SIGSTOP)
+}
+
+// Resume lets a paused process go on.
+func (n *Node) Resume() {
+	n.cluster.t.Helper()
+	n.signal(syscall.SIGCONT)
+}
+
+// Restart starts a process that has ended again. It does not wait.
+func (n *Node) Restart() {
+	n.cluster.t.Helper()
+	n.start()
+}
+
+// UntilExit waits for the end of the process and gives its exit code.
+func (n *Node) UntilExit() int {
+	n.cluster.t.Helper()
+	select {
+	case <-n.exited:
+	case <-time.After(stopTime):
+		n.cluster.t.Fatalf("%s does not end", n.ID)
+	}
+	return n.code
+}
+
+func (n *Node) signal(s syscall.Signal) {
+	n.cluster.t.Helper()
+	require.NoError(n.cluster.t, n.cmd.Process.Signal(s), "%v for %s", s, n.ID)
+}
+
+// end ends the process, whatever state it is in.
+func (n *Node) end() {
+	if n.cmd == nil {
+		return
+	}
+	select {
+	case <-n.exited:
+	default:
+		_ = n.cmd.Process.Kill() // it may have ended just now
+		<-n.exited
+	}
+}
