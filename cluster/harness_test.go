@@ -1,12 +1,13 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +19,10 @@ import (
 	"lockstep/objects"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// memberlist's Shutdown does not wait for a probe under way.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probe"))
+}
 
 // patience is how long a test waits for what must happen.
 const patience = 30 * time.Second
@@ -34,13 +38,14 @@ type members struct {
 	t     testing.TB
 	dir   string
 	edit  func(*Config)
+	logs  *logs
 	nodes map[string]*Node
 }
 
 // newMembers starts a cluster of nodes n1 to nN, all voters, with a service and
 // a list in it. edit changes the configuration of each node; it may be nil.
 func newMembers(t testing.TB, count int, edit func(*Config)) *members {
-	m := &members{t: t, dir: t.TempDir(), edit: edit, nodes: make(map[string]*Node)}
+	m := &members{t: t, dir: t.TempDir(), edit: edit, logs: newLogs(t), nodes: make(map[string]*Node)}
 	t.Cleanup(func() {
 		for _, n := range m.nodes {
 			n.stop()
@@ -63,7 +68,7 @@ func (m *members) config(id string) Config {
 	c := Config{
 		ID: id, DataDir: filepath.Join(m.dir, id), ClusterID: "test", Key: testKey,
 		InternalAddr: "127.0.0.1:0", HTTPURL: "http://" + id, Version: "1.0",
-		Logger: slog.New(slog.NewTextHandler(testWriter{m.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Logger: slog.New(slog.NewTextHandler(m.logs, nil)),
 	}
 	if old := m.nodes[id]; old != nil {
 		c.InternalAddr = old.InternalAddr()
@@ -191,13 +196,27 @@ func newSID(kind objects.Kind) objects.SID {
 	return objects.NewSID(kind, b)
 }
 
-// testWriter shows the nodes' logs when a test fails. What comes after the test
-// is dropped.
-type testWriter struct{ t testing.TB }
+// logs are what the nodes of a test have logged, shown if it fails.
+type logs struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
 
-func (w testWriter) Write(line []byte) (int, error) {
-	if os.Getenv("LOCKSTEP_TEST_LOGS") != "" {
-		os.Stderr.Write(line)
-	}
-	return len(line), nil
+func newLogs(t testing.TB) *logs {
+	l := new(logs)
+	t.Cleanup(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if t.Failed() {
+			t.Log("logs of the nodes:\n" + l.lines.String())
+		}
+	})
+	return l
+}
+
+// Write implements io.Writer.
+func (l *logs) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(line)
 }

@@ -256,7 +256,6 @@ func TestClosedQueueSettlesWhatWaits(t *testing.T) {
 	require.ErrorIs(t, q.put(p), errNotLeader)
 }
 
-
 // heldFuture is an answer of raft that the test gives.
 type heldFuture struct {
 	raft.ApplyFuture

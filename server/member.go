@@ -78,7 +78,21 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	m.node.OnLead("webhooks", webhook.New(webhook.Config{
 		Node: m.store, Clock: c.Clock, Logger: c.Logger, Registerer: m.metrics.registry,
 	}).Run)
+	m.node.OnLead("lost endpoints", func(ctx context.Context) {
+		webhook.Sweep(ctx, m.store, m.reachable, c.Logger)
+	})
 	return m, nil
+}
+
+// reachable names the members that are there.
+func (m *member) reachable() []string {
+	var ids []string
+	for _, x := range m.node.Members() {
+		if x.Role != cluster.RoleUnreachable {
+			ids = append(ids, x.ID)
+		}
+	}
+	return ids
 }
 
 // allowAccount lets the account itself pass, not its API keys. A node that has

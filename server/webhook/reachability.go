@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -90,9 +91,9 @@ func (r *Reporter) propose(ctx context.Context, c *fsm.Command) {
 }
 
 // Sweep runs on the leader: it reports the endpoints of nodes that have been
-// gone for a while as disconnected, since nobody else can. gone gives the ids
-// of the nodes that cannot be reached.
-func Sweep(ctx context.Context, node Node, gone func() []string, logger *slog.Logger) {
+// gone for a while as disconnected, since nobody else can. reachable gives the
+// ids of the nodes that are there.
+func Sweep(ctx context.Context, node Node, reachable func() []string, logger *slog.Logger) {
 	const every, patience = 5 * time.Second, 3
 	missed := map[string]int{}
 	tick := time.NewTicker(every)
@@ -104,9 +105,12 @@ func Sweep(ctx context.Context, node Node, gone func() []string, logger *slog.Lo
 			return
 		}
 		now := map[string]int{}
-		for _, id := range gone() {
-			now[id] = missed[id] + 1
-			if now[id] < patience || !hasEndpoints(node.View(), id) {
+		there := reachable()
+		for _, id := range nodesWithEndpoints(node.View()) {
+			if slices.Contains(there, id) {
+				continue
+			}
+			if now[id] = missed[id] + 1; now[id] < patience {
 				continue
 			}
 			attempt, cancel := context.WithTimeout(ctx, reportTimeout)
@@ -120,11 +124,13 @@ func Sweep(ctx context.Context, node Node, gone func() []string, logger *slog.Lo
 	}
 }
 
-func hasEndpoints(v *fsm.View, node string) bool {
-	found := false
+func nodesWithEndpoints(v *fsm.View) []string {
+	var nodes []string
 	v.Endpoints(func(e fsm.Endpoint) bool {
-		found = e.Node == node
-		return !found
+		if !slices.Contains(nodes, e.Node) {
+			nodes = append(nodes, e.Node)
+		}
+		return true
 	})
-	return found
+	return nodes
 }
