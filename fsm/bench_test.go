@@ -38,6 +38,55 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
+// fill makes a list of n items of 200 bytes.
+func fill(b *testing.B, n int) (*store, *objects.Object) {
+	s := newStore(b)
+	l := s.create(objects.KindList, "l")
+	data := []byte(`"` + string(bytes.Repeat([]byte("x"), 198)) + `"`)
+	for done := 0; done < n; done += 1000 {
+		commands := make([]*Command, 1000)
+		for i := range commands {
+			commands[i] = s.command(asREST, &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: data})
+		}
+		s.fsm.Apply(s.entry(commands...))
+		s.sent = nil
+	}
+	return s, l
+}
+
+// BenchmarkSize compares a list of a thousand items with one of a million: a
+// page in the middle, a replay of the last hundred changes, and a write should
+// cost about the same.
+func BenchmarkSize(b *testing.B) {
+	for _, n := range []int{1_000, 1_000_000} {
+		s, l := fill(b, n)
+		o := s.object(l)
+		view := s.fsm.View()
+		b.Run(fmt.Sprintf("page/items=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				if got := view.Items(o, Range{From: &ItemKey{Index: uint64(n / 2)}, Limit: 50}); len(got) != 50 {
+					b.Fatal(len(got))
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("replay/items=%d", n), func(b *testing.B) {
+			after := o.EventID - 100
+			for b.Loop() {
+				if got, err := view.Replay(o, after, after, 1000); err != nil || len(got) != 100 {
+					b.Fatal(len(got), err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("snapshot/items=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := s.fsm.Snapshot(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkSnapshot(b *testing.B) {
 	s := newStore(b)
 	m := s.create(objects.KindMap, "m")

@@ -111,6 +111,13 @@ func (c *Cluster) Nodes() []*cluster.Node {
 	return out
 }
 
+// node gives a node if it is up.
+func (c *Cluster) node(id string) *cluster.Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[id]
+}
+
 // Leader waits for the node that leads.
 func (c *Cluster) Leader() *cluster.Node {
 	var leader *cluster.Node
@@ -165,11 +172,11 @@ func (c *Cluster) Trouble(ctx context.Context, r *rand.Rand) {
 			c.Cut(victim, nodes[r.IntN(len(nodes))].ID())
 		case 2:
 			c.Crash(victim)
-			Sleep(ctx, r.N(3*time.Second))
+			Sleep(ctx, upTo(r, 3*time.Second))
 			c.Restart(victim)
 		case 3: // peace
 		}
-		Sleep(ctx, r.N(4*time.Second))
+		Sleep(ctx, upTo(r, 4*time.Second))
 		if r.IntN(2) == 0 {
 			c.Heal()
 		}

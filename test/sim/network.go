@@ -37,18 +37,20 @@ type Delays func(r *rand.Rand) (request, answer time.Duration)
 
 // Calm is a fast network.
 func Calm(r *rand.Rand) (request, answer time.Duration) {
-	return r.N(time.Millisecond), r.N(time.Millisecond)
+	return upTo(r, time.Millisecond), upTo(r, time.Millisecond)
 }
 
-// Late is a network on which, now and then, an answer is held back for seconds:
-// what a leader then hears is long out of date.
+// Late is a network on which, now and then, an answer is there for seconds before
+// it is heard, as when a process is paused: the news is long out of date.
 func Late(r *rand.Rand) (request, answer time.Duration) {
 	request, answer = Calm(r)
 	if r.IntN(4) == 0 {
-		answer = r.N(3 * time.Second)
+		answer = upTo(r, 3*time.Second)
 	}
 	return request, answer
 }
+
+func upTo(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d))) }
 
 // Network connects the nodes of a cluster. Raft's requests and the members' own
 // have delays of their own.
@@ -67,6 +69,14 @@ func NewNetwork(r *rand.Rand, raftDelays, callDelays Delays) *Network {
 		rand: r, raftDelays: raftDelays, callDelays: callDelays,
 		endpoints: make(map[string]*endpoint), cut: make(map[[2]string]bool),
 	}
+}
+
+// SetDelays changes how long requests travel from now on: raft's, and the
+// members' own.
+func (n *Network) SetDelays(raftDelays, callDelays Delays) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.raftDelays, n.callDelays = raftDelays, callDelays
 }
 
 // Isolate cuts all links of a node; Heal mends all links of all nodes.
@@ -118,10 +128,13 @@ func (n *Network) route(from, to string) (*endpoint, error) {
 	return e, nil
 }
 
-func (n *Network) delays(of Delays) (request, answer time.Duration) {
+func (n *Network) delays(raftOwn bool) (request, answer time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return of(n.rand)
+	if raftOwn {
+		return n.raftDelays(n.rand)
+	}
+	return n.callDelays(n.rand)
 }
 
 // endpoint is one life of a node on the network: raft's transport and the
@@ -139,44 +152,46 @@ type endpoint struct {
 	serving   chan struct{} // closed when handle is set
 }
 
-// travel waits for d, and fails if the sender goes down meanwhile, or if by then
-// the way is gone.
-func (e *endpoint) travel(ctx context.Context, to string, d time.Duration) (*endpoint, error) {
+func (e *endpoint) wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-e.ctx.Done():
-		return nil, errDown
+		return ctx.Err()
 	}
-	return e.network.route(e.id, to)
 }
 
-// exchange has deliver run at the other end, between the two delays. Either end
+// exchange, for a request that is raft's own or not, has deliver run at the other end, between the two delays. Either end
 // may be cut off or go down before the answer is back.
-func (e *endpoint) exchange(ctx context.Context, to string, of Delays, deliver func(ctx context.Context, other *endpoint) error) error {
-	request, answer := e.network.delays(of)
+func (e *endpoint) exchange(ctx context.Context, to string, raftOwn bool, deliver func(ctx context.Context, other *endpoint) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.ctx, cancel)()
+	request, answer := e.network.delays(raftOwn)
 	if _, err := e.network.route(e.id, to); err != nil {
-		e.travel(ctx, to, refusalDelay)
+		e.wait(ctx, refusalDelay)
 		return fmt.Errorf("%w: %w", cluster.ErrNotSent, err)
 	}
-	other, err := e.travel(ctx, to, request)
+	if err := e.wait(ctx, request); err != nil {
+		return err
+	}
+	other, err := e.network.route(e.id, to)
 	if err != nil {
 		return err
 	}
-	there, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(other.ctx, cancel)()
+	there, leave := context.WithCancel(ctx)
+	defer leave()
+	defer context.AfterFunc(other.ctx, leave)()
 	if err := deliver(there, other); err != nil {
 		return err
 	}
-	again, err := e.travel(ctx, to, answer)
-	if err == nil && again != other {
-		err = errDown
+	// The answer waits in this node's own buffers: a cut comes too late for it.
+	if again, err := e.network.route(e.id, to); err != nil || again != other {
+		return errDown
 	}
-	return err
+	return e.wait(ctx, answer)
 }
 
 // Peers: the members' own requests.
@@ -192,7 +207,7 @@ func (e *endpoint) Serve(handle func(ctx context.Context, from string, kind byte
 
 // Call implements cluster.Peers.
 func (e *endpoint) Call(ctx context.Context, addr string, kind byte, body []byte) (answer []byte, err error) {
-	err = e.exchange(ctx, addr, e.network.callDelays, func(ctx context.Context, other *endpoint) error {
+	err = e.exchange(ctx, addr, false, func(ctx context.Context, other *endpoint) error {
 		select {
 		case <-other.serving:
 			answer = other.handle(ctx, e.id, kind, body)
@@ -289,7 +304,7 @@ func (e *endpoint) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, args *raft
 func request[Answer any](e *endpoint, to raft.ServerAddress, args any, data io.Reader, resp *Answer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), transportTimeout)
 	defer cancel()
-	return e.exchange(ctx, string(to), e.network.raftDelays, func(ctx context.Context, other *endpoint) error {
+	return e.exchange(ctx, string(to), true, func(ctx context.Context, other *endpoint) error {
 		answered := make(chan raft.RPCResponse, 1)
 		if err := other.receive(ctx, raft.RPC{Command: args, Reader: data, RespChan: answered}); err != nil {
 			return err

@@ -1,0 +1,93 @@
+// Package cli tests the command line as a user meets it: what it prints, where,
+// and its exit codes. The scripts in testdata can be read as documentation.
+package cli
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+
+	"lockstep/server/nodedir"
+	"lockstep/test/harness"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// Scripts find the program as lockstep, and in CLUSTER_URL and CLUSTER_DIR a
+// cluster of one node, whose account is in ACCOUNT_SID and AUTH_TOKEN. PORT is a
+// free port of their own.
+func TestScripts(t *testing.T) {
+	c := harness.Start(t, harness.Config{Nodes: 1})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			port, err := nodedir.FreePorts("127.0.0.1", 1)
+			if err != nil {
+				return err
+			}
+			e.Setenv("PATH", filepath.Dir(harness.Binary())+string(os.PathListSeparator)+os.Getenv("PATH"))
+			e.Setenv("CLUSTER_URL", c.Nodes[0].URL)
+			e.Setenv("CLUSTER_DIR", c.Nodes[0].Dir)
+			e.Setenv("ACCOUNT_SID", c.Account.SID)
+			e.Setenv("AUTH_TOKEN", c.Account.AuthToken)
+			e.Setenv("PORT", strconv.Itoa(port))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// exits CODE PROGRAM ARGS… runs a program that must end with this code.
+			"exits": exits,
+			// waitfor URL waits until something answers there with 200.
+			"waitfor": waitFor,
+		},
+	})
+	s, err := c.Admin().Status(t.Context())
+	require.NoError(t, err)
+	require.Len(t, s.Nodes, 1, "every node that joined has left")
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS…")
+	}
+	got := "0"
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		got = err.Error()
+		if code, ok := exitCode(err); ok {
+			got = strconv.Itoa(code)
+		}
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, expected %s", got, args[0])
+	}
+}
+
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitfor URL")
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		res, err := http.Get(args[0])
+		if err != nil {
+			continue
+		}
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return
+		}
+	}
+	ts.Fatalf("%s does not answer", args[0])
+}
+
+func exitCode(err error) (int, bool) {
+	e, ok := err.(interface{ ExitCode() int })
+	if !ok {
+		return 0, false
+	}
+	return e.ExitCode(), true
+}
