@@ -87,7 +87,9 @@ func countNode(out []byte) (result, error) {
 
 // countGo counts the cases of a verbose run.
 func countGo(out []byte) (result, error) {
-	count := func(verdict string) int { return bytes.Count(append([]byte("\n"), out...), []byte("\n--- "+verdict+": ")) }
+	count := func(verdict string) int {
+		return bytes.Count(append([]byte("\n"), out...), []byte("\n--- "+verdict+": "))
+	}
 	r := result{passed: count("PASS"), failed: count("FAIL") + count("SKIP")}
 	if r == (result{}) {
 		return r, errors.New("the output has no case")

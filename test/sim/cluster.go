@@ -165,6 +165,11 @@ func (c *Cluster) Trouble(ctx context.Context, r *rand.Rand) {
 	for ctx.Err() == nil {
 		nodes := c.Nodes()
 		victim := nodes[r.IntN(len(nodes))].ID()
+		for _, n := range nodes {
+			if n.IsLeader() && r.IntN(2) == 0 {
+				victim = n.ID()
+			}
+		}
 		switch r.IntN(4) {
 		case 0:
 			c.Isolate(victim)

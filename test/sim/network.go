@@ -52,31 +52,31 @@ func Late(r *rand.Rand) (request, answer time.Duration) {
 
 func upTo(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d))) }
 
-// Network connects the nodes of a cluster. Raft's requests and the members' own
-// have delays of their own.
+// Network connects the nodes of a cluster. Raft's AppendEntries, its heartbeats
+// among them, have delays of their own.
 type Network struct {
-	mu         sync.Mutex
-	rand       *rand.Rand
-	raftDelays Delays
-	callDelays Delays
-	endpoints  map[string]*endpoint // by address, which is the node's id
-	cut        map[[2]string]bool
+	mu           sync.Mutex
+	rand         *rand.Rand
+	appendDelays Delays
+	otherDelays  Delays
+	endpoints    map[string]*endpoint // by address, which is the node's id
+	cut          map[[2]string]bool
 }
 
 // NewNetwork makes a network without nodes.
-func NewNetwork(r *rand.Rand, raftDelays, callDelays Delays) *Network {
+func NewNetwork(r *rand.Rand, appendDelays, otherDelays Delays) *Network {
 	return &Network{
-		rand: r, raftDelays: raftDelays, callDelays: callDelays,
+		rand: r, appendDelays: appendDelays, otherDelays: otherDelays,
 		endpoints: make(map[string]*endpoint), cut: make(map[[2]string]bool),
 	}
 }
 
-// SetDelays changes how long requests travel from now on: raft's, and the
-// members' own.
-func (n *Network) SetDelays(raftDelays, callDelays Delays) {
+// SetDelays changes how long requests travel from now on: AppendEntries, and
+// all others.
+func (n *Network) SetDelays(appendDelays, otherDelays Delays) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.raftDelays, n.callDelays = raftDelays, callDelays
+	n.appendDelays, n.otherDelays = appendDelays, otherDelays
 }
 
 // Isolate cuts all links of a node; Heal mends all links of all nodes.
@@ -128,13 +128,13 @@ func (n *Network) route(from, to string) (*endpoint, error) {
 	return e, nil
 }
 
-func (n *Network) delays(raftOwn bool) (request, answer time.Duration) {
+func (n *Network) delays(appends bool) (request, answer time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if raftOwn {
-		return n.raftDelays(n.rand)
+	if appends {
+		return n.appendDelays(n.rand)
 	}
-	return n.callDelays(n.rand)
+	return n.otherDelays(n.rand)
 }
 
 // endpoint is one life of a node on the network: raft's transport and the
@@ -163,13 +163,13 @@ func (e *endpoint) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// exchange, for a request that is raft's own or not, has deliver run at the other end, between the two delays. Either end
+// exchange has deliver run at the other end, between the two delays. Either end
 // may be cut off or go down before the answer is back.
-func (e *endpoint) exchange(ctx context.Context, to string, raftOwn bool, deliver func(ctx context.Context, other *endpoint) error) error {
+func (e *endpoint) exchange(ctx context.Context, to string, appends bool, deliver func(ctx context.Context, other *endpoint) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
-	request, answer := e.network.delays(raftOwn)
+	request, answer := e.network.delays(appends)
 	if _, err := e.network.route(e.id, to); err != nil {
 		e.wait(ctx, refusalDelay)
 		return fmt.Errorf("%w: %w", cluster.ErrNotSent, err)
@@ -304,7 +304,8 @@ func (e *endpoint) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, args *raft
 func request[Answer any](e *endpoint, to raft.ServerAddress, args any, data io.Reader, resp *Answer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), transportTimeout)
 	defer cancel()
-	return e.exchange(ctx, string(to), true, func(ctx context.Context, other *endpoint) error {
+	_, appends := args.(*raft.AppendEntriesRequest)
+	return e.exchange(ctx, string(to), appends, func(ctx context.Context, other *endpoint) error {
 		answered := make(chan raft.RPCResponse, 1)
 		if err := other.receive(ctx, raft.RPC{Command: args, Reader: data, RespChan: answered}); err != nil {
 			return err

@@ -107,7 +107,7 @@ func measureReads(t *testing.T, r *rand.Rand, c *Cluster, read func(context.Cont
 // lateHeartbeats is a cluster whose leader's lease is the least protection.
 func lateHeartbeats(t *testing.T, r *rand.Rand) *Cluster {
 	c := Start(t, 3, NewNetwork(r, Calm, Calm), nil)
-	c.SetDelays(Late, Late)
+	c.SetDelays(Late, Calm)
 	return c
 }
 
