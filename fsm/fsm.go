@@ -194,7 +194,7 @@ func (tx *tx) object(kind objects.Kind, ref Ref, want objects.Rights) (*objects.
 	}
 	o, ok := tx.view.Object(s.Num, kind, ref)
 	if !ok {
-		return nil, nil, objects.ErrGone(kind)
+		return nil, nil, ref.Gone(kind)
 	}
 	if !tx.view.May(tx.command.Actor, s, o, want) {
 		return nil, nil, objects.ErrForbidden

@@ -165,6 +165,14 @@ func ParseRef(text string) Ref {
 	return Ref{Name: text}
 }
 
+// Gone is the refusal when nothing of a kind is addressed.
+func (r Ref) Gone(kind objects.Kind) *objects.Error {
+	if r.Name != "" && kind != objects.KindService {
+		return objects.ErrNameGone
+	}
+	return objects.ErrGone(kind)
+}
+
 // Service finds a service.
 func (v *View) Service(ref Ref) (*objects.Service, bool) {
 	num, ok := v.resolve(0, objects.KindService, ref)

@@ -144,7 +144,8 @@ func TestWhatDoesNotExist(t *testing.T) {
 		require.Equal(t, 404, e.Status, what)
 	}
 	require.ErrorIs(t, a.Refuse(ctx, unknownService, objects.KindNone, fsm.Ref{}, objects.ErrTTL), objects.ErrServiceGone)
-	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.ErrTTL), objects.ErrMapGone)
+	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.ErrTTL), objects.ErrNameGone)
+	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{9})}, objects.ErrTTL), objects.ErrMapGone)
 	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindNone, fsm.Ref{}, objects.ErrTTL), objects.ErrTTL)
 	create(t, a, objects.KindMap, "it")
 	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.ErrTTL), objects.ErrTTL)
@@ -215,7 +216,7 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 	_, _, err = a.ListObjects(ctx, system, objects.KindMap, api.Span[uint64]{Limit: 1})
 	require.NoError(t, err)
 	_, err = a.FetchObject(ctx, system, objects.KindMap, name("none"))
-	require.ErrorIs(t, err, objects.ErrMapGone)
+	require.ErrorIs(t, err, objects.ErrNameGone)
 	of := m.SID.String()
 	require.Equal(t, []string{"read-map-" + of, "read-map-" + of, "read-permission-" + of, "read-permission-" + of, "", ""}, n.buckets)
 }

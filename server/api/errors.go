@@ -44,7 +44,7 @@ func (a *API) Refuse(ctx context.Context, c Caller, kind objects.Kind, ref fsm.R
 		return refusal
 	}
 	if _, ok := found.View.Object(found.Service.Num, kind, ref); !ok {
-		return objects.ErrGone(kind)
+		return ref.Gone(kind)
 	}
 	return refusal
 }

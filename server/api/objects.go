@@ -54,6 +54,16 @@ func (a *API) FetchObject(ctx context.Context, c Caller, kind objects.Kind, ref 
 	return a.find(ctx, c, a.readBucket(c, kind, ref), kind, ref)
 }
 
+// FetchIndex finds the map behind an index of live queries that the caller may
+// read, charged to the queries of that map.
+func (a *API) FetchIndex(ctx context.Context, c Caller, ref fsm.Ref) (Found, error) {
+	bucket := ""
+	if sid := a.objectSID(c, objects.KindMap, ref); !sid.IsZero() {
+		bucket = "query-map-" + sid.String()
+	}
+	return a.find(ctx, c, bucket, objects.KindMap, ref)
+}
+
 // ListObjects gives objects of a kind in the caller's service, by creation.
 // Positions are the objects' numbers. What is found has no object of its own.
 // Permissions are not looked at: it is for REST credentials.

@@ -41,7 +41,7 @@ func (a *API) find(ctx context.Context, c Caller, bucket string, kind objects.Ki
 	}
 	o, ok := view.Object(s.Num, kind, ref)
 	if !ok {
-		return Found{}, objects.ErrGone(kind)
+		return Found{}, ref.Gone(kind)
 	}
 	if !view.May(c.Actor, s, o, objects.Read) {
 		return Found{}, objects.ErrForbidden
