@@ -96,6 +96,11 @@ type Parts struct {
 	Logs      raft.LogStore
 	Stable    raft.StableStore
 	Snapshots raft.SnapshotStore
+
+	// LeaseTimeout, if set, replaces the leader's lease, and may be as long as
+	// the heartbeat time-out: a leader then leads longer than it should. Nothing
+	// but the speed of failing requests may depend on the lease.
+	LeaseTimeout time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -156,7 +161,13 @@ func (c Config) Validate() error {
 // The three time-outs that TimeoutScale multiplies.
 func (c Config) heartbeatTimeout() time.Duration { return c.scaled(time.Second) }
 func (c Config) electionTimeout() time.Duration  { return c.scaled(time.Second) }
-func (c Config) leaseTimeout() time.Duration     { return c.scaled(500 * time.Millisecond) }
+
+func (c Config) leaseTimeout() time.Duration {
+	if c.Parts != nil && c.Parts.LeaseTimeout > 0 {
+		return c.Parts.LeaseTimeout
+	}
+	return c.scaled(500 * time.Millisecond)
+}
 
 func (c Config) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * c.TimeoutScale)

@@ -37,7 +37,7 @@ type Encoder func(e *objects.Event) []byte
 
 // Hub knows who follows what.
 type Hub struct {
-	feed   *fsm.Feed
+	cursor *fsm.Cursor
 	encode Encoder
 
 	mu     sync.RWMutex
@@ -45,17 +45,19 @@ type Hub struct {
 	all    map[Subscriber]struct{}
 }
 
-// New makes a hub that follows a feed.
+// New makes a hub. Everything that the feed gets from now on is told, once Run
+// is called.
 func New(feed *fsm.Feed, encode Encoder) *Hub {
-	return &Hub{feed: feed, encode: encode, topics: map[objects.SID]map[Subscriber]struct{}{}, all: map[Subscriber]struct{}{}}
+	return &Hub{
+		cursor: feed.Follow(), encode: encode,
+		topics: map[objects.SID]map[Subscriber]struct{}{}, all: map[Subscriber]struct{}{},
+	}
 }
 
-// Run follows the feed until the context ends. What was applied before it was
-// called is not told.
+// Run follows the feed until the context ends. It is called once.
 func (h *Hub) Run(ctx context.Context) {
-	cursor := h.feed.Follow()
 	for {
-		batch, err := cursor.Next(ctx)
+		batch, err := h.cursor.Next(ctx)
 		switch {
 		case errors.Is(err, fsm.ErrBehind):
 			h.each(func(s Subscriber) { s.Lost() })

@@ -14,7 +14,10 @@ import (
 //	TWILSOCK V3.0 <n>\r\n
 //	<header: n bytes of JSON>\r\n
 //	<payload: header.payload_size bytes>
-var magic = []byte("TWILSOCK V3.0 ")
+var (
+	magic = []byte("TWILSOCK V3.0 ")
+	crlf  = []byte("\r\n")
+)
 
 var errMessage = errors.New("not a message of the protocol")
 
@@ -35,13 +38,14 @@ type header struct {
 
 // httpRequest is a request in the tunnel. Path and parameters are percent-encoded.
 type httpRequest struct {
-	Path    string            `json:"path"`
-	Method  string            `json:"method"`
-	Params  map[string]param  `json:"params"`
-	Headers map[string]string `json:"headers"`
+	Path    string           `json:"path"`
+	Method  string           `json:"method"`
+	Params  map[string]param `json:"params"`
+	Headers map[string]param `json:"headers"`
 }
 
-// param is one parameter: a text, or several of which the first counts.
+// param is one parameter or header: a text, a number, or several of them, of
+// which the first counts.
 type param string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -56,8 +60,8 @@ func (p *param) UnmarshalJSON(b []byte) error {
 		}
 		b = many[0]
 	}
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, (*string)(p))
+	if len(b) > 0 && (b[0] == '"' || b[0] == 'n') {
+		return json.Unmarshal(b, (*string)(p)) // null leaves it empty
 	}
 	*p = param(b)
 	return nil
@@ -66,8 +70,13 @@ func (p *param) UnmarshalJSON(b []byte) error {
 // isAcknowledgement tells, without decoding it, the reply that clients send to
 // every delivered event. Those are most of what comes in.
 func isAcknowledgement(b []byte) bool {
-	head := b[:min(len(b), 160)]
-	return bytes.Contains(head, []byte(`"method":"reply"`))
+	rest, ok := bytes.CutPrefix(b, magic)
+	if !ok {
+		return false
+	}
+	_, rest, _ = bytes.Cut(rest, crlf)
+	header, _, _ := bytes.Cut(rest[:min(len(rest), 160)], crlf)
+	return bytes.Contains(header, []byte(`"method":"reply"`))
 }
 
 // parseMessage reads one frame. Bytes behind the payload are ignored, as some
@@ -77,7 +86,7 @@ func parseMessage(b []byte) (message, error) {
 	if !ok {
 		return message{}, errMessage
 	}
-	line, rest, ok := bytes.Cut(rest, []byte("\r\n"))
+	line, rest, ok := bytes.Cut(rest, crlf)
 	if !ok || len(line) > 7 {
 		return message{}, errMessage
 	}

@@ -179,6 +179,9 @@ func (s *session) removeItem(r *request, kind objects.Kind, ref fsm.Ref, key fsm
 		s.fail(r, err)
 		return
 	}
+	s.mu.Lock()
+	s.echo.removing(written.Object.SID, written.Item.EventID)
+	s.mu.Unlock()
 	s.reply(r, 200, s.form.Item(nil, written.Object, written.Item, false))
 }
 

@@ -1,13 +1,15 @@
 package realtime
 
 import (
+	"context"
 	"slices"
 	"sync"
 )
 
 // outbox is what waits to be written to one client. It is bounded in frames
-// and in bytes for live events; answers to the client's own requests, whose
-// number is bounded elsewhere, always fit.
+// and in bytes for live events. Answers to the client's own requests always
+// fit: a request keeps its slot while the outbox is full (session.start), so
+// there are never more of them than slots.
 type outbox struct {
 	wake chan struct{} // one slot
 
@@ -16,7 +18,8 @@ type outbox struct {
 	mu     sync.Mutex
 	frames []queued
 	bytes  int
-	last   bool // nothing more is taken in; the connection ends behind what waits
+	last   bool          // nothing more is taken in; the connection ends behind what waits
+	taken  chan struct{} // closed by take, for those who wait for room; nil: nobody does
 }
 
 type queued struct {
@@ -30,29 +33,25 @@ func (o *outbox) init(length, bytes int) {
 }
 
 // push appends a frame whatever waits.
-func (o *outbox) push(frame []byte, lossy bool) {
+func (o *outbox) push(frame []byte) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if !o.last {
-		o.frames = append(o.frames, queued{frame, lossy})
-		o.bytes += len(frame)
+		o.append(frame, false)
 	}
-	o.mu.Unlock()
-	o.signal()
 }
 
 // offer appends a live event if there is room.
 func (o *outbox) offer(frame []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.last {
-		return true
-	}
-	if len(o.frames) >= o.maxLength || o.bytes+len(frame) > o.maxBytes {
+	switch {
+	case o.last:
+	case o.full(len(frame)):
 		return false
+	default:
+		o.append(frame, false)
 	}
-	o.frames = append(o.frames, queued{frame, false})
-	o.bytes += len(frame)
-	o.signal()
 	return true
 }
 
@@ -64,7 +63,7 @@ func (o *outbox) offerLossy(frame []byte) (lost int) {
 	if o.last {
 		return 0
 	}
-	for len(o.frames) >= o.maxLength || o.bytes+len(frame) > o.maxBytes {
+	for o.full(len(frame)) {
 		oldest := slices.IndexFunc(o.frames, func(q queued) bool { return q.lossy })
 		lost++
 		if oldest < 0 {
@@ -73,44 +72,96 @@ func (o *outbox) offerLossy(frame []byte) (lost int) {
 		o.bytes -= len(o.frames[oldest].frame)
 		o.frames = slices.Delete(o.frames, oldest, oldest+1)
 	}
-	o.frames = append(o.frames, queued{frame, true})
-	o.bytes += len(frame)
-	o.signal()
+	o.append(frame, true)
 	return lost
 }
 
-// take gives all that waits, and whether the connection ends behind it.
-func (o *outbox) take() (frames [][]byte, last bool) {
+// full says whether there is no room for a frame of this size.
+func (o *outbox) full(size int) bool {
+	return len(o.frames) >= o.maxLength || o.bytes+size > o.maxBytes
+}
+
+// enough says whether so much waits that replays have time: they leave most of
+// the room to live events.
+func (o *outbox) enough() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	frames = make([][]byte, len(o.frames))
-	for i, q := range o.frames {
-		frames[i] = q.frame
+	return len(o.frames) >= max(o.maxLength/8, 1) || o.bytes >= max(o.maxBytes/8, 1)
+}
+
+func (o *outbox) append(frame []byte, lossy bool) {
+	o.frames = append(o.frames, queued{frame, lossy})
+	o.bytes += len(frame)
+	o.signal()
+}
+
+// take gives all that waits, and whether the connection ends behind it. The
+// frames are put into buffer, if they fit there.
+func (o *outbox) take(buffer [][]byte) (frames [][]byte, last bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	frames = buffer[:0]
+	for _, q := range o.frames {
+		frames = append(frames, q.frame)
 	}
 	clear(o.frames)
 	o.frames, o.bytes = o.frames[:0], 0
-	if cap(o.frames) > 64 {
-		o.frames = nil // an idle client keeps no large buffer
+	if cap(o.frames) > idleLength {
+		o.frames = nil
 	}
+	o.freed()
 	return frames, o.last
+}
+
+// idleLength is the longest buffer of frames that an idle client keeps.
+const idleLength = 64
+
+// room waits until the outbox is not full.
+func (o *outbox) room(ctx context.Context) {
+	for {
+		o.mu.Lock()
+		if o.last || !o.full(0) {
+			o.mu.Unlock()
+			return
+		}
+		if o.taken == nil {
+			o.taken = make(chan struct{})
+		}
+		taken := o.taken
+		o.mu.Unlock()
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (o *outbox) freed() {
+	if o.taken != nil {
+		close(o.taken)
+		o.taken = nil
+	}
 }
 
 // finish ends the connection behind what waits and one more frame, if any.
 func (o *outbox) finish(frame []byte) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if !o.last && frame != nil {
-		o.frames = append(o.frames, queued{frame, false})
+		o.append(frame, false)
 	}
 	o.last = true
-	o.mu.Unlock()
+	o.freed()
 	o.signal()
 }
 
 // close drops what waits: the client is gone.
 func (o *outbox) close() {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.frames, o.bytes, o.last = nil, 0, true
-	o.mu.Unlock()
+	o.freed()
 	o.signal()
 }
 

@@ -6,38 +6,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"sync"
+	"slices"
 
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/query"
 )
-
-// liveQueries are the queries that somebody follows on this node: equal ones
-// share one evaluation of each change.
-type liveQueries struct {
-	server *Server
-	mu     sync.Mutex
-	byID   map[string]*liveQuery
-}
-
-// liveQuery keeps the result of one query over the items of a map. It follows
-// the map as any subscriber does; a change costs one evaluation, whatever the
-// number of items and of sessions.
-type liveQuery struct {
-	queries *liveQueries
-	id      string
-	object  objects.SID
-	query   *query.Query
-
-	mu       sync.Mutex
-	seen     objects.EventID
-	loaded   bool
-	result   map[string]*objects.Item
-	sessions map[*session]struct{}
-	users    int // sessions, and requests that are about to join; guarded by queries.mu
-}
 
 // queryID derives the id of a query, the same on every node, so that equal
 // queries share their work (part 7).
@@ -96,30 +71,42 @@ func (s *session) findIndex(ctx context.Context, index, text string) (*query.Que
 // subscribeQuery joins a live query: the client gets its whole result, if that
 // is not what it has, and from then on its changes.
 func (s *session) subscribeQuery(ctx context.Context, r subscriptionRequest, correlation json.RawMessage) {
-	fail := func(err error) {
+	if err := s.joinQuery(ctx, r, correlation); err != nil {
 		e := objects.ErrUnavailable
-		errors.As(err, &e)
-		s.outbox.push(failedFrame(r.Object, correlation, e), false)
+		if errors.As(err, &e); e.RetryAfter > 0 {
+			return // the client asks again
+		}
+		s.leaveQuery(r.Object)
+		s.outbox.push(failedFrame(r.Object, correlation, e))
 	}
+}
+
+func (s *session) joinQuery(ctx context.Context, r subscriptionRequest, correlation json.RawMessage) error {
 	q, found, err := s.findIndex(ctx, r.Index, r.Query)
 	if err != nil {
-		fail(err)
-		return
+		return err
 	}
 	id := queryID(s.service.SID, found.Object.SID, q)
 	if id != r.Object {
-		fail(objects.ErrQueryIndex)
-		return
+		return objects.ErrQueryIndex
 	}
 	s.mu.Lock()
 	full := s.queries[id] == nil && len(s.subs)+len(s.queries) >= objects.MaxSubscriptions
 	s.mu.Unlock()
 	if full {
-		fail(objects.ErrSubscriptions)
-		return
+		return objects.ErrSubscriptions
 	}
 	live := s.server.queries.use(id, found.Object.SID, q)
-	live.join(s, r.LastEvent, correlation)
+	joined, refused := live.join(s, r.LastEvent, correlation)
+	if !joined {
+		s.server.queries.giveBack(live)
+	} else {
+		s.server.metrics.subscriptions.Inc()
+	}
+	if refused != nil {
+		return refused
+	}
+	return nil
 }
 
 func (s *session) leaveQuery(id string) {
@@ -133,184 +120,22 @@ func (s *session) leaveQuery(id string) {
 	}
 }
 
-// use finds or makes a live query; leave, or a join that fails, gives it back.
-func (l *liveQueries) use(id string, object objects.SID, q *query.Query) *liveQuery {
-	l.mu.Lock()
-	live := l.byID[id]
-	if live == nil {
-		live = &liveQuery{
-			queries: l, id: id, object: object, query: q,
-			result: map[string]*objects.Item{}, sessions: map[*session]struct{}{},
-		}
-		l.byID[id] = live
-	}
-	live.users++
-	l.mu.Unlock()
-	l.server.hub.Join(live)
-	l.server.hub.Follow(live, object)
-	return live
-}
-
-func (l *liveQueries) giveBack(live *liveQuery) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if live.users--; live.users > 0 {
-		return
-	}
-	delete(l.byID, live.id)
-	l.server.hub.Unfollow(live, live.object)
-	l.server.hub.Leave(live)
-}
-
-func (q *liveQuery) join(s *session, last *objects.EventID, correlation json.RawMessage) {
-	q.mu.Lock()
-	q.load()
-	_, again := q.sessions[s]
-	q.sessions[s] = struct{}{}
-	if last == nil || *last != q.seen {
-		s.outbox.push(queryResultFrame(q.id, correlation, q.items(), q.seen), false)
-	}
-	s.outbox.push(establishedFrame(q.id, "live_query", correlation, q.seen), false)
-	q.mu.Unlock()
+// attach notes that the session follows a query. It gives false if that was so
+// already.
+func (s *session) attach(q *liveQuery) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.detached = slices.DeleteFunc(s.detached, func(d *liveQuery) bool { return d == q })
+	known := s.queries[q.id] == q
 	s.queries[q.id] = q
-	s.mu.Unlock()
-	if again {
-		q.queries.giveBack(q)
-		return
-	}
-	s.server.metrics.subscriptions.Inc()
+	return !known
 }
 
-func (q *liveQuery) leave(s *session) {
-	q.mu.Lock()
-	_, there := q.sessions[s]
-	delete(q.sessions, s)
-	q.mu.Unlock()
-	if there {
-		q.queries.giveBack(q)
-	}
-}
-
-// load evaluates the query over the whole map, once. Events that came before
-// are contained in the view.
-func (q *liveQuery) load() {
-	if q.loaded {
-		return
-	}
-	q.loaded = true
-	view := q.queries.server.config.Node.View()
-	o, ok := view.ObjectBySID(q.object)
-	if !ok {
-		return
-	}
-	q.seen = o.EventID
-	view.EachItem(o, func(i *objects.Item) bool {
-		if q.query.Match(i.Key, i.Data) {
-			q.result[i.Key] = i
-		}
-		return true
-	})
-}
-
-func (q *liveQuery) items() []*objects.Item {
-	out := make([]*objects.Item, 0, len(q.result))
-	for _, i := range q.result {
-		out = append(out, i)
-	}
-	return out
-}
-
-// Tell implements hub.Subscriber.
-func (q *liveQuery) Tell(e *objects.Event, _ func() []byte) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case !q.loaded:
-	case e.Type == objects.PermissionChanged:
-		for s := range q.sessions {
-			if s.actor.Identity == e.Identity {
-				q.recheck(s)
-			}
-		}
-	case e.Type == objects.ObjectRemoved:
-		for s := range q.sessions {
-			s.outbox.push(failedFrame(q.id, nil, objects.ErrQueryIndex), false)
-		}
-	case e.Item != nil && e.ID > q.seen:
-		q.change(e)
-	}
-}
-
-// change evaluates one item.
-func (q *liveQuery) change(e *objects.Event) {
-	q.seen = e.ID
-	i := e.Item
-	matches := e.Type != objects.ItemRemoved && q.query.Match(i.Key, i.Data)
-	_, had := q.result[i.Key]
-	switch {
-	case matches:
-		q.result[i.Key] = i
-	case had:
-		delete(q.result, i.Key)
-	default:
-		return
-	}
-	frame := queryFrame(q.id, i, e.ID, !matches)
-	for s := range q.sessions {
-		if !s.outbox.offer(frame) {
-			s.outbox.finish(nil) // it comes back and gets the whole result
-		}
-	}
-}
-
-// recheck ends the query for a session that may no longer read the map.
-func (q *liveQuery) recheck(s *session) {
-	view := q.queries.server.config.Node.View()
-	o, ok := view.ObjectBySID(q.object)
-	if !ok {
-		return
-	}
-	if service, ok := view.ServiceOf(o); ok && !view.May(s.actor, service, o, objects.Read) {
-		s.outbox.push(failedFrame(q.id, nil, objects.ErrForbidden), false)
-		s.detach(q)
-	}
-}
-
-// detach takes a session off a query from within the hub, which must not be
-// called: the session's writer finishes it.
+// detach has the session's writer leave a query: within the hub, which must not
+// be called from there, that cannot be done.
 func (s *session) detach(q *liveQuery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.detached = append(s.detached, q)
 	s.outbox.signal()
-}
-
-// Lost implements hub.Subscriber: everyone gets the whole result.
-func (q *liveQuery) Lost() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !q.loaded {
-		return
-	}
-	q.loaded = false
-	clear(q.result)
-	q.load()
-	for s := range q.sessions {
-		s.outbox.push(queryResultFrame(q.id, []byte("null"), q.items(), q.seen), false)
-	}
-}
-
-// Notice implements hub.Subscriber.
-func (q *liveQuery) Notice(e *objects.Event) {
-	if e.Type != objects.ServiceChanged {
-		return
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for s := range q.sessions {
-		if s.service.SID == e.Service.SID {
-			q.recheck(s)
-		}
-	}
 }

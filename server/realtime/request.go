@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -23,44 +24,22 @@ type request struct {
 	method  string
 	path    []string // decoded segments
 	params  map[string]string
-	headers map[string]string
+	headers map[string]param
 	body    []byte
 
+	object  objects.SID   // that the path names, as far as the local store knows
 	command fsm.CommandID // of the write it made; zero for none
 }
 
-// request starts serving a request. Those for one object follow each other in
-// the order sent; others run side by side, as many as a session may have under
-// way: beyond that, nothing more is read from the client.
+// request starts serving a request in the tunnel.
 func (s *session) request(m message) {
 	if m.HTTPRequest == nil {
-		s.outbox.push(replyFrame(m.ID, 400, "BAD_REQUEST", "", nil), false)
+		s.answer(m, 400, "BAD_REQUEST")
 		return
 	}
-	select {
-	case s.slots <- struct{}{}:
-	case <-s.ctx.Done():
-		return
-	}
-	// The message's bytes belong to the read; the request outlives it.
-	r := &request{id: m.ID, method: m.HTTPRequest.Method, headers: m.HTTPRequest.Headers, body: bytes.Clone(m.payload)}
+	r := &request{id: m.ID, method: m.HTTPRequest.Method, headers: m.HTTPRequest.Headers, body: m.payload}
 	err := r.address(m.HTTPRequest)
-	key := r.objectKey()
-	before, done := s.tails[key], make(chan struct{})
-	s.tails[key] = done
-	if len(s.tails) > 4*cap(s.slots) {
-		s.forgetFinished()
-	}
-	s.requests.Go(func() {
-		defer func() {
-			close(done)
-			<-s.slots
-		}()
-		if before != nil {
-			<-before
-		}
-		ctx, cancel := context.WithTimeout(s.ctx, s.server.config.RequestTimeout)
-		defer cancel()
+	s.start(r.objectKey(), func(ctx context.Context) {
 		r.ctx = ctx
 		if err != nil {
 			s.fail(r, err)
@@ -68,6 +47,44 @@ func (s *session) request(m message) {
 		}
 		s.serve(r)
 	})
+}
+
+// answer replies to a message that needs no work.
+func (s *session) answer(m message, code int, status string) {
+	s.start(m.Method, func(context.Context) { s.outbox.push(replyFrame(m.ID, code, status, "", nil)) })
+}
+
+// start runs what a message asks for. Work with the same key follows in the
+// order sent; other work runs side by side, as much as a session may have under
+// way: beyond that, nothing more is read from the client. Work counts as under
+// way as long as there is no room for its answer.
+func (s *session) start(key string, work func(context.Context)) {
+	select {
+	case s.slots <- struct{}{}:
+	case <-s.ctx.Done():
+		return
+	}
+	hash := maphash.String(s.server.seed, key)
+	before, done := s.tails[hash], make(chan struct{})
+	s.tails[hash] = done
+	if len(s.tails) > 4*cap(s.slots) {
+		s.forgetFinished()
+	}
+	s.requests.Go(func() {
+		defer func() { <-s.slots }()
+		s.workAfter(before, done, work)
+		s.outbox.room(s.ctx)
+	})
+}
+
+func (s *session) workAfter(before, done chan struct{}, work func(context.Context)) {
+	defer close(done)
+	if before != nil {
+		<-before
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.server.config.RequestTimeout)
+	defer cancel()
+	work(ctx)
 }
 
 // forgetFinished keeps the map of last requests as small as what is under way.
@@ -102,17 +119,24 @@ func (r *request) address(h *httpRequest) error {
 	return nil
 }
 
-// objectKey says which requests have to keep their order.
-func (r *request) objectKey() string { return strings.Join(r.path[:min(len(r.path), 3)], "\x00") }
+// objectKey says which requests have to keep their order: those whose paths
+// name the same object, plain or below a service.
+func (r *request) objectKey() string {
+	path := r.path[min(len(r.path), 1):]
+	if len(path) > 2 && path[0] == "Services" {
+		path = path[2:]
+	}
+	return strings.Join(path[:min(len(path), 2)], "\x00")
+}
 
 // header finds a header whatever its case.
 func (r *request) header(name string) string {
 	if v, ok := r.headers[name]; ok {
-		return v
+		return string(v)
 	}
 	for k, v := range r.headers {
 		if strings.EqualFold(k, name) {
-			return v
+			return string(v)
 		}
 	}
 	return ""
@@ -176,6 +200,7 @@ func (s *session) object(r *request, kind objects.Kind, path []string) {
 	var ref fsm.Ref
 	if len(path) > 0 {
 		ref = fsm.ParseRef(path[0])
+		r.object = s.resolve(kind, ref)
 	}
 	switch {
 	case len(path) == 0 && r.method == http.MethodPost:
@@ -201,6 +226,21 @@ func (s *session) object(r *request, kind objects.Kind, path []string) {
 	default:
 		s.fail(r, objects.ErrNotFound)
 	}
+}
+
+// resolve gives the SID of an object that the path names, none if the local
+// store does not know the name.
+func (s *session) resolve(kind objects.Kind, ref fsm.Ref) objects.SID {
+	if ref.Name == "" {
+		return ref.SID
+	}
+	view := s.server.config.Node.View()
+	if service, ok := view.Service(fsm.Ref{SID: s.service.SID}); ok {
+		if o, ok := view.Object(service.Num, kind, ref); ok {
+			return o.SID
+		}
+	}
+	return objects.SID{}
 }
 
 // item serves one item, by index or key.
@@ -247,7 +287,7 @@ func (s *session) writer(r *request) api.Caller {
 	c.Sending = func(id fsm.CommandID) {
 		r.command = id
 		s.mu.Lock()
-		s.echo.sending(id)
+		s.echo.sending(id, r.object)
 		s.mu.Unlock()
 	}
 	if key := r.header("Twilio-Request-Id"); key != "" && len(key) <= 128 {
@@ -267,9 +307,9 @@ func (s *session) writer(r *request) api.Caller {
 func (s *session) reply(r *request, status int, body []byte) {
 	extra := `,"http_status":{"code":` + strconv.Itoa(status) + `,"status":"` + http.StatusText(status) +
 		`"},"http_headers":{"Content-Type":"application/json"}`
-	s.outbox.push(replyFrame(r.id, 200, "OK", extra, body), false)
+	s.outbox.push(replyFrame(r.id, 200, "OK", extra, body))
 	if r.command != (fsm.CommandID{}) {
-		s.release(r.command)
+		s.release(r)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -101,6 +102,7 @@ type Server struct {
 	metrics  *metrics
 	upgrader websocket.Upgrader
 
+	seed   maphash.Seed // of the keys of work under way
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -110,14 +112,14 @@ type Server struct {
 	sessions map[*session]struct{}
 }
 
-// New makes a Server, which follows the feed from the moment that the node is
-// ready until Close.
+// New makes a Server, which follows the feed until Close.
 func New(config Config) *Server {
 	config = config.withDefaults()
 	s := &Server{
 		config:   config,
 		metrics:  newMetrics(config.Metrics),
 		sessions: map[*session]struct{}{},
+		seed:     maphash.MakeSeed(),
 		upgrader: websocket.Upgrader{
 			ReadBufferSize: 1024, WriteBufferSize: 512,
 			// The token in the first message is the credential, not a cookie.
@@ -133,13 +135,7 @@ func New(config Config) *Server {
 	s.hub = hub.New(config.Feed, func(e *objects.Event) []byte { return eventFrame(s.form, e, nil) })
 	s.queries = &liveQueries{server: s, byID: map[string]*liveQuery{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.work.Go(func() {
-		select {
-		case <-config.Ready:
-			s.hub.Run(s.ctx)
-		case <-s.ctx.Done():
-		}
-	})
+	s.work.Go(func() { s.hub.Run(s.ctx) })
 	return s
 }
 
@@ -181,8 +177,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.remove(session)
+	defer conn.Close()
 	session.run()
-	conn.Close()
 }
 
 func (s *Server) open() bool {
@@ -212,13 +208,15 @@ func (s *Server) remove(x *session) {
 	s.mu.Lock()
 	delete(s.sessions, x)
 	s.mu.Unlock()
+	close(x.gone)
 	s.metrics.sessions.Dec()
 	s.work.Done()
 }
 
 // admit checks a token, and finds the service that it is for. What the local
 // store does not know yet may have been made on another node a moment ago, so
-// it is asked again at a linearizable point before anyone is turned away.
+// it is asked again at a linearizable point before anyone is turned away; when
+// there is none to be had, the client may come again.
 func (s *Server) admit(ctx context.Context, token string) (auth.Principal, *objects.Service, *objects.Error) {
 	principal, service, refused := s.check(token)
 	if refused == nil || refused.Code == objects.ErrTokenExpired.Code {
@@ -227,7 +225,7 @@ func (s *Server) admit(ctx context.Context, token string) (auth.Principal, *obje
 	ctx, cancel := context.WithTimeout(ctx, s.config.RequestTimeout)
 	defer cancel()
 	if _, err := s.config.Node.Read(ctx, ""); err != nil {
-		return principal, nil, refused
+		return principal, nil, objects.ErrUnavailable
 	}
 	return s.check(token)
 }
@@ -258,7 +256,7 @@ func (s *Server) reachability(x *session, connected bool) {
 
 // Drain lets no more clients in and closes the connected ones, spread over the
 // time that the context leaves, so that they do not all come to the next node
-// at once. It waits for them.
+// at once. It waits for them, as long as the context allows.
 func (s *Server) Drain(ctx context.Context) {
 	s.mu.Lock()
 	s.draining = true
@@ -279,6 +277,13 @@ func (s *Server) Drain(ctx context.Context) {
 			case <-ctx.Done():
 				pause = 0
 			}
+		}
+	}
+	for _, x := range all {
+		select {
+		case <-x.gone:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

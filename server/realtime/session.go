@@ -5,8 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"net"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type session struct {
 	conn   *websocket.Conn
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
+	gone   chan struct{} // closed when the connection has ended
 
 	// Set by init, before any other goroutine looks.
 	actor   fsm.Actor
@@ -46,25 +48,28 @@ type session struct {
 	replays   []*subscription // those that have to catch up, in turn
 	ended     []objects.SID   // no longer followed: the hub is told by the writer
 	detached  []*liveQuery    // likewise
+	held      int             // events held back, of all subscriptions
+	heldBytes int
 	echo      echo
 	fetched   map[objects.SID]objects.EventID // what this session knew of objects it read items of
 
 	requests sync.WaitGroup
 	slots    chan struct{}
-	tails    map[string]chan struct{} // reader only: the last request of each object
+	tails    map[uint64]chan struct{} // reader only: the last work of each key, by hash
 }
 
 func newSession(server *Server, conn *websocket.Conn, base string) *session {
 	s := &session{
-		server: server, conn: conn,
+		server: server, conn: conn, gone: make(chan struct{}),
 		form:    server.config.API.Form(base, true),
 		subs:    map[objects.SID]*subscription{},
 		queries: map[string]*liveQuery{},
 		fetched: map[objects.SID]objects.EventID{},
 		echo:    newEcho(),
 		slots:   make(chan struct{}, server.config.RequestsPerSession),
-		tails:   map[string]chan struct{}{},
+		tails:   map[uint64]chan struct{}{},
 	}
+	conn.SetPingHandler(s.pong)
 	s.outbox.init(server.config.QueueLength, server.config.QueueBytes)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -78,13 +83,14 @@ func (s *session) run() {
 		return
 	}
 	s.server.hub.Join(s)
+	s.verify()
 	var writer sync.WaitGroup
 	writer.Go(s.write)
 	s.server.reachability(s, true)
 	for s.readOne() {
 	}
-	s.outbox.close()
 	s.cancel()
+	s.outbox.close()
 	s.requests.Wait()
 	writer.Wait()
 	s.end()
@@ -127,7 +133,7 @@ func (s *session) init() bool {
 	}
 	principal, service, refused := s.server.admit(s.ctx, m.Token)
 	if refused != nil {
-		s.refuse(initRefusal(m.ID, refused))
+		s.refuse(refusalFrame(m.ID, refused))
 		return false
 	}
 	s.principal, s.service = principal, service
@@ -137,7 +143,7 @@ func (s *session) init() bool {
 	}
 	sum := sha256.Sum256([]byte(principal.AccountSID + "\x00" + service.SID.String() + "\x00" + principal.Identity))
 	s.storage = hex.EncodeToString(sum[:16])
-	s.outbox.push(s.initReply(m.ID), false)
+	s.outbox.push(s.initReply(m.ID))
 	s.watchToken()
 	return true
 }
@@ -170,11 +176,16 @@ func (s *session) initReply(id string) []byte {
 	return replyFrame(id, 200, "OK", string(x), nil)
 }
 
-// initRefusal answers an init that is not let in: the client looks at the code
-// inside status (part 2.1).
-func initRefusal(id string, e *objects.Error) []byte {
+// refusalFrame answers a message whose token is not accepted: the client looks
+// at what is inside status (parts 2.1 and 2.2).
+func refusalFrame(id string, e *objects.Error) []byte {
+	status := strings.ToUpper(strings.ReplaceAll(http.StatusText(e.Status), " ", "_"))
 	h := append([]byte(`{"method":"reply","id":`), objects.AppendString(nil, id)...)
-	h = append(h, `,"status":{"code":401,"status":"UNAUTHORIZED","description":`...)
+	h = append(h, `,"status":{"code":`...)
+	h = appendInt(h, e.Status)
+	h = append(h, `,"status":"`...)
+	h = append(h, status...)
+	h = append(h, `","description":`...)
 	h = objects.AppendString(h, e.Message)
 	h = append(h, `,"errorCode":`...)
 	h = appendInt(h, e.Code)
@@ -200,11 +211,14 @@ func (s *session) read() (message, error) {
 // readOne serves one message; false ends the session.
 func (s *session) readOne() bool {
 	s.conn.SetReadDeadline(time.Now().Add(s.server.config.SilenceTimeout))
+	if s.ctx.Err() != nil {
+		return s.linger(lingerTimeout)
+	}
 	m, err := s.read()
 	if err != nil {
 		if errors.Is(err, errMessage) {
 			s.close(417, "MALFORMED")
-			return s.linger()
+			return s.linger(s.server.config.WriteTimeout)
 		}
 		return false
 	}
@@ -213,21 +227,25 @@ func (s *session) readOne() bool {
 	case "message":
 		s.request(m)
 	case "update":
-		s.update(m)
+		s.start(m.Method, func(ctx context.Context) { s.update(ctx, m) })
 	case "put_notification_ctx", "delete_notification_ctx":
-		s.outbox.push(replyFrame(m.ID, 200, "OK", "", nil), false)
+		s.answer(m, 200, "OK")
 	case "close":
 		return false
 	default:
-		s.outbox.push(replyFrame(m.ID, 400, "BAD_REQUEST", "", nil), false)
+		s.answer(m, 400, "BAD_REQUEST")
 	}
-	return s.ctx.Err() == nil
+	return true
 }
 
-// linger reads on, without serving, until the client has taken its leave, so
-// that it can read why.
-func (s *session) linger() bool {
-	s.conn.SetReadDeadline(time.Now().Add(s.server.config.WriteTimeout))
+// lingerTimeout is how long a client that was told to go may take.
+const lingerTimeout = 2 * time.Second
+
+// linger reads on, without serving, until the client has taken its leave:
+// closing a connection that has unread input would destroy what was just
+// written.
+func (s *session) linger(timeout time.Duration) bool {
+	s.conn.SetReadDeadline(time.Now().Add(timeout))
 	for {
 		if _, _, err := s.conn.ReadMessage(); err != nil {
 			return false
@@ -243,47 +261,6 @@ func (s *session) close(code int, status string) {
 // drop closes the websocket without a message of the protocol: the client
 // comes back at once, elsewhere.
 func (s *session) drop() { s.outbox.finish(nil) }
-
-// write sends all that waits, in one write; when nothing does, it lets
-// subscriptions catch up. It ends with the session.
-func (s *session) write() {
-	defer s.conn.Close() // ends the reader, too
-	ping := time.NewTimer(s.server.config.PingInterval)
-	defer ping.Stop()
-	c := s.conn.NetConn()
-	for {
-		frames, last := s.outbox.take()
-		if len(frames) == 0 && !last {
-			s.unfollowEnded()
-			if s.catchUp() {
-				continue
-			}
-			select {
-			case <-s.outbox.wake:
-			case <-ping.C:
-				s.outbox.push(frame([]byte(`{"method":"ping","id":"TMping","payload_size":0}`), nil), false)
-				ping.Reset(s.server.config.PingInterval)
-			case <-s.ctx.Done():
-				return
-			}
-			continue
-		}
-		c.SetWriteDeadline(time.Now().Add(s.server.config.WriteTimeout))
-		buffers := net.Buffers(frames)
-		if _, err := buffers.WriteTo(c); err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
-				s.server.metrics.slow.Inc()
-				s.server.config.Logger.Info("slow client closed", "identity", s.actor.Identity)
-			}
-			return
-		}
-		if last {
-			c.Write(appendClose(nil, websocket.CloseServiceRestart))
-			return
-		}
-		ping.Reset(s.server.config.PingInterval)
-	}
-}
 
 // noticeGrace is how long a token that is about to expire from the start goes
 // unannounced.
@@ -304,29 +281,51 @@ func (s *session) watchToken() {
 	}
 	s.timers = []*time.Timer{
 		time.AfterFunc(warn, func() {
-			s.outbox.push(frame([]byte(`{"method":"client_update","id":"TMexpiry","client_update_type":"token_about_to_expire","payload_size":0}`), nil), false)
+			s.outbox.push(frame([]byte(`{"method":"client_update","id":"TMexpiry","client_update_type":"token_about_to_expire","payload_size":0}`), nil))
 		}),
 		time.AfterFunc(left, func() { s.close(410, "TOKEN_EXPIRED") }),
 	}
 }
 
 // update takes a new token of the same identity and service.
-func (s *session) update(m message) {
-	principal, service, refused := s.server.admit(s.ctx, m.Token)
-	if refused != nil || principal.Identity != s.actor.Identity || service.SID != s.service.SID {
-		s.outbox.push(replyFrame(m.ID, 401, "UNAUTHORIZED", "", nil), false)
+func (s *session) update(ctx context.Context, m message) {
+	principal, service, refused := s.server.admit(ctx, m.Token)
+	if refused == nil && (principal.Identity != s.actor.Identity || service.SID != s.service.SID) {
+		refused = objects.ErrTokenInvalid
+	}
+	if refused != nil {
+		s.outbox.push(refusalFrame(m.ID, refused))
 		return
 	}
 	s.mu.Lock()
 	s.principal = principal
 	s.mu.Unlock()
 	s.watchToken()
-	s.outbox.push(replyFrame(m.ID, 200, "OK", "", nil), false)
+	s.outbox.push(replyFrame(m.ID, 200, "OK", "", nil))
+	s.verify()
+}
+
+// verify ends a session whose key or service went before the hub could tell it.
+func (s *session) verify() {
+	s.mu.Lock()
+	key := s.principal.KeySID
+	s.mu.Unlock()
+	_, known := s.server.config.Keyring.Secret(key)
+	_, there := s.server.config.Node.View().Service(fsm.Ref{SID: s.service.SID})
+	if !known || !there {
+		s.close(401, "UNAUTHORIZED")
+	}
 }
 
 // unfollowEnded tells the hub of subscriptions that ended while it was telling
 // this session of something.
 func (s *session) unfollowEnded() {
+	s.mu.Lock()
+	nothing := len(s.ended) == 0 && len(s.detached) == 0
+	s.mu.Unlock()
+	if nothing {
+		return
+	}
 	s.following.Lock()
 	defer s.following.Unlock()
 	s.mu.Lock()

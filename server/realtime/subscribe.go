@@ -2,26 +2,24 @@ package realtime
 
 import (
 	"encoding/json"
+	"regexp"
+	"slices"
 	"strconv"
 
-	"lockstep/fsm"
 	"lockstep/objects"
 )
 
-// replayChunk is how many events are replayed before the writer looks whether
-// there is something else to send.
+// replayChunk is how many events are looked up at a time for a replay.
 const replayChunk = 64
-
-// heldEvents bounds the events of one object that wait for a reply to the
-// session's own command.
-const heldEvents = 256
 
 // subscription is a session's cursor on one object. The session's lock guards it.
 //
 // It catches up from the state, in the writer, until it has all that the latest
 // view has; from then on it is live and the hub's events go straight to the
 // outbox. While it catches up, events are not kept: what they tell is in the
-// view already.
+// view already. It does not catch up while a write of the session to the object
+// is under way, because the view may contain that before the client is
+// answered.
 type subscription struct {
 	object      objects.SID
 	correlation json.RawMessage // of the request, until established
@@ -59,11 +57,14 @@ const subscriptionsAnswer = `{"max_batch_size":100,"ttl_in_s":-1,"estimated_deli
 // clients; more are refused.
 const maxBatch = 1000
 
+// correlationPattern is that of a 64-bit integer.
+var correlationPattern = regexp.MustCompile(`^-?[0-9]{1,20}$`)
+
 // subscriptions serves a batch: the answer first, then what it brings about.
 func (s *session) subscriptions(r *request) {
 	var body subscriptionsRequest
 	err := json.Unmarshal(r.body, &body)
-	valid := err == nil && len(body.Correlation) > 0 && json.Valid(body.Correlation) &&
+	valid := err == nil && correlationPattern.Match(body.Correlation) &&
 		(body.Action == "establish" || body.Action == "cancel") && body.Requests != nil && len(body.Requests) <= maxBatch
 	if !valid {
 		s.fail(r, objects.ErrParameter)
@@ -81,20 +82,16 @@ func (s *session) subscriptions(r *request) {
 
 func (s *session) cancelSubscription(q subscriptionRequest, correlation json.RawMessage) {
 	if sid, ok := objects.ParseSID(q.Object); ok {
-		s.following.Lock()
 		s.mu.Lock()
-		if s.subs[sid] != nil {
-			s.server.metrics.subscriptions.Dec()
+		if sub := s.subs[sid]; sub != nil {
+			s.forget(sub)
 		}
-		delete(s.subs, sid)
-		s.outbox.push(canceledFrame(q.Object, correlation), false)
+		s.outbox.push(canceledFrame(q.Object, correlation))
 		s.mu.Unlock()
-		s.server.hub.Unfollow(s, sid)
-		s.following.Unlock()
 		return
 	}
 	s.leaveQuery(q.Object)
-	s.outbox.push(canceledFrame(q.Object, correlation), false)
+	s.outbox.push(canceledFrame(q.Object, correlation))
 }
 
 // establish registers with the hub first, then takes a linearizable point, and
@@ -109,20 +106,18 @@ func (s *session) establish(r *request, body subscriptionsRequest) {
 		}
 		sid, ok := objects.ParseSID(q.Object)
 		if !ok || sid.Kind().String() != q.Type {
-			s.outbox.push(failedFrame(q.Object, body.Correlation, objects.ErrNotFound), false)
+			s.outbox.push(failedFrame(q.Object, body.Correlation, objects.ErrNotFound))
 			continue
 		}
 		sub := s.follow(sid, q.LastEvent, body.Correlation)
 		if sub == nil {
-			s.outbox.push(failedFrame(q.Object, body.Correlation, objects.ErrSubscriptions), false)
+			s.outbox.push(failedFrame(q.Object, body.Correlation, objects.ErrSubscriptions))
 			continue
 		}
 		subs = append(subs, sub)
 	}
 	if _, err := s.server.config.Node.Read(r.ctx, ""); err != nil {
-		for _, q := range body.Requests {
-			s.cancelSubscription(q, body.Correlation)
-		}
+		s.giveUp(subs, queries, body.Correlation)
 		return
 	}
 	s.mu.Lock()
@@ -138,13 +133,31 @@ func (s *session) establish(r *request, body subscriptionsRequest) {
 	}
 }
 
+// giveUp says that subscriptions did not come to be, at a time when nobody can
+// say what they would have to begin with: the client asks again.
+func (s *session) giveUp(subs []*subscription, queries []subscriptionRequest, correlation json.RawMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range subs {
+		if s.subs[sub.object] == sub {
+			s.forget(sub)
+			s.outbox.push(canceledFrame(sub.object.String(), correlation))
+		}
+	}
+	for _, q := range queries {
+		s.outbox.push(canceledFrame(q.Object, correlation))
+	}
+}
+
 // follow begins a subscription; a repeated one starts afresh. It gives nil when
 // the session has as many as it may.
 func (s *session) follow(sid objects.SID, last *objects.EventID, correlation json.RawMessage) *subscription {
 	s.following.Lock()
 	defer s.following.Unlock()
 	s.mu.Lock()
-	if s.subs[sid] == nil {
+	if old := s.subs[sid]; old != nil {
+		s.unhold(old)
+	} else {
 		if len(s.subs)+len(s.queries) >= objects.MaxSubscriptions {
 			s.mu.Unlock()
 			return nil
@@ -169,23 +182,25 @@ func (s *session) follow(sid objects.SID, last *objects.EventID, correlation jso
 // fromNow stands for whatever the object's last event is.
 const fromNow = ^objects.EventID(0)
 
-// catchUp lets the first subscription that is behind replay a chunk. It gives
-// false when none is.
+// catchUp lets the first subscription that is behind, and can, replay a chunk.
+// It gives false when there is none, or when enough waits to be written.
 func (s *session) catchUp() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.replays) > 0 {
-		sub := s.replays[0]
-		if s.subs[sub.object] != sub { // cancelled, or established anew
-			s.replays = s.replays[1:]
+	for i := 0; i < len(s.replays) && !s.outbox.enough(); {
+		sub := s.replays[i]
+		current := s.subs[sub.object] == sub // neither cancelled nor established anew
+		if current && s.echo.writing[sub.object] > 0 {
+			i++
 			continue
 		}
-		if done := s.replay(sub); done {
-			s.replays = s.replays[1:]
+		if !current || s.replay(sub) {
+			s.replays = slices.Delete(s.replays, i, i+1)
 		}
-		return true
+		if current {
+			return true
+		}
 	}
-	s.replays = nil
 	return false
 }
 
@@ -213,10 +228,15 @@ func (s *session) replay(sub *subscription) (done bool) {
 			return true
 		}
 		for i := range events {
-			s.outbox.push(eventFrame(s.server.form, &events[i], sub.correlation), false)
+			if s.outbox.enough() {
+				return false
+			}
+			if !s.echo.told(&events[i]) {
+				s.outbox.push(eventFrame(s.server.form, &events[i], sub.correlation))
+			}
 			sub.sent = events[i].ID
+			sub.replayed++
 		}
-		sub.replayed += len(events)
 		if len(events) == replayChunk {
 			return false
 		}
@@ -224,7 +244,7 @@ func (s *session) replay(sub *subscription) (done bool) {
 	sub.sent = o.EventID
 	sub.live = true
 	if sub.correlation != nil {
-		s.outbox.push(establishedFrame(o.SID.String(), o.Kind().String(), sub.correlation, sub.sent), false)
+		s.outbox.push(establishedFrame(o.SID.String(), o.Kind().String(), sub.correlation, sub.sent))
 		s.server.metrics.resubscribed("completed", sub.replayed)
 		sub.correlation = nil
 	}
@@ -236,12 +256,14 @@ func (s *session) endSubscription(sub *subscription, why *objects.Error) {
 	if sub.correlation != nil {
 		s.server.metrics.resubscribed(strconv.Itoa(why.Status), 0)
 	}
-	s.outbox.push(failedFrame(sub.object.String(), sub.correlation, why), false)
+	s.outbox.push(failedFrame(sub.object.String(), sub.correlation, why))
 	s.forget(sub)
 }
 
+// forget takes a subscription away; the writer tells the hub.
 func (s *session) forget(sub *subscription) {
 	if s.subs[sub.object] == sub {
+		s.unhold(sub)
 		delete(s.subs, sub.object)
 		s.ended = append(s.ended, sub.object)
 		s.server.metrics.subscriptions.Dec()
@@ -260,36 +282,59 @@ func (s *session) Tell(e *objects.Event, frame func() []byte) {
 		if e.Identity == s.actor.Identity {
 			s.recheck(sub)
 		}
-	case e.ID != 0 && sub.live && e.ID <= sub.sent:
-	case !sub.live:
-		// An object's removal is not part of any later view's history.
-		if e.Type == objects.ObjectRemoved && sub.correlation == nil {
-			s.deliver(sub, e, frame)
-		}
+	case !sub.live || (e.ID != 0 && e.ID <= sub.sent):
 	default:
-		_, pending := s.echo.own(e.Origin)
-		if !pending && len(sub.held) == 0 {
-			s.deliver(sub, e, frame)
-		} else if len(sub.held) < heldEvents {
-			sub.held = append(sub.held, held{e, frame()})
+		pending := s.echo.pending(e.Origin)
+		if pending != nil {
+			pending.holds = sub.object
+		}
+		if pending != nil || len(sub.held) > 0 {
+			s.hold(sub, held{e, frame()})
 		} else {
-			sub.held = nil
-			s.fallBehind(sub)
+			s.deliver(sub, e, frame)
 		}
 	}
+}
+
+// hold keeps an event until the session's own command has been answered. All
+// that a session holds is bounded as its outbox is.
+func (s *session) hold(sub *subscription, h held) {
+	if s.held >= s.outbox.maxLength || s.heldBytes+len(h.frame) > s.outbox.maxBytes {
+		s.fallBehind(sub)
+		return
+	}
+	sub.held = append(sub.held, h)
+	s.held++
+	s.heldBytes += len(h.frame)
+}
+
+// unhold lets go of what a subscription holds.
+func (s *session) unhold(sub *subscription) {
+	for len(sub.held) > 0 {
+		s.unholdFirst(sub)
+	}
+	sub.held = nil
+}
+
+func (s *session) unholdFirst(sub *subscription) held {
+	h := sub.held[0]
+	sub.held[0] = held{}
+	sub.held = sub.held[1:]
+	s.held--
+	s.heldBytes -= len(h.frame)
+	return h
 }
 
 // deliver sends a live event on, unless it echoes what the session's own reply
 // has told.
 func (s *session) deliver(sub *subscription, e *objects.Event, frame func() []byte) {
-	own, _ := s.echo.own(e.Origin)
 	switch {
-	case own && (e.Type == objects.ItemRemoved || e.Type == objects.MessagePublished):
+	case s.echo.own(e.Origin) && (e.Type == objects.ItemRemoved || e.Type == objects.MessagePublished):
 	case e.Type == objects.MessagePublished:
 		s.server.metrics.dropped.Add(float64(s.outbox.offerLossy(frame())))
 		return
 	case e.Type == objects.ObjectRemoved:
-		s.outbox.push(frame(), false)
+		s.outbox.push(frame())
 		s.forget(sub)
 	case !s.outbox.offer(frame()):
 		s.fallBehind(sub)
@@ -301,8 +346,9 @@ func (s *session) deliver(sub *subscription, e *objects.Event, frame func() []by
 }
 
 // fallBehind gives up a subscription's place: it catches up from the state when
-// the outbox is empty again.
+// the client has taken what waits for it.
 func (s *session) fallBehind(sub *subscription) {
+	s.unhold(sub)
 	sub.live = false
 	sub.known, sub.replayed = sub.sent, 0
 	s.replays = append(s.replays, sub)
@@ -310,23 +356,18 @@ func (s *session) fallBehind(sub *subscription) {
 	s.outbox.signal()
 }
 
-// release lets events go that waited for the reply to a command.
-func (s *session) release(id fsm.CommandID) {
+// release lets events go that waited for the answer to a request.
+func (s *session) release(r *request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.echo.answered(id)
-	for _, sub := range s.subs {
-		for len(sub.held) > 0 && sub.live {
-			h := sub.held[0]
-			if _, pending := s.echo.own(h.event.Origin); pending {
-				break
-			}
-			sub.held = sub.held[1:]
+	if sub := s.subs[s.echo.answered(r.command, r.object)]; sub != nil {
+		for len(sub.held) > 0 && s.echo.pending(sub.held[0].event.Origin) == nil {
+			h := s.unholdFirst(sub)
 			s.deliver(sub, h.event, func() []byte { return h.frame })
 		}
-		if len(sub.held) == 0 || !sub.live {
-			sub.held = nil
-		}
+	}
+	if len(s.replays) > 0 {
+		s.outbox.signal() // one may have waited for this
 	}
 }
 
@@ -344,11 +385,11 @@ func (s *session) recheck(sub *subscription) {
 
 // Lost implements hub.Subscriber: everything catches up from the state.
 func (s *session) Lost() {
+	s.verify()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sub := range s.subs {
 		if sub.live {
-			sub.held = nil
 			s.fallBehind(sub)
 		}
 	}

@@ -24,28 +24,30 @@ func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 // free port of their own.
 func TestScripts(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1})
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Setup: func(e *testscript.Env) error {
-			port, err := nodedir.FreePorts("127.0.0.1", 1)
-			if err != nil {
-				return err
-			}
-			e.Setenv("PATH", filepath.Dir(harness.Binary())+string(os.PathListSeparator)+os.Getenv("PATH"))
-			e.Setenv("CLUSTER_URL", c.Nodes[0].URL)
-			e.Setenv("CLUSTER_DIR", c.Nodes[0].Dir)
-			e.Setenv("ACCOUNT_SID", c.Account.SID)
-			e.Setenv("AUTH_TOKEN", c.Account.AuthToken)
-			e.Setenv("PORT", strconv.Itoa(port))
-			e.Setenv("GORACE", "atexit_sleep_ms=0") // or every call takes a second
-			return nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			// exits CODE PROGRAM ARGS… runs a program that must end with this code.
-			"exits": exits,
-			// waitfor URL waits until something answers there with 200.
-			"waitfor": waitFor,
-		},
+	t.Run("all", func(t *testing.T) { // ends when the scripts, which run side by side, have ended
+		testscript.Run(t, testscript.Params{
+			Dir: "testdata",
+			Setup: func(e *testscript.Env) error {
+				port, err := nodedir.FreePorts("127.0.0.1", 1)
+				if err != nil {
+					return err
+				}
+				e.Setenv("PATH", filepath.Dir(harness.Binary())+string(os.PathListSeparator)+os.Getenv("PATH"))
+				e.Setenv("CLUSTER_URL", c.Nodes[0].URL)
+				e.Setenv("CLUSTER_DIR", c.Nodes[0].Dir)
+				e.Setenv("ACCOUNT_SID", c.Account.SID)
+				e.Setenv("AUTH_TOKEN", c.Account.AuthToken)
+				e.Setenv("PORT", strconv.Itoa(port))
+				e.Setenv("GORACE", "atexit_sleep_ms=0") // or every call takes a second
+				return nil
+			},
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){
+				// exits CODE PROGRAM ARGS… runs a program that must end with this code.
+				"exits": exits,
+				// waitfor URL waits until something answers there with 200.
+				"waitfor": waitFor,
+			},
+		})
 	})
 	s, err := c.Admin().Status(t.Context())
 	require.NoError(t, err)

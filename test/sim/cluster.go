@@ -182,7 +182,7 @@ func (c *Cluster) Trouble(ctx context.Context, r *rand.Rand) {
 		case 3: // peace
 		}
 		Sleep(ctx, upTo(r, 4*time.Second))
-		if r.IntN(2) == 0 {
+		if r.IntN(3) > 0 {
 			c.Heal()
 		}
 	}

@@ -63,10 +63,11 @@ type Network struct {
 	cut          map[[2]string]bool
 }
 
-// NewNetwork makes a network without nodes.
+// NewNetwork makes a network without nodes. It draws its delays from a source of
+// its own, seeded from r.
 func NewNetwork(r *rand.Rand, appendDelays, otherDelays Delays) *Network {
 	return &Network{
-		rand: r, appendDelays: appendDelays, otherDelays: otherDelays,
+		rand: rand.New(rand.NewPCG(r.Uint64(), r.Uint64())), appendDelays: appendDelays, otherDelays: otherDelays,
 		endpoints: make(map[string]*endpoint), cut: make(map[[2]string]bool),
 	}
 }

@@ -44,7 +44,7 @@ func must(t *testing.T, c *Cluster, op fsm.Op) *fsm.Result {
 	return r
 }
 
-// stale reads under trouble: see TestReadsAreNeverStale.
+// counters of reads and writes under trouble.
 type counters struct{ reads, stale, writes atomic.Int64 }
 
 // measureReads has clients on all nodes write a register and read it with read,
@@ -95,7 +95,7 @@ func measureReads(t *testing.T, r *rand.Rand, c *Cluster, read func(context.Cont
 						learn(seen)
 					}
 				}
-				Sleep(ctx, time.Millisecond)
+				Sleep(ctx, 4*time.Millisecond)
 			}
 		})
 	}
@@ -104,9 +104,12 @@ func measureReads(t *testing.T, r *rand.Rand, c *Cluster, read func(context.Cont
 	return count
 }
 
-// lateHeartbeats is a cluster whose leader's lease is the least protection.
+// lateHeartbeats is a cluster whose leaders lead on for long after they have
+// lost touch: what they hear is late, and their lease is as long as it can be.
 func lateHeartbeats(t *testing.T, r *rand.Rand) *Cluster {
-	c := Start(t, 3, NewNetwork(r, Calm, Calm), nil)
+	c := Start(t, 3, NewNetwork(r, Calm, Calm), func(config *cluster.Config) {
+		config.Parts.LeaseTimeout = time.Second
+	})
 	c.SetDelays(Late, Calm)
 	return c
 }
@@ -131,18 +134,20 @@ func TestReadsAreNeverStale(t *testing.T) {
 // TestUncheckedReadsAreStale shows that the measurement above can fail: the
 // leader's own state, read without asking anybody, is out of date now and then.
 func TestUncheckedReadsAreStale(t *testing.T) {
-	var reads, stale atomic.Int64
-	seeds(t, 20, func(t *testing.T, r *rand.Rand) {
-		c := lateHeartbeats(t, r)
-		defer c.Close()
-		count := measureReads(t, r, c, func(_ context.Context, n *cluster.Node) (*fsm.View, bool) {
-			return n.FSM().View(), n.IsLeader()
+	const enough = 200 // seeds; a few do
+	stale := false
+	for seed := 0; seed < enough && !stale; seed++ {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(uint64(seed), 1))
+			c := lateHeartbeats(t, r)
+			defer c.Close()
+			count := measureReads(t, r, c, func(_ context.Context, n *cluster.Node) (*fsm.View, bool) {
+				return n.FSM().View(), n.IsLeader()
+			})
+			stale = count.stale.Load() > 0
 		})
-		reads.Add(count.reads.Load())
-		stale.Add(count.stale.Load())
-	})
-	require.NotZero(t, stale.Load(), "of %d reads", reads.Load())
-	t.Logf("%d of %d reads stale", stale.Load(), reads.Load())
+	}
+	require.True(t, stale)
 }
 
 // TestWritesHappenOnce appends items under trouble. Each acknowledged one must be
