@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -39,10 +40,12 @@ type gossipMeta struct {
 // gossip finds nodes and carries their addresses. It decides nothing: who votes
 // is in raft's configuration only.
 type gossip struct {
-	list  *memberlist.Memberlist
-	log   *slog.Logger
-	self  string
-	seeds []string
+	list       *memberlist.Memberlist
+	roster     *roster
+	advertised string
+	log        *slog.Logger
+	self       string
+	seeds      []string
 }
 
 // startGossip opens the gossip port. It joins nobody yet.
@@ -72,11 +75,13 @@ func startGossip(c Config, internalAddr string) (*gossip, error) {
 	m.Logger = newGossipLogger(c.Logger)
 	m.Delegate = metaDelegate(meta)
 	m.Conflict = conflictDelegate{c.Logger}
+	members := &roster{alive: make(map[string]gossipMeta)}
+	m.Events = members
 	list, err := memberlist.Create(m)
 	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
-	return &gossip{list: list, log: c.Logger, self: c.ID, seeds: slices.Clone(c.Seeds)}, nil
+	return &gossip{list: list, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: c.ID, seeds: slices.Clone(c.Seeds)}, nil
 }
 
 // run joins the seeds, again and again, until ctx ends.
@@ -94,18 +99,10 @@ func (g *gossip) run(ctx context.Context) {
 }
 
 // lookup gives what a node told of itself, and whether it is alive.
-func (g *gossip) lookup(id string) (gossipMeta, bool) {
-	for _, m := range g.list.Members() {
-		if m.Name == id {
-			meta, err := decodeMeta(m.Meta)
-			return meta, err == nil
-		}
-	}
-	return gossipMeta{}, false
-}
+func (g *gossip) lookup(id string) (gossipMeta, bool) { return g.roster.get(id) }
 
 // addr is where other nodes find this one.
-func (g *gossip) addr() string { return g.list.LocalNode().Address() }
+func (g *gossip) addr() string { return g.advertised }
 
 // close ends gossip; a node that left says so, one that only stops does not.
 func (g *gossip) close(left bool) error {
@@ -170,4 +167,40 @@ type conflictDelegate struct{ log *slog.Logger }
 // NotifyConflict implements memberlist.ConflictDelegate.
 func (d conflictDelegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.log.Error("two processes have the same node id", "id", existing.Name, "address", existing.Address(), "other", other.Address())
+}
+
+// roster is who is alive and what they told. memberlist changes the nodes that
+// it hands out while others read them, so what its callbacks see is copied. They
+// come with its locks held and must not call back.
+type roster struct {
+	mu    sync.Mutex
+	alive map[string]gossipMeta
+}
+
+func (r *roster) get(id string) (gossipMeta, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m, ok := r.alive[id]
+	return m, ok
+}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (r *roster) NotifyJoin(n *memberlist.Node) { r.NotifyUpdate(n) }
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (r *roster) NotifyUpdate(n *memberlist.Node) {
+	m, err := decodeMeta(n.Meta)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.alive[n.Name] = m
+}
+
+// NotifyLeave implements memberlist.EventDelegate: it left, or is dead.
+func (r *roster) NotifyLeave(n *memberlist.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.alive, n.Name)
 }
