@@ -13,7 +13,7 @@ COUNT       ?= 20
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-conformance fuzz bench lint fmt soak
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-conformance test-browser fuzz bench lint fmt soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ build: ## build bin/lockstep
 run: build ## start three nodes on this machine, on ports 8080 to 8082
 	exec bin/lockstep dev
 
-test: lint-quick test-race test-conformance ## run everything that CI runs
+test: lint-quick test-race test-conformance test-browser ## run everything that CI runs
 	@echo "make test: all passed"
 
 .PHONY: lint-quick
@@ -47,6 +47,9 @@ test-chaos: ## kill, pause and restart the nodes of real clusters
 
 test-conformance: build ## run the official clients' suites against a fresh cluster; CONFORMANCE=folder
 	go run ./test/conformance -binary bin/lockstep -suites $(CONFORMANCE)
+
+test-browser: build ## the official client in headless Chromium against a fresh cluster, and the examples
+	test/browser/run.sh
 
 fuzz: ## run each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)

@@ -147,7 +147,7 @@ func TestKeyedCommandsAreToldApart(t *testing.T) {
 }
 
 func TestReadIndexIgnoresNonvoters(t *testing.T) {
-	m := newMembers(t, 3, nil)
+	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 30 }) // so that the leader goes on leading
 	leader, followers := m.leader(), m.followers()
 	joining := m.open("n4")
 	require.NoError(t, leader.AddMember(m.context(), MemberSpec{ID: "n4", InternalAddr: joining.InternalAddr()}))
@@ -164,6 +164,7 @@ func TestReadIndexIgnoresNonvoters(t *testing.T) {
 		_, err := n.Read(ctx, "")
 		cancel()
 		require.ErrorIs(t, err, ErrNoLeader, n.ID())
+		require.True(t, leader.IsLeader())
 	}
 }
 
@@ -455,3 +456,42 @@ func TestGossipCarriesAddresses(t *testing.T) {
 }
 
 func isUnknown(err error) bool { return err != nil && !notWritten(err) }
+
+func TestReadIndexRefusesOtherTerm(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	leader := m.leader()
+	term := leader.raft.CurrentTerm()
+	for _, asked := range []uint64{term - 1, term + 1} {
+		_, err := leader.answerReadIndex(m.context(), m.followers()[0].ID(), readIndexRequest{Term: asked})
+		require.ErrorIs(t, err, errOtherTerm)
+	}
+	_, err := leader.answerReadIndex(m.context(), "stranger", readIndexRequest{Term: term})
+	require.ErrorIs(t, err, ErrNotMember)
+	_, err = m.followers()[0].answerReadIndex(m.context(), leader.ID(), readIndexRequest{Term: term})
+	require.ErrorIs(t, err, errNotLeader)
+}
+
+// What may have been written must not be refused by the rate limit.
+func TestRetryIsNotChargedAgain(t *testing.T) {
+	var charged atomic.Int64
+	m := newMembers(t, 3, func(c *Config) {
+		c.Admit = func(*fsm.Command) *fsm.Result { charged.Add(1); return nil }
+	})
+	before := charged.Load()
+	c := command(appendItem())
+	c.Issued = 1
+	body, err := c.Encode()
+	require.NoError(t, err)
+	for _, again := range []bool{false, true} {
+		for _, n := range m.nodes { // on the leader, and forwarded to it
+			p := newProposal(m.context(), body, again)
+			state, _ := n.state.get()
+			n.dispatch(p, c, state)
+			o := <-p.out
+			require.NoError(t, o.err)
+			require.Nil(t, o.result.Err)
+		}
+		require.EqualValues(t, 3, charged.Load()-before)
+	}
+	require.Equal(t, 1, m.items(m.leader()))
+}

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// groupsUnderWay is how many requests a node has under way to the leader. While
-// they are, proposals gather, so that a busy node sends few large requests.
-const groupsUnderWay = 4
+// groupsUnderWay is how many requests a node has under way to the leader. It is
+// no brake: what is proposed while one request is written shares the next one.
+const groupsUnderWay = 16
 
 // forwarder passes this node's proposals on to the leader. A leader that turns
 // out to be none answers so; nobody forwards twice.
@@ -25,6 +25,8 @@ func (f *forwarder) run() {
 	defer underWay.Wait()
 	defer f.queue.close(ErrClosed)
 	free := make(chan struct{}, groupsUnderWay)
+	reign := f.newReign()
+	defer func() { reign.end() }()
 	for {
 		select {
 		case free <- struct{}{}:
@@ -35,26 +37,41 @@ func (f *forwarder) run() {
 		if group == nil {
 			return
 		}
+		if reign.ctx.Err() != nil {
+			reign.end()
+			reign = f.newReign()
+		}
+		current := reign
 		underWay.Go(func() {
-			f.send(ctx, group)
+			f.send(current, group)
 			<-free
 		})
 	}
 }
 
-// send asks the leader for the outcomes of a group. It does not wait for one
-// that has been replaced, which may be paused and never answer.
-func (f *forwarder) send(ctx context.Context, group []*proposal) {
+// reign is the time during which one leader is known. Requests to the leader do
+// not outlast it: one that has been replaced may be paused and never answer.
+type reign struct {
+	state raftState
+	ctx   context.Context
+	end   func()
+}
+
+func (f *forwarder) newReign() *reign {
 	state, changed := f.node.state.get()
-	if state.leader == "" || state.leader == f.node.config.ID {
+	ctx, end := until(f.node.ctx, changed)
+	return &reign{state, ctx, end}
+}
+
+// send asks the leader for the outcomes of a group.
+func (f *forwarder) send(r *reign, group []*proposal) {
+	if r.state.leader == "" || r.state.leader == f.node.config.ID {
 		fail(group, errNotLeader)
 		return
 	}
-	ctx, cancel := context.WithDeadline(ctx, lastDeadline(group))
+	ctx, cancel := context.WithDeadline(r.ctx, lastDeadline(group))
 	defer cancel()
-	ctx, stop := until(ctx, changed)
-	defer stop()
-	answer, err := f.node.call(ctx, state.addr, kindPropose, encodeProposals(group))
+	answer, err := f.node.call(ctx, r.state.addr, kindPropose, encodeProposals(group))
 	if err != nil {
 		fail(group, err)
 		return

@@ -190,14 +190,14 @@ const pollInterval = 50 * time.Millisecond
 // the check said last, or when one of the processes has ended.
 func (c *cluster) until(ctx context.Context, check func() error) error {
 	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		for _, n := range c.nodes {
+		for _, n := range c.nodes { // first: whatever answers in its place is something else
 			if n.exited != nil && n.hasExited() {
 				return fmt.Errorf("%s ended during the start; its log %s ends with:\n%s", n.name, n.logFile(), n.lastWords())
 			}
+		}
+		err := check()
+		if err == nil {
+			return nil
 		}
 		select {
 		case <-time.After(pollInterval):

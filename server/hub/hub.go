@@ -73,6 +73,8 @@ func (h *Hub) Run(ctx context.Context) {
 
 func (h *Hub) tell(e *objects.Event) {
 	switch e.Type {
+	case objects.ObjectCreated:
+		return // who follows the object by now has learnt of it otherwise
 	case objects.ServiceChanged, objects.ServiceRemoved, objects.KeyRevoked:
 		h.each(func(s Subscriber) { s.Notice(e) })
 		return

@@ -52,7 +52,7 @@ func (e *echo) sending(id fsm.CommandID, object objects.SID) {
 
 // forgetOldest keeps what is under way.
 func (e *echo) forgetOldest() {
-	for n := len(e.order); n > echoLength; n-- {
+	for n := len(e.order); n > 0 && len(e.order) > echoLength; n-- {
 		id := e.order[0]
 		e.order = e.order[1:]
 		if e.sent[id].underWay > 0 {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -231,7 +234,7 @@ type event struct {
 	Document json.RawMessage `json:"document_data"`
 	Message  json.RawMessage `json:"message_data"`
 	URL      string          `json:"item_url"`
-	Revision json.Number     `json:"item_revision"`
+	Revision json.RawMessage `json:"item_revision"`
 	Query    string          `json:"query_id"`
 	Items    []struct {
 		Key      string
@@ -266,7 +269,7 @@ type client struct {
 	ids  int
 
 	mu      sync.Mutex
-	frames  []received
+	frames  [][]byte
 	end     error
 	arrived chan struct{}
 
@@ -306,7 +309,7 @@ func (c *client) readAll() {
 		if err != nil {
 			c.end = err
 		} else if kind == websocket.BinaryMessage {
-			c.frames = append(c.frames, parse(c.t, b))
+			c.frames = append(c.frames, b)
 		}
 		close(c.arrived)
 		c.arrived = make(chan struct{})
@@ -324,9 +327,10 @@ func (c *client) next() received {
 	for {
 		c.mu.Lock()
 		if c.seen < len(c.frames) {
-			defer c.mu.Unlock()
+			b := c.frames[c.seen]
+			c.mu.Unlock()
 			c.seen++
-			return c.frames[c.seen-1]
+			return parse(c.t, b)
 		}
 		end, arrived := c.end, c.arrived
 		c.mu.Unlock()
@@ -493,4 +497,33 @@ func (r *rig) controlAccess() { r.node.Must(&fsm.UpdateService{ACLEnabled: new(t
 func eventually(t testing.TB, condition func() bool) {
 	t.Helper()
 	require.Eventually(t, condition, patience, time.Millisecond)
+}
+
+// count reads a counter or gauge.
+func count(m prometheus.Metric) float64 {
+	var d dto.Metric
+	if err := m.Write(&d); err != nil {
+		return -1
+	}
+	return d.GetCounter().GetValue() + d.GetGauge().GetValue()
+}
+
+func (r *rig) sessions() []*session {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	return slices.Collect(maps.Keys(r.server.sessions))
+}
+
+// session gives the session of an identity whose init has been answered.
+func (r *rig) session(identity string) *session {
+	for _, x := range r.sessions() {
+		x.outbox.mu.Lock() // as init did after it
+		is := x.actor.Identity
+		x.outbox.mu.Unlock()
+		if is == identity {
+			return x
+		}
+	}
+	require.FailNow(r.t, "no such session")
+	return nil
 }

@@ -107,9 +107,6 @@ func FuzzParseMessage(f *testing.F) {
 		header, err := json.Marshal(m.header)
 		require.NoError(t, err)
 		again, err := parseMessage(append(fmt.Appendf(nil, "TWILSOCK V3.0 %d\r\n%s\r\n", len(header), header), m.payload...))
-		if len(header) > 9_999_999 {
-			return
-		}
 		require.NoError(t, err)
 		require.Equal(t, m.Method, again.Method)
 		require.Equal(t, m.ID, again.ID)

@@ -61,7 +61,7 @@ func (s *session) findIndex(ctx context.Context, index, text string) (*query.Que
 	if err != nil {
 		return nil, api.Found{}, objects.ErrQuery.With("The query is not valid: %v", err)
 	}
-	found, err := s.server.config.API.FetchObject(ctx, s.caller(), objects.KindMap, fsm.ParseRef(index))
+	found, err := s.server.config.API.FetchIndex(ctx, s.caller(), fsm.ParseRef(index))
 	if e := (*objects.Error)(nil); errors.As(err, &e) && e.Status == 404 {
 		return nil, api.Found{}, objects.ErrQueryIndex
 	}

@@ -1,0 +1,92 @@
+// A fresh cluster of three nodes, in processes of its own and a directory of its own.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import twilio from 'twilio';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
+const binary = path.resolve(process.env.LOCKSTEP_BINARY ?? path.join(root, 'bin/lockstep'));
+
+export class Cluster {
+  static async start() {
+    const c = new Cluster();
+    c.dir = await mkdtemp(path.join(os.tmpdir(), 'lockstep-browser-'));
+    c.envFile = path.join(c.dir, 'dev.env');
+    c.process = spawn(binary, ['dev', '--data-dir', c.dir, '--http-port', await threeFreePorts()]);
+    process.once('exit', c.kill);
+    await untilItSays(c.process, 'ready', 60_000);
+    const lines = (await readFile(c.envFile, 'utf8')).trim().split('\n');
+    c.env = Object.fromEntries(lines.map((line) => line.split(/=(.*)/s, 2)));
+    c.urls = c.env.LOCKSTEP_URLS.split(',');
+    return c;
+  }
+
+  kill = () => this.process.kill('SIGTERM');
+
+  /** An access token for the default service. */
+  token(identity) {
+    const { AccessToken } = twilio.jwt;
+    const token = new AccessToken(this.env.LOCKSTEP_ACCOUNT_SID, this.env.LOCKSTEP_API_KEY, this.env.LOCKSTEP_API_SECRET, { identity });
+    token.addGrant(new AccessToken.SyncGrant({ serviceSid: 'default' }));
+    return token.toJwt();
+  }
+
+  /** Ends a node's process as a crash would; n counts from 0. */
+  async killNode(n) {
+    process.kill(Number(await readFile(path.join(this.dir, `node${n + 1}`, 'pid'), 'utf8')), 'SIGKILL');
+  }
+
+  async stop() {
+    if (this.process.exitCode === null) {
+      this.kill();
+      await once(this.process, 'exit');
+    }
+    process.off('exit', this.kill);
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** Waits until a process prints the text; fails with its output when it ends or the time is over. */
+export async function untilItSays(child, text, ms) {
+  let said = '';
+  await new Promise((resolve, reject) => {
+    const fail = (why) => reject(new Error(`${child.spawnfile} ${why}; it said:\n${said}`));
+    const timer = setTimeout(() => fail('is not ready in time'), ms);
+    const hear = (data) => {
+      said += data;
+      if (!said.includes(text)) return;
+      clearTimeout(timer);
+      resolve();
+    };
+    child.stdout.on('data', hear);
+    child.stderr.on('data', hear);
+    child.on('error', reject);
+    child.on('exit', (code) => {
+      clearTimeout(timer);
+      fail(`ended with ${code}`);
+    });
+  });
+  return said;
+}
+
+// The ports are below those that the system gives to outgoing connections.
+async function threeFreePorts() {
+  for (let tries = 0; tries < 50; tries++) {
+    const first = 20_000 + Math.floor(Math.random() * 10_000);
+    const free = await Promise.all([first, first + 1, first + 2].map(isFree));
+    if (free.every(Boolean)) return String(first);
+  }
+  throw new Error('no three free ports in a row');
+}
+
+function isFree(port) {
+  return new Promise((resolve) => {
+    const probe = net.createServer();
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
+  });
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs the browser tests against bin/lockstep, or against the program that LOCKSTEP_BINARY names.
+# Installs what they need: the npm packages, and Chromium where it is missing and this is root on Debian.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+binary=${LOCKSTEP_BINARY:-../../bin/lockstep}
+[ -x "$binary" ] || { echo "$binary is missing: run make build" >&2; exit 1; }
+
+if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "install Chromium, or set CHROMIUM to the path of its program" >&2
+    exit 1
+  fi
+  echo "installing chromium"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+fi
+
+for folder in . ../../docs/examples; do
+  (cd "$folder" && npm ci --silent --no-audit --no-fund)
+done
+
+# Every file starts a cluster and a browser of its own, so one at a time.
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+status=0
+node --test --test-concurrency=1 \
+  --test-reporter=spec --test-reporter-destination=stdout \
+  --test-reporter=tap --test-reporter-destination="$results" test/*.test.mjs || status=$?
+
+count() { sed -n "s/^# $1 //p" "$results" | tail -1; }
+passed=$(count pass) failed=$(( $(count fail) + $(count cancelled) ))
+echo "browser: $passed passed, $failed failed"
+exit "$status"
