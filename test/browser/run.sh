@@ -18,6 +18,7 @@ if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
 fi
 
 for folder in . ../../docs/examples; do
+  [ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ] && continue
   (cd "$folder" && npm ci --silent --no-audit --no-fund)
 done
 

@@ -15,6 +15,8 @@ const present = await client.map('example-presence');
 await follow(present, {}, show, hide);
 status.addEventListener('change', announce);
 setInterval(announce, refreshEvery);
+// Browsers slow the timers of a tab that is hidden for minutes: its user is gone until they look again.
+document.addEventListener('visibilitychange', announce);
 announce();
 
 async function announce() {

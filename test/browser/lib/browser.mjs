@@ -5,11 +5,9 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
+import { eventually, patience } from './wait.mjs';
 
 const builds = path.dirname(createRequire(import.meta.url).resolve('twilio-sync'));
-
-/** Everything that a test waits for comes within this time, in ms, or the test fails. */
-export const patience = 20_000;
 
 export async function launch() {
   return chromium.launch({
@@ -75,12 +73,11 @@ export class Tab {
     if (type === 'subscription_established') this.established.push(...(events ?? [event]).map((e) => e.object_sid));
   }
 
-  /** Loads the page again, or another, and forgets what was sent and received before. */
-  async load(url = this.page.url()) {
-    await this.page.goto('about:blank');
+  /** Loads the page again, or goes to another; requests and established are of the new page then. */
+  async load(url) {
+    await (url ? this.page.goto(url) : this.page.reload());
     this.requests = [];
     this.established = [];
-    await this.page.goto(url);
   }
 
   /** Makes the page's client, window.client, and waits until it is connected. */
@@ -96,6 +93,11 @@ export class Tab {
 
   state(state) {
     return this.until((wanted) => window.client.connectionState === wanted, state);
+  }
+
+  /** Waits until the server has confirmed the subscriptions of these objects. */
+  subscribed(sids) {
+    return eventually(() => sids.every((sid) => this.established.includes(sid)), 'subscriptions established');
   }
 
   /** Runs a function in the page. */

@@ -4,6 +4,9 @@ import { launch, serveBundle, Tab } from './browser.mjs';
 import { Cluster } from './cluster.mjs';
 import { Proxy } from './proxy.mjs';
 
+// An interrupted run leaves by the exit that stops what it started.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
+
 /**
  * Returns a function that defines a case. The case gets
  *   cluster               the cluster, of which all cases of the file share one

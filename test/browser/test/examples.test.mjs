@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { suite } from '../lib/suite.mjs';
 import { serveExamples } from '../lib/examples.mjs';
+import { eventually } from '../lib/wait.mjs';
 
 const test = suite();
 
@@ -92,25 +93,21 @@ test('whiteboard: what one draws appears at the other, and goes for both', async
     for (let i = 0; i < pixels.length; i += 4) count += pixels[i] + pixels[i + 1] + pixels[i + 2] < 700;
     return count;
   });
-  const eventually = async (check) => {
-    const end = Date.now() + 20_000;
-    while (!(await check())) {
-      if (Date.now() > end) assert.fail('the boards do not agree in time');
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  };
-  for (const tab of [a, b]) await tab.until(() => document.body.dataset.ready);
+  for (const tab of [a, b]) {
+    await tab.until(() => document.body.dataset.ready);
+    await eventually(() => tab.established.length > 0, 'the board hears the others');
+  }
 
   await draw(a, 60);
   await draw(b, 200);
   await eventually(async () => {
     const [at, bt] = await Promise.all([inked(a), inked(b)]);
     return at > 5000 && Math.abs(at - bt) < at / 50;
-  });
+  }, 'both boards show both strokes');
   await picture(b, 'whiteboard');
 
   await a.page.click('#clear');
-  await eventually(async () => (await inked(a)) + (await inked(b)) === 0);
+  await eventually(async () => (await inked(a)) + (await inked(b)) === 0, 'both boards are empty');
 });
 
 /** Draws a wave with the mouse, y pixels below the upper edge of the board. */
@@ -123,6 +120,7 @@ async function draw(tab, y) {
   await mouse.up();
 }
 
+// The last case: the node stays dead.
 test('a page whose node is killed goes on through another', async (c) => {
   const { tabs: [a, b] } = await openExample(c, 'whiteboard/', ['Silver Falcon', 'Indigo Dolphin']);
   for (const tab of [a, b]) {
