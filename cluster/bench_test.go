@@ -2,7 +2,11 @@ package cluster
 
 import (
 	"context"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
 	"lockstep/objects"
@@ -26,8 +30,7 @@ func benchmarkPropose(b *testing.B, m *members, n *Node) {
 	m.must(n, &fsm.CreateObject{SID: document, Data: []byte(`{}`)})
 	data := make([]byte, 256)
 	ctx := context.Background()
-	b.SetParallelism(128)
-	b.RunParallel(func(pb *testing.PB) {
+	measure(b, "writes/s", func(pb *testing.PB) {
 		for pb.Next() {
 			c := command(&fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: document}, Data: data})
 			if r, err := n.Propose(ctx, c); err != nil || r.Err != nil {
@@ -36,7 +39,6 @@ func benchmarkPropose(b *testing.B, m *members, n *Node) {
 			}
 		}
 	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
 }
 
 // BenchmarkReadOnFollower takes linearizable views from many goroutines, which
@@ -44,8 +46,7 @@ func BenchmarkReadOnFollower(b *testing.B) {
 	m := newMembers(b, 3, nil)
 	n := m.followers()[0]
 	ctx := context.Background()
-	b.SetParallelism(128)
-	b.RunParallel(func(pb *testing.PB) {
+	measure(b, "reads/s", func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := n.Read(ctx, ""); err != nil {
 				b.Error(err)
@@ -53,5 +54,21 @@ func BenchmarkReadOnFollower(b *testing.B) {
 			}
 		}
 	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reads/s")
+}
+
+// measure runs body from 128 goroutines a processor and reports the rate, and
+// the processor time of all three nodes and the clients.
+func measure(b *testing.B, unit string, body func(*testing.PB)) {
+	b.SetParallelism(128)
+	before := processorTime(b)
+	b.ResetTimer()
+	b.RunParallel(body)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), unit)
+	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
+}
+
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -8,7 +8,7 @@ import (
 
 // groupsUnderWay is how many requests a node has under way to the leader. It is
 // no brake: what is proposed while one request is written shares the next one.
-const groupsUnderWay = 16
+const groupsUnderWay = 128
 
 // forwarder passes this node's proposals on to the leader. A leader that turns
 // out to be none answers so; nobody forwards twice.

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -177,19 +176,17 @@ func (n *Node) startTerm(t *term) error {
 	}
 	for {
 		err := n.raft.Apply(fsm.EncodeBatch(n.stamp(), [][]byte{command}), enqueueTimeout).Error()
+		started := n.fsm.View().TermStarted()
 		switch {
-		case err == nil && n.fsm.View().TermStarted() == t.number:
+		case err == nil && started == t.number:
 			return nil
 		case err == nil:
-			return fmt.Errorf("%w: started in term %d", errOtherTerm, n.fsm.View().TermStarted())
-		case !errors.Is(applyError(err), errNotLeader) || !n.leads(t.number):
+			err = fmt.Errorf("%w: started in term %d", errOtherTerm, started)
+		}
+		if t.ctx.Err() != nil || !n.leads(t.number) {
 			return err
 		}
-		// A transfer is under way that may yet fail.
-		n.pause(t.ctx, retryPause)
-		if err := t.ctx.Err(); err != nil {
-			return err
-		}
+		n.pause(t.ctx, retryPause) // a transfer is under way, perhaps, and may yet fail
 	}
 }
 

@@ -50,9 +50,8 @@ type NodeStatus struct {
 	CommitIndex  uint64 `cbor:"6,keyasint"`
 	Term         uint64 `cbor:"7,keyasint"`
 	Version      string `cbor:"8,keyasint,omitempty"`
-	UnixMilli    int64  `cbor:"9,keyasint"`  // its clock
-	LastIndex    uint64 `cbor:"10,keyasint"` // of its log
-	Candidate    bool   `cbor:"11,keyasint,omitempty"`
+	LastIndex    uint64 `cbor:"9,keyasint"` // of its log
+	Candidate    bool   `cbor:"10,keyasint,omitempty"`
 }
 
 // Status is the account of all members.
@@ -140,8 +139,7 @@ func (n *Node) ownStatus() NodeStatus {
 	s := NodeStatus{
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
-		UnixMilli: n.config.Clock().UnixMilli(), LastIndex: n.raft.LastIndex(),
-		Candidate: state.role == raft.Candidate,
+		LastIndex: n.raft.LastIndex(), Candidate: state.role == raft.Candidate,
 	}
 	isVoter := slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == s.ID })
 	switch {
@@ -159,8 +157,9 @@ func (n *Node) isMember(id string) bool {
 
 // AddMember adds a node, which must be running and answer at its address, as a
 // nonvoter; called for a member, it changes the member's address. It may be
-// called on any node and returns when the change is committed. The leader makes
-// the node a voter when it has caught up.
+// called on any node and returns when the change is committed; without a
+// deadline in ctx it gives up after 30 seconds. The leader makes the node a voter
+// when it has caught up.
 func (n *Node) AddMember(ctx context.Context, spec MemberSpec) error {
 	return n.addMember(ctx, addMemberRequest{Spec: spec})
 }
@@ -197,6 +196,8 @@ func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
 // request to it, once. Such changes have the same effect however often they are
 // made, so they are tried again while there is no leader or it changes.
 func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, there func(addr string) error) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	for {
 		state, changed := n.state.get()
 		var err error
@@ -268,7 +269,7 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 	if err := n.wait(ctx, n.raft.AddNonvoter(id, addr, 0, changeTimeout)); err != nil {
 		return fmt.Errorf("add member: %w", err)
 	}
-	n.config.Logger.Info("member added", "member", spec.ID, "address", spec.InternalAddr)
+	n.config.Logger.Info("member added", "member", spec.ID, "address", spec.InternalAddr, "url", spec.HTTPURL, "version", spec.Version)
 	return nil
 }
 

@@ -52,14 +52,13 @@ func (p *proposal) settle(result *fsm.Result, err error) {
 // no answer: ErrNoLeader, ErrOverloaded, ErrNotMember, ErrTooLarge and
 // ErrClosed if nothing was written, ErrUnknownOutcome if that is not certain.
 //
+// The result is shared: it must not be changed.
+//
 // Without a deadline in ctx it gives up after 30 seconds. If Issued is zero, it
 // is set to this store's index, as for an id that was just made.
 func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	if c.Issued == 0 {
 		stamped := *c
 		stamped.Issued = n.fsm.View().Index()
@@ -80,6 +79,14 @@ func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 		defer n.waiters.remove(c.ID, w.applied)
 	}
 	return w.run(ctx)
+}
+
+// bounded gives a context that has a deadline.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, requestTimeout)
 }
 
 // write is a Propose under way.

@@ -30,11 +30,8 @@ const (
 // *RateLimited. Without a leader it waits and tries again until ctx ends, or 30
 // seconds if that has no deadline, and then fails with ErrNoLeader.
 func (n *Node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	w := &waitingRead{ctx: ctx, bucket: bucket, out: make(chan readOutcome, 1)}
 	if err := n.reader.join(w); err != nil {
 		return nil, err
