@@ -98,16 +98,19 @@ var (
 	ErrPermissionGone = &Error{Code: 54354, Status: 404, Message: "Permission not found"}
 
 	ErrSubscriptions = &Error{Code: 54419, Status: 429, Message: "A connection may hold at most 2000 subscriptions"}
-	ErrDirection     = &Error{Code: 54450, Status: 400, Message: "Direction must be asc or desc"}
+	ErrDirection     = &Error{Code: 54450, Status: 400, Message: "Direction must be forward or backward"}
 	ErrOrder         = &Error{Code: 54451, Status: 400, Message: "Order must be asc or desc"}
 	ErrBounds        = &Error{Code: 54452, Status: 400, Message: "Bounds must be inclusive or exclusive"}
 	ErrPageToken     = &Error{Code: 54453, Status: 400, Message: "PageToken is not one of this collection"}
 	ErrPageSize      = &Error{Code: 54454, Status: 400, Message: "PageSize must be a whole number from 1 on"}
 	ErrIndex         = &Error{Code: 54458, Status: 400, Message: "The index of a list item must be a whole number from 0 on"}
 
-	ErrQueryIndex = &Error{Code: 54500, Status: 404, Message: "There is no such index to query"}
-	ErrQuery      = &Error{Code: 54507, Status: 400, Message: "The query is not valid"}
-	ErrQueryLarge = &Error{Code: 54510, Status: 400, Message: "The result of the query has more than 200 items"}
+	ErrQueryIndex     = &Error{Code: 54500, Status: 404, Message: "There is no such index to query"}
+	ErrQueryIndexName = &Error{Code: 54502, Status: 400, Message: "The name of the index is no name of a map"}
+	ErrQuery          = &Error{Code: 54507, Status: 400, Message: "The query is not valid"}
+	ErrQueryOperators = &Error{Code: 54509, Status: 400, Message: "A query must have less than 30 operators"}
+	ErrQueryValues    = &Error{Code: 54510, Status: 400, Message: "A list in a query must have less than 30 values"}
+	ErrQueryLarge     = &Error{Code: 54510, Status: 400, Message: "The result of the query has more than 200 items"}
 )
 
 // perKind holds the errors that say the same of different kinds.

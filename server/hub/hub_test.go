@@ -1,11 +1,17 @@
 package hub_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -17,190 +23,482 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// subscriber keeps what it is told.
-type subscriber struct {
-	mu      sync.Mutex
-	told    []objects.EventID
-	frames  [][]byte
-	lost    int
-	notices []objects.EventType
+// frames are lines: "3 k=v" for an event with its item, "established 3",
+// "ended 404", and whatever a test pushes.
+func line(e *objects.Event) []byte {
+	switch e.Type {
+	case objects.ItemRemoved:
+		return fmt.Appendf(nil, "%d -%s\n", e.ID, e.Item.Key)
+	case objects.ItemAdded, objects.ItemUpdated:
+		return fmt.Appendf(nil, "%d %s=%s\n", e.ID, e.Item.Key, e.Item.Data)
+	case objects.MessagePublished:
+		return fmt.Appendf(nil, "message %s\n", e.Message.Data)
+	case objects.ObjectRemoved:
+		return fmt.Appendf(nil, "%d removed\n", e.ID)
+	}
+	return fmt.Appendf(nil, "%d %s\n", e.ID, e.Object.Data)
 }
 
-func (s *subscriber) Tell(e *objects.Event, frame func() []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.told = append(s.told, e.ID)
-	s.frames = append(s.frames, frame())
+// source replays an object in lines.
+type source struct {
+	queue    *hub.Queue
+	actor    fsm.Actor
+	object   objects.SID
+	chunk    int
+	replayed func() // called before every replay, if set
 }
 
-func (s *subscriber) Lost() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lost++
+func (s *source) Check(view *fsm.View) *objects.Error {
+	o, ok := view.ObjectBySID(s.object)
+	if !ok {
+		return objects.ErrGone(s.object.Kind())
+	}
+	service, _ := view.ServiceOf(o)
+	if !view.May(s.actor, service, o, objects.Read) {
+		return objects.ErrForbidden
+	}
+	return nil
 }
 
-func (s *subscriber) Notice(e *objects.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.notices = append(s.notices, e.Type)
+func (s *source) Replay(b []byte, view *fsm.View, known, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
+	if s.replayed != nil {
+		s.replayed()
+	}
+	if why := s.Check(view); why != nil {
+		return b, after, false, why
+	}
+	o, _ := view.ObjectBySID(s.object)
+	if o.Kind() == objects.KindStream {
+		return b, after, false, nil
+	}
+	events, refused := view.Replay(o, known, after, s.chunk)
+	for i := range events {
+		if !s.queue.Muted(&events[i]) {
+			b = append(b, line(&events[i])...)
+		}
+		after = events[i].ID
+	}
+	if len(events) < s.chunk && refused == nil {
+		return b, o.EventID, false, nil
+	}
+	return b, after, true, refused
 }
 
-func (s *subscriber) await(t *testing.T, condition func() bool) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return condition()
-	}, 20*time.Second, time.Millisecond)
+func (s *source) Established(b []byte, at objects.EventID) []byte {
+	return fmt.Appendf(b, "established %d\n", at)
 }
 
-type rig struct {
+func (s *source) Ended(b []byte, why *objects.Error) []byte {
+	return fmt.Appendf(b, "ended %d\n", why.Status)
+}
+
+// world is a store with a hub that follows it.
+type world struct {
+	*testing.T
 	node    *fsmtest.Node
 	hub     *hub.Hub
-	run     func()
-	mu      sync.Mutex
-	encoded int
+	behind  prometheus.Counter
+	dropped prometheus.Counter
+	sent    uint64
 }
 
-func start(t *testing.T) *rig {
-	r := &rig{node: fsmtest.New(nil)}
-	r.hub = hub.New(r.node.FSM().Feed(), func(e *objects.Event) []byte {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.encoded++
-		return []byte{byte(e.ID)}
-	})
+func newWorld(t *testing.T, c hub.Config) *world {
+	w := &world{T: t, node: fsmtest.New(nil)}
+	w.behind = prometheus.NewCounter(prometheus.CounterOpts{Name: "behind"})
+	w.dropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped"})
+	c.Feed, c.View, c.Encode, c.Behind, c.Dropped = w.node.FSM().Feed(), w.node.View, line, w.behind, w.dropped
+	w.hub = hub.New(c)
 	ctx, cancel := context.WithCancel(context.Background())
-	var work sync.WaitGroup
-	r.run = func() { work.Go(func() { r.hub.Run(ctx) }) }
+	var running sync.WaitGroup
+	running.Go(func() { w.hub.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		work.Wait()
+		running.Wait()
 	})
-	return r
+	return w
 }
 
-func (r *rig) document() objects.SID {
-	return r.node.Must(&fsm.CreateObject{SID: objects.NewSID(objects.KindDocument, fsm.NewID()), Data: []byte("{}")}).Object.SID
+func (w *world) create(kind objects.Kind) objects.SID {
+	sid := objects.NewSID(kind, fsm.NewID())
+	w.node.Must(&fsm.CreateObject{SID: sid, Data: []byte(`0`)})
+	return sid
 }
 
-func (r *rig) write(sid objects.SID) {
-	r.node.Must(&fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: sid}, Data: []byte("1")})
+func put(object objects.SID, key, data string) *fsm.WriteItem {
+	return &fsm.WriteItem{Kind: objects.KindMap, Object: fsm.Ref{SID: object}, Item: fsm.ItemKey{Key: key}, Mode: fsm.PutItem, Data: []byte(data)}
 }
 
-func TestSubscribersGetTheSameBytesMadeOnce(t *testing.T) {
-	r := start(t)
-	r.run()
-	d, other := r.document(), r.document()
-	a, b := &subscriber{}, &subscriber{}
-	r.hub.Follow(a, d)
-	r.hub.Follow(b, d)
-	r.hub.Follow(b, d) // as often as one likes
-	r.write(other)
-	r.write(d)
-	r.write(d)
-	for _, s := range []*subscriber{a, b} {
-		s.await(t, func() bool { return len(s.told) == 2 })
-		require.Equal(t, []objects.EventID{1, 2}, s.told)
+func remove(object objects.SID, key string) *fsm.RemoveItem {
+	return &fsm.RemoveItem{Kind: objects.KindMap, Object: fsm.Ref{SID: object}, Item: fsm.ItemKey{Key: key}}
+}
+
+func publish(stream objects.SID, data string) *fsm.Publish {
+	return &fsm.Publish{Stream: fsm.Ref{SID: stream}, SID: objects.NewSID(objects.KindMessage, fsm.NewID()), Data: []byte(data)}
+}
+
+// settle waits until the hub has told all that was applied.
+func (w *world) settle() {
+	w.Helper()
+	q := w.hub.NewQueue("probe")
+	stream := w.create(objects.KindStream)
+	s := q.SubscribeObject(stream, &source{queue: q, object: stream})
+	s.Start(0)
+	w.expect(q, "established 0")
+	w.node.Must(publish(stream, "probe"))
+	w.expect(q, "message probe")
+	q.UnsubscribeAll()
+}
+
+// read fills until there is nothing more for a moment that settle defines.
+func read(q *hub.Queue) []string {
+	b, _ := q.Fill(nil, 1<<20)
+	return lines(b)
+}
+
+func lines(b []byte) []string {
+	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+}
+
+// expect reads until exactly these lines have come.
+func (w *world) expect(q *hub.Queue, want ...string) {
+	w.Helper()
+	var got []byte
+	deadline := time.After(5 * time.Second)
+	for {
+		got, _ = q.Fill(got, 1<<20)
+		if have := lines(got); len(have) >= len(want) && len(got) > 0 {
+			require.Equal(w, want, have)
+			return
+		}
+		select {
+		case <-q.Wake():
+		case <-deadline:
+			require.Equal(w, want, lines(got), "in time")
+			return
+		}
 	}
-	require.Same(t, &a.frames[0][0], &b.frames[0][0])
-	require.Equal(t, 2, r.encoded, "nothing is encoded that nobody follows")
 }
 
-func TestCreationIsNotTold(t *testing.T) {
-	r := start(t)
-	d := r.document()
-	s := &subscriber{}
-	r.hub.Follow(s, d) // before the hub has come to the creation
-	r.run()
-	r.write(d)
-	s.await(t, func() bool { return len(s.told) > 0 })
-	require.Equal(t, []objects.EventID{1}, s.told)
+func (w *world) subscribe(q *hub.Queue, object objects.SID) (*hub.Subscription, *source) {
+	src := &source{queue: q, object: object, chunk: 3, actor: fsm.Actor{Identity: q.Identity(), Token: true}}
+	return q.SubscribeObject(object, src), src
 }
 
-func TestUnfollow(t *testing.T) {
-	r := start(t)
-	r.run()
-	d := r.document()
-	a, b := &subscriber{}, &subscriber{}
-	r.hub.Follow(a, d)
-	r.hub.Follow(b, d)
-	require.Equal(t, 1, r.hub.Topics())
-	r.hub.Unfollow(a, d)
-	r.hub.Unfollow(a, d)
-	r.write(d)
-	b.await(t, func() bool { return len(b.told) == 1 })
-	require.Empty(t, a.told)
-	r.hub.Unfollow(b, d)
-	require.Zero(t, r.hub.Topics())
-}
-
-func TestEventsBetweenNewAndRunAreTold(t *testing.T) {
-	r := start(t)
-	d := r.document()
-	s := &subscriber{}
-	r.hub.Follow(s, d)
-	r.write(d)
-	r.run()
-	s.await(t, func() bool { return len(s.told) == 1 })
-}
-
-func TestNoticesGoToAllWhoJoined(t *testing.T) {
-	r := start(t)
-	r.run()
-	joined, left := &subscriber{}, &subscriber{}
-	r.hub.Join(joined)
-	r.hub.Join(left)
-	r.hub.Leave(left)
-	r.node.Must(&fsm.UpdateService{ACLEnabled: new(true)})
-	r.node.Must(&fsm.RevokeKey{SID: fsmtest.KeySID})
-	joined.await(t, func() bool { return len(joined.notices) == 2 })
-	require.Equal(t, []objects.EventType{objects.ServiceChanged, objects.KeyRevoked}, joined.notices)
-	require.Empty(t, left.notices)
-	require.Empty(t, joined.told)
-}
-
-func TestOvertakenHubTellsThatEventsWereLost(t *testing.T) {
-	r := start(t)
-	d := r.document()
-	s := &subscriber{}
-	r.hub.Join(s)
-	r.hub.Follow(s, d)
-	for range 5000 { // more than the feed holds, before anyone reads
-		r.write(d)
+func TestReplayThenEstablishedThenLive(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	for i := range 7 {
+		w.node.Must(put(m, fmt.Sprint("k", i), "1"))
 	}
-	r.run()
-	s.await(t, func() bool { return s.lost == 1 })
-	r.write(d)
-	s.await(t, func() bool { return len(s.told) == 1 })
-	require.Equal(t, objects.EventID(5001), s.told[0])
+	q := w.hub.NewQueue("alice")
+	s, _ := w.subscribe(q, m)
+	q.Push([]byte("answer\n"))
+	w.node.Must(put(m, "meanwhile", "1"))
+	w.settle()
+	require.Equal(t, []string{"answer"}, read(q), "silent until it starts")
+	s.Start(2)
+	w.expect(q, "3 k2=1", "4 k3=1", "5 k4=1", "6 k5=1", "7 k6=1", "8 meanwhile=1", "established 8")
+	w.node.Must(put(m, "k0", "2"))
+	w.node.Must(remove(m, "k1"))
+	w.expect(q, "9 k0=2", "10 -k1")
+	w.node.Must(&fsm.RemoveObject{Kind: objects.KindMap, Object: fsm.Ref{SID: m}})
+	w.expect(q, "11 removed")
+	require.Zero(t, w.hub.Topics())
 }
 
-func TestSubscribersComeAndGoWhileEventsAreTold(t *testing.T) {
-	r := start(t)
-	r.run()
-	d := r.document()
-	stays := &subscriber{}
-	r.hub.Follow(stays, d)
-	var work sync.WaitGroup
-	for range 8 {
-		work.Go(func() {
-			for range 100 {
-				s := &subscriber{}
-				r.hub.Join(s)
-				r.hub.Follow(s, d)
-				r.hub.Unfollow(s, d)
-				r.hub.Leave(s)
-			}
-		})
+func TestAnEventDuringReplayIsNeitherLostNorRepeated(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	q := w.hub.NewQueue("alice")
+	s, src := w.subscribe(q, m)
+	writes := 0
+	src.replayed = func() {
+		if writes < 5 {
+			writes++
+			w.node.Must(put(m, "k", fmt.Sprint(writes)))
+			w.settle() // told while the subscription is behind
+		}
 	}
-	for range 200 {
-		r.write(d)
+	s.Start(0)
+	w.expect(q, "1 k=1", "2 k=2", "3 k=3", "4 k=4", "5 k=5", "established 5")
+}
+
+func TestOneFrameForAllAndNoneForNobody(t *testing.T) {
+	node := fsmtest.New(nil)
+	var made int
+	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event) []byte { made++; return line(e) }})
+	m, other := objects.NewSID(objects.KindMap, fsm.NewID()), objects.NewSID(objects.KindMap, fsm.NewID())
+	node.Must(&fsm.CreateObject{SID: m})
+	node.Must(&fsm.CreateObject{SID: other})
+	var queues []*hub.Queue
+	for range 50 {
+		q := h.NewQueue("u")
+		q.SubscribeObject(m, &source{queue: q, object: m, chunk: 3}).Start(0)
+		require.Equal(t, []string{"established 0"}, read(q))
+		queues = append(queues, q)
 	}
-	work.Wait()
-	stays.await(t, func() bool { return len(stays.told) == 200 })
-	for i, id := range stays.told {
-		require.Equal(t, objects.EventID(i+1), id)
+	node.Must(put(other, "x", "1"))
+	node.Must(put(m, "k", "1"))
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { h.Run(ctx) })
+	for _, q := range queues {
+		<-q.Wake()
+		(&world{T: t}).expect(q, "1 k=1")
 	}
-	require.Equal(t, 1, r.hub.Topics())
+	cancel()
+	running.Wait()
+	require.Equal(t, 1, made)
+}
+
+func TestAFullQueueCostsThePlaceAndNotTheData(t *testing.T) {
+	w := newWorld(t, hub.Config{QueueLength: 4})
+	m := w.create(objects.KindMap)
+	q := w.hub.NewQueue("slow")
+	s, _ := w.subscribe(q, m)
+	s.Start(0)
+	w.expect(q, "established 0")
+	for i := range 20 {
+		w.node.Must(put(m, fmt.Sprint("k", i%5), fmt.Sprint(i)))
+	}
+	w.settle()
+	require.Equal(t, 1.0, value(t, w.behind))
+	w.expect(q, "1 k0=0", "2 k1=1", "3 k2=2", "4 k3=3", "16 k0=15", "17 k1=16", "18 k2=17", "19 k3=18", "20 k4=19")
+	w.node.Must(put(m, "k0", "live"))
+	w.expect(q, "21 k0=live")
+}
+
+func TestAQueueIsBoundedInBytes(t *testing.T) {
+	w := newWorld(t, hub.Config{QueueBytes: 1000})
+	m := w.create(objects.KindMap)
+	q := w.hub.NewQueue("slow")
+	s, _ := w.subscribe(q, m)
+	s.Start(0)
+	w.expect(q, "established 0")
+	for range 10 {
+		w.node.Must(put(m, "k", `"`+strings.Repeat("x", 300)+`"`))
+	}
+	w.settle()
+	require.Equal(t, 1.0, value(t, w.behind))
+	require.Len(t, read(q), 4, "three that fit and the present state")
+}
+
+func TestAFullQueueDropsTheOldestMessages(t *testing.T) {
+	w := newWorld(t, hub.Config{QueueLength: 3})
+	stream := w.create(objects.KindStream)
+	q := w.hub.NewQueue("slow")
+	s, _ := w.subscribe(q, stream)
+	s.Start(0)
+	w.expect(q, "established 0")
+	q.Push([]byte("answer\n"))
+	for i := range 6 {
+		w.node.Must(publish(stream, fmt.Sprint(i)))
+	}
+	w.settle()
+	w.expect(q, "answer", "message 4", "message 5")
+	require.Equal(t, 4.0, value(t, w.dropped))
+}
+
+func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	mine, theirs := w.hub.NewQueue("alice"), w.hub.NewQueue("bob")
+	for _, q := range []*hub.Queue{mine, theirs} {
+		s, _ := w.subscribe(q, m)
+		s.Start(0)
+		w.expect(q, "established 0")
+	}
+	command := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: put(m, "k", "mine")}
+	mine.Begin(command.ID, m)
+	_, err := w.node.Propose(t.Context(), command)
+	require.NoError(t, err)
+	w.node.Must(put(m, "k", "theirs"))
+	w.expect(theirs, "1 k=mine", "2 k=theirs")
+	require.Equal(t, []string{""}, read(mine), "held back, and what follows it")
+	mine.Finish(command.ID, []byte("answer\n"), hub.Mute{})
+	w.expect(mine, "answer", "1 k=mine", "2 k=theirs")
+}
+
+func TestTheClientsOwnRemovalsAndMessagesAreNotEchoed(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m, stream := w.create(objects.KindMap), w.create(objects.KindStream)
+	w.node.Must(put(m, "a", "1"))
+	w.node.Must(put(m, "b", "1"))
+	q := w.hub.NewQueue("alice")
+	for object, at := range map[objects.SID]objects.EventID{m: 2, stream: 0} {
+		s, _ := w.subscribe(q, object)
+		s.Start(at)
+		w.expect(q, fmt.Sprint("established ", at))
+	}
+	own := func(op fsm.Op, mute hub.Mute, answerFirst bool) {
+		c := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: op}
+		q.Begin(c.ID, m)
+		if answerFirst { // the leader's result is here before the log is
+			q.Finish(c.ID, []byte("answer\n"), mute)
+		}
+		_, err := w.node.Propose(t.Context(), c)
+		require.NoError(t, err)
+		if !answerFirst {
+			w.settle()
+			q.Finish(c.ID, []byte("answer\n"), mute)
+		}
+	}
+	own(remove(m, "a"), hub.Mute{SID: m, ID: 3}, false)
+	own(remove(m, "b"), hub.Mute{SID: m, ID: 4}, true)
+	for _, first := range []bool{false, true} {
+		message := publish(stream, "mine")
+		own(message, hub.Mute{SID: message.SID}, first)
+	}
+	w.node.Must(put(m, "c", "1"))
+	w.node.Must(publish(stream, "theirs"))
+	w.expect(q, "answer", "answer", "answer", "answer", "5 c=1", "message theirs")
+
+	s, _ := w.subscribe(q, m)
+	s.Start(2)
+	w.expect(q, "5 c=1", "established 5")
+}
+
+func TestReplayWaitsForTheAnswer(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	q := w.hub.NewQueue("alice")
+	s, _ := w.subscribe(q, m)
+	c := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: put(m, "k", "mine")}
+	q.Begin(c.ID, m)
+	_, err := w.node.Propose(t.Context(), c)
+	require.NoError(t, err)
+	s.Start(0)
+	w.settle()
+	require.Equal(t, []string{""}, read(q))
+	q.Finish(c.ID, []byte("answer\n"), hub.Mute{})
+	w.expect(q, "answer", "1 k=mine", "established 1")
+}
+
+func TestOwnRemovalOfTheObjectComesAfterTheAnswer(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	q := w.hub.NewQueue("alice")
+	s, _ := w.subscribe(q, m)
+	s.Start(0)
+	w.expect(q, "established 0")
+	c := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: &fsm.RemoveObject{Kind: objects.KindMap, Object: fsm.Ref{SID: m}}}
+	q.Begin(c.ID, m)
+	_, err := w.node.Propose(t.Context(), c)
+	require.NoError(t, err)
+	w.settle()
+	require.Equal(t, []string{""}, read(q))
+	q.Finish(c.ID, []byte("answer\n"), hub.Mute{})
+	w.expect(q, "answer", "1 removed")
+	there, count := q.Has(m.String())
+	require.False(t, there)
+	require.Zero(t, count)
+}
+
+func TestPermissionTakenAwayEndsItAtOnce(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	yes := true
+	m := w.create(objects.KindMap)
+	grant := func(identity string, r objects.Rights) {
+		w.node.Must(&fsm.SetPermission{Kind: objects.KindMap, Object: fsm.Ref{SID: m}, Identity: identity, Rights: r})
+	}
+	w.node.Must(&fsm.UpdateService{ACLEnabled: &yes})
+	grant("alice", objects.Read)
+	grant("bob", objects.Read)
+	alice, bob := w.hub.NewQueue("alice"), w.hub.NewQueue("bob")
+	for _, q := range []*hub.Queue{alice, bob} {
+		s, _ := w.subscribe(q, m)
+		s.Start(0)
+		w.expect(q, "established 0")
+	}
+	grant("alice", 0)
+	w.node.Must(put(m, "k", "secret"))
+	w.expect(bob, "1 k=secret")
+	w.expect(alice, "ended 403")
+	w.settle()
+	require.Equal(t, []string{""}, read(alice))
+	bob.Check(w.node.View())
+	require.Equal(t, []string{""}, read(bob))
+	w.node.Must(&fsm.RemovePermission{Kind: objects.KindMap, Object: fsm.Ref{SID: m}, Identity: "bob"})
+	w.expect(bob, "ended 403")
+	w.settle()
+	require.Zero(t, w.hub.Topics())
+}
+
+func TestWhatIsGivenUpIsNotSent(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	q := w.hub.NewQueue("alice")
+	s, _ := w.subscribe(q, m)
+	s.Start(0)
+	w.expect(q, "established 0")
+	w.node.Must(put(m, "k", "1"))
+	w.settle()
+	s, _ = w.subscribe(q, m) // established anew
+	s.Start(0)
+	w.expect(q, "1 k=1", "established 1")
+	w.node.Must(put(m, "k", "2"))
+	w.settle()
+	require.True(t, q.Unsubscribe(m.String()))
+	require.False(t, q.Unsubscribe(m.String()))
+	q.Push([]byte("canceled\n"))
+	w.expect(q, "canceled")
+	require.Zero(t, w.hub.Topics())
+}
+
+func TestWhatIsNotThereEndsWithItsError(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	w.node.Must(put(m, "k", "1"))
+	q := w.hub.NewQueue("alice")
+	s, _ := w.subscribe(q, objects.NewSID(objects.KindMap, fsm.NewID()))
+	s.Start(0)
+	w.expect(q, "ended 404")
+	s, _ = w.subscribe(q, m)
+	s.Start(9)
+	w.expect(q, "ended 410")
+	require.Equal(t, []string{""}, read(q))
+	require.Zero(t, w.hub.Topics())
+}
+
+// TestRestoreResetsSubscribers: what an installed snapshot skips is replayed
+// from the new state.
+func TestRestoreResetsSubscribers(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m, gone, stream := w.create(objects.KindMap), w.create(objects.KindMap), w.create(objects.KindStream)
+	w.node.Must(put(m, "a", "1"))
+	q, other := w.hub.NewQueue("alice"), w.hub.NewQueue("bob")
+	for object, at := range map[objects.SID]objects.EventID{m: 1, stream: 0} {
+		s, _ := w.subscribe(q, object)
+		s.Start(at)
+		w.expect(q, fmt.Sprint("established ", at))
+	}
+	s, _ := w.subscribe(other, gone)
+	s.Start(0)
+	w.expect(other, "established 0")
+
+	leader := fsmtest.New(nil)
+	require.NoError(t, leader.FSM().Restore(snapshotOf(t, w.node)))
+	leader.Must(put(m, "b", "2"))
+	leader.Must(remove(m, "a"))
+	leader.Must(publish(stream, "missed"))
+	leader.Must(&fsm.RemoveObject{Kind: objects.KindMap, Object: fsm.Ref{SID: gone}})
+	require.NoError(t, w.node.FSM().Restore(snapshotOf(t, leader)))
+
+	w.expect(q, "2 b=2", "3 -a")
+	w.expect(other, "ended 404")
+	w.node.Must(publish(stream, "heard"))
+	w.node.Must(put(m, "c", "3"))
+	w.expect(q, "message heard", "4 c=3")
+}
+
+func value(t *testing.T, c prometheus.Counter) float64 {
+	var m dto.Metric
+	require.NoError(t, c.Write(&m))
+	return m.Counter.GetValue()
+}
+
+func snapshotOf(t *testing.T, n *fsmtest.Node) io.ReadCloser {
+	var b bytes.Buffer
+	require.NoError(t, n.FSM().WriteSnapshot(&b))
+	return io.NopCloser(&b)
 }

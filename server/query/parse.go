@@ -24,6 +24,9 @@ type parser struct {
 	text  string
 	pos   int
 	depth int // of open parentheses
+
+	operators int // that were read
+	longest   int // list that was read, in values
 }
 
 func parse(text string) (expr, error) {
@@ -42,8 +45,13 @@ func parse(text string) (expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !p.atEnd() {
+	switch {
+	case !p.atEnd():
 		return nil, p.failf("expected and, or, or the end")
+	case p.operators > MaxOperators:
+		return nil, ErrTooManyOperators
+	case p.longest > MaxValues:
+		return nil, ErrTooManyValues
 	}
 	return root, nil
 }
@@ -63,6 +71,7 @@ func (p *parser) either() (expr, error) {
 		if !p.accept("||", "or", "OR") {
 			break
 		}
+		p.operators++
 	}
 	if len(list) == 1 {
 		return list[0], nil
@@ -85,6 +94,7 @@ func (p *parser) both() (expr, error) {
 		if !p.accept("&&", "and", "AND") {
 			break
 		}
+		p.operators++
 	}
 	if len(list) == 1 {
 		return list[0], nil
@@ -155,6 +165,7 @@ func (p *parser) operator() (operator, error) {
 		return 0, p.failf("expected one of ==, !=, in, not_in, contains")
 	}
 	p.advance(token)
+	p.operators++
 	return op, nil
 }
 
@@ -172,6 +183,7 @@ func (p *parser) list() ([]string, error) {
 			return nil, err
 		}
 		values = append(values, v)
+		p.longest = max(p.longest, len(values))
 		if p.accept("]") {
 			return values, nil
 		}

@@ -30,13 +30,28 @@
 // can be used by many at once.
 package query
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 const (
 	// MaxLength is the length of the longest query in bytes.
 	MaxLength = 4096
 	// MaxDepth is how deep parentheses may nest.
 	MaxDepth = 64
+	// MaxOperators is how many operators a query may have, and and or included
+	// (error 54509 of the vendor's dictionary: less than 30).
+	MaxOperators = 29
+	// MaxValues is how many values a list may have (error 54510: less than 30).
+	MaxValues = 29
+)
+
+var (
+	// ErrTooManyOperators says that a query has more than MaxOperators.
+	ErrTooManyOperators = errors.New("query: too many operators")
+	// ErrTooManyValues says that a list in a query has more than MaxValues.
+	ErrTooManyValues = errors.New("query: a list has too many values")
 )
 
 // Query is a parsed query. The zero Query matches everything.
@@ -55,7 +70,8 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("query: at offset %d: %s", e.Offset, e.Reason)
 }
 
-// Parse reads a query. Every error is a *SyntaxError.
+// Parse reads a query. An error is a *SyntaxError, ErrTooManyOperators or
+// ErrTooManyValues.
 func Parse(text string) (*Query, error) {
 	root, err := parse(text)
 	if err != nil {

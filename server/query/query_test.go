@@ -213,9 +213,24 @@ func TestParseLimits(t *testing.T) {
 	_, err = query.Parse(strings.Repeat("(", query.MaxLength))
 	require.ErrorContains(t, err, "nest deeper than 64")
 
-	beside := strings.TrimSuffix(strings.Repeat(`(a == "x") or `, 200), " or ")
-	_, err = query.Parse(beside)
-	require.NoError(t, err, "closed parentheses do not count")
+	ofComparisons := func(n int, one string) string {
+		return strings.TrimSuffix(strings.Repeat(one+" or ", n), " or ")
+	}
+	nested := strings.Repeat("(", 10) + `a == "x"` + strings.Repeat(")", 10)
+	_, err = query.Parse(ofComparisons(15, nested))
+	require.NoError(t, err, "closed parentheses do not count; 15 comparisons and 14 or are 29 operators")
+	_, err = query.Parse(ofComparisons(16, `a == "x"`))
+	require.ErrorIs(t, err, query.ErrTooManyOperators)
+	_, err = query.Parse(ofComparisons(16, `a == "x"`) + " and")
+	require.ErrorAs(t, err, new(*query.SyntaxError), "what is no query is not counted")
+
+	ofValues := func(n int) string {
+		return `a in [` + strings.TrimSuffix(strings.Repeat(`"x",`, n), ",") + `]`
+	}
+	_, err = query.Parse(ofValues(query.MaxValues))
+	require.NoError(t, err)
+	_, err = query.Parse(ofValues(query.MaxValues + 1))
+	require.ErrorIs(t, err, query.ErrTooManyValues)
 }
 
 func TestString(t *testing.T) {

@@ -1,253 +1,332 @@
 package realtime
 
 import (
-	"encoding/json"
-	"maps"
+	"context"
 	"slices"
 	"sync"
 
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/hub"
 	"lockstep/server/query"
 )
 
-// liveQueries are the queries that somebody follows on this node: equal ones
-// share one evaluation of each change.
-type liveQueries struct {
-	server *Server
-	mu     sync.Mutex
-	byID   map[string]*liveQuery
+// queries are the live queries that somebody on this node uses. Equal ones are
+// one, and share the evaluation of every change.
+//
+// Locks are taken in the order Hub, liveQuery, hub.Queue; queries.mu stands in
+// front of liveQuery and is never held while the hub is called.
+type queries struct {
+	hub   *hub.Hub
+	view  func() *fsm.View
+	spawn func(func()) // runs a goroutine that the Server waits for
+
+	mu   sync.Mutex
+	byID map[string]*liveQuery
 }
 
-// liveQuery keeps the result of one query over the items of a map. It follows
-// the map as any subscriber does; a change costs one evaluation, whatever the
-// number of items and of sessions.
+func newQueries(h *hub.Hub, view func() *fsm.View, spawn func(func())) *queries {
+	return &queries{hub: h, view: view, spawn: spawn, byID: make(map[string]*liveQuery)}
+}
+
+// liveQuery is the result of a query over the items of a map, kept up to date:
+// a change costs one evaluation, whatever the number of items and of clients.
 type liveQuery struct {
-	queries *liveQueries
+	queries *queries
 	id      string
 	object  objects.SID
 	query   *query.Query
 
-	mu       sync.Mutex
-	seen     objects.EventID
-	loaded   bool
-	result   map[string]*objects.Item
-	sessions map[*session]struct{}
-	users    int // sessions, and requests that are about to join; guarded by queries.mu
+	users     int // guarded by queries.mu
+	following *hub.Following
+
+	mu      sync.Mutex
+	loaded  bool             // result is that at the event at, and changes are evaluated
+	missed  []*objects.Event // what happened while it was being loaded
+	tooMany bool             // and that this was more than it remembers
+	at      objects.EventID
+	result  map[string]*objects.Item
+	frame   []byte         // of the whole result; nil: not made
+	over    *objects.Error // why it cannot go on
+	moved   chan struct{}  // closed at the next change of the above, if anyone waits
+	subs    map[*hub.Subscription]struct{}
 }
 
-// use finds or makes a live query; leave, or a join that fails, gives it back.
-func (l *liveQueries) use(id string, object objects.SID, q *query.Query) *liveQuery {
-	l.mu.Lock()
-	live := l.byID[id]
-	if live == nil {
-		live = &liveQuery{
-			queries: l, id: id, object: object, query: q,
-			result: map[string]*objects.Item{}, sessions: map[*session]struct{}{},
-		}
-		l.byID[id] = live
+// maxMissed bounds what is remembered while a result is being loaded. Beyond,
+// it is loaded again.
+const maxMissed = 1024
+
+// use gives the live query of that id, which is loading if it is new. Every use
+// is given back by release, which join promises to do.
+func (all *queries) use(id string, object objects.SID, q *query.Query) *liveQuery {
+	all.mu.Lock()
+	live := all.byID[id]
+	isNew := live == nil || live.isOver()
+	if isNew {
+		live = &liveQuery{queries: all, id: id, object: object, query: q, subs: make(map[*hub.Subscription]struct{})}
+		all.byID[id] = live
 	}
 	live.users++
-	l.mu.Unlock()
-	l.server.hub.Join(live)
-	l.server.hub.Follow(live, object)
+	all.mu.Unlock()
+	if isNew {
+		following := all.hub.Follow(object, live)
+		all.mu.Lock()
+		live.following = following
+		all.mu.Unlock()
+		all.spawn(live.load)
+	}
 	return live
 }
 
-func (l *liveQueries) giveBack(live *liveQuery) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if live.users--; live.users > 0 {
-		return
+// release gives a use back. The last one ends the query.
+func (all *queries) release(live *liveQuery) {
+	all.mu.Lock()
+	live.users--
+	last, following := live.users == 0, live.following
+	if last && all.byID[live.id] == live {
+		delete(all.byID, live.id)
 	}
-	delete(l.byID, live.id)
-	l.server.hub.Unfollow(live, live.object)
-	l.server.hub.Leave(live)
+	all.mu.Unlock()
+	if last && following != nil {
+		following.Stop()
+	}
 }
 
-// join adds a session, unless it is there already or must not be.
-func (q *liveQuery) join(s *session, last *objects.EventID, correlation json.RawMessage) (joined bool, refused *objects.Error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	// The view is taken after the query follows the map and under the lock that
-	// its events need: what it does not show yet will be told.
-	view := q.queries.server.config.Node.View()
-	o, ok := view.ObjectBySID(q.object)
-	if !ok {
-		return false, objects.ErrQueryIndex
+// result gives the items that match in this view, by key. It takes them from
+// the live query, if there is one that is as far.
+func (all *queries) result(id string, q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
+	all.mu.Lock()
+	live := all.byID[id]
+	all.mu.Unlock()
+	if live != nil {
+		if items, ok := live.itemsAt(o.EventID); ok {
+			return items, nil
+		}
 	}
-	if service, ok := view.ServiceOf(o); !ok || !view.May(s.actor, service, o, objects.Read) {
-		return false, objects.ErrForbidden
-	}
-	if q.catchUp(view, o); len(q.result) > objects.MaxQueryResult {
-		return false, objects.ErrQueryLarge
-	}
-	if last == nil || *last != q.seen {
-		s.outbox.push(queryResultFrame(q.id, correlation, q.items(), q.seen))
-	}
-	s.outbox.push(establishedFrame(q.id, "live_query", correlation, q.seen))
-	q.sessions[s] = struct{}{}
-	return s.attach(q), nil
+	return evaluate(q, view, o)
 }
 
-func (q *liveQuery) leave(s *session) {
-	q.mu.Lock()
-	delete(q.sessions, s)
-	q.mu.Unlock()
-	q.queries.giveBack(q)
+// evaluate looks at every item of a map.
+func evaluate(q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
+	var items []*objects.Item
+	view.EachItem(o, func(i *objects.Item) bool {
+		if q.Match(i.Key, i.Data) {
+			items = append(items, i)
+		}
+		return len(items) <= objects.MaxQueryResult
+	})
+	if len(items) > objects.MaxQueryResult {
+		return nil, objects.ErrQueryLarge
+	}
+	return items, nil
 }
 
-// catchUp brings the result to what a view has, and tells the sessions what
-// changed. Nothing is lost on them: removed items leave tombstones, and when
-// those are forgotten, the old result is compared with the new one.
-func (q *liveQuery) catchUp(view *fsm.View, o *objects.Object) {
-	if !q.loaded {
-		q.result, q.seen, q.loaded = q.evaluate(view, o), o.EventID, true
-		return
-	}
-	for q.seen < o.EventID {
-		events, forgotten := view.Replay(o, q.seen, q.seen, replayChunk)
-		if forgotten != nil {
-			q.compare(q.evaluate(view, o), o.EventID)
+// load evaluates the query over the whole map, and then what happened
+// meanwhile. Afterwards all subscriptions hear the result.
+func (q *liveQuery) load() {
+	for {
+		view := q.queries.view()
+		o, ok := view.ObjectBySID(q.object)
+		if !ok {
+			q.end(objects.ErrMapGone)
 			return
 		}
-		for i := range events {
-			q.change(events[i].Item, events[i].ID, events[i].Type == objects.ItemRemoved)
+		items, refused := evaluate(q.query, view, o)
+		if refused != nil {
+			q.end(refused)
+			return
 		}
-		if len(events) < replayChunk {
-			q.seen = o.EventID
+		if q.install(items, o.EventID) {
+			return
 		}
 	}
 }
 
-// evaluate goes over the whole map.
-func (q *liveQuery) evaluate(view *fsm.View, o *objects.Object) map[string]*objects.Item {
-	result := map[string]*objects.Item{}
-	view.EachItem(o, func(i *objects.Item) bool {
-		if q.query.Match(i.Key, i.Data) {
-			result[i.Key] = i
+// install takes a result over. It gives false when too much happened since.
+func (q *liveQuery) install(items []*objects.Item, at objects.EventID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	missed, tooMany := q.missed, q.tooMany
+	q.missed, q.tooMany = nil, false
+	if tooMany {
+		return false
+	}
+	q.result = make(map[string]*objects.Item, len(items))
+	for _, i := range items {
+		q.result[i.Key] = i
+	}
+	q.at, q.frame, q.loaded = at, nil, true
+	for _, e := range missed {
+		q.change(e)
+	}
+	for s := range q.subs {
+		if !s.Lapse() {
+			delete(q.subs, s)
 		}
-		return true
+	}
+	q.move()
+	return true
+}
+
+// await waits until the result is that at an event, or a later one. When the
+// query is over, it does not wait: whoever subscribes hears why.
+func (q *liveQuery) await(ctx context.Context, at objects.EventID) error {
+	for {
+		q.mu.Lock()
+		if q.over != nil || (q.loaded && q.at >= at) {
+			q.mu.Unlock()
+			return nil
+		}
+		if q.moved == nil {
+			q.moved = make(chan struct{})
+		}
+		moved := q.moved
+		q.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (q *liveQuery) move() {
+	if q.moved != nil {
+		close(q.moved)
+		q.moved = nil
+	}
+}
+
+// join has a subscription hear of changes, until leave is called.
+func (q *liveQuery) join(s *hub.Subscription) (leave func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.subs[s] = struct{}{}
+	return sync.OnceFunc(func() {
+		q.mu.Lock()
+		delete(q.subs, s)
+		q.mu.Unlock()
+		q.queries.release(q)
 	})
-	return result
 }
 
-// compare changes the result into another one, of the map's event id.
-func (q *liveQuery) compare(next map[string]*objects.Item, id objects.EventID) {
-	for key, i := range q.result {
-		if next[key] == nil {
-			delete(q.result, key)
-			q.tell(i, id, true)
-		}
+// whole gives the frame of the whole result, made once for all who ask before
+// it changes, and the event that it is of.
+func (q *liveQuery) whole() (frame []byte, at objects.EventID, over *objects.Error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.over != nil {
+		return nil, 0, q.over
 	}
-	for key, i := range next {
-		if old := q.result[key]; old == nil || old.EventID != i.EventID {
-			q.result[key] = i
-			q.tell(i, i.EventID, false)
-		}
+	if q.frame == nil {
+		q.frame = queryResultFrame(q.id, q.items(), q.at)
 	}
-	q.seen = id
+	return q.frame, q.at, nil
 }
 
-// items gives the result in the order of the keys.
+func (q *liveQuery) itemsAt(at objects.EventID) ([]*objects.Item, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.over != nil || !q.loaded || q.at != at {
+		return nil, false
+	}
+	return q.items(), true
+}
+
 func (q *liveQuery) items() []*objects.Item {
-	return slices.SortedFunc(maps.Values(q.result), func(a, b *objects.Item) int { return objects.CompareKeys(a.Key, b.Key) })
+	items := make([]*objects.Item, 0, len(q.result))
+	for _, i := range q.result {
+		items = append(items, i)
+	}
+	slices.SortFunc(items, func(a, b *objects.Item) int { return objects.CompareKeys(a.Key, b.Key) })
+	return items
 }
 
-// Tell implements hub.Subscriber.
-func (q *liveQuery) Tell(e *objects.Event, _ func() []byte) {
+// Happened implements hub.Follower.
+func (q *liveQuery) Happened(e *hub.Event) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case !q.loaded:
 	case e.Type == objects.PermissionChanged:
-		q.recheck(func(s *session) bool { return s.actor.Identity == e.Identity })
+		q.each(func(s *hub.Subscription) bool { return s.Check(e.View) })
 	case e.Type == objects.ObjectRemoved:
-		q.endAll(objects.ErrQueryIndex)
-	case e.Item != nil && e.ID > q.seen:
-		q.change(e.Item, e.ID, e.Type == objects.ItemRemoved)
+		q.endLocked(objects.ErrMapGone)
+	case q.loaded:
+		q.change(e.Event)
+		q.move()
+	case len(q.missed) < maxMissed:
+		q.missed = append(q.missed, e.Event)
+	default:
+		q.tooMany = true
 	}
+	return q.over == nil
 }
 
-// change evaluates one item.
-func (q *liveQuery) change(i *objects.Item, id objects.EventID, removed bool) {
-	q.seen = id
+// Missed implements hub.Follower: the result is loaded anew.
+func (q *liveQuery) Missed(*fsm.View) (more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.loaded {
+		q.loaded, q.missed, q.tooMany = false, nil, false
+		q.queries.spawn(q.load)
+	} else {
+		q.tooMany = true // it is being loaded already
+	}
+	return q.over == nil
+}
+
+// change evaluates what happened to one item.
+func (q *liveQuery) change(e *objects.Event) {
+	if e.Item == nil || e.ID <= q.at || q.over != nil {
+		return
+	}
+	q.at = e.ID
+	i := e.Item
+	matches := e.Type != objects.ItemRemoved && q.query.Match(i.Key, i.Data)
 	_, had := q.result[i.Key]
 	switch {
-	case !removed && q.query.Match(i.Key, i.Data):
+	case matches && !had && len(q.result) >= objects.MaxQueryResult:
+		q.endLocked(objects.ErrQueryLarge)
+		return
+	case matches:
 		q.result[i.Key] = i
-		q.tell(i, id, false)
 	case had:
 		delete(q.result, i.Key)
-		q.tell(i, id, true)
+	}
+	q.frame = nil // its event id is part of it
+	if matches || had {
+		frame := queryItemFrame(q.id, i, e.ID, !matches)
+		q.each(func(s *hub.Subscription) bool { return s.Offer(e.ID, frame) })
 	}
 }
 
-// tell sends a change to all sessions. One that has no room for it is closed:
-// it comes back and gets the whole result.
-func (q *liveQuery) tell(i *objects.Item, id objects.EventID, removed bool) {
-	if len(q.sessions) == 0 {
-		return
-	}
-	frame := queryFrame(q.id, i, id, removed)
-	for s := range q.sessions {
-		if !s.outbox.offer(frame) {
-			s.drop()
+func (q *liveQuery) each(call func(*hub.Subscription) (more bool)) {
+	for s := range q.subs {
+		if !call(s) {
+			delete(q.subs, s)
 		}
 	}
 }
 
-// end takes a session off the query.
-func (q *liveQuery) end(s *session, why *objects.Error) {
-	s.outbox.push(failedFrame(q.id, nil, why))
-	delete(q.sessions, s)
-	s.detach(q)
-}
-
-func (q *liveQuery) endAll(why *objects.Error) {
-	for s := range q.sessions {
-		q.end(s, why)
-	}
-}
-
-// recheck ends the query for those sessions that may no longer read the map.
-func (q *liveQuery) recheck(concerns func(*session) bool) {
-	view := q.queries.server.config.Node.View()
-	o, ok := view.ObjectBySID(q.object)
-	if !ok {
-		return // its removal is on the way
-	}
-	service, ok := view.ServiceOf(o)
-	for s := range q.sessions {
-		if ok && concerns(s) && !view.May(s.actor, service, o, objects.Read) {
-			q.end(s, objects.ErrForbidden)
-		}
-	}
-}
-
-// Lost implements hub.Subscriber.
-func (q *liveQuery) Lost() {
+func (q *liveQuery) isOver() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.loaded {
-		return
-	}
-	view := q.queries.server.config.Node.View()
-	o, ok := view.ObjectBySID(q.object)
-	if !ok {
-		q.endAll(objects.ErrQueryIndex)
-		return
-	}
-	q.catchUp(view, o)
-	q.recheck(func(*session) bool { return true })
+	return q.over != nil
 }
 
-// Notice implements hub.Subscriber.
-func (q *liveQuery) Notice(e *objects.Event) {
-	if e.Type != objects.ServiceChanged {
-		return
-	}
+func (q *liveQuery) end(why *objects.Error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.recheck(func(s *session) bool { return s.service.SID == e.Service.SID })
+	q.endLocked(why)
+}
+
+// endLocked ends the query for all.
+func (q *liveQuery) endLocked(why *objects.Error) {
+	q.over = why
+	q.each(func(s *hub.Subscription) bool {
+		s.End(why)
+		return false
+	})
+	q.result, q.frame, q.missed = nil, nil, nil
+	q.move()
 }

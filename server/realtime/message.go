@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/tidwall/gjson"
+
 	"lockstep/objects"
 )
 
@@ -15,8 +17,21 @@ import (
 //	<header: n bytes of JSON>\r\n
 //	<payload: header.payload_size bytes>
 var (
-	magic = []byte("TWILSOCK V3.0 ")
-	crlf  = []byte("\r\n")
+	magic   = []byte("TWILSOCK V3.0 ")
+	lineEnd = []byte("\r\n")
+)
+
+// The methods that clients send (parts 2 and 3).
+const (
+	methodInit      = "init"
+	methodUpdate    = "update"
+	methodClose     = "close"
+	methodReply     = "reply"
+	methodMessage   = "message"
+	methodTelemetry = "telemetry.v1"
+	methodPing      = "ping"
+	methodPutCtx    = "put_notification_ctx"
+	methodDeleteCtx = "delete_notification_ctx"
 )
 
 var errMessage = errors.New("not a message of the protocol")
@@ -24,81 +39,36 @@ var errMessage = errors.New("not a message of the protocol")
 // message is what a client sent.
 type message struct {
 	header
-	payload []byte
+	payload []byte // of the bytes that were parsed
 }
 
 // header has the members that the server reads.
 type header struct {
-	Method      string       `json:"method"`
-	ID          string       `json:"id"`
-	Token       string       `json:"token"`
-	PayloadSize int          `json:"payload_size"`
-	HTTPRequest *httpRequest `json:"http_request"`
+	Method       string          `json:"method"`
+	ID           string          `json:"id"`
+	Token        string          `json:"token"`
+	Continuation json.RawMessage `json:"continuation_token"`
+	PayloadSize  int             `json:"payload_size"`
+	HTTPRequest  json.RawMessage `json:"http_request"`
 }
 
-// httpRequest is a request in the tunnel. Path and parameters are percent-encoded.
-type httpRequest struct {
-	Path    string           `json:"path"`
-	Method  string           `json:"method"`
-	Params  map[string]param `json:"params"`
-	Headers map[string]param `json:"headers"`
-}
-
-// param is one parameter or header: a text, a number, or several of them, of
-// which the first counts.
-type param string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (p *param) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '[' {
-		var many []json.RawMessage
-		if err := json.Unmarshal(b, &many); err != nil {
-			return err
-		}
-		if len(many) == 0 {
-			return nil
-		}
-		b = many[0]
-	}
-	if len(b) > 0 && (b[0] == '"' || b[0] == 'n') {
-		return json.Unmarshal(b, (*string)(p)) // null leaves it empty
-	}
-	*p = param(b)
-	return nil
-}
-
-// isAcknowledgement tells, without decoding it, the reply that clients send to
-// every delivered event. Those are most of what comes in.
-func isAcknowledgement(b []byte) bool {
-	rest, ok := bytes.CutPrefix(b, magic)
-	if !ok {
-		return false
-	}
-	_, rest, _ = bytes.Cut(rest, crlf)
-	header, _, _ := bytes.Cut(rest[:min(len(rest), 160)], crlf)
-	return bytes.Contains(header, []byte(`"method":"reply"`))
-}
-
-// parseMessage reads one frame. Bytes behind the payload are ignored, as some
+// parseMessage reads one message. Bytes behind the payload are ignored, as some
 // clients end it with a line.
+//
+// Of a reply, nothing but the method is read: clients send one for every
+// message that they get, and those are most of what comes in.
 func parseMessage(b []byte) (message, error) {
-	rest, ok := bytes.CutPrefix(b, magic)
-	if !ok {
-		return message{}, errMessage
+	head, rest, err := cutHeader(b)
+	if err != nil {
+		return message{}, err
 	}
-	line, rest, ok := bytes.Cut(rest, crlf)
-	if !ok || len(line) > 7 {
-		return message{}, errMessage
-	}
-	n, err := strconv.ParseUint(string(line), 10, 32)
-	if err != nil || uint64(len(rest)) < n+2 || rest[n] != '\r' || rest[n+1] != '\n' {
-		return message{}, errMessage
+	if gjson.GetBytes(head, "method").Str == methodReply && gjson.ValidBytes(head) {
+		return message{header: header{Method: methodReply}}, nil
 	}
 	var m message
-	if err := json.Unmarshal(rest[:n], &m.header); err != nil || m.Method == "" {
+	if err := json.Unmarshal(head, &m.header); err != nil || m.Method == "" {
 		return message{}, errMessage
 	}
-	rest = rest[n+2:]
 	if m.PayloadSize < 0 || m.PayloadSize > len(rest) {
 		return message{}, errMessage
 	}
@@ -106,67 +76,84 @@ func parseMessage(b []byte) (message, error) {
 	return m, nil
 }
 
-// frame gives the bytes of a websocket binary message that carries a message
-// of the protocol: ready to be written, and to be shared.
-func frame(header, payload []byte) []byte {
-	size := strconv.Itoa(len(header))
-	n := len(magic) + len(size) + 2 + len(header) + 2 + len(payload)
-	b := appendWebsocketHeader(make([]byte, 0, n+10), opBinary, n)
+// cutHeader takes the header off a message.
+func cutHeader(b []byte) (head, rest []byte, err error) {
+	b, ok := bytes.CutPrefix(b, magic)
+	if !ok {
+		return nil, nil, errMessage
+	}
+	line, b, ok := bytes.Cut(b, lineEnd)
+	if !ok || len(line) == 0 || len(line) > 7 {
+		return nil, nil, errMessage
+	}
+	n, err := strconv.ParseUint(string(line), 10, 32)
+	if err != nil || n > uint64(len(b)) || !bytes.HasPrefix(b[n:], lineEnd) {
+		return nil, nil, errMessage
+	}
+	return b[:n], b[n+2:], nil
+}
+
+// appendMessage appends a message as a complete websocket frame, ready to be
+// written and to be shared. header is the JSON object without the payload's
+// size and its closing brace.
+func appendMessage(b, header, payload []byte) []byte {
+	var tail [64]byte
+	end := tail[:0]
+	if len(payload) > 0 {
+		end = append(end, `,"payload_type":"application/json"`...)
+	}
+	end = append(end, `,"payload_size":`...)
+	end = strconv.AppendInt(end, int64(len(payload)), 10)
+	end = append(end, '}')
+
+	var digits [20]byte
+	size := strconv.AppendInt(digits[:0], int64(len(header)+len(end)), 10)
+	b = appendFrameHeader(b, opBinary, len(magic)+len(size)+len(header)+len(end)+len(payload)+2*len(lineEnd))
 	b = append(b, magic...)
 	b = append(b, size...)
-	b = append(b, "\r\n"...)
+	b = append(b, lineEnd...)
 	b = append(b, header...)
-	b = append(b, "\r\n"...)
+	b = append(b, end...)
+	b = append(b, lineEnd...)
 	return append(b, payload...)
 }
 
-// The opcodes of RFC 6455 that the server sends.
-const (
-	opBinary = 0x2
-	opClose  = 0x8
-	opPong   = 0xA
-)
-
-// appendWebsocketHeader appends the header of an unmasked, final frame (RFC
-// 6455, 5.2).
-func appendWebsocketHeader(b []byte, op byte, size int) []byte {
-	b = append(b, 0x80|op)
-	switch {
-	case size < 126:
-		return append(b, byte(size))
-	case size < 1<<16:
-		return append(b, 126, byte(size>>8), byte(size))
-	}
-	return append(b, 127, 0, 0, 0, 0, byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
+// appendHead begins a header with a method and an id.
+func appendHead(b []byte, method, id string) []byte {
+	b = append(b, `{"method":"`...)
+	b = append(b, method...)
+	b = append(b, `","id":`...)
+	return objects.AppendString(b, id)
 }
 
-// replyFrame answers a message under its id. status is the transport's.
-func replyFrame(id string, code int, status, extra string, payload []byte) []byte {
-	h := make([]byte, 0, 160+len(id)+len(extra))
-	h = append(h, `{"method":"reply","id":`...)
-	h = objects.AppendString(h, id)
-	h = append(h, `,"status":{"code":`...)
-	h = strconv.AppendInt(h, int64(code), 10)
-	h = append(h, `,"status":`...)
-	h = objects.AppendString(h, status)
-	h = append(h, '}')
-	h = append(h, extra...)
-	h = appendPayloadSize(h, payload)
-	return frame(append(h, '}'), payload)
+// appendStatus appends a status member to a header.
+func appendStatus(b []byte, member string, code int, text string) []byte {
+	b = append(b, `,"`...)
+	b = append(b, member...)
+	b = append(b, `":{"code":`...)
+	b = strconv.AppendInt(b, int64(code), 10)
+	b = append(b, `,"status":`...)
+	b = objects.AppendString(b, text)
+	return append(b, '}')
 }
 
-func appendPayloadSize(h, payload []byte) []byte {
-	if len(payload) > 0 {
-		h = append(h, `,"payload_type":"application/json"`...)
-	}
-	h = append(h, `,"payload_size":`...)
-	return strconv.AppendInt(h, int64(len(payload)), 10)
+// replyMessage answers a message that has no more to say than a status.
+func replyMessage(id string, code int, text string) []byte {
+	return appendMessage(nil, appendStatus(appendHead(nil, methodReply, id), "status", code, text), nil)
 }
 
-// closeFrame tells a client why its session ends (part 2.3).
-func closeFrame(code int, status string) []byte {
-	h := append([]byte(`{"method":"close","id":"close","status":{"code":`), strconv.Itoa(code)...)
-	h = append(h, `,"status":`...)
-	h = objects.AppendString(h, status)
-	return frame(append(h, `},"payload_size":0}`...), nil)
+// closeMessage tells a client why its session ends (part 2.3).
+func closeMessage(code int, text string) []byte {
+	return appendMessage(nil, appendStatus(appendHead(nil, methodClose, randomID("CL")), "status", code, text), nil)
+}
+
+// pingMessage asks a client for a sign of life (part 2.4).
+func pingMessage() []byte {
+	return appendMessage(nil, appendHead(nil, methodPing, randomID("PI")), nil)
+}
+
+// expiryMessage tells that the token is about to expire (part 2.2).
+func expiryMessage() []byte {
+	h := appendHead(nil, "client_update", randomID("CU"))
+	return appendMessage(nil, append(h, `,"client_update_type":"token_about_to_expire"`...), nil)
 }

@@ -1,115 +1,99 @@
 package realtime
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"lockstep/objects"
 )
 
 func TestParseMessage(t *testing.T) {
-	text := func(header, payload string) string {
-		return fmt.Sprintf("TWILSOCK V3.0 %d\r\n%s\r\n%s", len(header), header, payload)
-	}
-	for name, c := range map[string]struct {
-		text    string
-		valid   bool
-		payload string
-	}{
-		"without payload":       {text(`{"method":"ping","id":"x"}`, ""), true, ""},
-		"payload of size 0":     {text(`{"method":"ping","payload_size":0}`, ""), true, ""},
-		"payload":               {text(`{"method":"ping","payload_size":2}`, "{}"), true, "{}"},
-		"line behind payload":   {text(`{"method":"ping","payload_size":2}`, "{}\r\n"), true, "{}"},
-		"size counts bytes":     {text(`{"method":"ping","payload_size":3,"id":"ü"}`, "aü"), true, "aü"},
-		"unknown members":       {text(`{"method":"init","metadata":{"ver":1},"tweaks":null}`, ""), true, ""},
-		"empty":                 {"", false, ""},
-		"other magic":           {"TWILSOCK V2.0 2\r\n{}\r\n", false, ""},
-		"no line":               {"TWILSOCK V3.0 2", false, ""},
-		"negative size":         {"TWILSOCK V3.0 -1\r\n{}\r\n", false, ""},
-		"size beyond the end":   {"TWILSOCK V3.0 9\r\n{}\r\n", false, ""},
-		"size without limit":    {"TWILSOCK V3.0 99999999999999999999\r\n{}\r\n", false, ""},
-		"size too small":        {"TWILSOCK V3.0 1\r\n{}\r\n", false, ""},
-		"no line behind header": {`TWILSOCK V3.0 17` + "\r\n" + `{"method":"ping"}`, false, ""},
-		"header not JSON":       {text(`{"method":"ping"`, ""), false, ""},
-		"no method":             {text(`{"id":"x"}`, ""), false, ""},
-		"payload cut off":       {text(`{"method":"ping","payload_size":3}`, "{}"), false, ""},
-		"payload negative":      {text(`{"method":"ping","payload_size":-1}`, ""), false, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			m, err := parseMessage([]byte(c.text))
-			if !c.valid {
-				require.ErrorIs(t, err, errMessage)
-				return
-			}
-			require.NoError(t, err)
-			require.Equal(t, c.payload, string(m.payload))
-		})
-	}
+	m, err := parseMessage([]byte("TWILSOCK V3.0 44\r\n" + `{"method":"message","id":"x","payload_size":3}`[:44] + "\r\n"))
+	require.ErrorIs(t, err, errMessage, "the header is cut off")
+	require.Zero(t, m)
+
+	m, err = parseMessage([]byte("TWILSOCK V3.0 46\r\n" + `{"method":"message","id":"x","payload_size":3}` + "\r\nabc\r\n"))
+	require.NoError(t, err)
+	require.Equal(t, "message", m.Method)
+	require.Equal(t, "x", m.ID)
+	require.Equal(t, "abc", string(m.payload), "what is behind it does not count")
+
+	m, err = parseMessage([]byte("TWILSOCK V3.0 41\r\n" + `{"method":"reply","id":"x","status":null}` + "\r\n"))
+	require.NoError(t, err)
+	require.Equal(t, methodReply, m.Method)
+
+	_, err = parseMessage([]byte("TWILSOCK V3.0 17\r\n" + `{"method":"reply"` + "\r\n"))
+	require.ErrorIs(t, err, errMessage)
 }
 
-func TestParametersAndHeadersOfAnyType(t *testing.T) {
-	var h httpRequest
-	require.NoError(t, json.Unmarshal([]byte(`{"params":{"text":"a%20b","number":50,"list":["first","second"],"none":[],"null":null},"headers":{"If-Match":-1}}`), &h))
-	require.Equal(t, map[string]param{"text": "a%20b", "number": "50", "list": "first", "none": "", "null": ""}, h.Params)
-	require.Equal(t, map[string]param{"If-Match": "-1"}, h.Headers)
-}
-
-func TestAcknowledgementsAreToldFromOtherMessages(t *testing.T) {
-	reply := encode(map[string]any{"method": "reply", "id": "TM1"}, []byte(`{}`))
-	require.True(t, isAcknowledgement(reply))
-	require.False(t, isAcknowledgement(encode(map[string]any{"method": "message", "id": "TM1"}, []byte(`{"method":"reply"}`))), "a payload is no header")
-	require.False(t, isAcknowledgement(encode(map[string]any{"method": "message", "id": `"method":"reply"`}, nil)))
-	require.False(t, isAcknowledgement([]byte(`{"method":"reply"}`)))
-	require.False(t, isAcknowledgement(nil))
-}
-
-func TestFrame(t *testing.T) {
-	for _, size := range []int{0, 1, 80, 100, 125, 126, 127, 1000, 1<<16 - 100, 1 << 16, 1 << 20} {
-		payload := []byte(strings.Repeat("x", size))
-		b := frame([]byte(`{"method":"m"}`), payload)
-		message := encode(map[string]any{"method": "m"}, payload)
-		message = bytes.Replace(message, fmt.Appendf(nil, `,"payload_size":%d`, size), nil, 1)
-		message = bytes.Replace(message, fmt.Appendf(nil, "V3.0 %d", len(`{"method":"m"}`)+len(fmt.Sprintf(`,"payload_size":%d`, size))), []byte("V3.0 14"), 1)
-		require.Equal(t, byte(0x82), b[0], "a final binary frame")
-		head := 2
-		switch n := len(message); {
-		case n < 126:
-			require.Equal(t, byte(n), b[1])
-		case n < 1<<16:
-			head = 4
-			require.Equal(t, []byte{126, byte(n >> 8), byte(n)}, b[1:4])
-		default:
-			head = 10
-			require.Equal(t, []byte{127, 0, 0, 0, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, b[1:10])
-		}
-		require.True(t, bytes.Equal(message, b[head:]), "size %d", size)
-	}
-}
-
-// FuzzParseMessage: nothing panics, and what is accepted is the same again
-// when its header and payload are framed.
 func FuzzParseMessage(f *testing.F) {
-	f.Add([]byte("TWILSOCK V3.0 17\r\n{\"method\":\"ping\"}\r\n"))
-	f.Add(encode(map[string]any{"method": "message", "id": "TM1", "http_request": map[string]any{
-		"path": "/v3/Maps", "method": "GET", "params": map[string]any{"From": []any{"a", 1}}, "headers": map[string]any{"If-Match": nil},
-	}}, []byte(`{"data":{}}`)))
-	f.Add(append(encode(map[string]any{"method": "reply", "id": "x"}, []byte("{}")), "\r\n"...))
+	for _, seed := range []string{
+		"TWILSOCK V3.0 46\r\n" + `{"method":"message","id":"x","payload_size":3}` + "\r\nabc",
+		"TWILSOCK V3.0 27\r\n" + `{"method":"reply","id":"x"}` + "\r\n",
+		"TWILSOCK V3.0 2\r\n{}\r\n", "TWILSOCK V3.0 -1\r\n", "TWILSOCK V3.0 4294967295\r\n{}\r\n", "garbage", "",
+		"TWILSOCK V3.0 60\r\n" + `{"method":"message","id":"x","payload_size":900000000000000}` + "\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		isAcknowledgement(b)
 		m, err := parseMessage(b)
 		if err != nil {
 			require.ErrorIs(t, err, errMessage)
 			return
 		}
-		header, err := json.Marshal(m.header)
+		require.NotEmpty(t, m.Method)
+		require.LessOrEqual(t, len(m.payload), len(b))
+		if m.Method == methodMessage {
+			newRequest(m) // must not panic
+		}
+	})
+}
+
+// FuzzAppendMessage: what the server sends it can read itself.
+func FuzzAppendMessage(f *testing.F) {
+	f.Add("id", []byte(`{"a":1}`))
+	f.Add("\r\n\"", []byte{})
+	f.Fuzz(func(t *testing.T, id string, payload []byte) {
+		if id == "" || len(payload) > 1<<20 {
+			return
+		}
+		frame := appendMessage(nil, appendHead(nil, "notification", id), payload)
+		head := 2
+		switch frame[1] {
+		case 126:
+			head = 4
+		case 127:
+			head = 10
+		}
+		m, err := parseMessage(frame[head:])
 		require.NoError(t, err)
-		again, err := parseMessage(append(fmt.Appendf(nil, "TWILSOCK V3.0 %d\r\n%s\r\n", len(header), header), m.payload...))
-		require.NoError(t, err)
-		require.Equal(t, m.Method, again.Method)
-		require.Equal(t, m.ID, again.ID)
-		require.Equal(t, m.payload, again.payload)
+		require.Equal(t, "notification", m.Method)
+		require.Equal(t, len(payload), len(m.payload))
+	})
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte(`{"path":"/v3/Maps/x%2Fy/Items?A=b","method":"GET","params":{"From":"a%20b","Key":["1","2"]},"headers":{"If-Match":5}}`))
+	f.Add([]byte(`{"path":"%","params":{"x":null}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !json.Valid(b) {
+			return
+		}
+		r, err := newRequest(message{header: header{ID: "x", HTTPRequest: b}})
+		if err != nil {
+			require.ErrorIs(t, err, errMessage)
+			return
+		}
+		if r.handler != nil {
+			return // what could not be decoded is answered with an error
+		}
+		require.NotEmpty(t, r.path)
+		r.kind = objects.KindMap
+		if p, err := r.page(); err == nil {
+			require.LessOrEqual(t, p.Limit, objects.MaxPageSize)
+			require.Positive(t, p.Limit)
+		}
 	})
 }

@@ -1,25 +1,30 @@
 package realtime
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/objects"
+)
+
+// metrics of a Server. The names that exist are promises to dashboards.
 type metrics struct {
-	sessions, subscriptions prometheus.Gauge
-	established             *prometheus.CounterVec
-	replayed                prometheus.Counter
-	behind, dropped, slow   prometheus.Counter
+	sessions              prometheus.Gauge
+	outcomes              *prometheus.CounterVec
+	replayed              prometheus.Counter
+	behind, dropped, slow prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+// newMetrics registers the metrics with r, which may be nil. subscriptions
+// counts those that there are.
+func newMetrics(r prometheus.Registerer, subscriptions func() float64) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-	}
 	m := &metrics{
-		sessions:      gauge("lockstep_sessions", "Connected realtime sessions."),
-		subscriptions: gauge("lockstep_subscriptions", "Subscriptions of all sessions."),
-		established: prometheus.NewCounterVec(prometheus.CounterOpts{
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "lockstep_sessions", Help: "Connected realtime sessions."}),
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_subscriptions_established_total",
 			Help: "Outcomes of subscription requests: replayed, current (nothing to replay), or the status of the refusal.",
 		}, []string{"outcome"}),
@@ -29,19 +34,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		slow:     counter("lockstep_sessions_slow_closed_total", "Sessions closed because the client took nothing."),
 	}
 	if r != nil {
-		r.MustRegister(m.sessions, m.subscriptions, m.established, m.replayed, m.behind, m.dropped, m.slow)
+		r.MustRegister(m.sessions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "lockstep_subscriptions", Help: "Subscriptions of all sessions.",
+		}, subscriptions), m.outcomes, m.replayed, m.behind, m.dropped, m.slow)
 	}
 	return m
 }
 
-// resubscribed counts what a subscription request got.
-func (m *metrics) resubscribed(outcome string, events int) {
-	if outcome == "completed" {
-		outcome = "current"
-		if events > 0 {
-			outcome = "replayed"
-		}
+// established counts a subscription that is live for the first time.
+func (m *metrics) established(events int) {
+	outcome := "current"
+	if events > 0 {
+		outcome = "replayed"
 	}
-	m.established.WithLabelValues(outcome).Inc()
-	m.replayed.Add(float64(events))
+	m.outcomes.WithLabelValues(outcome).Inc()
+}
+
+// refused counts a subscription that never was live.
+func (m *metrics) refused(why *objects.Error) {
+	m.outcomes.WithLabelValues(strconv.Itoa(why.Status)).Inc()
 }

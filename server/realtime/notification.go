@@ -7,112 +7,110 @@ import (
 	"lockstep/server/api"
 )
 
-// The names of events on the wire (part 6), by kind and type.
-func eventName(kind objects.Kind, t objects.EventType) string {
-	switch t {
-	case objects.ObjectUpdated:
-		return "_updated"
-	case objects.ObjectRemoved:
-		return "_removed"
-	case objects.ContextUpdated:
-		return "_context_updated"
-	case objects.ItemAdded:
-		return "_item_added"
-	case objects.ItemUpdated:
-		return "_item_updated"
-	case objects.ItemRemoved:
-		return "_item_removed"
-	case objects.MessagePublished:
-		return "_message_published"
-	}
-	return ""
+// notificationSize is how much one notification of replayed events holds,
+// apart from the one that exceeds it.
+const notificationSize = 32 << 10
+
+// notificationHead is the same for all: clients acknowledge by its id, and
+// nobody reads that. The message type says that events come in their order
+// (part 6).
+var notificationHead = append(appendHead(nil, "notification", "NT"), `,"message_type":"twilio.sync.event"`...)
+
+func appendNotification(b, payload []byte) []byte { return appendMessage(b, notificationHead, payload) }
+
+// suffixes of event types on the wire; in front stands the kind (part 6).
+var suffixes = [...]string{
+	objects.ObjectUpdated:    "_updated",
+	objects.ObjectRemoved:    "_removed",
+	objects.ContextUpdated:   "_context_updated",
+	objects.ItemAdded:        "_item_added",
+	objects.ItemUpdated:      "_item_updated",
+	objects.ItemRemoved:      "_item_removed",
+	objects.MessagePublished: "_message_published",
 }
 
-// notificationHeader is the same for all: the client acknowledges by its id,
-// and nobody reads that.
-func notificationFrame(payload []byte) []byte {
-	h := []byte(`{"method":"notification","id":"TMevent","message_type":"twilio.sync.event"`)
-	return frame(append(appendPayloadSize(h, payload), '}'), payload)
+// appendEvents appends the notifications of events of one object. Those of one
+// type that follow each other share one. Live events have no correlation, and
+// so they are the same for all clients. Data is passed on as it is stored.
+func appendEvents(b []byte, origin string, events []objects.Event, correlation []byte) []byte {
+	form := api.Form{Base: origin, Realtime: true}
+	var payload []byte
+	for len(events) > 0 {
+		kind, t := events[0].Object.Kind(), events[0].Type
+		payload = append(payload[:0], `{"event_type":"`...)
+		payload = append(payload, kind.String()...)
+		payload = append(payload, suffixes[t]...)
+		payload = append(payload, `","event_protocol_version":4`...)
+		payload = appendCorrelation(payload, correlation)
+		payload = append(payload, `,"events":[`...)
+		for n := 0; len(events) > 0 && events[0].Type == t && (n == 0 || len(payload) < notificationSize); n++ {
+			if n > 0 {
+				payload = append(payload, ',')
+			}
+			payload = appendEvent(payload, form, &events[0])
+			events = events[1:]
+		}
+		b = appendNotification(b, append(payload, "]}"...))
+	}
+	return b
 }
 
-// eventFrame encodes an event. A live event has no correlation and is the same
-// for all subscribers; a replayed one carries that of the request. Data is
-// passed on as it is stored.
-func eventFrame(form api.Form, e *objects.Event, correlation []byte) []byte {
-	kind := e.Object.Kind()
-	size := 512 + len(e.Object.UniqueName)
-	if e.Item != nil {
-		size += len(e.Item.Data) + 2*len(e.Item.Key)
-	} else if e.Message != nil {
-		size += len(e.Message.Data)
-	} else {
-		size += len(e.Object.Data)
+func appendCorrelation(b, correlation []byte) []byte {
+	if correlation == nil {
+		return b
 	}
-	b := make([]byte, 0, size)
-	b = append(b, `{"event_type":"`...)
-	b = append(b, kind.String()...)
-	b = append(b, eventName(kind, e.Type)...)
-	b = append(b, `","event_protocol_version":4,"strictly_ordered":true`...)
-	if correlation != nil {
-		b = append(b, `,"correlation_id":`...)
-		b = append(b, correlation...)
-	}
-	b = append(b, `,"events":[{"`...)
+	b = append(b, `,"correlation_id":`...)
+	return append(b, correlation...)
+}
+
+func appendEvent(b []byte, form api.Form, e *objects.Event) []byte {
+	o, kind := e.Object, e.Object.Kind()
+	b = append(b, `{"`...)
 	b = append(b, kind.String()...)
 	b = append(b, `_sid":"`...)
-	b = e.Object.SID.Append(b)
+	b = o.SID.Append(b)
 	b = append(b, '"')
-	if e.ID != 0 {
+	if e.ID != 0 && kind != objects.KindStream {
 		b = append(b, `,"id":`...)
 		b = strconv.AppendUint(b, uint64(e.ID), 10)
+		// The revision counts the same changes as the event id.
+		b = append(b, `,"`...)
+		b = append(b, kind.String()...)
+		b = append(b, `_revision":"`...)
+		b = append(b, objects.Revision(e.ID).String()...)
+		b = append(b, '"')
 	}
-	switch e.Type {
-	case objects.ObjectUpdated, objects.ObjectRemoved:
-		b = appendDocumentEvent(b, form, e)
-	case objects.ContextUpdated:
-		b = append(b, `,"context_data":`...)
-		b = append(b, e.Object.Data...)
-	case objects.ItemAdded, objects.ItemUpdated, objects.ItemRemoved:
-		b = appendItemEvent(b, form, e)
-	case objects.MessagePublished:
+	switch {
+	case e.Item != nil:
+		b = appendItemMembers(b, form, e)
+	case e.Message != nil:
 		b = append(b, `,"message_sid":"`...)
 		b = e.Message.SID.Append(b)
 		b = append(b, `","message_data":`...)
 		b = append(b, e.Message.Data...)
+	case e.Type == objects.ContextUpdated:
+		b = append(b, `,"context_data":`...)
+		b = append(b, o.Data...)
+	case kind == objects.KindDocument:
+		b = append(b, `,"document_data":`...)
+		b = append(b, o.Data...)
+		b = append(b, `,"date_expires":`...)
+		b = form.Date(b, o.Expires)
+		b = append(b, `,"created_by":`...)
+		b = objects.AppendString(b, o.CreatedBy)
 	}
 	b = append(b, `,"date_created":`...)
 	b = form.Date(b, e.At)
-	return notificationFrame(append(b, "}]}"...))
+	return append(b, '}')
 }
 
-func appendDocumentEvent(b []byte, form api.Form, e *objects.Event) []byte {
-	o := e.Object
-	if o.Kind() != objects.KindDocument {
-		return b
-	}
-	b = append(b, `,"document_revision":"`...)
-	b = append(b, o.Revision().String()...)
-	b = append(b, `","document_data":`...)
-	b = append(b, o.Data...)
-	b = append(b, `,"date_expires":`...)
-	b = form.Date(b, o.Expires)
-	b = append(b, `,"created_by":`...)
-	return objects.AppendString(b, o.CreatedBy)
-}
-
-func appendItemEvent(b []byte, form api.Form, e *objects.Event) []byte {
-	kind, i := e.Object.Kind(), e.Item
-	b = append(b, `,"`...)
-	b = append(b, kind.String()...)
-	b = append(b, `_revision":"`...)
-	b = append(b, objects.Revision(e.ID).String()...)
-	b = append(b, `","item_revision":"`...)
-	b = append(b, i.Revision.String()...)
-	if kind == objects.KindList {
-		b = append(b, `","item_index":`...)
+func appendItemMembers(b []byte, form api.Form, e *objects.Event) []byte {
+	i := e.Item
+	if e.Object.Kind() == objects.KindList {
+		b = append(b, `,"item_index":`...)
 		b = strconv.AppendUint(b, i.Index, 10)
 	} else {
-		b = append(b, `","item_key":`...)
+		b = append(b, `,"item_key":`...)
 		b = objects.AppendString(b, i.Key)
 	}
 	b = append(b, `,"item_data":`...)
@@ -120,82 +118,91 @@ func appendItemEvent(b []byte, form api.Form, e *objects.Event) []byte {
 	if e.Type == objects.ItemRemoved {
 		return b
 	}
-	b = append(b, `,"item_url":"`...)
+	b = append(b, `,"item_revision":"`...)
+	b = append(b, i.Revision.String()...)
+	b = append(b, `","item_url":"`...)
 	b = form.ItemURL(b, e.Object, i)
 	b = append(b, `","date_expires":`...)
 	return form.Date(b, i.Expires)
 }
 
-// establishedFrame says that a subscription has heard everything up to event id.
-func establishedFrame(object string, kind string, correlation []byte, id objects.EventID) []byte {
-	b := appendSubscriptionHead("subscription_established", correlation, object)
-	b = append(b, `,"object_type":"`...)
-	b = append(b, kind...)
-	b = append(b, `","replay_status":"completed","last_event_id":`...)
-	b = strconv.AppendUint(b, uint64(id), 10)
-	return notificationFrame(append(b, "}}"...))
+// The answers to a subscription request (part 5). object is as the client named
+// it; correlation is the request's, digit by digit.
+
+func appendEstablished(b []byte, object, kind string, correlation []byte, at objects.EventID) []byte {
+	p := appendAnswerHead("subscription_established", correlation, object)
+	p = append(p, `,"object_type":"`...)
+	p = append(p, kind...)
+	p = append(p, `","replay_status":"completed","last_event_id":`...)
+	p = strconv.AppendUint(p, uint64(at), 10)
+	return appendNotification(b, append(p, "}}"...))
 }
 
-func canceledFrame(object string, correlation []byte) []byte {
-	return notificationFrame(append(appendSubscriptionHead("subscription_canceled", correlation, object), "}}"...))
+func appendCanceled(b []byte, object string, correlation []byte) []byte {
+	return appendNotification(b, append(appendAnswerHead("subscription_canceled", correlation, object), "}}"...))
 }
 
-// failedFrame refuses a subscription, or ends an established one: then without
-// a correlation, which has to be an explicit null.
-func failedFrame(object string, correlation []byte, e *objects.Error) []byte {
+// appendFailed refuses a subscription. One that was established already it
+// ends: then the correlation is an explicit null.
+func appendFailed(b []byte, object string, correlation []byte, e *objects.Error) []byte {
 	if correlation == nil {
 		correlation = []byte("null")
 	}
-	b := appendSubscriptionHead("subscription_failed", correlation, object)
-	b = append(b, `,"error":{"status":`...)
-	b = strconv.AppendInt(b, int64(e.Status), 10)
-	b = append(b, `,"code":`...)
-	b = strconv.AppendInt(b, int64(e.Code), 10)
-	b = append(b, `,"message":`...)
-	b = objects.AppendString(b, e.Message)
-	return notificationFrame(append(b, "}}}"...))
+	p := appendAnswerHead("subscription_failed", correlation, object)
+	p = append(p, `,"error":{"status":`...)
+	p = strconv.AppendInt(p, int64(e.Status), 10)
+	p = append(p, `,"code":`...)
+	p = strconv.AppendInt(p, int64(e.Code), 10)
+	p = append(p, `,"message":`...)
+	p = objects.AppendString(p, e.Message)
+	return appendNotification(b, append(p, "}}}"...))
 }
 
-func appendSubscriptionHead(event string, correlation []byte, object string) []byte {
-	b := append([]byte(`{"event_type":"`), event...)
-	b = append(b, `","event_protocol_version":4,"correlation_id":`...)
-	b = append(b, correlation...)
-	b = append(b, `,"event":{"object_sid":`...)
-	return objects.AppendString(b, object)
+func appendAnswerHead(event string, correlation []byte, object string) []byte {
+	p := append([]byte(`{"event_type":"`), event...)
+	p = append(p, `","event_protocol_version":4`...)
+	p = appendCorrelation(p, correlation)
+	p = append(p, `,"event":{"object_sid":`...)
+	return objects.AppendString(p, object)
 }
 
-// queryFrame tells the subscribers of a live query of one item.
-func queryFrame(query string, i *objects.Item, id objects.EventID, removed bool) []byte {
-	b := append([]byte(`{"event_type":"live_query_item_`), "updated"...)
+// queryHead begins the notification of a live query. The client takes the order
+// of such events from strictly_ordered (part 6).
+func queryHead(event, query string) []byte {
+	p := append([]byte(`{"event_type":"live_query_`), event...)
+	p = append(p, `","event_protocol_version":4,"strictly_ordered":true,"events":[{"query_id":`...)
+	return objects.AppendString(p, query)
+}
+
+// queryItemFrame tells of one item that is, or is no more, in the result.
+func queryItemFrame(query string, i *objects.Item, at objects.EventID, removed bool) []byte {
+	event := "item_updated"
 	if removed {
-		b = append(b[:len(b)-len("updated")], "removed"...)
+		event = "item_removed"
 	}
-	b = append(b, `","event_protocol_version":4,"strictly_ordered":true,"events":[{"query_id":`...)
-	b = objects.AppendString(b, query)
-	b = append(b, `,"item_key":`...)
-	b = objects.AppendString(b, i.Key)
-	b = append(b, `,"item_data":`...)
-	b = append(b, i.Data...)
-	b = append(b, `,"item_revision":`...)
-	b = strconv.AppendUint(b, uint64(id), 10)
-	b = append(b, `,"last_event_id":`...)
-	b = strconv.AppendUint(b, uint64(id), 10)
-	return notificationFrame(append(b, "}]}"...))
+	p := queryHead(event, query)
+	p = append(p, `,"item_key":`...)
+	p = objects.AppendString(p, i.Key)
+	p = append(p, `,"item_data":`...)
+	p = append(p, i.Data...)
+	p = append(p, `,"item_revision":`...)
+	p = strconv.AppendUint(p, uint64(at), 10)
+	p = append(p, `,"last_event_id":`...)
+	p = strconv.AppendUint(p, uint64(at), 10)
+	return appendNotification(nil, append(p, "}]}"...))
 }
 
-// queryResultFrame gives the whole result of a live query.
-func queryResultFrame(query string, correlation []byte, result []*objects.Item, id objects.EventID) []byte {
-	b := []byte(`{"event_type":"live_query_updated","event_protocol_version":4,"strictly_ordered":true,"correlation_id":`)
-	b = append(b, correlation...)
-	b = append(b, `,"events":[{"query_id":`...)
-	b = objects.AppendString(b, query)
-	b = append(b, `,"items":`...)
-	b = appendQueryItems(b, result)
-	b = append(b, `,"last_event_id":`...)
-	b = strconv.AppendUint(b, uint64(id), 10)
-	return notificationFrame(append(b, "}]}"...))
+// queryResultFrame tells the whole result.
+func queryResultFrame(query string, result []*objects.Item, at objects.EventID) []byte {
+	p := append(queryHead("updated", query), `,"items":`...)
+	p = appendQueryItems(p, result)
+	p = append(p, `,"last_event_id":`...)
+	p = strconv.AppendUint(p, uint64(at), 10)
+	return appendNotification(nil, append(p, "}]}"...))
 }
 
+// appendQueryItems appends the items of a result. What the client takes for
+// their revision is the id of their last event: a number that grows (part 7).
 func appendQueryItems(b []byte, result []*objects.Item) []byte {
 	b = append(b, '[')
 	for n, i := range result {

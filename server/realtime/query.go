@@ -6,136 +6,172 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"slices"
+	"net/http"
+	"strconv"
 
 	"lockstep/fsm"
 	"lockstep/objects"
-	"lockstep/server/api"
+	"lockstep/server/hub"
 	"lockstep/server/query"
 )
 
-// queryID derives the id of a query, the same on every node, so that equal
-// queries share their work (part 7).
+// queryID names a query, the same on every node, so that equal queries share
+// their work (part 7).
 func queryID(service, object objects.SID, q *query.Query) string {
 	sum := sha256.Sum256([]byte(service.String() + object.String() + q.String()))
 	return "QR" + hex.EncodeToString(sum[:16])
 }
 
-// insights serves POST /v3/Insights/{index}/Items: the present result.
-func (s *session) insights(r *request, index string) {
+func parseQuery(text string) (*query.Query, *objects.Error) {
+	q, err := query.Parse(text)
+	switch {
+	case errors.Is(err, query.ErrTooManyOperators):
+		return nil, objects.ErrQueryOperators
+	case errors.Is(err, query.ErrTooManyValues):
+		return nil, objects.ErrQueryValues
+	case err != nil:
+		return nil, objects.ErrQuery.With("The query is not valid: %v", err)
+	}
+	return q, nil
+}
+
+// indexOf finds what an index name stands for: a map, by its unique name or SID.
+func indexOf(name string) (fsm.Ref, *objects.Error) {
+	ref := fsm.ParseRef(name)
+	if ref.SID.Kind() != objects.KindMap && objects.ValidateName(name) != nil {
+		return ref, objects.ErrQueryIndexName
+	}
+	return ref, nil
+}
+
+// runQuery gives the present result of a query over the map that the index
+// names. What makes it a live query is that the client subscribes to it then.
+func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
 	var body struct {
 		Query string `json:"query_string"`
 	}
 	if err := json.Unmarshal(r.body, &body); err != nil {
-		s.fail(r, objects.ErrParameter)
-		return
+		return answer{}, objects.ErrParameter.With("The body is not a query")
 	}
-	q, found, err := s.findIndex(r.ctx, index, body.Query)
+	if _, refused := indexOf(r.index); refused != nil {
+		return answer{}, refused
+	}
+	q, refused := parseQuery(body.Query)
+	if refused != nil {
+		return answer{}, refused
+	}
+	found, err := s.server.config.API.FetchIndex(ctx, s.reader(), r.ref)
 	if err != nil {
-		s.fail(r, err)
-		return
+		return answer{}, noIndex(err)
 	}
-	var result []*objects.Item
-	found.View.EachItem(found.Object, func(i *objects.Item) bool {
-		if q.Match(i.Key, i.Data) {
-			result = append(result, i)
-		}
-		return len(result) <= objects.MaxQueryResult
-	})
-	if len(result) > objects.MaxQueryResult {
-		s.fail(r, objects.ErrQueryLarge)
-		return
+	o := found.Object
+	id := queryID(s.service.SID, o.SID, q)
+	items, refused := s.server.queries.result(id, q, found.View, o)
+	if refused != nil {
+		return answer{}, refused
 	}
-	b := []byte(`{"query_id":"`)
-	b = append(b, queryID(s.service.SID, found.Object.SID, q)...)
-	b = append(b, `","last_event_id":`...)
-	b = appendInt(b, int(found.Object.EventID))
-	b = append(b, `,"items":`...)
-	b = appendQueryItems(b, result)
-	s.reply(r, 200, append(b, '}'))
+	return answer{status: http.StatusOK, body: func(b []byte) []byte {
+		b = append(b, `{"query_id":"`...)
+		b = append(b, id...)
+		b = append(b, `","last_event_id":`...)
+		b = strconv.AppendUint(b, uint64(o.EventID), 10)
+		b = append(b, `,"items":`...)
+		return append(appendQueryItems(b, items), '}')
+	}}, nil
 }
 
-// findIndex parses a query and finds the map that it is about.
-func (s *session) findIndex(ctx context.Context, index, text string) (*query.Query, api.Found, error) {
-	q, err := query.Parse(text)
-	if err != nil {
-		return nil, api.Found{}, objects.ErrQuery.With("The query is not valid: %v", err)
-	}
-	found, err := s.server.config.API.FetchIndex(ctx, s.caller(), fsm.ParseRef(index))
-	if e := (*objects.Error)(nil); errors.As(err, &e) && e.Status == 404 {
-		return nil, api.Found{}, objects.ErrQueryIndex
-	}
-	return q, found, err
-}
-
-// subscribeQuery joins a live query: the client gets its whole result, if that
-// is not what it has, and from then on its changes.
-func (s *session) subscribeQuery(ctx context.Context, r subscriptionRequest, correlation json.RawMessage) {
-	if err := s.joinQuery(ctx, r, correlation); err != nil {
-		e := objects.ErrUnavailable
-		if errors.As(err, &e); e.RetryAfter > 0 {
-			return // the client asks again
-		}
-		s.leaveQuery(r.Object)
-		s.outbox.push(failedFrame(r.Object, correlation, e))
-	}
-}
-
-func (s *session) joinQuery(ctx context.Context, r subscriptionRequest, correlation json.RawMessage) error {
-	q, found, err := s.findIndex(ctx, r.Index, r.Query)
-	if err != nil {
-		return err
-	}
-	id := queryID(s.service.SID, found.Object.SID, q)
-	if id != r.Object {
+// noIndex says of a map that is not there that the index is not.
+func noIndex(err error) error {
+	if e := refusal(err); e.Status == http.StatusNotFound && e.Code != objects.ErrServiceGone.Code {
 		return objects.ErrQueryIndex
 	}
-	s.mu.Lock()
-	full := s.queries[id] == nil && len(s.subs)+len(s.queries) >= objects.MaxSubscriptions
-	s.mu.Unlock()
-	if full {
-		return objects.ErrSubscriptions
+	return err
+}
+
+// beginQuery is begin for a live query.
+func (s *session) beginQuery(o subscriptionOrder, correlation []byte) start {
+	s.queue.Unsubscribe(o.Object)
+	q, refused := parseQuery(o.Query)
+	if refused != nil {
+		return s.refuseSubscription(o, correlation, refused)
 	}
-	live := s.server.queries.use(id, found.Object.SID, q)
-	joined, refused := live.join(s, r.LastEvent, correlation)
-	if !joined {
-		s.server.queries.giveBack(live)
-	} else {
-		s.server.metrics.subscriptions.Inc()
+	return func(ctx context.Context, view *fsm.View) {
+		if refused := s.startQuery(ctx, view, q, o, correlation); refused != nil {
+			s.refuseSubscription(o, correlation, refused)(ctx, view)
+		}
 	}
+}
+
+func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query, o subscriptionOrder, correlation []byte) *objects.Error {
+	ref, refused := indexOf(o.Index)
 	if refused != nil {
 		return refused
 	}
+	object, ok := view.Object(s.service.Num, objects.KindMap, ref)
+	if !ok {
+		return objects.ErrQueryIndex
+	}
+	if queryID(s.service.SID, object.SID, q) != o.Object {
+		return objects.ErrQueryIndex // the map is another one than it was
+	}
+	source := &querySource{objectSource: objectSource{session: s, object: object.SID, correlation: correlation}}
+	if refused := source.Check(view); refused != nil {
+		return refused
+	}
+	live := s.server.queries.use(o.Object, object.SID, q)
+	if err := live.await(ctx, object.EventID); err != nil {
+		s.server.queries.release(live)
+		return objects.ErrUnavailable
+	}
+	source.live = live
+	sub := s.queue.Subscribe(o.Object, objects.SID{}, source, live.join)
+	known := objects.EventID(0)
+	if o.LastEvent != nil {
+		known = *o.LastEvent
+	}
+	sub.Start(known)
 	return nil
 }
 
-func (s *session) leaveQuery(id string) {
-	s.mu.Lock()
-	q := s.queries[id]
-	delete(s.queries, id)
-	s.mu.Unlock()
-	if q != nil {
-		s.server.metrics.subscriptions.Dec()
-		q.leave(s)
+// querySource tells a client of one live query. Access is that of the map.
+type querySource struct {
+	objectSource
+	live *liveQuery
+}
+
+// Replay implements hub.Source: it gives the whole result, unless that is what
+// the client has.
+func (q *querySource) Replay(b []byte, view *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
+	if why := q.Check(view); why != nil {
+		return b, after, false, why
 	}
+	frame, at, why := q.live.whole()
+	if why != nil || at == after {
+		return b, after, false, why
+	}
+	q.replayed++
+	q.session.server.metrics.replayed.Inc()
+	return append(b, frame...), at, false, nil
 }
 
-// attach notes that the session follows a query. It gives false if that was so
-// already.
-func (s *session) attach(q *liveQuery) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.detached = slices.DeleteFunc(s.detached, func(d *liveQuery) bool { return d == q })
-	known := s.queries[q.id] == q
-	s.queries[q.id] = q
-	return !known
+// Established implements hub.Source.
+func (q *querySource) Established(b []byte, at objects.EventID) []byte {
+	q.session.server.metrics.established(q.replayed)
+	b = appendEstablished(b, q.live.id, liveQueryType, q.correlation, at)
+	q.correlation = nil
+	return b
 }
 
-// detach has the session's writer leave a query: within the hub, which must not
-// be called from there, that cannot be done.
-func (s *session) detach(q *liveQuery) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.detached = append(s.detached, q)
-	s.outbox.signal()
+// Ended implements hub.Source.
+func (q *querySource) Ended(b []byte, why *objects.Error) []byte {
+	if q.correlation != nil {
+		q.session.server.metrics.refused(why)
+	}
+	return appendFailed(b, q.live.id, q.correlation, why)
 }
+
+var (
+	_ hub.Source   = (*objectSource)(nil)
+	_ hub.Source   = (*querySource)(nil)
+	_ hub.Follower = (*liveQuery)(nil)
+)

@@ -1,223 +1,140 @@
-package realtime
+package realtime_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/fsm"
 	"lockstep/objects"
 )
 
-const red = `{"team":"red"}`
+const reds = `team == "red"`
 
-// ask runs a query and gives its id and event.
-func (c *client) ask(index, text string) (id string, last objects.EventID, keys []string) {
-	c.t.Helper()
-	answer := c.do("POST", "/v3/Insights/"+index+"/Items", fmt.Sprintf(`{"query_string":%q,"type":"live_query"}`, text))
-	require.Equal(c.t, 200, answer.HTTP.Code, "%s", answer.Payload)
-	var body struct {
-		Query string          `json:"query_id"`
-		Last  objects.EventID `json:"last_event_id"`
-		Items []struct {
-			Key      string
-			Revision objects.EventID
+func (c *client) query(name, text string) (id string, at float64, keys string) {
+	c.Helper()
+	q, err := json.Marshal(map[string]any{"query_string": text, "type": "live_query"})
+	require.NoError(c, err)
+	r := c.http(200, "POST", "/v3/Insights/"+name+"/Items", string(q))
+	for _, i := range r["items"].([]any) {
+		keys += i.(map[string]any)["key"].(string)
+	}
+	return r["query_id"].(string), r["last_event_id"].(float64), keys
+}
+
+func queryWish(id string, at float64, name, text string) map[string]any {
+	w := wish(id, "live_query", at)
+	w["index_name"], w["query_string"] = name, text
+	return w
+}
+
+func named(c *client, name string) (sid string) {
+	return c.http(201, "POST", "/v3/Maps", `{"unique_name":"`+name+`"}`)["sid"].(string)
+}
+
+func TestALiveQueryFollowsItsResult(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		writer, a, b := w.connect("writer"), w.connect("a"), w.connect("b")
+		m := named(writer, "people")
+		writer.put(m, "ann", `{"team":"red"}`)
+		writer.put(m, "ben", `{"team":"blue"}`)
+		id, at, keys := a.query("people", reds)
+		require.Equal(w, "ann", keys)
+		same, _, _ := b.query("people", `data.team EQ "red"`)
+		require.Equal(w, id, same, "equal queries share one id")
+		a.subscribe(1, queryWish(id, at, "people", reds))
+		require.Equal(w, []string{"subscription_established 2 (1)"}, a.heard(1))
+
+		writer.put(m, "eve", `{"team":"red"}`)
+		b.subscribe(2, queryWish(id, at, "people", reds))
+		require.Equal(w, []string{"live_query_updated 3 ann eve", "subscription_established 3 (2)"}, b.heard(2))
+		writer.put(m, "ann", `{"team":"blue"}`)
+		writer.put(m, "ben", `{"team":"blue","v":2}`)
+		writer.http(200, "DELETE", "/v3/Maps/"+m+"/Items/eve", "data_sync")
+		a.heard(1)
+		for _, c := range []*client{a, b} {
+			require.Equal(w, []string{`live_query_item_removed ann {"team":"blue"}`, `live_query_item_removed eve {"team":"red"}`}, c.heard(2))
+			c.silent()
 		}
-	}
-	require.NoError(c.t, json.Unmarshal(answer.Payload, &body))
-	for _, i := range body.Items {
-		keys = append(keys, i.Key)
-	}
-	return body.Query, body.Last, keys
+		b.subscription("cancel", 3, queryWish(id, 0, "people", reds))
+		require.Equal(w, []string{"subscription_canceled (3)"}, b.heard(1))
+		writer.http(204, "DELETE", "/v3/Maps/"+m, "data_sync")
+		require.Equal(w, []string{"subscription_failed 404 54200 (null)"}, a.heard(1))
+		b.silent()
+	})
 }
 
-func toQuery(id, index, text string, last objects.EventID) string {
-	return fmt.Sprintf(`{"object_sid":%q,"object_type":"live_query","index_name":%q,"query_string":%q,"last_event_id":%d}`, id, index, text, last)
-}
-
-// watch asks a query and follows it.
-func (c *client) watch(index, text string) (id string) {
-	c.t.Helper()
-	id, last, _ := c.ask(index, text)
-	c.subscribe(1, toQuery(id, index, text, last))
-	require.Equal(c.t, id, c.event("subscription_established").Event.Object)
-	return id
-}
-
-func TestLiveQuery(t *testing.T) {
-	r := start(t)
-	m := r.create(objects.KindMap, "players")
-	r.put(m, "b", red)
-	r.put(m, "a", red)
-	r.put(m, "c", `{"team":"blue"}`)
-	c := r.connect("alice")
-	id, last, keys := c.ask("players", `team == "red"`)
-	require.Equal(t, []string{"a", "b"}, keys)
-	require.Equal(t, objects.EventID(3), last)
-
-	// What came between question and subscription: the whole result.
-	r.put(m, "d", red)
-	c.subscribe(8, toQuery(id, "players", `team == "red"`, last))
-	whole := c.event("live_query_updated")
-	require.Equal(t, "8", string(whole.Correlation))
-	require.Len(t, whole.Events[0].Items, 3)
-	require.Equal(t, "a", whole.Events[0].Items[0].Key)
-	require.Equal(t, objects.EventID(4), *c.event("subscription_established").Event.Last)
-
-	r.put(m, "c", `{"team":"green"}`) // concerns nobody
-	r.put(m, "c", red)
-	require.Equal(t, "6", string(c.event("live_query_item_updated").Events[0].Revision))
-	r.put(m, "c", `{"team":"blue"}`)
-	left := c.event("live_query_item_removed").Events[0]
-	require.Equal(t, "c", left.Key)
-	require.Equal(t, "7", string(left.Revision))
-	r.removeItem(m, "a")
-	require.Equal(t, "8", string(c.event("live_query_item_removed").Events[0].Revision))
-	c.batch("cancel", 9, toQuery(id, "players", "", 0))
-	require.Equal(t, id, c.event("subscription_canceled").Event.Object)
-	r.put(m, "a", red)
-	c.quiet()
-	eventually(t, func() bool { return r.server.hub.Topics() == 0 })
-}
-
-func TestEqualQueriesShareTheirWork(t *testing.T) {
-	r := start(t)
-	m := r.create(objects.KindMap, "players")
-	first, second := r.connect("alice"), r.connect("bob")
-	id := first.watch("players", `team == "red" or team == "blue"`)
-	require.Equal(t, id, second.watch("players", `(data.team EQ "red") || data.team eq "blue"`))
-	second.watch("players", `team == "red" or team == "blue"`) // again
-	r.server.queries.mu.Lock()
-	require.Len(t, r.server.queries.byID, 1)
-	require.Equal(t, 2, r.server.queries.byID[id].users)
-	r.server.queries.mu.Unlock()
-	require.Equal(t, 2.0, count(r.server.metrics.subscriptions))
-	r.put(m, "a", red)
-	first.event("live_query_item_updated")
-	second.event("live_query_item_updated")
-	first.conn.Close()
-	second.conn.Close()
-	eventually(t, func() bool { return len(r.sessions()) == 0 })
-	require.Zero(t, r.queries())
-	require.Zero(t, r.server.hub.Topics())
-	require.Zero(t, count(r.server.metrics.subscriptions))
-}
-
-func TestQueryRefusals(t *testing.T) {
-	r := start(t)
-	m := r.create(objects.KindMap, "many")
-	r.create(objects.KindMap, "secret")
-	r.create(objects.KindMap, "other")
-	for i := range objects.MaxQueryResult + 1 {
-		r.put(m, fmt.Sprint(i), red)
-	}
-	c := r.connect("alice")
-	for _, x := range []struct {
-		index, query string
-		status, code int
-	}{
-		{"none", "", 404, 54500},
-		{"many", "team ==", 400, 54507},
-		{"many", "", 400, 54510},
-	} {
-		answer := c.do("POST", "/v3/Insights/"+x.index+"/Items", fmt.Sprintf(`{"query_string":%q}`, x.query))
-		require.Equal(t, x.status, answer.HTTP.Code)
-		require.Contains(t, string(answer.Payload), fmt.Sprintf(`"code":%d`, x.code))
-		id, _, _ := c.ask("other", "")
-		if x.code == 54510 {
-			r.removeItem(m, "0")
-			id, _, _ = c.ask("many", "")
-			r.put(m, "0", red)
+func TestALiveQueryIsRefused(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		m := named(c, "people")
+		id, at, _ := c.query("people", reds)
+		c.subscribe(1,
+			queryWish(id, at, "nothing", reds), queryWish(id, at, "people", `team ==`), queryWish(id, at, "people", `team == "blue"`))
+		require.ElementsMatch(w, []string{
+			"subscription_failed 404 54500 (1)", "subscription_failed 400 54507 (1)", "subscription_failed 404 54500 (1)",
+		}, c.heard(3))
+		for i := range objects.MaxQueryResult {
+			c.put(m, fmt.Sprintf("k%03d", i), `{"team":"red"}`)
 		}
-		c.subscribe(3, toQuery(id, x.index, x.query, 0))
-		failed := c.event("subscription_failed")
-		require.Equal(t, x.code, failed.Event.Error.Code)
-		require.Equal(t, "3", string(failed.Correlation))
-	}
-	id, _, _ := c.ask("other", "")
-	c.subscribe(3, toQuery(id, "many", "", 0))
-	require.Equal(t, 404, c.event("subscription_failed").Event.Error.Status, "the id of another query")
-	eventually(t, func() bool { return r.queries() == 0 })
-
-	r.controlAccess()
-	require.Equal(t, 403, c.do("POST", "/v3/Insights/secret/Items", `{"query_string":""}`).HTTP.Code)
-	c.subscribe(4, toQuery(id, "secret", "", 0))
-	require.Equal(t, 403, c.event("subscription_failed").Event.Error.Status)
+		id, at, _ = c.query("people", reds)
+		c.subscribe(2, queryWish(id, at, "people", reds))
+		require.Equal(w, []string{"subscription_established 200 (2)"}, c.heard(1))
+		c.put(m, "more", `{"team":"red"}`)
+		require.Equal(w, []string{"subscription_failed 400 54510 (null)"}, c.heard(1))
+		require.EqualValues(w, 54510, c.http(400, "POST", "/v3/Insights/people/Items", `{"query_string":""}`)["code"])
+	})
 }
 
-func TestLiveQueryEndsWithPermissionAndMap(t *testing.T) {
-	r := start(t)
-	r.controlAccess()
-	m := r.create(objects.KindMap, "m")
-	r.allow(m, "alice", objects.Read)
-	r.allow(m, "bob", objects.Read)
-	alice, bob := r.connect("alice"), r.connect("bob")
-	alice.watch("m", "")
-	bob.watch("m", "")
-	r.allow(m, "alice", 0)
-	failed := alice.event("subscription_failed")
-	require.Equal(t, 403, failed.Event.Error.Status)
-	require.Equal(t, "null", string(failed.Correlation))
-	r.put(m, "k", "1")
-	bob.event("live_query_item_updated")
-	alice.quiet()
-	r.removeObject(m)
-	require.Equal(t, 404, bob.event("subscription_failed").Event.Error.Status)
-	eventually(t, func() bool { return r.server.hub.Topics() == 0 && count(r.server.metrics.subscriptions) == 0 })
+func TestALiveQueryNeedsThePermissionToRead(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		yes := true
+		w.node.Must(&fsm.UpdateService{ACLEnabled: &yes})
+		owner, c := w.connect("owner"), w.connect("alice")
+		sid, _ := objects.ParseSID(named(owner, "people"))
+		grant := func(r objects.Rights) {
+			w.node.Must(&fsm.SetPermission{Kind: objects.KindMap, Object: fsm.Ref{SID: sid}, Identity: "alice", Rights: r})
+		}
+		c.http(403, "POST", "/v3/Insights/people/Items", `{"query_string":""}`)
+		grant(objects.Read)
+		id, at, _ := c.query("people", reds)
+		c.subscribe(1, queryWish(id, at, "people", reds))
+		c.heard(1)
+		grant(0)
+		require.Equal(w, []string{"subscription_failed 403 54007 (null)"}, c.heard(1))
+	})
 }
 
-func TestLiveQueryCatchesUpWithWhatWasLost(t *testing.T) {
-	r := start(t)
-	m := r.create(objects.KindMap, "m")
-	r.put(m, "leaves", red)
-	r.put(m, "removed", red)
-	r.put(m, "stays", red)
-	c, other := r.connect("alice"), r.connect("other")
-	id := c.watch("m", `team == "red"`)
-	other.follow(m, 3)
-	live := r.query(id)
-	r.server.hub.Unfollow(live, m.SID) // what happens now is missed
-	r.put(m, "leaves", "1")
-	r.removeItem(m, "removed")
-	r.put(m, "joins", red)
-	for other.next().Event.Events[0].ID < 6 {
-	}
-	r.server.hub.Follow(live, m.SID)
-	live.Lost()
-	require.Equal(t, "leaves", c.event("live_query_item_removed").Events[0].Key)
-	require.Equal(t, "removed", c.event("live_query_item_removed").Events[0].Key)
-	joined := c.event("live_query_item_updated").Events[0]
-	require.Equal(t, "joins", joined.Key)
-	require.Equal(t, "6", string(joined.Revision))
-	c.quiet()
+// TestASnapshotResynchronisesEverybody: what was never applied here is found in
+// the new state.
+func TestASnapshotResynchronisesEverybody(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		m := named(c, "people")
+		c.put(m, "ann", `{"team":"red"}`)
+		id, at, _ := c.query("people", reds)
+		c.subscribe(1, wish(m, "map", at), queryWish(id, at, "people", reds))
+		c.heard(2)
+		before := snapshot(w)
+		c.put(m, "ben", `{"team":"red"}`)
+		c.http(200, "DELETE", "/v3/Maps/"+m+"/Items/ann", "data_sync")
+		c.heard(3) // the echo of the put, and the query's two
+		after := snapshot(w)
+		require.NoError(w, w.node.FSM().Restore(before))
+		other := w.connect("bob")
+		other.subscribe(1, wish(m, "map", 1), queryWish(id, 1, "people", reds))
+		other.heard(2)
+		require.NoError(w, w.node.FSM().Restore(after))
+		require.ElementsMatch(w, []string{`map_item_added 2 ben {"team":"red"}`, `map_item_removed 3 ann {"team":"red"}`, "live_query_updated 3 ben"}, other.heard(3))
+	})
 }
 
-func (r *rig) queries() int {
-	r.server.queries.mu.Lock()
-	defer r.server.queries.mu.Unlock()
-	return len(r.server.queries.byID)
-}
-
-func (r *rig) query(id string) *liveQuery {
-	r.server.queries.mu.Lock()
-	defer r.server.queries.mu.Unlock()
-	return r.server.queries.byID[id]
-}
-
-func TestLiveQueryComparesWhenRemovalsAreForgotten(t *testing.T) {
-	r := start(t)
-	m := r.create(objects.KindMap, "m")
-	r.put(m, "removed", red)
-	r.put(m, "changes", red)
-	c := r.connect("alice")
-	live := r.query(c.watch("m", `team == "red"`))
-	live.mu.Lock()
-	next := map[string]*objects.Item{"changes": {Key: "changes", Data: []byte("2"), EventID: 5}}
-	live.compare(next, 6)
-	live.mu.Unlock()
-	removed := c.event("live_query_item_removed").Events[0]
-	require.Equal(t, "removed", removed.Key)
-	require.Equal(t, "6", string(removed.Revision))
-	require.Equal(t, "5", string(c.event("live_query_item_updated").Events[0].Revision))
+func snapshot(w *world) io.ReadCloser {
+	var b bytes.Buffer
+	require.NoError(w, w.node.FSM().WriteSnapshot(&b))
+	return io.NopCloser(&b)
 }

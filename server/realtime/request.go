@@ -5,128 +5,157 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
-	"hash/maphash"
+	"fmt"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
+	"unicode/utf8"
 
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/hub"
 )
 
-// request is one request in the tunnel, decoded.
+// httpRequest is a request in the tunnel as the client sent it (part 3). Path
+// and parameters are percent-encoded.
+type httpRequest struct {
+	Path    string          `json:"path"`
+	Method  string          `json:"method"`
+	Params  map[string]text `json:"params"`
+	Headers map[string]text `json:"headers"`
+}
+
+// text is the value of a parameter or header: of several the first counts.
+type text string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *text) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '[' {
+		var many []text
+		if err := json.Unmarshal(b, &many); err != nil || len(many) == 0 {
+			return err
+		}
+		*t = many[0]
+		return nil
+	}
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, (*string)(t))
+	}
+	if string(b) != "null" {
+		*t = text(b)
+	}
+	return nil
+}
+
+// request is one request, decoded.
 type request struct {
-	ctx     context.Context
 	id      string
 	method  string
-	path    []string // decoded segments
+	path    []string // segments
 	params  map[string]string
-	headers map[string]param
+	headers map[string]text
 	body    []byte
 
-	object  objects.SID   // that the path names, as far as the local store knows
-	command fsm.CommandID // of the write it made; zero for none
+	// What the path addresses.
+	kind  objects.Kind
+	ref   fsm.Ref
+	sid   objects.SID // of the object, if the local store knows it
+	name  string      // and its unique name
+	index string      // of a query
+
+	handler handler
+	command fsm.CommandID // of the write under way; zero for none
 }
 
-// request starts serving a request in the tunnel.
+// answer is what a request is answered with.
+type answer struct {
+	status int
+	body   func(b []byte) []byte // appends JSON; nil: there is none
+	mute   hub.Mute              // the echo that the answer makes needless
+	then   func()                // is called when the answer is in the queue
+}
+
+// handler carries out one operation.
+type handler func(s *session, ctx context.Context, r *request) (answer, error)
+
+// request starts a request. Those on one object take effect in the order sent;
+// others run side by side, as many as a session may have under way. Beyond
+// that, and while the client does not take its answers, nothing more is read.
 func (s *session) request(m message) {
-	if m.HTTPRequest == nil {
-		s.answer(m, 400, "BAD_REQUEST")
+	r, err := newRequest(m)
+	if err != nil {
+		s.push(replyMessage(m.ID, 400, "BAD_REQUEST"))
 		return
 	}
-	r := &request{id: m.ID, method: m.HTTPRequest.Method, headers: m.HTTPRequest.Headers, body: m.payload}
-	err := r.address(m.HTTPRequest)
-	s.start(r.objectKey(), func(ctx context.Context) {
-		r.ctx = ctx
-		if err != nil {
-			s.fail(r, err)
-			return
-		}
-		s.serve(r)
-	})
-}
-
-// answer replies to a message that needs no work.
-func (s *session) answer(m message, code int, status string) {
-	s.start(m.Method, func(context.Context) { s.outbox.push(replyFrame(m.ID, code, status, "", nil)) })
-}
-
-// start runs what a message asks for. Work with the same key follows in the
-// order sent; other work runs side by side, as much as a session may have under
-// way: beyond that, nothing more is read from the client. Work counts as under
-// way as long as there is no room for its answer.
-func (s *session) start(key string, work func(context.Context)) {
-	select {
-	case s.slots <- struct{}{}:
-	case <-s.ctx.Done():
+	if s.queue.Room(s.ctx) != nil {
 		return
 	}
-	hash := maphash.String(s.server.seed, key)
-	before, done := s.tails[hash], make(chan struct{})
-	s.tails[hash] = done
-	if len(s.tails) > 4*cap(s.slots) {
-		s.forgetFinished()
+	if r.handler == nil {
+		s.route(r)
 	}
-	s.requests.Go(func() {
-		defer func() { <-s.slots }()
-		s.workAfter(before, done, work)
-		s.outbox.room(s.ctx)
-	})
+	s.requests.start(s.ctx, s.orderKeys(r), func() { s.serve(r) })
 }
 
-func (s *session) workAfter(before, done chan struct{}, work func(context.Context)) {
-	defer close(done)
-	if before != nil {
-		<-before
+// newRequest decodes a request, once. It keeps nothing of the message's bytes.
+func newRequest(m message) (*request, error) {
+	var h httpRequest
+	if err := json.Unmarshal(m.HTTPRequest, &h); err != nil {
+		return nil, errMessage
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.server.config.RequestTimeout)
-	defer cancel()
-	work(ctx)
+	r := &request{id: m.ID, method: h.Method, headers: h.Headers}
+	if err := r.address(&h); err != nil {
+		r.handler = func(*session, context.Context, *request) (answer, error) { return answer{}, err }
+	}
+	if r.method == http.MethodPost || r.method == http.MethodPut {
+		// The official client sends a payload that means nothing with DELETE.
+		r.body = bytes.Clone(m.payload)
+	}
+	return r, nil
 }
 
-// forgetFinished keeps the map of last requests as small as what is under way.
-func (s *session) forgetFinished() {
-	for key, done := range s.tails {
-		select {
-		case <-done:
-			delete(s.tails, key)
-		default:
-		}
-	}
-}
-
-// address decodes path and parameters, once.
+// address decodes the path and the parameters, which may be members of the
+// request or a query behind the path; the members win.
 func (r *request) address(h *httpRequest) error {
-	path, _, _ := strings.Cut(h.Path, "?")
-	for segment := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
-		decoded, err := url.PathUnescape(segment)
-		if err != nil || strings.ContainsRune(decoded, 0) {
-			return objects.ErrParameter
+	path, query, _ := strings.Cut(h.Path, "?")
+	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		decoded, err := unescape(segment)
+		if err != nil {
+			return err
 		}
 		r.path = append(r.path, decoded)
 	}
 	r.params = make(map[string]string, len(h.Params))
 	for name, value := range h.Params {
-		decoded, err := url.QueryUnescape(string(value))
+		decoded, err := unescape(string(value))
 		if err != nil {
-			return objects.ErrParameter
+			return err
 		}
 		r.params[name] = decoded
+	}
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		decoded, err := unescape(value)
+		if err != nil {
+			return err
+		}
+		if _, given := r.params[name]; !given {
+			r.params[name] = decoded
+		}
 	}
 	return nil
 }
 
-// objectKey says which requests have to keep their order: those whose paths
-// name the same object, plain or below a service.
-func (r *request) objectKey() string {
-	path := r.path[min(len(r.path), 1):]
-	if len(path) > 2 && path[0] == "Services" {
-		path = path[2:]
+// unescape decodes what was percent-encoded. A NUL is part of no name.
+func unescape(text string) (string, error) {
+	decoded, err := url.PathUnescape(text)
+	if err != nil || !utf8.ValidString(decoded) || strings.ContainsRune(decoded, 0) {
+		return "", objects.ErrParameter.With("The path or a parameter is not valid percent-encoded UTF-8")
 	}
-	return strings.Join(path[:min(len(path), 2)], "\x00")
+	return decoded, nil
 }
 
 // header finds a header whatever its case.
@@ -142,222 +171,164 @@ func (r *request) header(name string) string {
 	return ""
 }
 
-// serve finds the operation. Every path exists plain and below the session's
-// service, for mobile clients (part 9).
+// serve carries a request out and answers it.
 func (s *session) serve(r *request) {
-	path := r.path
-	if len(path) < 2 || (path[0] != "v3" && path[0] != "v4") {
-		s.fail(r, objects.ErrNotFound)
-		return
-	}
-	version, path := path[0], path[1:]
-	if version == "v4" {
-		if len(path) == 1 && path[0] == "Subscriptions" && r.method == http.MethodPost {
-			s.subscriptions(r)
-			return
-		}
-		s.fail(r, objects.ErrNotFound)
-		return
-	}
-	if path[0] == "Services" {
-		if len(path) < 3 || !s.isOwn(path[1]) {
-			s.fail(r, objects.ErrNotFound)
-			return
-		}
-		path = path[2:]
-	}
-	switch {
-	case len(path) == 1 && path[0] == "Configuration" && r.method == http.MethodGet:
-		s.reply(r, 200, s.configuration())
-	case len(path) == 3 && path[0] == "Insights" && path[2] == "Items" && r.method == http.MethodPost:
-		s.insights(r, path[1])
-	default:
-		kind, ok := kindOf(path[0])
-		if !ok {
-			s.fail(r, objects.ErrNotFound)
-			return
-		}
-		s.object(r, kind, path[1:])
-	}
-}
-
-func (s *session) isOwn(service string) bool {
-	return service == s.service.SID.String() || (s.service.UniqueName != "" && service == s.service.UniqueName)
-}
-
-func kindOf(plural string) (objects.Kind, bool) {
-	for kind := objects.KindDocument; kind <= objects.KindStream; kind++ {
-		if api.Plural(kind) == plural {
-			return kind, true
-		}
-	}
-	return objects.KindNone, false
-}
-
-// object serves what is below /v3/{Kind}: path is what follows.
-func (s *session) object(r *request, kind objects.Kind, path []string) {
-	collection := kind == objects.KindList || kind == objects.KindMap
-	var ref fsm.Ref
-	if len(path) > 0 {
-		ref = fsm.ParseRef(path[0])
-		r.object = s.resolve(kind, ref)
-	}
-	switch {
-	case len(path) == 0 && r.method == http.MethodPost:
-		s.create(r, kind)
-	case len(path) == 1 && r.method == http.MethodGet:
-		s.fetch(r, kind, ref)
-	case len(path) == 1 && r.method == http.MethodPost:
-		s.updateObject(r, kind, ref)
-	case len(path) == 1 && r.method == http.MethodDelete:
-		s.remove(r, kind, ref)
-	case len(path) == 2 && kind == objects.KindStream && path[1] == "Messages" && r.method == http.MethodPost:
-		s.publish(r, ref)
-	case len(path) == 2 && kind == objects.KindList && path[1] == "Context" && r.method == http.MethodGet:
-		s.fetchContext(r, ref)
-	case len(path) == 2 && kind == objects.KindList && path[1] == "Context" && r.method == http.MethodPost:
-		s.updateObject(r, kind, ref)
-	case len(path) == 2 && collection && path[1] == "Items" && r.method == http.MethodGet:
-		s.queryItems(r, kind, ref)
-	case len(path) == 2 && collection && path[1] == "Items" && r.method == http.MethodPost:
-		s.addItem(r, kind, ref)
-	case len(path) == 3 && collection && path[1] == "Items":
-		s.item(r, kind, ref, path[2])
-	default:
-		s.fail(r, objects.ErrNotFound)
-	}
-}
-
-// resolve gives the SID of an object that the path names, none if the local
-// store does not know the name.
-func (s *session) resolve(kind objects.Kind, ref fsm.Ref) objects.SID {
-	if ref.Name == "" {
-		return ref.SID
-	}
-	view := s.server.config.Node.View()
-	if service, ok := view.Service(fsm.Ref{SID: s.service.SID}); ok {
-		if o, ok := view.Object(service.Num, kind, ref); ok {
-			return o.SID
-		}
-	}
-	return objects.SID{}
-}
-
-// item serves one item, by index or key.
-func (s *session) item(r *request, kind objects.Kind, ref fsm.Ref, text string) {
-	key, err := itemKey(kind, text)
+	ctx, cancel := context.WithTimeout(s.ctx, s.server.config.RequestTimeout)
+	defer cancel()
+	a, err := s.carryOut(ctx, r)
 	if err != nil {
-		s.fail(r, err)
-		return
+		a = s.failure(r, err)
 	}
-	switch {
-	case r.method == http.MethodGet:
-		s.fetchItem(r, kind, ref, key)
-	case r.method == http.MethodPost:
-		s.writeItem(r, kind, ref, key, fsm.UpdateItem)
-	case r.method == http.MethodPut && kind == objects.KindMap:
-		s.writeItem(r, kind, ref, key, fsm.PutItem)
-	case r.method == http.MethodDelete:
-		s.removeItem(r, kind, ref, key)
-	default:
-		s.fail(r, objects.ErrMethod)
+	s.answer(r, a)
+}
+
+// carryOut keeps a fault in one operation from ending the whole node.
+func (s *session) carryOut(ctx context.Context, r *request) (a answer, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("%w: %v\n%s", objects.ErrInternal, fault, debug.Stack())
+		}
+	}()
+	return r.handler(s, ctx, r)
+}
+
+// failure is the answer that tells of an error.
+func (s *session) failure(r *request, err error) answer {
+	e := refusal(err)
+	if e.Status >= 500 && s.ctx.Err() == nil {
+		s.server.config.Logger.Warn("request failed", "method", r.method, "path", strings.Join(r.path, "/"), "error", err)
+	}
+	return answer{status: e.Status, body: func(b []byte) []byte {
+		b = api.AppendError(b, e)
+		if e.Status != http.StatusTooManyRequests {
+			return b
+		}
+		// Mobile clients wait that long (part 9).
+		b = append(b[:len(b)-1], `,"backoff_policy":{"reconnect_min_ms":`...)
+		b = strconv.AppendInt(b, 1000*int64(max(1, e.RetryAfter)), 10)
+		return append(b, "}}"...)
+	}}
+}
+
+// answer writes an answer when there is room for it, one of a session at a
+// time: an answer may be large, and sixty-four of them would be far too large.
+func (s *session) answer(r *request, a answer) {
+	s.requests.answering <- struct{}{}
+	s.queue.Room(s.ctx) // fails only when the session is over, and the queue with it
+	var body []byte
+	if a.body != nil {
+		body = a.body(nil)
+	}
+	h := appendStatus(appendHead(nil, methodReply, r.id), "status", 200, "OK")
+	h = appendStatus(h, "http_status", a.status, http.StatusText(a.status))
+	h = append(h, `,"http_headers":{}`...)
+	frame := appendMessage(nil, h, body)
+	if r.command == (fsm.CommandID{}) {
+		s.queue.Push(frame)
+	} else {
+		s.queue.Finish(r.command, frame, a.mute)
+	}
+	<-s.requests.answering
+	if a.then != nil {
+		a.then()
 	}
 }
 
-func itemKey(kind objects.Kind, text string) (fsm.ItemKey, error) {
-	if kind == objects.KindMap {
-		return fsm.ItemKey{Key: text}, objects.ValidateKey(text)
-	}
-	index, err := strconv.ParseUint(text, 10, 63)
-	if err != nil {
-		return fsm.ItemKey{}, objects.ErrIndex
-	}
-	return fsm.ItemKey{Index: index}, nil
-}
-
-// caller is on whose behalf a read runs.
-func (s *session) caller() api.Caller {
+// reader is on whose behalf a read runs.
+func (s *session) reader() api.Caller {
 	return api.Caller{Actor: s.actor, Service: fsm.Ref{SID: s.service.SID}}
 }
 
-// writer is on whose behalf a write runs. The client sends the same request id
-// over its retries of one call, so it is the idempotency key of the identity.
+// writer is on whose behalf a write runs. The client keeps the id of a request
+// over its own retries: it is the idempotency key of the identity.
 func (s *session) writer(r *request) api.Caller {
-	c := s.caller()
+	c := s.reader()
 	c.Sending = func(id fsm.CommandID) {
 		r.command = id
-		s.mu.Lock()
-		s.echo.sending(id, r.object)
-		s.mu.Unlock()
+		s.queue.Begin(id, r.sid)
 	}
-	if key := r.header("Twilio-Request-Id"); key != "" && len(key) <= 128 {
-		c.Key, c.Scope = key, "identity\x00"+s.actor.Identity
-		h := sha256.New()
-		for _, part := range append([]string{r.method}, r.path...) {
-			h.Write([]byte(part))
-			h.Write([]byte{0})
-		}
-		h.Write(r.body)
-		copy(c.Print[:], h.Sum(nil))
+	const longest = 128
+	if key := r.header("Twilio-Request-Id"); key != "" && len(key) <= longest {
+		c.Key, c.Scope, c.Print = key, "identity/"+s.actor.Identity, r.print()
 	}
 	return c
 }
 
-// reply answers a request; the events of its own write follow behind it.
-func (s *session) reply(r *request, status int, body []byte) {
-	extra := `,"http_status":{"code":` + strconv.Itoa(status) + `,"status":"` + http.StatusText(status) +
-		`"},"http_headers":{"Content-Type":"application/json"}`
-	s.outbox.push(replyFrame(r.id, 200, "OK", extra, body))
-	if r.command != (fsm.CommandID{}) {
-		s.release(r)
+// print tells requests under one id apart.
+func (r *request) print() (sum [16]byte) {
+	h := sha256.New()
+	part := func(b []byte) {
+		h.Write(strconv.AppendInt(nil, int64(len(b)), 10))
+		h.Write([]byte{' '})
+		h.Write(b)
 	}
+	part([]byte(r.method))
+	for _, segment := range r.path {
+		part([]byte(segment))
+	}
+	part([]byte(r.header("If-Match")))
+	part(r.body)
+	copy(sum[:], h.Sum(nil))
+	return sum
 }
 
-// fail answers a request with an error.
-func (s *session) fail(r *request, err error) {
-	e := objects.ErrUnavailable
-	if !errors.As(err, &e) {
-		s.server.config.Logger.Error("request failed", "error", err)
-	}
-	s.reply(r, e.Status, api.AppendError(nil, e))
+// requests are those of one session that are under way.
+type requests struct {
+	slots     chan struct{}
+	running   sync.WaitGroup
+	answering chan struct{} // one slot: who is writing an answer
+
+	mu   sync.Mutex
+	last map[string]chan struct{} // by key, closed when the last request is done
 }
 
-// body is what clients send with a write. Members that are absent or null are nil.
-type body struct {
-	Name    *string         `json:"unique_name"`
-	Key     *string         `json:"key"`
-	Data    json.RawMessage `json:"data"`
-	Context json.RawMessage `json:"context"`
-	TTL     json.RawMessage `json:"ttl"`
-
-	ttl      *int64
-	nullData bool // data was given, and is null
+func (q *requests) init(limit int) {
+	q.slots = make(chan struct{}, limit)
+	q.answering = make(chan struct{}, 1)
+	q.last = make(map[string]chan struct{})
 }
 
-func (r *request) decode() (*body, error) {
-	b := new(body)
-	text := bytes.TrimSpace(r.body)
-	if len(text) == 0 {
-		return b, nil
+// start runs a request behind those that were started earlier with one of its
+// keys. It waits for a slot.
+func (q *requests) start(ctx context.Context, keys []string, run func()) {
+	select {
+	case q.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
 	}
-	if !json.Valid(text) {
-		return nil, objects.ErrData.With("The body is not valid JSON")
-	}
-	if err := json.Unmarshal(text, b); err != nil {
-		return nil, objects.ErrParameter.With("The body is not an object of the expected form")
-	}
-	if string(b.Data) == "null" {
-		b.Data, b.nullData = nil, true
-	}
-	if string(b.Context) == "null" {
-		b.Context = nil
-	}
-	if len(b.TTL) > 0 && string(b.TTL) != "null" {
-		ttl, err := strconv.ParseInt(string(b.TTL), 10, 64)
-		if err != nil || objects.ValidateTTL(ttl) != nil {
-			return nil, objects.ErrTTL
+	done := make(chan struct{})
+	earlier := q.enter(keys, done)
+	q.running.Go(func() {
+		for _, e := range earlier {
+			<-e // all that came earlier have started, and end by themselves
 		}
-		b.ttl = &ttl
-	}
-	return b, nil
+		run()
+		q.leave(keys, done)
+		<-q.slots
+	})
 }
+
+func (q *requests) enter(keys []string, done chan struct{}) (earlier []chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, k := range keys {
+		if e, ok := q.last[k]; ok && e != done {
+			earlier = append(earlier, e)
+		}
+		q.last[k] = done
+	}
+	return earlier
+}
+
+func (q *requests) leave(keys []string, done chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, k := range keys {
+		if q.last[k] == done {
+			delete(q.last, k)
+		}
+	}
+	close(done)
+}
+
+func (q *requests) wait() { q.running.Wait() }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
-	"net/http"
-	"slices"
-	"strings"
+	"net"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -17,326 +18,342 @@ import (
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/auth"
+	"lockstep/server/hub"
 )
 
-// session is one connected client. Two goroutines belong to it, the reader
-// (run) and the writer (write); requests under way have one each, and the
-// reader waits for all of them before it returns.
-//
-// Lock order: session.following, hub.mu, liveQuery.mu, session.mu.
+// session is one connected client. Its reader (run) owns it: it introduces the
+// client, starts the writer and the requests, and waits for all of them before
+// it returns.
 type session struct {
 	server *Server
-	conn   *websocket.Conn
+	socket *socket
+	form   api.Form
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
-	gone   chan struct{} // closed when the connection has ended
+	gone   chan struct{} // closed when it has ended
 
-	// Set by init, before any other goroutine looks.
+	// Set by init, before there is another goroutine.
 	actor   fsm.Actor
 	service *objects.Service
-	storage string
-	form    api.Form
+	queue   *hub.Queue
 
-	outbox outbox
+	introduced atomic.Bool // queue is set
+	closing    atomic.Bool // nothing more is served
+	requests   requests
+	fetched    fetched
 
-	following sync.Mutex // makes a change of subs and telling the hub of it one step
-	mu        sync.Mutex
-	principal auth.Principal
-	timers    []*time.Timer // of the token's life
-	subs      map[objects.SID]*subscription
-	queries   map[string]*liveQuery
-	replays   []*subscription // those that have to catch up, in turn
-	ended     []objects.SID   // no longer followed: the hub is told by the writer
-	detached  []*liveQuery    // likewise
-	held      int             // events held back, of all subscriptions
-	heldBytes int
-	echo      echo
-	fetched   map[objects.SID]objects.EventID // what this session knew of objects it read items of
-
-	requests sync.WaitGroup
-	slots    chan struct{}
-	tails    map[uint64]chan struct{} // reader only: the last work of each key, by hash
+	token token
 }
 
-func newSession(server *Server, conn *websocket.Conn, base string) *session {
-	s := &session{
-		server: server, conn: conn, gone: make(chan struct{}),
-		form:    server.config.API.Form(base, true),
-		subs:    map[objects.SID]*subscription{},
-		queries: map[string]*liveQuery{},
-		fetched: map[objects.SID]objects.EventID{},
-		echo:    newEcho(),
-		slots:   make(chan struct{}, server.config.RequestsPerSession),
-		tails:   map[uint64]chan struct{}{},
-	}
-	conn.SetPingHandler(s.pong)
-	s.outbox.init(server.config.QueueLength, server.config.QueueBytes)
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+func newSession(server *Server, socket *socket, origin string) *session {
+	s := &session{server: server, socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(server.ctx)
+	s.requests.init(server.config.RequestsPerSession)
 	return s
 }
 
-// run reads until the connection ends.
+// run serves a client until it is gone.
 func (s *session) run() {
+	defer s.socket.close()
 	defer s.cancel()
-	s.conn.SetReadLimit(s.server.config.MessageLimit)
-	if !s.init() {
+	if !s.introduce() {
 		return
 	}
-	s.server.hub.Join(s)
-	s.verify()
+	defer s.server.hub.Follow(s.service.SID, s).Stop()
+	s.token.begin(s)
+	defer s.token.end()
+	s.tell(s.server.config.Connected)
+	defer s.tell(s.server.config.Disconnected)
+
 	var writer sync.WaitGroup
 	writer.Go(s.write)
-	s.server.reachability(s, true)
-	for s.readOne() {
-	}
+	err := s.readAll()
+	s.closing.Store(true)
 	s.cancel()
-	s.outbox.close()
-	s.requests.Wait()
+	s.requests.wait()
+	s.queue.UnsubscribeAll()
+	s.leave(err, &writer)
+}
+
+func (s *session) tell(hook func(objects.SID, fsm.Actor)) {
+	if hook != nil {
+		hook(s.service.SID, s.actor)
+	}
+}
+
+// leave ends the writer and says goodbye, where there is somebody to hear it.
+func (s *session) leave(err error, writer *sync.WaitGroup) {
+	code := 0
+	var closed *websocket.CloseError
+	switch {
+	case s.socket.ending.Load():
+	case errors.Is(err, websocket.ErrReadLimit):
+		code = websocket.CloseMessageTooBig
+	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
+		code = websocket.CloseNormalClosure
+	}
+	if code == 0 {
+		s.socket.close()
+	}
 	writer.Wait()
-	s.end()
-	s.server.reachability(s, false)
+	if code != 0 {
+		s.socket.write(closeWebsocket(code))
+	}
 }
 
-// end unsubscribes from everything.
-func (s *session) end() {
-	s.mu.Lock()
-	for _, t := range s.timers {
-		t.Stop()
-	}
-	subs, queries, ended := s.subs, s.queries, s.ended
-	s.subs, s.queries, s.ended = map[objects.SID]*subscription{}, map[string]*liveQuery{}, nil
-	s.mu.Unlock()
-	for sid := range subs {
-		s.server.hub.Unfollow(s, sid)
-	}
-	for _, sid := range ended {
-		s.server.hub.Unfollow(s, sid)
-	}
-	for _, q := range queries {
-		q.leave(s)
-	}
-	s.server.hub.Leave(s)
-	s.server.metrics.subscriptions.Sub(float64(len(subs) + len(queries)))
-}
-
-// init serves the first message. Nothing else is served before it succeeded.
-func (s *session) init() bool {
-	s.conn.SetReadDeadline(time.Now().Add(s.server.config.InitTimeout))
-	m, err := s.read()
-	if err != nil || m.Method != "init" {
-		if errors.Is(err, errMessage) {
-			s.refuse(closeFrame(417, "MALFORMED"))
-		} else {
-			s.refuse(closeFrame(401, "UNAUTHORIZED"))
-		}
-		return false
-	}
-	principal, service, refused := s.server.admit(s.ctx, m.Token)
-	if refused != nil {
-		s.refuse(refusalFrame(m.ID, refused))
-		return false
-	}
-	s.principal, s.service = principal, service
-	s.actor = fsm.Actor{Identity: principal.Identity, Endpoint: principal.EndpointID, Token: true}
-	if s.actor.Endpoint == "" {
-		s.actor.Endpoint = randomID("TE")
-	}
-	sum := sha256.Sum256([]byte(principal.AccountSID + "\x00" + service.SID.String() + "\x00" + principal.Identity))
-	s.storage = hex.EncodeToString(sum[:16])
-	s.outbox.push(s.initReply(m.ID))
-	s.watchToken()
-	return true
-}
-
-// refuse writes a last frame before there is a writer.
-func (s *session) refuse(frame []byte) {
-	s.conn.SetWriteDeadline(time.Now().Add(s.server.config.WriteTimeout))
-	c := s.conn.NetConn()
-	c.Write(frame)
-	c.Write(appendClose(nil, websocket.CloseNormalClosure))
-}
-
-func appendClose(b []byte, code int) []byte {
-	b = appendWebsocketHeader(b, opClose, 2)
-	return append(b, byte(code>>8), byte(code))
-}
-
-func (s *session) initReply(id string) []byte {
-	x := []byte(`,"continuation_token":"`)
-	x = append(x, s.storage...)
-	x = append(x, `","continuation_token_status":{"reissued":true},"capabilities":["client_update","offline_storage","telemetry.v1"],"offline_storage":{"data_sync":{"storage_id":"`...)
-	x = append(x, s.storage...)
-	x = append(x, `"}},"init_registrations":[{"product":"data_sync"}],"debug_info":{},"account_descriptor":{"account_sid":"`...)
-	x = append(x, s.principal.AccountSID...)
-	x = append(x, `","instance_sids":{"data_sync":"`...)
-	x = s.service.SID.Append(x)
-	x = append(x, `"},"identity":`...)
-	x = objects.AppendString(x, s.principal.Identity)
-	x = append(x, '}')
-	return replyFrame(id, 200, "OK", string(x), nil)
-}
-
-// refusalFrame answers a message whose token is not accepted: the client looks
-// at what is inside status (parts 2.1 and 2.2).
-func refusalFrame(id string, e *objects.Error) []byte {
-	status := strings.ToUpper(strings.ReplaceAll(http.StatusText(e.Status), " ", "_"))
-	h := append([]byte(`{"method":"reply","id":`), objects.AppendString(nil, id)...)
-	h = append(h, `,"status":{"code":`...)
-	h = appendInt(h, e.Status)
-	h = append(h, `,"status":"`...)
-	h = append(h, status...)
-	h = append(h, `","description":`...)
-	h = objects.AppendString(h, e.Message)
-	h = append(h, `,"errorCode":`...)
-	h = appendInt(h, e.Code)
-	return frame(append(h, `},"payload_size":0}`...), nil)
-}
-
-// read gives the next message. Acknowledgements come as a message of method
-// "reply" with nothing else.
-func (s *session) read() (message, error) {
-	kind, b, err := s.conn.ReadMessage()
-	if err != nil {
-		return message{}, err
-	}
-	if kind != websocket.BinaryMessage {
-		return message{}, errMessage
-	}
-	if isAcknowledgement(b) {
-		return message{header: header{Method: "reply"}}, nil
-	}
-	return parseMessage(b)
-}
-
-// readOne serves one message; false ends the session.
-func (s *session) readOne() bool {
-	s.conn.SetReadDeadline(time.Now().Add(s.server.config.SilenceTimeout))
-	if s.ctx.Err() != nil {
-		return s.linger(lingerTimeout)
-	}
-	m, err := s.read()
-	if err != nil {
-		if errors.Is(err, errMessage) {
-			s.close(417, "MALFORMED")
-			return s.linger(s.server.config.WriteTimeout)
-		}
-		return false
-	}
-	switch m.Method {
-	case "reply", "telemetry.v1", "ping":
-	case "message":
-		s.request(m)
-	case "update":
-		s.start(m.Method, func(ctx context.Context) { s.update(ctx, m) })
-	case "put_notification_ctx", "delete_notification_ctx":
-		s.answer(m, 200, "OK")
-	case "close":
-		return false
-	default:
-		s.answer(m, 400, "BAD_REQUEST")
-	}
-	return true
-}
-
-// lingerTimeout is how long a client that was told to go may take.
-const lingerTimeout = 2 * time.Second
-
-// linger reads on, without serving, until the client has taken its leave:
-// closing a connection that has unread input would destroy what was just
-// written.
-func (s *session) linger(timeout time.Duration) bool {
-	s.conn.SetReadDeadline(time.Now().Add(timeout))
-	for {
-		if _, _, err := s.conn.ReadMessage(); err != nil {
+// introduce serves the first message. Nothing else is served before an init
+// that succeeded.
+func (s *session) introduce() bool {
+	s.socket.ws.SetPingHandler(func(string) error { return nil })
+	ok, err := s.socket.read(s.server.config.InitTimeout, func(b []byte, binary bool) bool {
+		m, err := parseMessage(b)
+		switch {
+		case err != nil || !binary:
+			s.refuse(closeMessage(417, "MALFORMED"))
+			return false
+		case m.Method != methodInit:
+			s.refuse(closeMessage(401, "UNAUTHORIZED"))
 			return false
 		}
+		return s.init(m)
+	})
+	var silent net.Error
+	if errors.As(err, &silent) && silent.Timeout() {
+		s.refuse(closeMessage(401, "UNAUTHORIZED"))
+	}
+	return ok
+}
+
+// refuse sends a last message before there is a writer.
+func (s *session) refuse(message []byte) {
+	if s.socket.write(append(message, closeWebsocket(websocket.CloseNormalClosure)...)) == nil {
+		s.socket.end()
+		for more := true; more; {
+			more, _ = s.socket.read(lingerTime, func([]byte, bool) bool { return true })
+		}
 	}
 }
 
-// close sends a close message behind what waits, and ends the session.
-func (s *session) close(code int, status string) {
-	s.outbox.finish(closeFrame(code, status))
-}
-
-// drop closes the websocket without a message of the protocol: the client
-// comes back at once, elsewhere.
-func (s *session) drop() { s.outbox.finish(nil) }
-
-// noticeGrace is how long a token that is about to expire from the start goes
-// unannounced.
-const noticeGrace = 500 * time.Millisecond
-
-// watchToken sets the timers of the token's life.
-func (s *session) watchToken() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range s.timers {
-		t.Stop()
-	}
-	left := s.principal.Expires.Sub(s.server.config.Clock())
-	warn := left - s.server.config.ExpiryNotice
-	if warn <= 0 {
-		// At once, but not before the application can listen for it.
-		warn = min(left/4, noticeGrace)
-	}
-	s.timers = []*time.Timer{
-		time.AfterFunc(warn, func() {
-			s.outbox.push(frame([]byte(`{"method":"client_update","id":"TMexpiry","client_update_type":"token_about_to_expire","payload_size":0}`), nil))
-		}),
-		time.AfterFunc(left, func() { s.close(410, "TOKEN_EXPIRED") }),
-	}
-}
-
-// update takes a new token of the same identity and service.
-func (s *session) update(ctx context.Context, m message) {
-	principal, service, refused := s.server.admit(ctx, m.Token)
-	if refused == nil && (principal.Identity != s.actor.Identity || service.SID != s.service.SID) {
-		refused = objects.ErrTokenInvalid
-	}
+func (s *session) init(m message) bool {
+	principal, service, refused := s.server.admit(s.ctx, m.Token)
 	if refused != nil {
-		s.outbox.push(refusalFrame(m.ID, refused))
-		return
+		s.refuse(initRefusal(m.ID, refused))
+		return false
 	}
-	s.mu.Lock()
-	s.principal = principal
-	s.mu.Unlock()
-	s.watchToken()
-	s.outbox.push(replyFrame(m.ID, 200, "OK", "", nil))
-	s.verify()
+	s.service = service
+	s.actor = fsm.Actor{Identity: principal.Identity, Endpoint: principal.EndpointID, Token: true}
+	if s.actor.Endpoint == "" {
+		s.actor.Endpoint = randomID("EP")
+	}
+	s.token.principal = principal
+	s.queue = s.server.hub.NewQueue(principal.Identity)
+	s.queue.Push(s.initReply(m, principal))
+	s.introduced.Store(true)
+	return true
 }
 
-// verify ends a session whose key or service went before the hub could tell it.
-func (s *session) verify() {
-	s.mu.Lock()
-	key := s.principal.KeySID
-	s.mu.Unlock()
-	_, known := s.server.config.Keyring.Secret(key)
-	_, there := s.server.config.Node.View().Service(fsm.Ref{SID: s.service.SID})
-	if !known || !there {
-		s.close(401, "UNAUTHORIZED")
+// initReply tells a client that it is connected (part 2.1; the account
+// descriptor is for mobile clients, part 9).
+func (s *session) initReply(m message, p auth.Principal) []byte {
+	continuation, reissued := continuationToken(m.Continuation)
+	h := appendStatus(appendHead(nil, methodReply, m.ID), "status", 200, "OK")
+	h = append(h, `,"continuation_token":`...)
+	h = objects.AppendString(h, continuation)
+	h = append(h, `,"continuation_token_status":{"reissued":`...)
+	h = append(h, reissued...)
+	h = append(h, `},"capabilities":["client_update","offline_storage","account_descriptor"]`...)
+	h = append(h, `,"offline_storage":{"data_sync":{"storage_id":"`...)
+	h = append(h, storageID(p.AccountSID, s.service.SID.String(), p.Identity)...)
+	h = append(h, `"}},"init_registrations":[{"product":"data_sync"}],"debug_info":{}`...)
+	h = append(h, `,"account_descriptor":{"account_sid":`...)
+	h = objects.AppendString(h, p.AccountSID)
+	h = append(h, `,"instance_sids":{"data_sync":"`...)
+	h = s.service.SID.Append(h)
+	h = append(h, `"},"identity":`...)
+	h = objects.AppendString(h, p.Identity)
+	return appendMessage(nil, append(h, '}'), nil)
+}
+
+// continuationToken gives a client back the one it has, or its first.
+func continuationToken(sent json.RawMessage) (text, reissued string) {
+	const longest = 256
+	if json.Unmarshal(sent, &text) == nil && text != "" && len(text) <= longest {
+		return text, "false"
+	}
+	return randomID("CT"), "true"
+}
+
+// storageID names the cache of a browser: the same for one identity on any
+// node, and another for any other.
+func storageID(account, service, identity string) string {
+	sum := sha256.Sum256([]byte(account + "/" + service + "/" + identity))
+	return hex.EncodeToString(sum[:16])
+}
+
+// initRefusal turns a client away. It looks at the code of the status, and
+// tells the application the error's (part 2.1).
+func initRefusal(id string, e *objects.Error) []byte {
+	text := "UNAUTHORIZED"
+	if e.Status != 401 {
+		text = "UNAVAILABLE"
+	}
+	h := appendStatus(appendHead(nil, methodReply, id), "status", e.Status, text)
+	h = append(h[:len(h)-1], `,"description":`...)
+	h = objects.AppendString(h, e.Message)
+	h = append(h, `,"errorCode":`...)
+	h = strconv.AppendInt(h, int64(e.Code), 10)
+	return appendMessage(nil, append(h, '}'), nil)
+}
+
+// readAll serves messages until the connection ends. The error says how.
+func (s *session) readAll() error {
+	alive := func() { s.socket.expect(s.server.config.SilenceTimeout) }
+	s.socket.ws.SetPongHandler(func(string) error { alive(); return nil })
+	s.socket.ws.SetPingHandler(func(data string) error {
+		alive()
+		return s.push(pong(data))
+	})
+	for {
+		if more, err := s.socket.read(s.server.config.SilenceTimeout, s.receive); err != nil || !more {
+			return err
+		}
 	}
 }
 
-// unfollowEnded tells the hub of subscriptions that ended while it was telling
-// this session of something.
-func (s *session) unfollowEnded() {
-	s.mu.Lock()
-	nothing := len(s.ended) == 0 && len(s.detached) == 0
-	s.mu.Unlock()
-	if nothing {
+// receive serves one message. It gives false when the client has said goodbye.
+func (s *session) receive(b []byte, binary bool) (more bool) {
+	if s.closing.Load() {
+		return true // the end is on its way
+	}
+	m, err := parseMessage(b)
+	if err != nil || !binary {
+		s.end(417, "MALFORMED")
+		return true
+	}
+	switch m.Method {
+	case methodReply, methodTelemetry:
+	case methodMessage:
+		s.request(m)
+	case methodUpdate:
+		s.update(m)
+	case methodPing, methodPutCtx, methodDeleteCtx:
+		s.push(replyMessage(m.ID, 200, "OK"))
+	case methodClose:
+		return false
+	default:
+		s.push(replyMessage(m.ID, 400, "BAD_REQUEST"))
+	}
+	return true
+}
+
+// push answers the client as soon as it takes its answers: until then, nothing
+// more is read from it.
+func (s *session) push(frame []byte) error {
+	if err := s.queue.Room(s.ctx); err != nil {
+		return err
+	}
+	s.queue.Push(frame)
+	return nil
+}
+
+// close ends the session with a frame behind what waits for the client. It may
+// be called from anywhere and does not block.
+func (s *session) close(last []byte) {
+	if s.closing.Swap(true) {
 		return
 	}
-	s.following.Lock()
-	defer s.following.Unlock()
-	s.mu.Lock()
-	ended := slices.DeleteFunc(s.ended, func(sid objects.SID) bool { return s.subs[sid] != nil })
-	detached := s.detached
-	s.ended, s.detached = nil, nil
-	s.mu.Unlock()
-	for _, q := range detached {
-		s.leaveQuery(q.id)
+	if !s.introduced.Load() {
+		s.cancel()
+		s.socket.close()
+		return
 	}
-	for _, sid := range ended {
-		s.server.hub.Unfollow(s, sid)
+	s.queue.Close(last)
+}
+
+// end is close with a message that says why.
+func (s *session) end(code int, text string) {
+	s.close(append(closeMessage(code, text), closeWebsocket(websocket.CloseNormalClosure)...))
+}
+
+func (s *session) subscriptions() int {
+	if !s.introduced.Load() {
+		return 0
 	}
+	_, count := s.queue.Has("")
+	return count
+}
+
+// write is the writer: it sends what waits, as much as there is in one write,
+// and a ping after silence.
+func (s *session) write() {
+	silence := time.NewTimer(s.server.config.PingInterval)
+	defer silence.Stop()
+	for {
+		select {
+		case <-s.queue.Wake():
+			if last, err := s.flush(); err != nil || last {
+				s.sent(err)
+				return
+			}
+			silence.Reset(s.server.config.PingInterval)
+		case <-silence.C:
+			s.queue.Push(pingMessage())
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// flush sends until nothing waits.
+func (s *session) flush() (last bool, err error) {
+	buffer := outgoing.Get().(*[]byte)
+	defer outgoing.Put(buffer)
+	for {
+		b, last := s.queue.Fill((*buffer)[:0], writeSize)
+		if cap(b) <= 4*writeSize {
+			*buffer = b
+		}
+		if len(b) == 0 && !last {
+			return false, nil
+		}
+		if err := s.socket.write(b); err != nil || last {
+			return last, err
+		}
+	}
+}
+
+// sent is the writer's end: the socket broke, or the last frame is sent.
+func (s *session) sent(err error) {
+	if err == nil {
+		s.socket.end()
+		return
+	}
+	var slow net.Error
+	if errors.As(err, &slow) && slow.Timeout() {
+		s.server.metrics.slow.Inc()
+		s.server.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
+	}
+	s.socket.close() // which ends the reader, and with it the session
+}
+
+// Happened implements hub.Follower for the session's service and API key.
+func (s *session) Happened(e *hub.Event) (more bool) {
+	switch e.Type {
+	case objects.ServiceChanged:
+		s.queue.Check(e.View)
+	case objects.ServiceRemoved, objects.KeyRevoked:
+		s.end(401, "UNAUTHORIZED")
+		return false
+	}
+	return true
+}
+
+// Missed implements hub.Follower.
+func (s *session) Missed(view *fsm.View) (more bool) {
+	if _, ok := view.Service(fsm.Ref{SID: s.service.SID}); !ok || !s.token.holds(view) {
+		s.end(401, "UNAUTHORIZED")
+		return false
+	}
+	s.queue.Check(view)
+	return true
 }

@@ -1,13 +1,13 @@
-package realtime
+package realtime_test
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -17,424 +17,311 @@ import (
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/auth"
+	"lockstep/server/realtime"
 )
 
-func TestInit(t *testing.T) {
-	r := start(t)
-	first := r.dial().init(token(t, "alice"))
-	require.Equal(t, 200, first.Status.Code)
-	require.Equal(t, fsmtest.AccountSID, first.Descriptor.Account)
-	require.Equal(t, "alice", first.Descriptor.Identity)
-
-	require.NotEmpty(t, first.Storage.Sync.ID)
-	require.Equal(t, first.Storage.Sync.ID, r.dial().init(token(t, "alice")).Storage.Sync.ID)
-	require.NotEqual(t, first.Storage.Sync.ID, r.dial().init(token(t, "bob")).Storage.Sync.ID)
+func TestInitTellsWhatTheClientReads(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		type reply struct {
+			Continuation string                       `json:"continuation_token"`
+			Storage      map[string]map[string]string `json:"offline_storage"`
+			Account      struct {
+				Account   string            `json:"account_sid"`
+				Instances map[string]string `json:"instance_sids"`
+				Identity  string            `json:"identity"`
+			} `json:"account_descriptor"`
+		}
+		connect := func(identity string, continuation any) (r reply) {
+			m := w.dial().ask(map[string]any{"method": "init", "token": w.token(identity, nil), "continuation_token": continuation}, "")
+			require.Equal(w, 200, m.Status.Code)
+			require.NoError(w, json.Unmarshal(m.header, &r))
+			return r
+		}
+		first, again, other := connect("zoë", nil), connect("zoë", "CTmine"), connect("bob", nil)
+		require.Equal(w, fsmtest.AccountSID, first.Account.Account)
+		require.Equal(w, fsmtest.Service.String(), first.Account.Instances["data_sync"])
+		require.Equal(w, "zoë", first.Account.Identity)
+		require.NotEmpty(w, first.Continuation)
+		require.Equal(w, "CTmine", again.Continuation)
+		storage := func(r reply) string { return r.Storage["data_sync"]["storage_id"] }
+		require.NotEmpty(w, storage(first))
+		require.Equal(w, storage(first), storage(again))
+		require.NotEqual(w, storage(first), storage(other))
+	})
 }
 
-func TestInitRefusals(t *testing.T) {
-	r := start(t)
-	for name, c := range map[string]struct {
-		token  string
-		status int
-		code   int
+func TestInitIsRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		token func(w *world) string
+		code  int
 	}{
-		"no token":        {"", 401, 20101},
-		"another secret":  {token(t, "a", func(s *auth.TokenSpec) { s.Secret = "x" }), 401, 20101},
-		"another account": {token(t, "a", func(s *auth.TokenSpec) { s.AccountSID = "AC" }), 401, 20101},
-		"unknown key":     {token(t, "a", func(s *auth.TokenSpec) { s.KeySID = "SK00" }), 401, 20101},
-		"unknown service": {token(t, "a", func(s *auth.TokenSpec) { s.ServiceSID = "other" }), 401, 20101},
-		"expired":         {expired(t), 401, 20104},
+		"garbage": {func(w *world) string { return "garbage" }, 20101},
+		"wrong secret": {func(w *world) string {
+			return w.token("a", func(s *auth.TokenSpec) { s.Secret = strings.Repeat("x", 32) })
+		}, 20101},
+		"unknown key": {func(w *world) string {
+			return w.token("a", func(s *auth.TokenSpec) { s.KeySID = "SK" + strings.Repeat("0", 32) })
+		}, 20101},
+		"unknown service": {func(w *world) string {
+			return w.token("a", func(s *auth.TokenSpec) { s.ServiceSID = "IS" + strings.Repeat("0", 32) })
+		}, 20101},
+		"expired": {func(w *world) string {
+			text := w.token("a", lifetime(time.Second))
+			time.Sleep(time.Minute)
+			return text
+		}, 20104},
+		"from the future": {func(w *world) string {
+			text, _ := auth.Mint(auth.TokenSpec{AccountSID: fsmtest.AccountSID, KeySID: fsmtest.KeySID.String(), Secret: fsmtest.KeySecret, Identity: "a", ServiceSID: "default"}, time.Now().Add(time.Hour))
+			return text
+		}, 20105},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c2 := r.dial()
-			refused := c2.init(c.token)
-			require.Equal(t, c.status, refused.Status.Code)
-			require.Equal(t, "UNAUTHORIZED", refused.Status.Status)
-			require.Equal(t, c.code, refused.Status.ErrorCode)
-			require.Error(t, c2.ended())
+			inWorld(t, nil, func(w *world) {
+				token := test.token(w)
+				c := w.dial()
+				m := c.init(token)
+				require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED", ErrorCode: test.code}, m.Status)
+				_, code := c.closes()
+				require.Equal(w, websocket.CloseNormalClosure, code)
+			})
 		})
 	}
-}
-
-func expired(t *testing.T) string {
-	text, err := auth.Mint(auth.TokenSpec{
-		AccountSID: fsmtest.AccountSID, KeySID: fsmtest.KeySID.String(), Secret: fsmtest.KeySecret,
-		Identity: "a", ServiceSID: "default", Lifetime: time.Minute,
-	}, time.Now().Add(-time.Hour))
-	require.NoError(t, err)
-	return text
-}
-
-func TestInitWithoutQuorumIsNotDenied(t *testing.T) {
-	r := start(t)
-	r.node.failReads(objects.ErrUnavailable)
-	unknown := token(t, "a", func(s *auth.TokenSpec) { s.ServiceSID = "new" })
-	require.Equal(t, 503, r.dial().init(unknown).Status.Code, "the service may be there: the client comes again")
-	require.Equal(t, 200, r.dial().init(token(t, "a")).Status.Code, "what is known needs no quorum")
 }
 
 func TestNothingIsServedBeforeInit(t *testing.T) {
-	r := start(t)
-	c := r.dial()
-	c.request("GET", "/v3/Documents/x", "")
-	require.Equal(t, "close", c.next().Method)
-	require.Error(t, c.ended())
+	inWorld(t, nil, func(w *world) {
+		c := w.dial()
+		c.begin(request("POST", "/v3/Documents", nil, nil), `{}`)
+		last, _ := c.closes()
+		require.Equal(w, "close", last.Method)
+		require.Equal(w, 401, last.Status.Code)
+
+		begin := time.Now()
+		last, _ = w.dial().closes()
+		require.Equal(w, 401, last.Status.Code)
+		require.Equal(w, 10*time.Second, time.Since(begin).Round(time.Second))
+	})
 }
 
-func TestInitTimeout(t *testing.T) {
-	r := start(t, func(c *Config) { c.InitTimeout = 50 * time.Millisecond })
-	c := r.dial()
-	closed := c.next()
-	require.Equal(t, "close", closed.Method)
-	require.Equal(t, 401, closed.Status.Code)
-	require.Error(t, c.ended())
+func TestATokenIsAnnouncedAndExpires(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.dial()
+		c.init(w.token("alice", lifetime(10*time.Minute)))
+		stop := c.staysAlive()
+		begin := time.Now()
+		for m, _ := c.next(); m.Method != "client_update"; m, _ = c.next() {
+			require.Equal(w, "ping", m.Method)
+		}
+		require.Equal(w, 7*time.Minute, time.Since(begin).Round(time.Second))
+		last, _ := c.closes()
+		stop()
+		require.Equal(w, "close", last.Method)
+		require.Equal(w, status{Code: 410, Status: "TOKEN_EXPIRED"}, last.Status)
+		require.Equal(w, 10*time.Minute, time.Since(begin).Round(time.Second))
+	})
 }
 
-func TestSecondInitIsUnknown(t *testing.T) {
-	c := start(t).connect("alice")
-	require.Equal(t, 400, c.init(token(t, "alice")).Status.Code)
-}
-
-func TestMalformedMessage(t *testing.T) {
-	for name, message := range map[string][]byte{"init": nil, "later": []byte("x")} {
-		t.Run(name, func(t *testing.T) {
-			r := start(t)
-			c := r.dial()
-			if message != nil {
-				require.Equal(t, 200, c.init(token(t, "a")).Status.Code)
+// staysAlive answers as a client does that gets messages all the time.
+func (c *client) staysAlive() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.reading.Go(func() {
+		for {
+			select {
+			case <-time.After(15 * time.Second):
+				if c.write(encode(map[string]any{"method": "reply", "id": "x"}, "")) != nil {
+					return
+				}
+			case <-ctx.Done():
+				return
 			}
-			require.NoError(t, c.conn.WriteMessage(websocket.BinaryMessage, []byte("x")))
-			closed := c.next()
-			require.Equal(t, "close", closed.Method)
-			require.Equal(t, 417, closed.Status.Code)
-			require.Error(t, c.ended())
+		}
+	})
+	return cancel
+}
+
+func TestATokenIsRenewed(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.dial()
+		c.init(w.token("alice", lifetime(time.Minute)))
+		update := func(token string) status {
+			return c.ask(map[string]any{"method": "update", "token": token}, "").Status
+		}
+		require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED"}, update(w.token("mallory", nil)))
+		require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED"}, update("garbage"))
+		require.Equal(w, 200, update(w.token("alice", nil)).Code)
+		stop := c.staysAlive()
+		time.Sleep(5 * time.Minute)
+		c.http(201, "POST", "/v3/Documents", `{}`)
+		stop()
+	})
+}
+
+func TestSilenceIsPingedAndThenEnds(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		begin := time.Now()
+		m, _ := c.next()
+		require.Equal(w, "ping", m.Method)
+		require.Equal(w, 20*time.Second, time.Since(begin).Round(time.Second))
+		c.send(map[string]any{"method": "reply", "id": m.ID}, "")
+		_, code := c.closes()
+		require.Equal(w, -1, code)
+		require.Equal(w, 80*time.Second, time.Since(begin).Round(time.Second))
+	})
+}
+
+func TestARevokedKeyEndsItsSessions(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		other := objects.NewSID(objects.KindKey, fsm.NewID())
+		w.node.Must(&fsm.CreateKey{SID: other, Secret: strings.Repeat("s", 32)})
+		withOther := func(s *auth.TokenSpec) { s.KeySID, s.Secret = other.String(), strings.Repeat("s", 32) }
+		stays, goes, renewed := w.connect("a"), w.dial(), w.dial()
+		goes.init(w.token("b", withOther))
+		renewed.init(w.token("c", withOther))
+		require.Equal(w, 200, renewed.ask(map[string]any{"method": "update", "token": w.token("c", nil)}, "").Status.Code)
+		w.node.Must(&fsm.RevokeKey{SID: other})
+		last, _ := goes.closes()
+		require.Equal(w, "close", last.Method)
+		require.Equal(w, 401, last.Status.Code)
+		stays.http(201, "POST", "/v3/Documents", `{}`)
+		renewed.http(201, "POST", "/v3/Documents", `{}`)
+	})
+}
+
+func TestARemovedServiceEndsItsSessions(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		sid := objects.NewSID(objects.KindService, fsm.NewID())
+		w.node.Must(&fsm.CreateService{SID: sid})
+		stays, goes := w.connect("a"), w.dial()
+		goes.init(w.token("b", func(s *auth.TokenSpec) { s.ServiceSID = sid.String() }))
+		_, err := w.node.Propose(context.Background(), &fsm.Command{ID: fsm.NewID(), Service: sid, Op: &fsm.RemoveService{}})
+		require.NoError(w, err)
+		last, _ := goes.closes()
+		require.Equal(w, 401, last.Status.Code)
+		stays.http(201, "POST", "/v3/Documents", `{}`)
+	})
+}
+
+func TestWhatIsNoMessageEndsTheConnection(t *testing.T) {
+	for name, b := range map[string]string{
+		"garbage": "garbage", "empty": "", "header cut off": "TWILSOCK V3.0 5\r\n{\"a\"}\r\n", "too long a header": "TWILSOCK V3.0 99999999\r\n{}\r\n",
+		"negative": "TWILSOCK V3.0 -1\r\n{}\r\n", "another version": "TWILSOCK V9.9 2\r\n{}\r\n", "no method": "TWILSOCK V3.0 2\r\n{}\r\n",
+		"too long a payload": "TWILSOCK V3.0 60\r\n{\"method\":\"message\",\"id\":\"x\",\"payload_size\":900000000000000}\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, nil, func(w *world) {
+				good, bad := w.connect("good"), w.connect("bad")
+				bad.raw([]byte(b))
+				last, code := bad.closes()
+				require.Equal(w, "close", last.Method)
+				require.Equal(w, 417, last.Status.Code)
+				require.Equal(w, websocket.CloseNormalClosure, code)
+				good.http(201, "POST", "/v3/Documents", `{}`)
+			})
 		})
 	}
 }
 
-func TestTextMessageIsMalformed(t *testing.T) {
-	c := start(t).connect("a")
-	require.NoError(t, c.conn.WriteMessage(websocket.TextMessage, encode(map[string]any{"method": "ping"}, nil)))
-	require.Equal(t, 417, c.next().Status.Code)
-}
-
-func TestMessageBeyondTheLimitEndsTheConnection(t *testing.T) {
-	c := start(t).connect("a")
-	c.send(map[string]any{"method": "message"}, make([]byte, 64<<10))
-	require.True(t, websocket.IsCloseError(c.ended(), websocket.CloseMessageTooBig))
-}
-
-func TestMethodsWithoutWork(t *testing.T) {
-	c := start(t).connect("a")
-	c.send(map[string]any{"method": "telemetry.v1", "events": []any{}}, nil)
-	c.send(map[string]any{"method": "reply"}, []byte("{}"))
-	for _, method := range []string{"put_notification_ctx", "delete_notification_ctx"} {
-		id := c.send(map[string]any{"method": method, "notification_ctx_id": "x"}, nil)
-		require.Equal(t, 200, c.reply(id).Status.Code)
-	}
-	require.Equal(t, 400, c.reply(c.send(map[string]any{"method": "message"}, nil)).Status.Code, "without a request")
-	c.quiet()
-}
-
-func TestClientCloses(t *testing.T) {
-	c := start(t).connect("a")
-	c.send(map[string]any{"method": "close"}, nil)
-	require.Error(t, c.ended())
-}
-
-func TestWebsocketPingIsAnswered(t *testing.T) {
-	c := start(t).connect("a")
-	pong := make(chan string, 1)
-	c.conn.SetPongHandler(func(data string) error { pong <- data; return nil })
-	require.NoError(t, c.conn.WriteControl(websocket.PingMessage, []byte("hello"), time.Now().Add(patience)))
-	c.quiet()
-	require.Equal(t, "hello", <-pong)
-}
-
-func TestSilentSessionIsPingedAndClosed(t *testing.T) {
-	r := start(t, func(c *Config) { c.PingInterval, c.SilenceTimeout = 20*time.Millisecond, 500*time.Millisecond })
-	c := r.connect("a")
-	require.Equal(t, "ping", c.next().Method)
-	require.Equal(t, "ping", c.next().Method)
-	require.Error(t, c.ended())
-}
-
-func TestAnsweredPingsKeepASession(t *testing.T) {
-	r := start(t, func(c *Config) { c.PingInterval, c.SilenceTimeout = 50*time.Millisecond, 5*time.Second })
-	c := r.connect("a")
-	for range 5 {
-		ping := c.next()
-		require.Equal(t, "ping", ping.Method)
-		require.NoError(t, c.conn.WriteMessage(websocket.BinaryMessage, encode(map[string]any{"method": "reply", "id": ping.ID}, nil)))
-	}
-}
-
-func TestTokenAboutToExpireAndExpired(t *testing.T) {
-	c := start(t).dial()
-	soon := token(t, "a", func(s *auth.TokenSpec) { s.Lifetime = 2 * time.Second })
-	require.Equal(t, 200, c.init(soon).Status.Code)
-	notice := c.next()
-	require.Equal(t, "client_update", notice.Method)
-	require.Equal(t, "token_about_to_expire", notice.Update)
-	closed := c.next()
-	require.Equal(t, "close", closed.Method)
-	require.Equal(t, 410, closed.Status.Code)
-	require.Equal(t, "TOKEN_EXPIRED", closed.Status.Status)
-	require.True(t, websocket.IsCloseError(c.ended(), websocket.CloseServiceRestart))
-}
-
-func TestUpdateToALaterTokenKeepsTheSession(t *testing.T) {
-	c := start(t, func(c *Config) { c.ExpiryNotice = time.Second }).dial()
-	soon := token(t, "a", func(s *auth.TokenSpec) { s.Lifetime = 3 * time.Second })
-	require.Equal(t, 200, c.init(soon).Status.Code)
-	later := token(t, "a", func(s *auth.TokenSpec) { s.Lifetime = 5 * time.Second })
-	require.Equal(t, 200, c.reply(c.send(map[string]any{"method": "update", "token": later}, nil)).Status.Code)
-	require.Equal(t, "client_update", c.next().Method, "only the later token is announced")
-	require.Equal(t, 410, c.next().Status.Code)
-}
-
-func TestUpdateRefusals(t *testing.T) {
-	c := start(t).connect("alice")
-	for name, text := range map[string]string{
-		"none": "", "expired": expired(t), "another identity": token(t, "bob"),
-		"another service": token(t, "alice", func(s *auth.TokenSpec) { s.ServiceSID = "x" }),
-	} {
-		refused := c.reply(c.send(map[string]any{"method": "update", "token": text}, nil))
-		require.Equal(t, 401, refused.Status.Code, name)
-		require.Equal(t, "UNAUTHORIZED", refused.Status.Status, name)
-	}
-	require.Equal(t, 200, c.reply(c.send(map[string]any{"method": "update", "token": token(t, "alice")}, nil)).Status.Code)
-}
-
-func TestRevokedKeyEndsItsSessions(t *testing.T) {
-	r := start(t)
-	other := objects.NewSID(objects.KindKey, [16]byte{7})
-	r.node.Must(&fsm.CreateKey{SID: other, Secret: "another"})
-	stays, goes := r.connect("a"), r.dial()
-	require.Equal(t, 200, goes.init(token(t, "a", func(s *auth.TokenSpec) { s.KeySID, s.Secret = other.String(), "another" })).Status.Code)
-	r.node.Must(&fsm.RevokeKey{SID: other})
-	require.Equal(t, 401, goes.next().Status.Code)
-	require.Error(t, goes.ended())
-	stays.quiet()
-}
-
-func TestKeyRevokedWhileMissed(t *testing.T) {
-	r := start(t)
-	c := r.connect("a")
-	for _, x := range r.sessions() {
-		r.server.hub.Leave(x)
-	}
-	r.node.Must(&fsm.RevokeKey{SID: fsmtest.KeySID})
-	for _, x := range r.sessions() {
-		x.Lost()
-	}
-	require.Equal(t, 401, c.next().Status.Code)
-}
-
-func TestRemovedServiceEndsItsSessions(t *testing.T) {
-	r := start(t)
-	other := objects.NewSID(objects.KindService, [16]byte{7})
-	r.node.Must(&fsm.CreateService{SID: other})
-	stays, goes := r.connect("a"), r.dial()
-	require.Equal(t, 200, goes.init(token(t, "a", func(s *auth.TokenSpec) { s.ServiceSID = other.String() })).Status.Code)
-	_, err := r.node.Propose(context.Background(), &fsm.Command{ID: fsm.NewID(), Service: other, Op: &fsm.RemoveService{}})
-	require.NoError(t, err)
-	require.Equal(t, 401, goes.next().Status.Code)
-	stays.quiet()
-}
-
-func TestReachabilityIsToldOnce(t *testing.T) {
-	var mu sync.Mutex
-	var told []string
-	note := func(what string) func(objects.SID, fsm.Actor) {
-		return func(service objects.SID, actor fsm.Actor) {
-			mu.Lock()
-			defer mu.Unlock()
-			require.Equal(t, fsmtest.Service, service)
-			told = append(told, what+" "+actor.Identity)
-		}
-	}
-	r := start(t, func(c *Config) { c.Connected, c.Disconnected = note("connected"), note("disconnected") })
-	c := r.connect("a")
-	r.dial().init("nothing")
-	c.send(map[string]any{"method": "close"}, nil)
-	c.ended()
-	eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(told) == 2 })
-	require.Equal(t, []string{"connected a", "disconnected a"}, told)
-}
-
-func TestNotReadyLetsNobodyIn(t *testing.T) {
-	r := start(t, func(c *Config) { c.Ready = make(chan struct{}) })
-	_, response, err := websocket.DefaultDialer.Dial(r.url, nil)
-	require.Error(t, err)
-	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
-	require.NotEmpty(t, response.Header.Get("Retry-After"))
-}
-
-func TestOrdinaryRequestIsRefusedAsError(t *testing.T) {
-	r := start(t)
-	response, err := http.Get("http" + strings.TrimPrefix(r.url, "ws"))
-	require.NoError(t, err)
-	defer response.Body.Close()
-	require.Equal(t, http.StatusBadRequest, response.StatusCode)
-	var e struct{ Code int }
-	require.NoError(t, json.NewDecoder(response.Body).Decode(&e))
-	require.NotZero(t, e.Code)
-}
-
-func TestDrainClosesPlainlyAndWaits(t *testing.T) {
-	r := start(t)
-	var clients []*client
-	for range 20 {
-		clients = append(clients, r.connect("a"))
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	r.server.Drain(ctx)
-	require.NoError(t, ctx.Err())
-	require.Empty(t, r.sessions(), "Drain waits")
-	for _, c := range clients {
-		require.True(t, websocket.IsCloseError(c.ended(), websocket.CloseServiceRestart), "a close message would keep the client away")
-		require.Len(t, c.frames, 1, "nothing but the reply to init")
-	}
-	_, response, err := websocket.DefaultDialer.Dial(r.url, nil)
-	require.Error(t, err)
-	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
-}
-
-func TestCloseEndsSessionsWithWorkUnderWay(t *testing.T) {
-	r := start(t)
-	document := r.create(objects.KindDocument, "d")
-	release := r.node.keepAnswers()
-	defer release()
-	c := r.connect("a")
-	c.request("POST", "/v3/Documents/"+document.SID.String(), `{"data":{"n":1}}`)
-	eventually(t, func() bool { o, _ := r.node.View().ObjectBySID(document.SID); return o.EventID == 1 })
-	require.NoError(t, r.server.Close())
-	require.Empty(t, r.sessions())
-	require.Error(t, c.ended())
-}
-
-func TestClientThatTakesNothingIsDisconnected(t *testing.T) {
-	r := start(t, func(c *Config) { c.WriteTimeout = 100 * time.Millisecond })
-	document := r.create(objects.KindDocument, "d")
-	c := r.openPipe()
-	c.send(map[string]any{"method": "init", "token": token(t, "a")}, nil)
-	_, b, err := c.conn.ReadMessage()
-	require.NoError(t, err)
-	require.Equal(t, 200, parse(t, b).Status.Code)
-	c.request("GET", "/v3/Documents/"+document.SID.String(), "")
-	eventually(t, func() bool { return count(r.server.metrics.slow) == 1 })
-	eventually(t, func() bool { return len(r.sessions()) == 0 })
-}
-
-func TestClientThatTakesALittleIsKept(t *testing.T) {
-	r := start(t, func(c *Config) { c.WriteTimeout = 200 * time.Millisecond })
-	data := `{"x":"` + strings.Repeat("x", 10_000) + `"}`
-	m := r.create(objects.KindMap, "m")
-	for _, key := range []string{"a", "b", "c", "d"} {
-		r.put(m, key, data)
-	}
-	c := r.openPipe()
-	c.send(map[string]any{"method": "init", "token": token(t, "a")}, nil)
-	_, _, err := c.conn.ReadMessage()
-	require.NoError(t, err)
-	c.request("GET", "/v3/Maps/m/Items", "")
-	// The whole answer takes longer than the write time-out.
-	raw, total := make([]byte, 4000), 0
-	for total < 40_000 {
-		time.Sleep(50 * time.Millisecond)
-		n, err := c.conn.NetConn().Read(raw)
-		require.NoError(t, err)
-		total += n
-	}
-}
-
-func TestFloodOfRequestsWithoutReadingIsBounded(t *testing.T) {
-	r := start(t, func(c *Config) { c.QueueBytes, c.RequestsPerSession = 20_000, 4 })
-	m := r.create(objects.KindMap, "m")
-	r.put(m, "k", `{"x":"`+strings.Repeat("x", 15_000)+`"}`)
-	c := r.openPipe()
-	c.send(map[string]any{"method": "init", "token": token(t, "a")}, nil)
-	_, _, err := c.conn.ReadMessage()
-	require.NoError(t, err)
-
-	const requests = 50
-	sent := make(chan error, 1)
-	go func() {
-		for range requests {
-			message := encode(map[string]any{"method": "message", "id": "x", "http_request": map[string]any{"path": "/v3/Maps/m/Items", "method": "GET"}}, nil)
-			if err := c.conn.WriteMessage(websocket.BinaryMessage, message); err != nil {
-				sent <- err
-				return
-			}
-		}
-		sent <- nil
-	}()
-	x := r.sessions()[0]
-	eventually(t, func() bool { return len(x.slots) == cap(x.slots) })
-	x.outbox.mu.Lock()
-	waiting := len(x.outbox.frames)
-	x.outbox.mu.Unlock()
-	require.LessOrEqual(t, waiting, 2+4, "a full outbox, and one answer of each slot")
-	for range requests {
-		_, b, err := c.conn.ReadMessage()
-		require.NoError(t, err)
-		require.Equal(t, 200, parse(t, b).HTTP.Code)
-	}
-	require.NoError(t, <-sent)
-}
-
-func TestRequestsForOneObjectTakeEffectInOrder(t *testing.T) {
-	r := start(t)
-	list := r.create(objects.KindList, "l")
-	c := r.connect("a")
-	below := "/v3/Services/" + fsmtest.Service.String()
-	const n = 200
-	for i := range n {
-		path := "/v3/Lists/" + list.SID.String() + "/Items"
-		if i%2 == 1 { // mobile clients name the service, too
-			path = below + "/Lists/" + list.SID.String() + "/Items"
-		}
-		data, _ := json.Marshal(map[string]any{"data": map[string]int{"n": i}})
-		c.request("POST", path, string(data))
-	}
-	for range n {
-		require.Equal(t, 201, c.next().HTTP.Code)
-	}
-	o, _ := r.node.View().ObjectBySID(list.SID)
-	i := 0
-	r.node.View().EachItem(o, func(item *objects.Item) bool {
-		var data struct{ N int }
-		require.NoError(t, json.Unmarshal(item.Data, &data))
-		require.Equal(t, i, data.N)
-		i++
-		return true
+func TestATextFrameIsNoMessage(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		require.NoError(w, c.ws.WriteMessage(websocket.TextMessage, encode(map[string]any{"method": "x", "id": "1"}, "")))
+		last, _ := c.closes()
+		require.Equal(w, 417, last.Status.Code)
 	})
-	require.Equal(t, n, i)
 }
 
-func TestRequestsForOtherObjectsDoNotWait(t *testing.T) {
-	r := start(t)
-	r.create(objects.KindDocument, "slow")
-	r.create(objects.KindDocument, "fast")
-	c := r.connect("a")
-	release := r.node.keepAnswers()
-	slow := c.request("POST", "/v3/Documents/slow", `{"data":{}}`)
-	require.Equal(t, 200, c.do("GET", "/v3/Documents/fast", "").HTTP.Code)
-	release()
-	require.Equal(t, 200, c.reply(slow).HTTP.Code)
+func TestAMessageThatIsTooBigEndsTheConnection(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		c.ws.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)) // may fail half-way
+		_, code := c.closes()
+		require.Contains(w, []int{websocket.CloseMessageTooBig, -1}, code)
+	})
 }
 
-func TestUnavailableAndUnknown(t *testing.T) {
-	r := start(t)
-	c := r.connect("a")
-	for path, status := range map[string]int{
-		"": 404, "/": 404, "/v3": 404, "/v2/Maps/x": 404, "/v3/Things/x": 404, "/v3/Maps/%zz": 400, "/v4/Other": 404,
-		"/v3/Services/IS00000000000000000000000000000099/Maps/x": 404, "/v3/Services": 404, "/v3/Services/default/Maps/x": 404,
-	} {
-		require.Equal(t, status, c.do("GET", path, "").HTTP.Code, path)
+func TestOtherMessages(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		require.Equal(w, 400, c.ask(map[string]any{"method": "frobnicate"}, "").Status.Code)
+		require.Equal(w, 400, c.ask(map[string]any{"method": "message"}, "").Status.Code)
+		require.Equal(w, 200, c.ask(map[string]any{"method": "put_notification_ctx"}, "").Status.Code)
+		c.send(map[string]any{"method": "telemetry.v1", "id": "t"}, "")
+		c.send(map[string]any{"method": "reply", "id": "whatever"}, "")
+		require.NoError(w, c.ws.WriteControl(websocket.PingMessage, []byte("hello"), time.Now().Add(time.Second)))
+		c.silent()
+		c.send(map[string]any{"method": "close", "id": "c"}, "")
+		_, code := c.closes()
+		require.Equal(w, -1, code)
+	})
+}
+
+func TestPingsOfTheWebsocketAreAnswered(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.dial()
+		pong := make(chan string, 1)
+		c.ws.SetPongHandler(func(data string) error { pong <- data; return nil })
+		require.Equal(w, 200, c.init(w.token("alice", nil)).Status.Code)
+		require.NoError(w, c.ws.WriteControl(websocket.PingMessage, []byte("hello"), time.Now().Add(time.Second)))
+		require.Equal(w, "hello", <-pong)
+		require.NoError(w, c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(time.Second)))
+		_, code := c.closes()
+		require.Equal(w, websocket.CloseNormalClosure, code)
+	})
+}
+
+func TestASessionIsReported(t *testing.T) {
+	var told []string
+	hook := func(what string) func(objects.SID, fsm.Actor) {
+		return func(service objects.SID, a fsm.Actor) {
+			told = append(told, what+" "+a.Identity+" "+a.Endpoint+" "+service.String())
+		}
 	}
-	r.node.failReads(errors.New("no leader"))
-	require.Equal(t, 503, c.do("GET", "/v3/Maps/x", "").HTTP.Code)
+	inWorld(t, func(c *realtime.Config) { c.Connected, c.Disconnected = hook("connected"), hook("disconnected") }, func(w *world) {
+		w.dial().init("garbage")
+		c := w.dial()
+		c.init(w.token("alice", func(s *auth.TokenSpec) { s.EndpointID = "phone" }))
+		c.ws.Close()
+		synctest.Wait()
+	})
+	end := " alice phone " + fsmtest.Service.String()
+	require.Equal(t, []string{"connected" + end, "disconnected" + end}, told)
+}
+
+func TestDrainSendsClientsElsewhere(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		clients := make([]*client, 10)
+		for i := range clients {
+			clients[i] = w.connect("u")
+		}
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		w.endpoint.Drain(ctx)
+		spread := time.Since(begin)
+		require.Greater(w, spread, 500*time.Millisecond)
+		require.Less(w, spread, time.Second)
+		for _, c := range clients {
+			last, code := c.closes()
+			require.Zero(w, last, "no message: it would keep the client away")
+			require.Equal(w, websocket.CloseServiceRestart, code)
+		}
+		answer := httptest.NewRecorder()
+		w.endpoint.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/v3/wsconnect", nil))
+		require.Equal(w, http.StatusServiceUnavailable, answer.Code)
+		require.NotEmpty(w, answer.Header().Get("Retry-After"))
+	})
+}
+
+func TestNobodyIsLetInBeforeTheNodeIsReady(t *testing.T) {
+	ready := make(chan struct{})
+	inWorld(t, func(c *realtime.Config) { c.Ready = ready }, func(w *world) {
+		answer := httptest.NewRecorder()
+		w.endpoint.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/v3/wsconnect", nil))
+		require.Equal(w, http.StatusServiceUnavailable, answer.Code)
+		close(ready)
+		answer = httptest.NewRecorder()
+		w.endpoint.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/v3/wsconnect", nil))
+		require.Equal(w, http.StatusBadRequest, answer.Code, "not a websocket")
+	})
 }

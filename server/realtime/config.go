@@ -1,0 +1,81 @@
+package realtime
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/api"
+	"lockstep/server/auth"
+)
+
+// Config sets up a Server. Limits that are zero have their defaults.
+type Config struct {
+	API     *api.API
+	Node    api.Node
+	Feed    *fsm.Feed
+	Keyring auth.Keyring
+
+	PublicURL string // origin of URLs; empty: as the client came
+	NodeURL   string // this node's own origin, for the URLs in events, which are the same for all
+
+	// Ready is closed when the node has caught up: what it applies before that
+	// is history, and no client is let in.
+	Ready <-chan struct{}
+
+	// Connected and Disconnected are told of every session; they may be nil and
+	// must not block.
+	Connected, Disconnected func(service objects.SID, actor fsm.Actor)
+
+	Clock   func() time.Time
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil: not measured
+
+	Sessions           int           // at a time; 50 000
+	MessageBytes       int64         // of a client's message; 64 KiB
+	QueueLength        int           // events that wait for a client; 1024
+	QueueBytes         int           // and their bytes; 1 MiB
+	RequestsPerSession int           // under way at a time; 64
+	RequestTimeout     time.Duration // of one request; 25 s
+	InitTimeout        time.Duration // until a client has introduced itself; 10 s
+	PingInterval       time.Duration // of silence before a ping; 20 s
+	SilenceTimeout     time.Duration // without anything from a client; 60 s
+	WriteTimeout       time.Duration // of one write of at most 64 KiB; 10 s
+	ExpiryNotice       time.Duration // before a token expires; 3 min
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.Sessions, 50_000)
+	orDefault(&c.MessageBytes, 64<<10)
+	orDefault(&c.RequestsPerSession, 64)
+	orDefault(&c.RequestTimeout, 25*time.Second)
+	orDefault(&c.InitTimeout, 10*time.Second)
+	orDefault(&c.PingInterval, 20*time.Second)
+	orDefault(&c.SilenceTimeout, time.Minute)
+	orDefault(&c.WriteTimeout, 10*time.Second)
+	orDefault(&c.ExpiryNotice, 3*time.Minute)
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func orDefault[T int | int64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
+
+// eventOrigin is the origin of URLs in what is the same for all clients.
+func (c *Config) eventOrigin() string {
+	if c.PublicURL != "" {
+		return c.PublicURL
+	}
+	return c.NodeURL
+}

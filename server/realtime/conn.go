@@ -1,0 +1,182 @@
+package realtime
+
+import (
+	"bufio"
+	"bytes"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"lockstep/objects"
+)
+
+const (
+	// writeSize is how much goes into one write, and into a shared buffer.
+	writeSize = 64 << 10
+
+	// lingerTime is how long a client may take to close its end after the last
+	// frame. Closing at once would destroy what it has not read yet.
+	lingerTime = 2 * time.Second
+)
+
+// socket is a client's connection. Reading is the websocket library's.
+// Writing is this package's alone, in whole frames that are ready as they are,
+// by one goroutine: so all that waits goes into one write.
+type socket struct {
+	ws      *websocket.Conn
+	conn    net.Conn
+	timeout time.Duration // of one write
+	ending  atomic.Bool   // the last frame is written
+}
+
+func newUpgrader() websocket.Upgrader {
+	return websocket.Upgrader{
+		ReadBufferSize:  1024,
+		WriteBufferSize: 1024,
+		WriteBufferPool: new(sync.Pool), // used for nothing: an idle client keeps no buffer
+		// The credential is the token in the first message, not a cookie: a
+		// foreign page has no power over it.
+		CheckOrigin: func(*http.Request) bool { return true },
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			e := objects.ErrParameter.With("%v", reason)
+			e.Status = status
+			refuse(w, e)
+		},
+	}
+}
+
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*socket, error) {
+	h := &hijacker{ResponseWriter: w}
+	ws, err := s.upgrader.Upgrade(h, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	h.conn.silent.Store(true)
+	ws.SetReadLimit(s.config.MessageBytes)
+	return &socket{ws: ws, conn: h.conn.Conn, timeout: s.config.WriteTimeout}, nil
+}
+
+// hijacker gives the websocket library a connection that it can read from, and
+// write to until the handshake is over. Later it would write on its own when a
+// client breaks the rules, across the writer.
+type hijacker struct {
+	http.ResponseWriter
+	conn *readOnly
+}
+
+// Hijack implements http.Hijacker.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.conn = &readOnly{Conn: conn}
+	return h.conn, rw, nil
+}
+
+type readOnly struct {
+	net.Conn
+	silent atomic.Bool
+}
+
+// Write implements io.Writer.
+func (c *readOnly) Write(b []byte) (int, error) {
+	if c.silent.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// incoming and outgoing are buffers that all sessions share: a session holds one
+// only while there is something to read or to write.
+var (
+	incoming = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+	outgoing = sync.Pool{New: func() any { return new([]byte) }}
+)
+
+// read waits for the next message and has it handled. The bytes are valid only
+// during the call; binary says that it was no text.
+func (s *socket) read(silence time.Duration, handle func(b []byte, binary bool) (more bool)) (more bool, err error) {
+	s.expect(silence)
+	kind, r, err := s.ws.NextReader()
+	if err != nil {
+		return false, err
+	}
+	b := incoming.Get().(*bytes.Buffer)
+	defer func() {
+		b.Reset()
+		incoming.Put(b)
+	}()
+	if _, err := b.ReadFrom(r); err != nil {
+		return false, err
+	}
+	return handle(b.Bytes(), kind == websocket.BinaryMessage), nil
+}
+
+// expect gives the client this long until its next sign of life.
+func (s *socket) expect(within time.Duration) {
+	if s.ending.Load() {
+		return
+	}
+	s.conn.SetReadDeadline(time.Now().Add(within))
+	if s.ending.Load() {
+		s.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// end is called behind the last frame: the client has a moment to read it and
+// to close its end.
+func (s *socket) end() {
+	s.ending.Store(true)
+	s.conn.SetReadDeadline(time.Now().Add(lingerTime))
+}
+
+// write sends whole frames. The client has to take each part of writeSize
+// within the timeout.
+func (s *socket) write(b []byte) error {
+	for len(b) > 0 {
+		part := b[:min(len(b), writeSize)]
+		s.conn.SetWriteDeadline(time.Now().Add(s.timeout))
+		if _, err := s.conn.Write(part); err != nil {
+			return err
+		}
+		b = b[len(part):]
+	}
+	return nil
+}
+
+func (s *socket) close() { s.conn.Close() }
+
+// The opcodes of RFC 6455 that the server sends.
+const (
+	opBinary = 0x2
+	opClose  = 0x8
+	opPong   = 0xA
+)
+
+// appendFrameHeader appends the header of an unmasked, final frame (RFC 6455,
+// 5.2).
+func appendFrameHeader(b []byte, op byte, size int) []byte {
+	b = append(b, 0x80|op)
+	switch {
+	case size < 126:
+		return append(b, byte(size))
+	case size < 1<<16:
+		return append(b, 126, byte(size>>8), byte(size))
+	}
+	return append(b, 127, 0, 0, 0, 0, byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
+}
+
+// closeWebsocket gives the frame that closes a websocket (RFC 6455, 5.5.1).
+func closeWebsocket(code int) []byte {
+	return append(appendFrameHeader(nil, opClose, 2), byte(code>>8), byte(code))
+}
+
+// pong answers a ping of the websocket. A control frame has at most 125 bytes.
+func pong(data string) []byte {
+	return append(appendFrameHeader(nil, opPong, len(data)), data...)
+}

@@ -1,0 +1,242 @@
+package realtime_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"lockstep/fsm"
+	"lockstep/fsm/fsmtest"
+	"lockstep/objects"
+	"lockstep/server/api"
+	"lockstep/server/auth"
+	"lockstep/server/realtime"
+)
+
+// heldNode is a node whose answers can be kept back, lost or refused.
+type heldNode struct {
+	*fsmtest.Node
+
+	mu       sync.Mutex
+	hold     chan struct{} // results wait until it is closed; nil: they don't
+	lose     bool          // results are lost, the commands are not
+	noLeader bool
+}
+
+func (n *heldNode) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	r, err := n.Node.Propose(ctx, c)
+	n.mu.Lock()
+	hold, lose := n.hold, n.lose
+	n.mu.Unlock()
+	if lose {
+		return nil, objects.ErrUnavailable
+	}
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", objects.ErrUnavailable, ctx.Err())
+		}
+	}
+	return r, err
+}
+
+func (n *heldNode) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.noLeader {
+		return nil, fmt.Errorf("%w: %w", objects.ErrUnavailable, errors.New("no leader"))
+	}
+	return n.Node.Read(ctx, bucket)
+}
+
+func (n *heldNode) set(change func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change()
+}
+
+// holdAnswers keeps back the results of writes until release is called.
+func (n *heldNode) holdAnswers() (release func()) {
+	hold := make(chan struct{})
+	n.set(func() { n.hold = hold })
+	return func() {
+		n.set(func() { n.hold = nil })
+		close(hold)
+	}
+}
+
+// inHeldWorld is inWorld with a heldNode.
+func inHeldWorld(t *testing.T, change func(*realtime.Config), test func(w *world, n *heldNode)) {
+	var n *heldNode
+	inWorld(t, func(c *realtime.Config) {
+		n = &heldNode{Node: c.Node.(*fsmtest.Node)}
+		c.Node, c.API = n, api.New(n)
+		if change != nil {
+			change(c)
+		}
+	}, func(w *world) { test(w, n) })
+}
+
+func TestWhatHappensBehindOnesOwnWriteWaitsForItsAnswer(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c, other := w.connect("alice"), w.connect("bob")
+		m := c.create("Maps")
+		for _, each := range []*client{c, other} {
+			each.subscribe(1, wish(m, "map", 0))
+			each.heard(1)
+		}
+		release := n.holdAnswers()
+		first := c.begin(request("PUT", "/v3/Maps/"+m+"/Items/mine", nil, nil), `{"data":1}`)
+		require.Equal(w, []string{"map_item_added 1 mine 1"}, other.heard(1))
+		other.begin(request("PUT", "/v3/Maps/"+m+"/Items/theirs", nil, nil), `{"data":2}`)
+		c.silent()
+		other.silent()
+		release()
+		c.answered(201, c.await(first))
+		require.Equal(w, []string{"map_item_added 1 mine 1", "map_item_added 2 theirs 2"}, c.heard(2))
+		c.silent()
+	})
+}
+
+func TestRequestsForOtherObjectsDoNotWait(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c := w.connect("alice")
+		slow, fast := c.create("Documents"), c.create("Documents")
+		release := n.holdAnswers()
+		id := c.begin(request("POST", "/v3/Documents/"+slow, nil, nil), `{"data":{}}`)
+		c.http(200, "GET", "/v3/Documents/"+fast, "")
+		behind := c.begin(request("GET", "/v3/Documents/"+slow, nil, nil), "")
+		synctest.Wait()
+		require.Empty(w, c.messages, "a read of the same object follows the write")
+		release()
+		c.answered(200, c.await(id))
+		c.answered(200, c.await(behind))
+	})
+}
+
+func TestAWriteWhoseAnswerIsLostIsHeard(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c := w.connect("alice")
+		m := c.create("Maps")
+		c.put(m, "k", "1")
+		c.subscribe(1, wish(m, "map", 1))
+		c.heard(1)
+		n.set(func() { n.lose = true })
+		c.http(503, "DELETE", "/v3/Maps/"+m+"/Items/k", "data_sync")
+		require.Equal(w, []string{"map_item_removed 2 k 1"}, c.heard(1), "the answer told nothing, so the echo does")
+	})
+}
+
+func TestWithoutALeaderNobodyIsTurnedAway(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c := w.connect("alice")
+		d := c.create("Documents")
+		n.set(func() { n.noLeader = true })
+		require.EqualValues(w, 20503, c.http(503, "GET", "/v3/Documents/"+d, "")["code"])
+		c.http(503, "POST", "/v4/Subscriptions", `{"action":"establish","correlation_id":1,"requests":[{"object_sid":"`+d+`","object_type":"document"}]}`)
+		c.silent()
+		// A key that this node does not know yet may be a new one.
+		unknown := w.token("bob", func(s *auth.TokenSpec) { s.KeySID = "SK" + strings.Repeat("9", 32) })
+		require.Equal(w, 503, w.dial().init(unknown).Status.Code)
+		require.Equal(w, 200, w.dial().init(w.token("bob", nil)).Status.Code)
+		n.set(func() { n.noLeader = false })
+		require.Equal(w, 401, w.dial().init(unknown).Status.Code)
+		c.subscribe(2, wish(d, "document", 0))
+		require.Equal(w, []string{"subscription_established 0 (2)"}, c.heard(1))
+	})
+}
+
+func TestAFloodOfRequestsIsReadNoFasterThanItsAnswers(t *testing.T) {
+	const slots = 4
+	limits := func(c *realtime.Config) { c.QueueBytes, c.RequestsPerSession = 20_000, slots }
+	inHeldWorld(t, limits, func(w *world, n *heldNode) {
+		c := w.connect("alice")
+		d := c.http(201, "POST", "/v3/Documents", `{"data":"`+strings.Repeat("x", 15_000)+`"}`)["sid"].(string)
+		c.holdUp()
+		var sending sync.WaitGroup
+		sent := 0
+		const requests = 50
+		sending.Go(func() {
+			for range requests {
+				c.begin(request("GET", "/v3/Documents/"+d, nil, nil), "")
+				sent++
+			}
+		})
+		synctest.Wait()
+		require.Less(w, sent, 4*slots, "the rest waits at the client")
+		c.letGo()
+		for range requests {
+			m, _ := c.next()
+			c.answered(200, m)
+		}
+		sending.Wait()
+	})
+}
+
+func TestClosingWithWorkUnderWay(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c := w.connect("alice")
+		d := c.create("Documents")
+		release := n.holdAnswers()
+		defer release()
+		c.begin(request("POST", "/v3/Documents/"+d, nil, nil), `{"data":{}}`)
+		synctest.Wait()
+		require.NoError(w, w.endpoint.Close())
+		c.closes()
+	})
+}
+
+func TestExpiryIsARemoval(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		m := c.create("Maps")
+		c.http(201, "PUT", "/v3/Maps/"+m+"/Items/k", `{"data":1,"ttl":10}`)
+		c.subscribe(1, wish(m, "map", 1))
+		c.heard(1)
+		c.http(200, "POST", "/v3/Maps/"+m, `{"ttl":20}`)
+		time.Sleep(11 * time.Second)
+		w.node.Expire()
+		require.Equal(w, []string{"map_item_removed 2 k 1"}, c.heard(1))
+		time.Sleep(10 * time.Second)
+		w.node.Expire()
+		require.Equal(w, []string{"map_removed 3"}, c.heard(1))
+		c.http(404, "GET", "/v3/Maps/"+m, "")
+	})
+}
+
+func TestARepeatedEstablishStartsAfresh(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		m := c.create("Maps")
+		c.put(m, "a", "1")
+		c.subscribe(1, wish(m, "map", 1))
+		require.Equal(w, []string{"subscription_established 1 (1)"}, c.heard(1))
+		c.subscribe(2, wish(m, "map", 0))
+		require.Equal(w, []string{"map_item_added 1 a 1 (2)", "subscription_established 1 (2)"}, c.heard(2))
+		w.connect("bob").put(m, "b", "2")
+		require.Equal(w, []string{"map_item_added 2 b 2"}, c.heard(1), "once")
+		c.silent()
+	})
+}
+
+func TestAKeyThatIsGoneInANewStateEndsItsSessions(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		without := snapshot(w)
+		key := objects.NewSID(objects.KindKey, fsm.NewID())
+		w.node.Must(&fsm.CreateKey{SID: key, Secret: fsmtest.KeySecret})
+		c, stays := w.dial(), w.connect("bob")
+		c.init(w.token("alice", func(s *auth.TokenSpec) { s.KeySID = key.String() }))
+		require.NoError(w, w.node.FSM().Restore(without))
+		last, _ := c.closes()
+		require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED"}, last.Status)
+		stays.http(201, "POST", "/v3/Documents", `{}`)
+	})
+}

@@ -1,0 +1,214 @@
+package realtime_test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"lockstep/fsm/fsmtest"
+)
+
+func TestErrorsCarryStatusCodeAndMessage(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		m, l := c.create("Maps"), c.create("Lists")
+		for _, test := range []struct {
+			method, path, body string
+			status, code       int
+		}{
+			{"GET", "/v3/Documents/nothing-here", "", 404, 54300},
+			{"GET", "/v3/Documents/ET" + strings.Repeat("0", 32), "", 404, 54100},
+			{"GET", "/v3/Nonsense", "", 404, 20404},
+			{"GET", "/v9/Documents/x", "", 404, 20404},
+			{"GET", "", "", 404, 20404},
+			{"GET", "/", "", 404, 20404},
+			{"GET", "/v3", "", 404, 20404},
+			{"GET", "/v3/Services", "", 404, 20404},
+			{"GET", "/v4/Other", "", 404, 20404},
+			{"GET", "/v3/Maps/%zz", "", 400, 20001},
+			{"GET", "/v3/Maps/%00", "", 400, 20001},
+			{"GET", "/v3/Maps/%ff", "", 400, 20001},
+			{"GET", "/v3/Maps/" + m + "/Items?Direction=up", "", 400, 54450},
+			{"GET", "/v3/Maps/" + m + "/Items?Order=up", "", 400, 54451},
+			{"GET", "/v3/Maps/" + m + "/Items?Bounds=none", "", 400, 54452},
+			{"GET", "/v3/Maps/" + m + "/Items?PageToken=!", "", 400, 54453},
+			{"GET", "/v3/Maps/" + m + "/Items?PageSize=0", "", 400, 54454},
+			{"GET", "/v3/Lists/" + l + "/Items?From=x", "", 400, 54458},
+			{"PATCH", "/v3/Documents", "", 405, 20004},
+			{"POST", "/v3/Documents", "{bad", 400, 54008},
+			{"POST", "/v3/Documents", "[]", 400, 20001},
+			{"POST", "/v3/Documents", `{"data":null}`, 400, 54101},
+			{"POST", "/v3/Documents", `{"unique_name":5}`, 400, 54302},
+			{"POST", "/v3/Documents", `{"unique_name":"` + strings.Repeat("x", 321) + `"}`, 400, 54302},
+			{"POST", "/v3/Documents", `{"ttl":-1}`, 400, 54011},
+			{"POST", "/v3/Documents", `{"ttl":"soon"}`, 400, 54011},
+			{"POST", "/v3/Documents", `{"data":"` + strings.Repeat("x", 16384) + `"}`, 413, 54006},
+			{"POST", "/v3/Lists/" + l + "/Items", `{"data":null}`, 400, 54156},
+			{"GET", "/v3/Lists/" + l + "/Items/x", "", 400, 54458},
+			{"GET", "/v3/Lists/" + l + "/Items/0", "", 404, 54151},
+			{"PUT", "/v3/Lists/" + l + "/Items/0", `{"data":1}`, 405, 20004},
+			{"GET", "/v3/Maps/" + m + "/Items/k", "", 404, 54201},
+			{"POST", "/v3/Maps/" + m + "/Items/k", `{"data":1}`, 404, 54201},
+			{"POST", "/v3/Maps/" + m + "/Items", `{"data":1}`, 400, 54209},
+			{"PUT", "/v3/Maps/" + m + "/Items/k", `{}`, 400, 54010},
+			{"PUT", "/v3/Maps/" + m + "/Items/" + strings.Repeat("x", 321), `{"data":1}`, 400, 54209},
+			{"DELETE", "/v3/Maps/" + m + "/Items/k", "data_sync", 404, 54201},
+			{"GET", "/v3/Services/IS" + strings.Repeat("0", 32) + "/Maps/" + m, "", 404, 20404},
+			{"POST", "/v3/Insights/none/Items", `{"query_string":""}`, 404, 54500},
+			{"POST", "/v3/Insights//Items", `{"query_string":""}`, 400, 54502},
+			{"POST", "/v3/Insights/" + l + "/Items", `{"query_string":""}`, 400, 54502},
+			{"POST", "/v3/Insights/" + m + "/Items", `{"query_string":"a =="}`, 400, 54507},
+			{"POST", "/v3/Insights/" + m + "/Items", `{"query_string":"` + strings.Repeat(`a == \"\" or `, 15) + `a == \"\""}`, 400, 54509},
+			{"POST", "/v3/Insights/" + m + "/Items", `{"query_string":"a in [` + strings.Repeat(`\"\",`, 29) + `\"\"]"}`, 400, 54510},
+			{"GET", "/v3/Insights/" + m + "/Items", "", 405, 20004},
+		} {
+			body := c.http(test.status, test.method, test.path, test.body)
+			require.EqualValues(w, test.status, body["status"])
+			require.EqualValues(w, test.code, body["code"], "%s %s %s", test.method, test.path, test.body)
+			require.NotEmpty(w, body["message"])
+		}
+	})
+}
+
+func TestObjectsInBothForms(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		links := c.http(200, "GET", "/v3/Configuration", "")["links"].(map[string]any)
+		path := func(link string, replace ...string) string {
+			u, err := url.Parse(strings.NewReplacer(replace...).Replace(links[link].(string)))
+			require.NoError(w, err)
+			return u.EscapedPath()
+		}
+		m := c.http(201, "POST", path("maps"), `{"unique_name":"a name/with %"}`)
+		require.Equal(w, "http://node.example/v3/Maps/"+m["sid"].(string), m["url"])
+		require.Equal(w, fsmtest.Service.String(), m["service_sid"])
+		for _, id := range []string{m["sid"].(string), m["unique_name"].(string)} {
+			items := path("map_items", "{mapId}", url.PathEscape(id))
+			item := c.http(201, "POST", items, `{"key":"k/`+id+`","data":{"v":1}}`)
+			require.Equal(w, m["sid"], item["map_sid"])
+			require.NotContains(w, item, "data")
+			require.Equal(w, 409, c.ask(request("POST", items, nil, nil), `{"key":"k/`+id+`","data":1}`).HTTPStatus.Code)
+			one := path("map_item", "{mapId}", url.PathEscape(id), "{itemId}", url.PathEscape("k/"+id))
+			require.NotContains(w, c.http(200, "POST", one, `{"data":{"v":2}}`), "data")
+			require.Equal(w, map[string]any{"v": 2.0}, c.http(200, "GET", one, "")["data"])
+		}
+		require.Len(w, c.http(200, "GET", "/v3/Maps/"+m["sid"].(string)+"?Include=items", "")["items"], 2)
+	})
+}
+
+func TestConditionalWrites(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		m := c.create("Maps")
+		put := func(match string) got {
+			headers := map[string]string{}
+			if match != "" {
+				headers["if-match"] = match
+			}
+			return c.ask(request("PUT", "/v3/Maps/"+m+"/Items/k", headers, nil), `{"data":{}}`)
+		}
+		c.answered(201, put("-1"))
+		c.answered(412, put("-1"))
+		revision := c.answered(200, put(""))["revision"].(string)
+		c.answered(400, put("no-such-revision"))
+		c.answered(200, put(revision))
+		c.answered(412, put(revision))
+	})
+}
+
+func TestOneRequestIDIsOneWrite(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		a, b, other := w.connect("alice"), w.connect("alice"), w.connect("bob")
+		l := a.create("Lists")
+		push := func(c *client, data string) got {
+			return c.ask(request("POST", "/v3/Lists/"+l+"/Items", map[string]string{"Twilio-Request-Id": "RQ1"}, nil), `{"data":`+data+`}`)
+		}
+		first := a.answered(201, push(a, "1"))
+		require.Equal(w, first["index"], b.answered(201, push(b, "1"))["index"])
+		b.answered(400, push(b, "2"))
+		require.NotEqual(w, first["index"], other.answered(201, push(other, "1"))["index"], "of another identity")
+	})
+}
+
+func TestRequestsForOneObjectTakeEffectInTheOrderSent(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c, reader := w.connect("alice"), w.connect("reader")
+		m := c.http(201, "POST", "/v3/Maps", `{"unique_name":"m"}`)["sid"].(string)
+		reader.subscribe(1, wish(m, "map", 0))
+		reader.heard(1)
+		var ids []string
+		for i := range 60 {
+			ids = append(ids, c.begin(request("PUT", "/v3/Maps/"+[]string{m, "m"}[i%2]+"/Items/k", nil, nil), fmt.Sprintf(`{"data":%d}`, i)))
+		}
+		for i, id := range ids {
+			require.EqualValues(w, i+1, c.answered([]int{201, 200}[min(i, 1)], c.await(id))["last_event_id"])
+		}
+		heard := reader.heard(60)
+		require.Equal(w, "map_item_updated 60 k 59", heard[59])
+	})
+}
+
+func TestPages(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		m, l := c.create("Maps"), c.create("Lists")
+		for _, k := range []string{"a", "b", "c", "d", "e"} {
+			c.put(m, k, "1")
+			c.http(201, "POST", "/v3/Lists/"+l+"/Items", `{"data":1}`)
+		}
+		type page struct {
+			items      string
+			prev, next any
+		}
+		get := func(params map[string]any) page {
+			p := c.answered(200, c.ask(request("GET", "/v3/Maps/"+m+"/Items", nil, params), ""))
+			out := page{}
+			for _, i := range p["items"].([]any) {
+				out.items += i.(map[string]any)["key"].(string)
+			}
+			meta := p["meta"].(map[string]any)
+			out.prev, out.next = meta["previous_token"], meta["next_token"]
+			return out
+		}
+		first := get(map[string]any{"PageSize": "2"})
+		require.Equal(w, "ab", first.items)
+		require.Nil(w, first.prev)
+		second := get(map[string]any{"PageSize": "2", "PageToken": first.next})
+		require.Equal(w, "cd", second.items)
+		require.Equal(w, "ab", get(map[string]any{"PageSize": "2", "PageToken": second.prev}).items)
+		last := get(map[string]any{"PageSize": "2", "PageToken": second.next})
+		require.Equal(w, "e", last.items)
+		require.Nil(w, last.next)
+		require.Equal(w, "edcba", get(map[string]any{"Direction": "backward"}).items)
+		require.Equal(w, "dc", get(map[string]any{"From": "e", "Bounds": "exclusive", "Order": "desc", "PageSize": []string{"2"}}).items)
+		require.Equal(w, "c", get(map[string]any{"Key": "c"}).items)
+		require.Empty(w, get(map[string]any{"Key": "bb"}).items)
+		require.NotNil(w, get(map[string]any{"From": "z"}).prev)
+		for _, bad := range []map[string]any{{"PageSize": "0"}, {"Order": "up"}, {"Bounds": "x"}, {"PageToken": "!"}} {
+			c.answered(400, c.ask(request("GET", "/v3/Maps/"+m+"/Items", nil, bad), ""))
+		}
+		zero := c.answered(200, c.ask(request("GET", "/v3/Lists/"+l+"/Items", nil, map[string]any{"PageSize": "NaN"}), ""))
+		require.Len(w, zero["items"], 1)
+	})
+}
+
+func TestAnswersToWritesCarryNoData(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		d, l := c.http(201, "POST", "/v3/Documents", `{"data":{"secret":1}}`), c.create("Lists")
+		url := "/v3/Documents/" + d["sid"].(string)
+		for _, body := range []map[string]any{
+			d, c.http(200, "POST", url, `{"data":{"secret":2}}`), c.http(200, "POST", url, `{"ttl":100}`),
+			c.http(201, "POST", "/v3/Lists/"+l+"/Items", `{"data":{"secret":1}}`), c.http(200, "DELETE", "/v3/Lists/"+l+"/Items/0", "data_sync"),
+		} {
+			require.NotContains(w, body, "data")
+			require.IsType(w, "", body["revision"])
+			require.IsType(w, 0.0, body["last_event_id"])
+		}
+		require.NotNil(w, c.http(200, "GET", url, "")["date_expires"])
+		require.Equal(w, map[string]any{"data": map[string]any{}, "last_event_id": 0.0}, c.http(200, "GET", "/v3/Lists/"+l+"/Context", ""))
+	})
+}

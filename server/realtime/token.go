@@ -1,0 +1,111 @@
+package realtime
+
+import (
+	"sync"
+	"time"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/auth"
+	"lockstep/server/hub"
+)
+
+// noticeGrace is how long a token that is about to expire from the start goes
+// unannounced: the application cannot listen for it before it is connected.
+const noticeGrace = 500 * time.Millisecond
+
+// token is the access token of a session, which may be renewed: it is announced
+// when it is about to expire, and when it has expired, or when its key is
+// revoked, the session ends. Its timers run for moments and block nowhere.
+type token struct {
+	session *session
+
+	mu        sync.Mutex
+	principal auth.Principal
+	ended     bool
+	notice    *time.Timer
+	expiry    *time.Timer
+	key       *hub.Following
+}
+
+// begin watches the token that the session was opened with.
+func (t *token) begin(s *session) {
+	t.session = s
+	t.renew(t.principal)
+}
+
+// renew watches another token from now on.
+func (t *token) renew(p auth.Principal) {
+	s := t.session
+	var following *hub.Following
+	key, ok := objects.ParseSID(p.KeySID)
+	if ok {
+		following = s.server.hub.Follow(key, s)
+	}
+	t.mu.Lock()
+	old := t.key
+	t.principal, t.key = p, following
+	t.stop()
+	if !t.ended {
+		t.schedule(p.Expires.Sub(s.server.config.Clock()))
+	}
+	t.mu.Unlock()
+	if old != nil {
+		old.Stop()
+	}
+	// Key or service may have gone while nobody watched them.
+	s.Missed(s.server.config.Node.View())
+}
+
+func (t *token) schedule(left time.Duration) {
+	s := t.session
+	warn := left - s.server.config.ExpiryNotice
+	if warn <= 0 {
+		warn = min(left/4, noticeGrace)
+	}
+	t.notice = time.AfterFunc(warn, func() { s.queue.Push(expiryMessage()) })
+	t.expiry = time.AfterFunc(left, func() { s.end(410, "TOKEN_EXPIRED") })
+}
+
+func (t *token) stop() {
+	if t.notice != nil {
+		t.notice.Stop()
+		t.expiry.Stop()
+	}
+}
+
+// end watches no more.
+func (t *token) end() {
+	t.mu.Lock()
+	t.ended = true
+	t.stop()
+	key := t.key
+	t.mu.Unlock()
+	if key != nil {
+		key.Stop()
+	}
+}
+
+// holds says whether the key that signed the token is one still.
+func (t *token) holds(view *fsm.View) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key, ok := objects.ParseSID(t.principal.KeySID)
+	return !ok || known(view, key)
+}
+
+func known(view *fsm.View, key objects.SID) bool {
+	_, ok := view.Key(key)
+	return ok
+}
+
+// update takes a new token, of the same identity and service (part 2.2).
+func (s *session) update(m message) {
+	p, service, refused := s.server.admit(s.ctx, m.Token)
+	if refused != nil || p.Identity != s.actor.Identity || service.SID != s.service.SID {
+		s.push(replyMessage(m.ID, 401, "UNAUTHORIZED"))
+		return
+	}
+	s.token.renew(p)
+	s.push(replyMessage(m.ID, 200, "OK"))
+}
