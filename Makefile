@@ -24,7 +24,7 @@ build: ## build bin/lockstep
 run: build ## start three nodes on this machine, on ports 8080 to 8082
 	exec bin/lockstep dev
 
-test: lint-quick test-race test-conformance ## run everything that CI runs
+test: lint-quick test-race test-conformance test-browser ## run everything that CI runs
 	@echo "make test: all passed"
 
 .PHONY: lint-quick

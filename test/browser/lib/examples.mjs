@@ -10,7 +10,7 @@ export async function serveExamples(envFile) {
   const child = spawn(process.execPath, [script, '--env', envFile, '--port', '0']);
   const kill = () => child.kill();
   process.once('exit', kill);
-  const [url] = (await untilItSays(child, '/\n', 20_000)).match(/http:\S+/);
+  const [url] = (await untilItSays(child, '/\n', 60_000)).match(/http:\S+/);
   return {
     url,
     async close() {

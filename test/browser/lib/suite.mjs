@@ -19,12 +19,12 @@ export function suite() {
   let cluster, browser, pages;
   before(async () => {
     [cluster, browser, pages] = await Promise.all([Cluster.start(), launch(), serveBundle()]);
-  }, { timeout: 90_000 });
+  }, { timeout: 180_000 });
   after(async () => {
     await Promise.allSettled([browser?.close(), pages?.close(), cluster?.stop()]);
-  }, { timeout: 30_000 });
+  }, { timeout: 60_000 });
 
-  return (name, run) => test(name, { timeout: 60_000 }, async () => {
+  return (name, run) => test(name, { timeout: 180_000 }, async () => {
     const deferred = [];
     const defer = (fn) => deferred.unshift(fn);
     const tab = async (url = pages.url) => {

@@ -1,5 +1,5 @@
 /** Everything that a test waits for comes within this time, in ms, or the test fails. */
-export const patience = 20_000;
+export const patience = 45_000;
 
 /** Repeats a check until it gives something truthy. */
 export async function eventually(check, what) {
