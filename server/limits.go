@@ -18,8 +18,8 @@ import (
 // because they are kept where all writes and all read-index rounds meet, on the
 // leader. The other nodes watch the applied writes go by and charge them to
 // buckets of their own: when leadership moves, the new leader knows the levels,
-// and the change is no licence for everybody's burst. (Reads leave no trace in
-// the log, and start from full buckets.)
+// and the change is no licence for everybody's burst. Reads leave no trace in
+// the log: of those a node remembers the ones that it passed to the leader.
 //
 // Admitting may be called from any goroutine. follow is one goroutine, owned by
 // the Server.
@@ -139,6 +139,11 @@ func (l *limits) admitReads(charges []cluster.ReadCharge) []time.Duration {
 		waits[i] = l.buckets.Take(ratelimit.Bucket{Name: c.Bucket, Rate: l.readRate(c.Bucket)}, float64(c.Count), now)
 	}
 	return waits
+}
+
+// chargeRead remembers a read that another node, which leads, has let through.
+func (l *limits) chargeRead(bucket string) {
+	l.buckets.Charge(ratelimit.Bucket{Name: bucket, Rate: l.readRate(bucket)}, 1, l.clock())
 }
 
 // readRate tells the rate of a bucket for reads by its name, which is all that

@@ -143,6 +143,22 @@ func TestReadLimits(t *testing.T) {
 	require.NotZero(t, ask("read-permission-x", 1))
 }
 
+// A follower that becomes leader knows what its own clients have read before.
+func TestReadsThroughANodeOutliveTheLeader(t *testing.T) {
+	l := newLimited(t)
+	const bucket = "read-document-x"
+	for range 150 {
+		l.chargeRead(bucket)
+	}
+	ask := func(n uint32) time.Duration { return l.admitReads([]cluster.ReadCharge{{Bucket: bucket, Count: n}})[0] }
+	require.Zero(t, ask(50))
+	require.Equal(t, time.Second, ask(1))
+	for range 150 {
+		l.chargeRead(bucket)
+	}
+	require.Equal(t, 8*time.Second, ask(1), "what others let through may go below zero")
+}
+
 // A follower that becomes leader knows what was written before.
 func TestLevelsOutliveTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

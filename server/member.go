@@ -59,7 +59,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	}
 	m.limits.store.Store(m.node.FSM())
 	m.metrics.registry.MustRegister(nodeCollector{m.node})
-	m.store = store{node: m.node, metrics: m.metrics}
+	m.store = store{node: m.node, limits: m.limits, metrics: m.metrics}
 	m.keys = keyring{m.store.View}
 	operations := api.New(m.store)
 	m.reporter = webhook.NewReporter(m.store, r.ID, c.Logger)

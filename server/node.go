@@ -16,6 +16,7 @@ import (
 // webhook.Node.
 type store struct {
 	node    *cluster.Node
+	limits  *limits
 	metrics *metrics
 }
 
@@ -35,6 +36,9 @@ func (s store) Read(ctx context.Context, bucket string) (*fsm.View, error) {
 	var limited *cluster.RateLimited
 	if errors.As(err, &limited) {
 		return nil, rateLimited{limited}
+	}
+	if err == nil && bucket != "" && !s.node.IsLeader() {
+		s.limits.chargeRead(bucket)
 	}
 	return v, err
 }
