@@ -38,7 +38,8 @@ func (e *Error) After(seconds int) *Error {
 }
 
 // The catalogue. Codes below 54000 are those of the whole API, the others
-// those of Sync.
+// those of Sync. Of the API's codes, 54056 (a service of another account) has no
+// place: one cluster serves one account.
 var (
 	ErrParameter    = &Error{Code: 20001, Status: 400, Message: "Invalid or missing parameter"}
 	ErrTimeout      = &Error{Code: 20001, Status: 408, Message: "The request did not arrive in time"}
@@ -65,7 +66,6 @@ var (
 	ErrServiceGone   = &Error{Code: 54050, Status: 404, Message: "Service not found"}
 	ErrWebhookURL    = &Error{Code: 54051, Status: 400, Message: "WebhookUrl must be an absolute http or https URL of at most 512 characters"}
 	ErrFriendlyName  = &Error{Code: 54053, Status: 400, Message: "FriendlyName must have 1 to 255 characters"}
-	ErrOtherAccount  = &Error{Code: 54056, Status: 403, Message: "The service belongs to another account"}
 	ErrTooManyItems  = &Error{Code: 20001, Status: 400, Message: "The collection holds as many items as it may"}
 	ErrMoreThanOnce  = &Error{Code: 20001, Status: 400, Message: "This idempotency key was used for another request"}
 	ErrDefault       = &Error{Code: 20001, Status: 400, Message: "The default service cannot be deleted"}

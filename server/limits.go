@@ -149,8 +149,11 @@ func (l *limits) chargeRead(bucket string) {
 // readRate tells the rate of a bucket for reads by its name, which is all that
 // travels between nodes.
 func (l *limits) readRate(bucket string) float64 {
-	if strings.HasPrefix(bucket, "read-permission-") {
+	switch {
+	case strings.HasPrefix(bucket, "read-permission-"):
 		return l.rates.Permissions
+	case strings.HasPrefix(bucket, "query-"):
+		return l.rates.Queries
 	}
 	return l.rates.Reads
 }

@@ -139,6 +139,9 @@ func TestReadLimits(t *testing.T) {
 	}
 	require.Zero(t, ask("read-document-x", 200))
 	require.Equal(t, time.Second, ask("read-document-x", 1))
+	l.rates.Queries = 5
+	require.Zero(t, ask("query-map-x", 50))
+	require.NotZero(t, ask("query-map-x", 1))
 	require.Zero(t, ask("read-permission-x", 800))
 	require.NotZero(t, ask("read-permission-x", 1))
 }

@@ -70,7 +70,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		API: operations, Node: m.store, Feed: m.node.FSM().Feed(), Keyring: m.keys,
 		PublicURL: c.PublicURL, NodeURL: front.url, Ready: m.node.Ready(),
 		Connected: m.reporter.Connected, Disconnected: m.reporter.Disconnected,
-		Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry,
+		Limits: m.limits.buckets, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry,
 	})
 	m.operator = admin.New(admin.Config{
 		Node: operator{m}, Allow: m.allowAccount, Metrics: m.metrics.registry, Logger: c.Logger,

@@ -74,7 +74,7 @@ an account is made up then, and printed once.`,
 	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto and -Host are believed")
 	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none")
 	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join, if this node belongs to none")
-	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "writes=20,reads=20,messages=30,permissions=80,creations=20,burst=10s" or a part of it`)
+	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,requests=500,burst=10s" or a part of it`)
 	f.Float64Var(&c.TimeoutScale, "timeout-scale", 1, "multiplies the time-outs after which a leader is given up; for slow disks and networks")
 	f.Uint64Var(&c.SnapshotThreshold, "snapshot-threshold", 16384, "log entries after which a snapshot is taken")
 	f.Uint64Var(&c.TrailingLogs, "trailing-logs", 65536, "log entries that stay behind a snapshot, for nodes that were away")

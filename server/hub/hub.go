@@ -68,7 +68,6 @@ func (c Config) withDefaults() Config {
 // Event is an event on its way to the followers of its topic.
 type Event struct {
 	*objects.Event
-	View *fsm.View // right after the batch that the event is of
 
 	encode func(*objects.Event) []byte
 	frame  []byte
@@ -118,7 +117,7 @@ func (h *Hub) Run(ctx context.Context) {
 			return
 		default:
 			for i := range batch.Events {
-				h.happened(&Event{Event: &batch.Events[i], View: batch.View, encode: h.config.Encode})
+				h.happened(&Event{Event: &batch.Events[i], encode: h.config.Encode})
 			}
 		}
 	}

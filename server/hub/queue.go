@@ -225,7 +225,7 @@ func (q *Queue) nextDue() *Subscription {
 			i++
 			continue
 		}
-		s.due = false
+		s.due, s.again = false, false
 		q.due = slices.Delete(q.due, i, i+1)
 		if s.state == behind {
 			return s

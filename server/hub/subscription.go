@@ -43,6 +43,7 @@ type Subscription struct {
 	known       objects.EventID // when it is behind: the state from which it catches up
 	sent        objects.EventID // the last event in the queue, or before the queue
 	seen        objects.EventID // the last one offered while it was behind
+	again       bool            // what happened while it was behind is found only by catching up anew
 	held        []change        // behind an own write whose answer is still to come
 }
 
@@ -157,7 +158,7 @@ func (s *Subscription) Happened(e *Event) (more bool) {
 	switch e.Type {
 	case objects.PermissionChanged:
 		if e.Identity == s.queue.identity {
-			s.check(e.View)
+			s.recheck()
 		}
 	case objects.ObjectCreated:
 	default:
@@ -173,8 +174,12 @@ func (s *Subscription) Happened(e *Event) (more bool) {
 func (s *Subscription) Missed(view *fsm.View) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
-	if s.check(view) && s.object.Kind() != objects.KindStream {
-		s.lapse()
+	if s.state == live {
+		if why := s.source.Check(view); why != nil {
+			s.end(why)
+		} else if s.object.Kind() != objects.KindStream {
+			s.lapse()
+		}
 	}
 	return s.state < over
 }
@@ -196,36 +201,38 @@ func (s *Subscription) Lapse() (more bool) {
 	return s.state < over
 }
 
-// Check ends the subscription if it must not go on in this state.
-func (s *Subscription) Check(view *fsm.View) (more bool) {
+// Recheck ends the subscription if the client has lost the permission for it.
+func (s *Subscription) Recheck() (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
-	s.check(view)
+	s.recheck()
 	return s.state < over
 }
 
-// Check ends the subscriptions of a client that must not go on in this state.
-func (q *Queue) Check(view *fsm.View) {
+// Recheck is that of all subscriptions of a client.
+func (q *Queue) Recheck() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, s := range q.subs {
-		s.check(view)
+		s.recheck()
 	}
 }
 
 // Identity is that of the client.
 func (q *Queue) Identity() string { return q.identity }
 
-// check leaves those alone that have yet to start or to catch up: replaying
-// checks, too, and then it is known what the client is waiting for.
-func (s *Subscription) check(view *fsm.View) (goesOn bool) {
+// recheck looks at the latest state: what made it necessary may be older than
+// what the subscription has caught up with. It leaves those alone that have yet
+// to start or to catch up: replaying checks, too, and then it is known what the
+// client is waiting for. That the object is gone is told by an event in its turn.
+func (s *Subscription) recheck() {
 	if s.state != live {
-		return s.state < over
+		s.again = true
+		return
 	}
-	if why := s.source.Check(view); why != nil {
+	if why := s.source.Check(s.queue.hub.config.View()); why != nil && why.Is(objects.ErrForbidden) {
 		s.end(why)
 	}
-	return s.state == live
 }
 
 func (s *Subscription) offer(c change, frame func() []byte) {
@@ -235,9 +242,7 @@ func (s *Subscription) offer(c change, frame func() []byte) {
 		return
 	case s.state != live:
 		s.seen = max(s.seen, c.id)
-		if c.last {
-			q.schedule(s) // to find that the object is gone
-		}
+		s.again = s.again || c.last
 		return
 	case c.id != 0 && c.id <= s.taken():
 		return
@@ -376,7 +381,7 @@ func (s *Subscription) catchUp(b []byte, view *fsm.View, known, after objects.Ev
 	if !more {
 		s.known = reached
 	}
-	if more || s.seen > reached {
+	if more || s.again || s.seen > reached {
 		q.schedule(s)
 		return out
 	}

@@ -16,6 +16,7 @@ type Rates struct {
 	Permissions float64 // reads and writes of one object's permissions
 	Creations   float64 // of one kind of object in one service
 	Queries     float64 // of one map
+	Requests    float64 // of one realtime connection
 
 	// Burst is how long a bucket takes to fill: its capacity is rate · Burst.
 	// Zero means ten seconds.
@@ -30,14 +31,14 @@ const (
 // Default gives the limits that the vendor documents ("Sync Limits"), and for
 // queries that of reads.
 func Default() Rates {
-	return Rates{Writes: 20, Reads: 20, Messages: 30, Permissions: 80, Creations: 20, Queries: 20, Burst: defaultBurst}
+	return Rates{Writes: 20, Reads: 20, Messages: 30, Permissions: 80, Creations: 20, Queries: 20, Requests: 500, Burst: defaultBurst}
 }
 
 // Off gives no limits.
 func Off() Rates { return Rates{} }
 
 // Parse reads "default", "off", or a list such as
-// "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,burst=10s"
+// "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,requests=500,burst=10s"
 // in which any part may be left out and then has its default. A rate of 0 is no
 // limit.
 func Parse(s string) (Rates, error) {
@@ -84,7 +85,7 @@ func (r *Rates) set(name, value string) (err error) {
 
 var errBurst = fmt.Errorf("burst must be above 0 and at most %v", maxBurst)
 
-const rateNames = "writes, reads, messages, permissions, creations, queries"
+const rateNames = "writes, reads, messages, permissions, creations, queries, requests"
 
 func (r *Rates) rate(name string) *float64 {
 	switch name {
@@ -100,6 +101,8 @@ func (r *Rates) rate(name string) *float64 {
 		return &r.Creations
 	case "queries":
 		return &r.Queries
+	case "requests":
+		return &r.Requests
 	}
 	return nil
 }

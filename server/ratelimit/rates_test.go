@@ -20,9 +20,9 @@ func TestParse(t *testing.T) {
 		"default":   ratelimit.Default(),
 		" default ": ratelimit.Default(),
 		"off":       ratelimit.Off(),
-		"writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,burst=10s": ratelimit.Default(),
-		"writes=1,reads=2,messages=3,permissions=4,creations=5,queries=6.5,burst=1m30s": {
-			Writes: 1, Reads: 2, Messages: 3, Permissions: 4, Creations: 5, Queries: 6.5, Burst: 90 * time.Second,
+		"writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,requests=500,burst=10s": ratelimit.Default(),
+		"writes=1,reads=2,messages=3,permissions=4,creations=5,queries=6.5,requests=7,burst=1m30s": {
+			Writes: 1, Reads: 2, Messages: 3, Permissions: 4, Creations: 5, Queries: 6.5, Requests: 7, Burst: 90 * time.Second,
 		},
 		"writes=0":            with(func(r *ratelimit.Rates) { r.Writes = 0 }),
 		"reads=0.5, burst=1s": with(func(r *ratelimit.Rates) { r.Reads, r.Burst = 0.5, time.Second }),

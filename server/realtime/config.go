@@ -10,6 +10,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/auth"
+	"lockstep/server/ratelimit"
 )
 
 // Config sets up a Server. Limits that are zero have their defaults.
@@ -29,6 +30,10 @@ type Config struct {
 	// Connected and Disconnected are told of every session; they may be nil and
 	// must not block.
 	Connected, Disconnected func(service objects.SID, actor fsm.Actor)
+
+	// Limits may be nil. It limits the requests of each connection by its rate
+	// for them.
+	Limits *ratelimit.Limiter
 
 	Clock   func() time.Time
 	Logger  *slog.Logger
@@ -57,6 +62,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.SilenceTimeout, time.Minute)
 	orDefault(&c.WriteTimeout, 10*time.Second)
 	orDefault(&c.ExpiryNotice, 3*time.Minute)
+	if c.Limits == nil {
+		c.Limits = ratelimit.New(ratelimit.Off())
+	}
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}

@@ -248,7 +248,7 @@ func (q *liveQuery) Happened(e *hub.Event) (more bool) {
 	defer q.mu.Unlock()
 	switch {
 	case e.Type == objects.PermissionChanged:
-		q.each(func(s *hub.Subscription) bool { return s.Check(e.View) })
+		q.each(func(s *hub.Subscription) bool { return s.Recheck() })
 	case e.Type == objects.ObjectRemoved:
 		q.endLocked(objects.ErrMapGone)
 	case q.loaded:

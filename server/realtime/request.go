@@ -12,12 +12,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/hub"
+	"lockstep/server/ratelimit"
 )
 
 // httpRequest is a request in the tunnel as the client sent it (part 3). Path
@@ -94,10 +96,28 @@ func (s *session) request(m message) {
 	if s.queue.Room(s.ctx) != nil {
 		return
 	}
+	if refused := s.charge(); refused != nil {
+		r.handler = refuseWith(refused)
+	}
 	if r.handler == nil {
 		s.route(r)
 	}
 	s.requests.start(s.ctx, s.orderKeys(r), func() { s.serve(r) })
+}
+
+// charge has the connection pay for a request.
+func (s *session) charge() *objects.Error {
+	limits := s.server.config.Limits
+	bucket := ratelimit.Bucket{Name: s.id, Rate: limits.Rates().Requests}
+	if wait := limits.Take(bucket, 1, s.server.config.Clock()); wait > 0 {
+		return objects.ErrTooMany.With("Rate limit exceeded for requests of a connection").After(int(wait / time.Second))
+	}
+	return nil
+}
+
+// refuseWith is the handler of a request that is not carried out.
+func refuseWith(err error) handler {
+	return func(*session, context.Context, *request) (answer, error) { return answer{}, err }
 }
 
 // newRequest decodes a request, once. It keeps nothing of the message's bytes.
@@ -108,7 +128,7 @@ func newRequest(m message) (*request, error) {
 	}
 	r := &request{id: m.ID, method: h.Method, headers: h.Headers}
 	if err := r.address(&h); err != nil {
-		r.handler = func(*session, context.Context, *request) (answer, error) { return answer{}, err }
+		r.handler = refuseWith(err)
 	}
 	if r.method == http.MethodPost || r.method == http.MethodPut {
 		// The official client sends a payload that means nothing with DELETE.

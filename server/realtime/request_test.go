@@ -5,10 +5,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm/fsmtest"
+	"lockstep/server/ratelimit"
+	"lockstep/server/realtime"
 )
 
 func TestErrorsCarryStatusCodeAndMessage(t *testing.T) {
@@ -210,5 +213,21 @@ func TestAnswersToWritesCarryNoData(t *testing.T) {
 		}
 		require.NotNil(w, c.http(200, "GET", url, "")["date_expires"])
 		require.Equal(w, map[string]any{"data": map[string]any{}, "last_event_id": 0.0}, c.http(200, "GET", "/v3/Lists/"+l+"/Context", ""))
+	})
+}
+
+func TestAConnectionHasARateOfItsOwn(t *testing.T) {
+	rates := ratelimit.Rates{Requests: 2, Burst: 5 * time.Second}
+	inWorld(t, func(c *realtime.Config) { c.Limits = ratelimit.New(rates) }, func(w *world) {
+		c := w.connect("alice")
+		for range 10 {
+			c.http(404, "GET", "/v3/Nothing", "")
+		}
+		refused := c.http(429, "POST", "/v3/Documents", `{}`)
+		require.EqualValues(w, 20429, refused["code"])
+		require.Equal(w, map[string]any{"reconnect_min_ms": 1000.0}, refused["backoff_policy"])
+		w.connect("alice").http(201, "POST", "/v3/Documents", `{}`)
+		time.Sleep(time.Second)
+		c.http(201, "POST", "/v3/Documents", `{}`)
 	})
 }

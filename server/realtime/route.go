@@ -50,13 +50,10 @@ func (s *session) isOwn(service string) bool {
 	return service == s.service.SID.String() || service == s.service.UniqueName
 }
 
-func notFound(*session, context.Context, *request) (answer, error) {
-	return answer{}, objects.ErrNotFound
-}
-
-func notAllowed(*session, context.Context, *request) (answer, error) {
-	return answer{}, objects.ErrMethod
-}
+var (
+	notFound   = refuseWith(objects.ErrNotFound)
+	notAllowed = refuseWith(objects.ErrMethod)
+)
 
 func only(r *request, method string, h handler) handler {
 	return byMethod(r, map[string]handler{method: h})

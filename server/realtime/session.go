@@ -26,6 +26,7 @@ import (
 // it returns.
 type session struct {
 	server *Server
+	id     string // of its bucket for requests
 	socket *socket
 	form   api.Form
 	ctx    context.Context // ends with the session
@@ -46,7 +47,7 @@ type session struct {
 }
 
 func newSession(server *Server, socket *socket, origin string) *session {
-	s := &session{server: server, socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
+	s := &session{server: server, id: randomID("requests-"), socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(server.ctx)
 	s.requests.init(server.config.RequestsPerSession)
 	return s
@@ -340,7 +341,7 @@ func (s *session) sent(err error) {
 func (s *session) Happened(e *hub.Event) (more bool) {
 	switch e.Type {
 	case objects.ServiceChanged:
-		s.queue.Check(e.View)
+		s.queue.Recheck()
 	case objects.ServiceRemoved, objects.KeyRevoked:
 		s.end(401, "UNAUTHORIZED")
 		return false
@@ -354,6 +355,6 @@ func (s *session) Missed(view *fsm.View) (more bool) {
 		s.end(401, "UNAUTHORIZED")
 		return false
 	}
-	s.queue.Check(view)
+	s.queue.Recheck()
 	return true
 }

@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/webhook":   {"lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/api":       {"lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/rest":      {"lockstep/server/api", "lockstep/server/auth", "lockstep/fsm", "lockstep/objects"},
-	"lockstep/server/realtime":  {"lockstep/server/api", "lockstep/server/auth", "lockstep/server/hub", "lockstep/server/query", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/realtime":  {"lockstep/server/api", "lockstep/server/auth", "lockstep/server/ratelimit", "lockstep/server/hub", "lockstep/server/query", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/admin":     {"lockstep/objects"},
 	"lockstep/server":           {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/...":       {"lockstep/server/...", "lockstep/objects"},
