@@ -78,7 +78,10 @@ func (d *dedup) remember(c *Command, num uint64, now int64, r Result) {
 	for len(w.Queue) > 0 && (len(w.Queue) >= dedupLength || now-w.Queue[0].Time > dedupMillis) {
 		d.forgetOldest(w)
 	}
-	d.add(w, &remembered{Window: num, ID: c.ID, Print: c.Print, Time: now, Result: r.withoutData()})
+	if !keepsData(c.Op) {
+		r = r.withoutData()
+	}
+	d.add(w, &remembered{Window: num, ID: c.ID, Print: c.Print, Time: now, Result: r})
 }
 
 // add appends to a window. An expired entry of the same id gives way.

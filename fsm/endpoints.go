@@ -6,17 +6,22 @@ import (
 	"lockstep/objects"
 )
 
-// Endpoint is one connected client, kept while its service wants to hear of
-// connections.
+// Endpoint is one connection of a client, kept while its service wants to hear
+// of connections. Several may have the same id, which clients choose: an old one
+// whose end has not been noticed yet, or two windows of one device.
 type Endpoint struct {
 	Service  uint64 `cbor:"1,keyasint"`
 	Identity string `cbor:"2,keyasint"`
 	ID       string `cbor:"3,keyasint"`
 	Node     string `cbor:"4,keyasint"` // the node it is connected to
+	Session  string `cbor:"5,keyasint"` // tells the connections to a node apart
 }
 
 func lessEndpoint(a, b Endpoint) bool {
-	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.ID, b.ID)) < 0
+	return cmp.Or(
+		cmp.Compare(a.Service, b.Service), cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.ID, b.ID),
+		cmp.Compare(a.Node, b.Node), cmp.Compare(a.Session, b.Session),
+	) < 0
 }
 
 // Endpoints calls visit for all connected endpoints until it gives false.
@@ -24,7 +29,8 @@ func (v *View) Endpoints(visit func(Endpoint) bool) { v.endpoints.Scan(visit) }
 
 // ConnectEndpoint says that the actor's endpoint connected to a node.
 type ConnectEndpoint struct {
-	Node string `cbor:"1,keyasint"`
+	Node    string `cbor:"1,keyasint"`
+	Session string `cbor:"2,keyasint"`
 }
 
 func (*ConnectEndpoint) kind() opKind { return opConnectEndpoint }
@@ -35,8 +41,10 @@ func (op *ConnectEndpoint) apply(tx *tx) Result {
 		return refuse(refused)
 	}
 	a := tx.command.Actor
-	e := Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: op.Node}
-	if _, known := tx.view.endpoints.Set(e); known {
+	e := Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: op.Node, Session: op.Session}
+	known := tx.connected(e)
+	tx.view.endpoints.Set(e)
+	if known {
 		return Result{}
 	}
 	tx.forgetDisconnects(s.Num, a.Identity)
@@ -44,9 +52,10 @@ func (op *ConnectEndpoint) apply(tx *tx) Result {
 	return Result{}
 }
 
-// DisconnectEndpoint says that the actor's endpoint left a node.
+// DisconnectEndpoint says that a connection of the actor's endpoint ended.
 type DisconnectEndpoint struct {
-	Node string `cbor:"1,keyasint"`
+	Node    string `cbor:"1,keyasint"`
+	Session string `cbor:"2,keyasint"`
 }
 
 func (*DisconnectEndpoint) kind() opKind { return opDisconnectEndpoint }
@@ -57,7 +66,8 @@ func (op *DisconnectEndpoint) apply(tx *tx) Result {
 		return refuse(refused)
 	}
 	a := tx.command.Actor
-	if e, ok := tx.view.endpoints.Get(Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint}); ok && e.Node == op.Node {
+	e := Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: op.Node, Session: op.Session}
+	if _, ok := tx.view.endpoints.Get(e); ok {
 		tx.disconnect(s, e)
 	}
 	return Result{}
@@ -79,15 +89,16 @@ func (op *DropEndpoints) apply(tx *tx) Result {
 	return Result{}
 }
 
-// disconnect removes an endpoint and tells so, at once or, with debouncing,
-// when its identity has stayed away for the window.
+// disconnect removes a connection. If that was the endpoint's last, it tells
+// so, at once or, with debouncing, when its identity has stayed away for the
+// window.
 func (tx *tx) disconnect(s *objects.Service, e Endpoint) {
 	tx.view.endpoints.Delete(e)
-	if !s.Debouncing {
+	switch {
+	case tx.connected(e):
+	case !s.Debouncing:
 		tx.tellEndpoint(s, "endpoint_disconnected", e.Identity, e.ID)
-		return
-	}
-	if !tx.present(s.Num, e.Identity) {
+	case !tx.present(s.Num, e.Identity):
 		tx.view.expiries.Set(expiry{At: tx.now() + s.DebounceWindow, Service: s.Num, Identity: e.Identity, Endpoint: e.ID})
 	}
 }
@@ -104,6 +115,16 @@ func (tx *tx) tellEndpoint(s *objects.Service, event, identity, endpoint string)
 		return
 	}
 	tx.deliver(s, s.SID.String()+"/"+identity, identity, []Param{{"EventType", event}, {"EndpointId", endpoint}})
+}
+
+// connected says whether an endpoint has a connection, whichever.
+func (tx *tx) connected(e Endpoint) bool {
+	found := false
+	tx.view.endpoints.Ascend(Endpoint{Service: e.Service, Identity: e.Identity, ID: e.ID}, func(x Endpoint) bool {
+		found = x.Service == e.Service && x.Identity == e.Identity && x.ID == e.ID
+		return false
+	})
+	return found
 }
 
 func (tx *tx) present(service uint64, identity string) bool {

@@ -23,6 +23,7 @@ type WriteItem struct {
 	TTL           *int64               `cbor:"6,keyasint,omitempty"` // seconds; 0: never expires
 	CollectionTTL *int64               `cbor:"7,keyasint,omitempty"`
 	Match         objects.Precondition `cbor:"8,keyasint,omitempty"`
+	Whole         bool                 `cbor:"9,keyasint,omitempty"` // see keepsData
 }
 
 func (*WriteItem) kind() opKind { return opWriteItem }

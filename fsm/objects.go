@@ -59,6 +59,7 @@ type UpdateObject struct {
 	Data   []byte               `cbor:"3,keyasint,omitempty"`
 	TTL    *int64               `cbor:"4,keyasint,omitempty"`
 	Match  objects.Precondition `cbor:"5,keyasint,omitempty"`
+	Whole  bool                 `cbor:"6,keyasint,omitempty"` // see keepsData
 }
 
 func (*UpdateObject) kind() opKind { return opUpdateObject }

@@ -83,23 +83,31 @@ func TestReachability(t *testing.T) {
 	s.must(asAlice, &DisconnectEndpoint{Node: "n1"})
 	require.Equal(t, []string{"endpoint_connected", "endpoint_disconnected"}, s.told())
 
+	// Two connections with one id, as when the end of an old one is noticed late.
+	s.must(asAlice, &ConnectEndpoint{Node: "n1", Session: "old"})
+	s.must(asAlice, &ConnectEndpoint{Node: "n1", Session: "new"})
+	s.must(asAlice, &DisconnectEndpoint{Node: "n1", Session: "old"})
+	require.Len(t, s.told(), 3, "it is still there")
+	s.must(asAlice, &DisconnectEndpoint{Node: "n1", Session: "new"})
+	require.Equal(t, []string{"endpoint_connected", "endpoint_disconnected"}, s.told()[2:])
+
 	s.must(asREST, &UpdateService{Debouncing: ptr(true), DebounceWindow: ptr(int64(1000))})
 	s.must(asAlice, &ConnectEndpoint{Node: "n1"})
 	s.must(second, &ConnectEndpoint{Node: "n2"})
 	s.must(asAlice, &DisconnectEndpoint{Node: "n1"})
 	s.time += 5000
 	s.expireAll()
-	require.Len(t, s.told(), 4, "the identity is still there")
+	require.Len(t, s.told(), 6, "the identity is still there")
 	s.must(second, &DisconnectEndpoint{Node: "n2"})
 	s.must(asAlice, &ConnectEndpoint{Node: "n1"})
 	s.time += 5000
 	s.expireAll()
-	require.Len(t, s.told(), 5, "back within the window")
+	require.Len(t, s.told(), 7, "back within the window")
 	s.must(asREST, &DropEndpoints{Node: "n1"})
 	s.time += 999
 	s.expireAll()
-	require.Len(t, s.told(), 5)
+	require.Len(t, s.told(), 7)
 	s.time++
 	s.expireAll()
-	require.Equal(t, "endpoint_disconnected", s.told()[5])
+	require.Equal(t, "endpoint_disconnected", s.told()[7])
 }

@@ -37,7 +37,20 @@ func DecodeResult(b []byte) (*Result, error) {
 
 func refuse(err *objects.Error) Result { return Result{Err: err} }
 
-// withoutData gives the result as the dedup window keeps it.
+// keepsData says whether the dedup window keeps a result with its data. It is
+// asked for by Whole, for commands that carry none: when such a one is repeated,
+// its first answer could not be made again, since the data may have changed.
+func keepsData(op Op) bool {
+	switch op := op.(type) {
+	case *UpdateObject:
+		return op.Whole && op.Data == nil
+	case *WriteItem:
+		return op.Whole && op.Data == nil
+	}
+	return false
+}
+
+// withoutData gives the result as the dedup window keeps most.
 func (r Result) withoutData() Result {
 	if r.Object != nil && r.Object.Data != nil {
 		r.Object = leanObject(r.Object)

@@ -48,7 +48,7 @@ func ValidateWebhookURL(text string) error {
 		return ErrWebhookURL
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return ErrWebhookURL
 	}
 	return nil

@@ -81,7 +81,7 @@ func TestParseIfMatch(t *testing.T) {
 		require.NoError(t, err, header)
 		require.Equal(t, want, got, header)
 	}
-	for _, bad := range []string{"x", "-1", "+1", `""`, `"`, "no-such-revision", strings.Repeat("a", 3000), "1 2"} {
+	for _, bad := range []string{"x", "-1", "+1", `""`, `"`, "no-such-revision", "01", "FF", strings.Repeat("a", 3000), "1 2"} {
 		_, err := objects.ParseIfMatch(bad)
 		require.ErrorIs(t, err, objects.ErrRevision, bad)
 	}

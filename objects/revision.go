@@ -54,7 +54,7 @@ func ParseIfMatch(header string) (Precondition, error) {
 		text = text[1 : n-1]
 	}
 	r, err := strconv.ParseUint(text, 16, 64)
-	if err != nil || text[0] == '+' {
+	if err != nil || Revision(r).String() != text {
 		return Precondition{}, ErrRevision
 	}
 	return Precondition{Kind: MatchRevision, Revision: Revision(r)}, nil

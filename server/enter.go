@@ -16,6 +16,7 @@ import (
 	"lockstep/server/admin"
 	"lockstep/server/auth"
 	"lockstep/server/nodedir"
+	"lockstep/server/rest"
 )
 
 // identify loads the node's record, or makes one, and brings its addresses up
@@ -103,7 +104,8 @@ func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record
 		_, err := auth.Basic(authorization, recordKeyring{r.AccountSID, r.AuthToken})
 		return err
 	}
-	front.show(admin.Waiting("this node belongs to no cluster yet; see lockstep join", allow, join))
+	const reason = "it belongs to no cluster yet; see lockstep join"
+	front.show(admin.Waiting(reason, rest.Unavailable(reason), allow, join))
 	s.log.Info("waiting to join a cluster", "with", "lockstep join MEMBER_URL --data-dir "+s.config.DataDir)
 	select {
 	case <-joined:

@@ -42,7 +42,9 @@ func listen(c Config, handler http.Handler) (*front, error) {
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 32 << 10,
-		ErrorLog:       slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+		// OPTIONS * is answered as for every path.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
 	}
 	go func() {
 		defer close(f.done)

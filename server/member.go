@@ -176,22 +176,33 @@ func (m *member) leave(ctx context.Context) error {
 // request is for.
 func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
-	case path == "/v3/wsconnect":
-		m.realtime.ServeHTTP(w, r)
+	case r.Method == http.MethodOptions:
+		m.rest.ServeHTTP(w, r)
 	case path == "/":
 		about(w, r)
 	case path == "/healthz", path == "/readyz", path == "/metrics", strings.HasPrefix(path, "/cluster/"):
 		m.operator.ServeHTTP(w, r)
+	case !m.serves():
+		rest.Unavailable("it is starting").ServeHTTP(w, r)
+	case path == "/v3/wsconnect":
+		m.realtime.ServeHTTP(w, r)
 	default:
 		m.serveREST(w, r)
 	}
 }
 
-// serveREST keeps clients out while the node catches up after its start, when
-// it does not know the credentials, and while it leaves.
+// serves says whether the node knows the state: it has caught up since its
+// start, and the cluster has an account, without which nobody's credentials are
+// right.
+func (m *member) serves() bool {
+	account, _ := m.keys.Account()
+	return isClosed(m.node.Ready()) && account != ""
+}
+
+// serveREST keeps clients out while the node leaves its cluster.
 func (m *member) serveREST(w http.ResponseWriter, r *http.Request) {
-	if !isClosed(m.node.Ready()) || !m.gate.enter() {
-		starting().ServeHTTP(w, r)
+	if !m.gate.enter() {
+		rest.Unavailable("it is leaving its cluster").ServeHTTP(w, r)
 		return
 	}
 	defer m.gate.leave()

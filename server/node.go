@@ -97,7 +97,7 @@ func (o operator) Ready() error {
 	switch {
 	case o.stopping.Load():
 		return errors.New("this node is stopping")
-	case !isClosed(o.node.Ready()):
+	case !o.serves():
 		return errors.New("this node is catching up")
 	case !slices.ContainsFunc(o.node.Members(), func(m cluster.Member) bool { return m.Role == cluster.RoleLeader }):
 		return errors.New("no leader is known")

@@ -16,6 +16,7 @@ import (
 
 	"lockstep/server/admin"
 	"lockstep/server/nodedir"
+	"lockstep/server/rest"
 )
 
 // Server is one node. Make it with New, and run it once.
@@ -88,5 +89,6 @@ func endedBy(ctx context.Context, err error) error {
 
 // starting answers while the node is being opened, and may be asked nothing.
 func starting() http.Handler {
-	return admin.Waiting("it is starting", nil, nil)
+	const reason = "it is starting"
+	return admin.Waiting(reason, rest.Unavailable(reason), nil, nil)
 }

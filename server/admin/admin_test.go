@@ -15,6 +15,7 @@ import (
 
 	"lockstep/objects"
 	"lockstep/server/admin"
+	"lockstep/server/rest"
 )
 
 // fake is a node made of the functions that a test cares about.
@@ -200,7 +201,7 @@ func TestTheClientMeetsSomethingElse(t *testing.T) {
 
 func TestWaiting(t *testing.T) {
 	var told admin.Join
-	client, url := serveHandler(t, admin.Waiting("it waits", allow, func(_ context.Context, j admin.Join) (string, error) {
+	client, url := serveHandler(t, admin.Waiting("it waits", rest.Unavailable("it waits"), allow, func(_ context.Context, j admin.Join) (string, error) {
 		told = j
 		return "n", nil
 	}))
@@ -211,6 +212,12 @@ func TestWaiting(t *testing.T) {
 	require.Equal(t, 503, res.StatusCode)
 	require.Equal(t, "1", res.Header.Get("Retry-After"))
 	require.Contains(t, body, `"code":20503`)
+	res, _ = ask(t, "GET", url+"/v1//Services", "")
+	require.Equal(t, 503, res.StatusCode, "nothing is redirected")
+	require.Equal(t, "*", res.Header.Get("Access-Control-Allow-Origin"))
+	require.NotEmpty(t, res.Header.Get("Twilio-Request-Id"))
+	res, _ = ask(t, "OPTIONS", url+"/v1/Services", "")
+	require.Equal(t, 204, res.StatusCode)
 
 	join := admin.Join{Member: "http://m", AccountSID: "AC", AuthToken: "t"}
 	id, err := client.Join(t.Context(), join)
@@ -221,7 +228,7 @@ func TestWaiting(t *testing.T) {
 	_, err = client.Join(t.Context(), join)
 	require.ErrorIs(t, err, objects.ErrUnauthorized)
 
-	starting, _ := serveHandler(t, admin.Waiting("it starts", nil, nil))
+	starting, _ := serveHandler(t, admin.Waiting("it starts", rest.Unavailable("it starts"), nil, nil))
 	_, err = starting.Join(t.Context(), join)
 	require.ErrorIs(t, err, objects.ErrUnavailable)
 }

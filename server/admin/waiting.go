@@ -4,36 +4,39 @@ import (
 	"context"
 	"errors"
 	"net/http"
-
-	"lockstep/objects"
 )
 
 // Waiting gives the handler of a node that does not serve yet: it lives, is not
-// ready, and says why. Clients are told to come back.
+// ready, and says why. Everything else is answered by clients.
 //
 // join is called for POST /cluster/join; it enrols the node, and gives its id.
 // Nil: there is nothing to join, because the node is a member and starting.
 // allow knows the credentials that the node was given at its start, which are
 // not necessarily those of the cluster that it is to join.
-func Waiting(reason string, allow Allow, join func(context.Context, Join) (id string, err error)) http.Handler {
+func Waiting(reason string, clients http.Handler, allow Allow, join func(context.Context, Join) (id string, err error)) http.Handler {
 	why := errors.New(reason)
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", alive)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, why) })
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, objects.ErrUnavailable.With("This node is not ready: %s", reason))
+	joining := http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		j, err := readJoin(w, r, allow, join)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, http.StatusAccepted, j)
+	}))
+	// Not by a ServeMux: it redirects from paths that it finds unclean.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		read := r.Method == http.MethodGet || r.Method == http.MethodHead
+		switch path := r.URL.Path; {
+		case path == "/healthz" && read:
+			alive(w, r)
+		case path == "/readyz" && read:
+			ready(w, why)
+		case path == "/cluster/join" && r.Method == http.MethodPost && join != nil:
+			joining.ServeHTTP(w, r)
+		default:
+			clients.ServeHTTP(w, r)
+		}
 	})
-	if join != nil {
-		mux.HandleFunc("POST /cluster/join", func(w http.ResponseWriter, r *http.Request) {
-			joining, err := readJoin(w, r, allow, join)
-			if err != nil {
-				writeError(w, err)
-				return
-			}
-			writeJSON(w, http.StatusAccepted, joining)
-		})
-	}
-	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 func readJoin(w http.ResponseWriter, r *http.Request, allow Allow, join func(context.Context, Join) (string, error)) (Joining, error) {

@@ -180,14 +180,16 @@ func TestFailuresBecomeAnswers(t *testing.T) {
 		require.ErrorIs(t, err, n.failure, what)
 	}
 
+	n.failure = nil
+	sid := create(t, a, objects.KindDocument, "limited").SID
 	for wait, seconds := range map[time.Duration]int{0: 1, time.Millisecond: 1, time.Second: 1, 1001 * time.Millisecond: 2} {
 		n.failure = fmt.Errorf("wrapped: %w", limited{wait})
-		_, err := a.FetchObject(ctx, system, objects.KindDocument, fsm.Ref{SID: objects.NewSID(objects.KindDocument, [16]byte{7})})
+		_, err := a.FetchObject(ctx, system, objects.KindDocument, fsm.Ref{SID: sid})
 		var e *objects.Error
 		require.ErrorAs(t, err, &e)
 		require.ErrorIs(t, err, objects.ErrRate)
 		require.Equal(t, seconds, e.RetryAfter)
-		require.Equal(t, "Rate limit exceeded for read-document-ET07000000000000000000000000000000", e.Message)
+		require.Equal(t, "Rate limit exceeded for read-document-"+sid.String(), e.Message)
 	}
 }
 
@@ -219,6 +221,17 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 	require.ErrorIs(t, err, objects.ErrNameGone)
 	of := m.SID.String()
 	require.Equal(t, []string{"read-map-" + of, "read-map-" + of, "read-permission-" + of, "read-permission-" + of, "", ""}, n.buckets)
+
+	// What is not in the caller's service drains nobody's bucket.
+	second, err := a.CreateService(ctx, system, &fsm.UpdateService{})
+	require.NoError(t, err)
+	n.buckets = nil
+	elsewhere := api.Caller{Service: fsm.Ref{SID: second.SID}}
+	_, err = a.FetchObject(ctx, elsewhere, objects.KindMap, fsm.Ref{SID: m.SID})
+	require.ErrorIs(t, err, objects.ErrMapGone)
+	_, err = a.FetchObject(ctx, system, objects.KindMap, fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{9})})
+	require.ErrorIs(t, err, objects.ErrMapGone)
+	require.Equal(t, []string{"", ""}, n.buckets)
 }
 
 func TestReadingNeedsPermission(t *testing.T) {

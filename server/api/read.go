@@ -51,7 +51,7 @@ func (a *API) find(ctx context.Context, c Caller, bucket string, kind objects.Ki
 
 // readBucket names the bucket that reads of an object are charged to, and
 // permissionBucket that of its permissions. What the local view does not know
-// by name is not charged: most likely it does not exist.
+// in the service is not charged: most likely it does not exist.
 func (a *API) readBucket(c Caller, kind objects.Kind, ref fsm.Ref) string {
 	sid := a.objectSID(c, kind, ref)
 	if sid.IsZero() {
@@ -69,9 +69,6 @@ func (a *API) permissionBucket(c Caller, kind objects.Kind, ref fsm.Ref) string 
 }
 
 func (a *API) objectSID(c Caller, kind objects.Kind, ref fsm.Ref) objects.SID {
-	if ref.SID.Kind() == kind {
-		return ref.SID
-	}
 	view := a.node.View()
 	s, ok := view.Service(c.Service)
 	if !ok {

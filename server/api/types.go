@@ -49,6 +49,10 @@ type Caller struct {
 	Scope string
 	Print [16]byte
 
+	// Whole says that answers to writes contain the data, also when the write is
+	// repeated under its key.
+	Whole bool
+
 	// Sending is told the id of a command before it is proposed, so that its
 	// echo can be known among the events. It may be nil.
 	Sending func(fsm.CommandID)

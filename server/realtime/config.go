@@ -27,9 +27,9 @@ type Config struct {
 	// is history, and no client is let in.
 	Ready <-chan struct{}
 
-	// Connected and Disconnected are told of every session; they may be nil and
-	// must not block.
-	Connected, Disconnected func(service objects.SID, actor fsm.Actor)
+	// Connected and Disconnected are told of every session, which has an id of
+	// its own; they may be nil and must not block.
+	Connected, Disconnected func(service objects.SID, actor fsm.Actor, session string)
 
 	// Limits may be nil. It limits the requests of each connection by its rate
 	// for them.

@@ -26,7 +26,7 @@ import (
 // it returns.
 type session struct {
 	server *Server
-	id     string // of its bucket for requests
+	id     string // its own, unlike that of the client's endpoint
 	socket *socket
 	form   api.Form
 	ctx    context.Context // ends with the session
@@ -47,7 +47,7 @@ type session struct {
 }
 
 func newSession(server *Server, socket *socket, origin string) *session {
-	s := &session{server: server, id: randomID("requests-"), socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
+	s := &session{server: server, id: randomID("CN"), socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(server.ctx)
 	s.requests.init(server.config.RequestsPerSession)
 	return s
@@ -76,9 +76,9 @@ func (s *session) run() {
 	s.leave(err, &writer)
 }
 
-func (s *session) tell(hook func(objects.SID, fsm.Actor)) {
+func (s *session) tell(hook func(objects.SID, fsm.Actor, string)) {
 	if hook != nil {
-		hook(s.service.SID, s.actor)
+		hook(s.service.SID, s.actor, s.id)
 	}
 }
 

@@ -272,8 +272,10 @@ func TestPingsOfTheWebsocketAreAnswered(t *testing.T) {
 
 func TestASessionIsReported(t *testing.T) {
 	var told []string
-	hook := func(what string) func(objects.SID, fsm.Actor) {
-		return func(service objects.SID, a fsm.Actor) {
+	sessions := map[string]int{}
+	hook := func(what string) func(objects.SID, fsm.Actor, string) {
+		return func(service objects.SID, a fsm.Actor, session string) {
+			sessions[session]++
 			told = append(told, what+" "+a.Identity+" "+a.Endpoint+" "+service.String())
 		}
 	}
@@ -286,6 +288,7 @@ func TestASessionIsReported(t *testing.T) {
 	})
 	end := " alice phone " + fsmtest.Service.String()
 	require.Equal(t, []string{"connected" + end, "disconnected" + end}, told)
+	require.Len(t, sessions, 1)
 }
 
 func TestDrainSendsClientsElsewhere(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +55,10 @@ func (b body) read() (string, error) {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return "", errBodyTooLarge
 		}
-		return "", objects.ErrTimeout
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return "", objects.ErrTimeout
+		}
+		return "", objects.ErrParameter.With("The body is not readable")
 	}
 	_ = b.control.SetReadDeadline(time.Time{})
 	if len(raw) > 0 && !isForm(b.http.Header.Get("Content-Type")) {
@@ -88,7 +92,7 @@ func (q *request) readKey(r *http.Request, p auth.Principal, rawBody string) err
 	if n := utf8.RuneCountInString(keys[0]); n == 0 || n > maxIdempotencyKey {
 		return objects.ErrParameter.With("Idempotency-Key must have 1 to %d characters", maxIdempotencyKey)
 	}
-	q.caller.Key = keys[0]
+	q.caller.Key, q.caller.Whole = keys[0], true
 	q.caller.Scope = p.AccountSID + "/" + p.KeySID
 	q.caller.Print = printOf(r.Method, q.path, rawBody)
 	return nil
@@ -148,11 +152,18 @@ func (h *handler) refusal(header http.Header, r *http.Request, id string, err er
 	}
 	switch e.Status {
 	case http.StatusNotFound:
-		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(r.URL.EscapedPath(), "/v1"))
-	case http.StatusUnauthorized:
-		header.Set("WWW-Authenticate", `Basic realm="Twilio API"`)
+		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(cleanPath(rawPath(r.URL)), "/v1"))
 	case http.StatusServiceUnavailable:
 		h.Logger.Debug("request not served", "request", id, "method", r.Method, "error", err)
+	}
+	return refuse(header, e)
+}
+
+// refuse is refusal without a word of the request.
+func refuse(header http.Header, e *objects.Error) answer {
+	switch e.Status {
+	case http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", `Basic realm="Twilio API"`)
 	case http.StatusRequestTimeout:
 		header.Set("Connection", "close")
 	}

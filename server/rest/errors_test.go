@@ -115,6 +115,8 @@ func TestErrors(t *testing.T) {
 		"page size negative":             {"GET /Maps/it/Items?PageSize=-1", "", "", 400, 54454},
 		"page size no number":            {"GET /Maps/it/Permissions?PageSize=ten", "", "", 400, 54454},
 		"index":                          {"GET /Lists/it/Items/-1", "", "", 400, 54458},
+		"index beyond every list":        {"GET /Lists/it/Items/99999999999999999999", "", "", 404, 20404},
+		"webhook without a host":         {"POST ", "WebhookUrl=http://:80/", "", 400, 54051},
 		"index with a sign":              {"DELETE /Lists/it/Items/+1", "", "", 400, 54458},
 		"from":                           {"GET /Lists/it/Items?From=a", "", "", 400, 54458},
 		"friendly name empty":            {"POST ", "FriendlyName=", "", 400, 54053},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -257,5 +258,49 @@ func TestIdempotencyKeys(t *testing.T) {
 
 	c.post(home+"/Documents", "UniqueName", "d", "Data", `{"v":1}`)
 	before := c.send("POST", home+"/Documents/d", "Ttl=60", key("ttl"))
+	c.post(home+"/Documents/d", "Data", `{"v":2}`)
 	require.Equal(t, before.Body.String(), c.send("POST", home+"/Documents/d", "Ttl=60", key("ttl")).Body.String())
+	c.remove(home + "/Documents/d")
+	require.Equal(t, before.Body.String(), c.send("POST", home+"/Documents/d", "Ttl=60", key("ttl")).Body.String())
+
+	before = c.send("POST", at+"/1", "ItemTtl=60", key("item ttl"))
+	c.post(at+"/1", "Data", "5")
+	require.Equal(t, before.Body.String(), c.send("POST", at+"/1", "ItemTtl=60", key("item ttl")).Body.String())
+}
+
+// What should have been encoded and was not is taken as it is; an encoded slash
+// stays a part of its segment all the same.
+func TestPathsAreSplitBeforeTheyAreDecoded(t *testing.T) {
+	c := start(t)
+	c.post(home+"/Documents", "UniqueName", "a/|é")
+	for _, segment := range []string{"a%2F|é", "a%2F|%C3%A9", "a%2f%7C%c3%a9"} {
+		// Not through url.Parse, as a request line comes in.
+		d := c.send("GET", "/", "", func(r *http.Request) {
+			u, err := url.ParseRequestURI(home + "/Documents/" + segment)
+			require.NoError(t, err)
+			r.URL = u
+		})
+		require.Equal(t, 200, d.Code, segment)
+	}
+	missing := c.send("GET", "/", "", func(r *http.Request) {
+		r.URL, _ = url.ParseRequestURI(home + "/Documents/none%2F|\"")
+	})
+	require.Contains(t, missing.json["message"], "/Documents/none%2F%7C%22 was not found")
+}
+
+func TestNothingIsServedWhileUnavailable(t *testing.T) {
+	for _, path := range []string{"/v1/Services", "/v1//Services", "/v1/Services/../x", "/other"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("POST", path, nil)
+		r.Header.Set("Origin", "https://elsewhere.example")
+		rest.Unavailable("it starts").ServeHTTP(w, r)
+		require.Equal(t, 503, w.Code)
+		require.Contains(t, w.Body.String(), `"code":20503`)
+		require.Equal(t, "1", w.Header().Get("Retry-After"))
+		require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
+		require.NotEmpty(t, w.Header().Get("Twilio-Request-Id"))
+	}
+	w := httptest.NewRecorder()
+	rest.Unavailable("it starts").ServeHTTP(w, httptest.NewRequest("OPTIONS", "/v1/Services", nil))
+	require.Equal(t, 204, w.Code)
 }

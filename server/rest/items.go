@@ -144,6 +144,9 @@ func (q *request) itemQuery() (itemQuery, error) {
 	}
 	query.reading = query.asked
 	query.reading.Limit = p.size
+	if p.back() {
+		query.reading.Limit++ // what lies in front of the start does not count as more
+	}
 	if p.token != nil {
 		key, err := q.decodeItemPosition(p.token.position)
 		if err != nil {
@@ -164,7 +167,10 @@ func (query *itemQuery) arrange(page api.ItemPage) (entries []*objects.Item, mor
 		return entries, more
 	}
 	if n := slices.IndexFunc(entries, query.inFront); n >= 0 {
-		entries, more = entries[:n], false
+		entries = entries[:n]
+	}
+	if more = len(entries) > query.size; more {
+		entries = entries[:query.size]
 	}
 	slices.Reverse(entries)
 	return entries, more

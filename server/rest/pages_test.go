@@ -107,6 +107,9 @@ func TestPagesLeadThereAndBack(t *testing.T) {
 func TestPageSizes(t *testing.T) {
 	c := start(t)
 	s := shelves(c, 120)[5]
+	require.EqualValues(t, 100, meta(c.get(s.at + "?PageSize=99999999999999999999999"))["page_size"])
+	require.Empty(t, s.of(c.get(home+"/Lists/n000/Items?From=99999999999999999999")))
+	require.Len(t, s.of(c.get(s.at+"?PageSize=1000&Order=desc")), 100)
 	all := c.get(s.at)
 	require.Len(t, s.of(all), 50)
 	require.EqualValues(t, 50, meta(all)["page_size"])
@@ -211,7 +214,9 @@ func TestItemQueries(t *testing.T) {
 		require.Equal(t, want, forward)
 
 		var back []string
-		for _, p := range s.walk(c, pages[len(pages)-1], "previous_page_url") {
+		turned := s.walk(c, pages[len(pages)-1], "previous_page_url")
+		require.Len(t, turned, len(pages))
+		for _, p := range turned {
 			back = append(s.of(p), back...)
 		}
 		require.Equal(t, want, back)

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -98,9 +99,14 @@ func (p params) boolean(name string) (*bool, error) {
 	return nil, objects.ErrParameter.With("%s must be true or false", name)
 }
 
-// parseWhole reads a whole number from 0 on: digits only.
+// parseWhole reads a whole number from 0 on: digits only. One that is too large
+// is as large as can be.
 func parseWhole(text string) (uint64, error) {
-	return strconv.ParseUint(text, 10, 64)
+	n, err := strconv.ParseUint(text, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return n, nil
+	}
+	return n, err
 }
 
 func decode(text string) string {

@@ -102,18 +102,38 @@ var commonHeaders = http.Header{
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID()
+	if !begin(w, r, id) {
+		return
+	}
+	a, err := h.guard(w, r, id)
+	if err != nil {
+		a = h.refusal(w.Header(), r, id, err)
+	}
+	a.write(w, r)
+}
+
+// begin sets the headers that every answer has, and answers OPTIONS. It gives
+// false if that was all.
+func begin(w http.ResponseWriter, r *http.Request, id string) bool {
 	header := w.Header()
 	maps.Copy(header, commonHeaders)
 	header["Twilio-Request-Id"] = []string{id}
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
-		return
+		return false
 	}
-	a, err := h.guard(w, r, id)
-	if err != nil {
-		a = h.refusal(header, r, id, err)
-	}
-	a.write(w, r)
+	return true
+}
+
+// Unavailable is the handler while there is nothing to serve with: it answers
+// 503 and why, to whatever may be asked.
+func Unavailable(reason string) http.Handler {
+	refusal := objects.ErrUnavailable.With("This node does not serve at the moment: %s", reason)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if begin(w, r, requestID()) {
+			refuse(w.Header(), refusal).write(w, r)
+		}
+	})
 }
 
 // guard serves a request, and turns a panic into an error of its own.
@@ -140,7 +160,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (answer, error) 
 	if err != nil {
 		return answer{}, err
 	}
-	path := r.URL.EscapedPath()
+	path := rawPath(r.URL)
 	target, resource, err := route(path)
 	if err != nil {
 		return answer{}, err
@@ -157,7 +177,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (answer, error) 
 	ctx, cancel := context.WithTimeout(r.Context(), h.Timeout)
 	defer cancel()
 	q := &request{
-		target: target, path: path, ctx: ctx, api: h.API,
+		target: target, path: cleanPath(path), ctx: ctx, api: h.API,
 		form: h.API.Form(h.origin(r), false), ifMatch: r.Header.Get("If-Match"),
 	}
 	q.caller.Service = fsm.ParseRef(target.service)
@@ -182,7 +202,7 @@ type request struct {
 	form    api.Form
 	params  params // of the form of a POST, of the query otherwise
 	ifMatch string
-	path    string // as it came
+	path    string // as it came, with what must be percent-encoded
 }
 
 // refuse ends an operation because of a parameter. That the service or object

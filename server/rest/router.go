@@ -85,6 +85,32 @@ func route(escapedPath string) (target, *resource, error) {
 	return t, res, nil
 }
 
+// rawPath gives a path as it came. URL.EscapedPath is not that: where it finds
+// characters that should have been encoded, it encodes the decoded path anew,
+// and what was %2F has become a slash.
+func rawPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath()
+}
+
+// cleanPath encodes the bytes of a path that should have come encoded (RFC 3986,
+// 3.3), so that it can be part of a URL and of a message.
+func cleanPath(raw string) string {
+	const hexadecimal = "0123456789ABCDEF"
+	b := make([]byte, 0, len(raw)+16)
+	for i := range len(raw) {
+		switch c := raw[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("/%-._~!$&'()*+,;=:@", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', hexadecimal[c>>4], hexadecimal[c&15])
+		}
+	}
+	return string(b)
+}
+
 // resource tells by the number of segments and by the part of an object what a
 // path leads to; nil if nowhere.
 func (t *target) resource(segments int, part string) *resource {

@@ -40,14 +40,15 @@ func NewReporter(node Node, nodeID string, logger *slog.Logger) *Reporter {
 	return r
 }
 
-// Connected reports that an endpoint connected.
-func (r *Reporter) Connected(service objects.SID, actor fsm.Actor) {
-	r.report(service, actor, &fsm.ConnectEndpoint{Node: r.id})
+// Connected reports that an endpoint connected. session tells its connection
+// from others to this node.
+func (r *Reporter) Connected(service objects.SID, actor fsm.Actor, session string) {
+	r.report(service, actor, &fsm.ConnectEndpoint{Node: r.id, Session: session})
 }
 
-// Disconnected reports that an endpoint left.
-func (r *Reporter) Disconnected(service objects.SID, actor fsm.Actor) {
-	r.report(service, actor, &fsm.DisconnectEndpoint{Node: r.id})
+// Disconnected reports that this connection ended.
+func (r *Reporter) Disconnected(service objects.SID, actor fsm.Actor, session string) {
+	r.report(service, actor, &fsm.DisconnectEndpoint{Node: r.id, Session: session})
 }
 
 func (r *Reporter) report(service objects.SID, actor fsm.Actor, op fsm.Op) {

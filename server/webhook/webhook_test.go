@@ -249,10 +249,10 @@ func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {
 	defer wg.Wait()
 	defer cancel()
 	for range 10 {
-		r.Connected(fsmtest.Service, alice)
-		r.Disconnected(fsmtest.Service, alice)
+		r.Connected(fsmtest.Service, alice, "s")
+		r.Disconnected(fsmtest.Service, alice, "s")
 	}
-	r.Connected(fsmtest.Service, alice)
+	r.Connected(fsmtest.Service, alice, "s")
 	eventually(t, "all told", func() bool { return n.View().NewestDelivery() == 23 })
 	var there []fsm.Endpoint
 	n.View().Endpoints(func(e fsm.Endpoint) bool {
