@@ -65,6 +65,7 @@ type Cluster struct {
 	t   testing.TB
 	dir string
 	env []string
+	key *admin.Key // of Token
 }
 
 // Deadlines for conditions that come about in a fraction of that on an idle
