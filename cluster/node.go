@@ -145,9 +145,10 @@ func (n *Node) openParts() error {
 		return err
 	}
 	n.peers = port
-	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: port.Streams(), MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
-	})
+	streams := port.Streams()
+	n.transport = &patientTransport{node: n, streams: streams, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: streams, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
+	})}
 	return nil
 }
 
