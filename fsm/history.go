@@ -81,7 +81,7 @@ func (v *View) Replay(o *objects.Object, known, after objects.EventID, limit int
 		e := base
 		switch {
 		case contextDue && (len(changed) == 0 || o.ContextEvent < changed[0].EventID) && (len(removed) == 0 || o.ContextEvent < removed[0].EventID):
-			e.Type, e.ID, e.At = objects.ContextUpdated, o.ContextEvent, o.Updated
+			e.Type, e.ID, e.At = objects.ContextUpdated, o.ContextEvent, o.ContextAt
 			contextDue = false
 		case len(changed) > 0 && (len(removed) == 0 || changed[0].EventID < removed[0].EventID):
 			e.Item, changed = changed[0], changed[1:]

@@ -86,7 +86,7 @@ func (op *UpdateObject) apply(tx *tx) Result {
 	event := objects.Event{Type: objects.ObjectUpdated, ID: next.EventID, Service: s, Object: &next}
 	if op.Kind == objects.KindList {
 		event.Type = objects.ContextUpdated
-		next.ContextEvent = next.EventID
+		next.ContextEvent, next.ContextAt = next.EventID, tx.now()
 	}
 	tx.replaceObject(o, &next)
 	tx.emit(event)

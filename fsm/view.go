@@ -182,6 +182,11 @@ func (v *View) Service(ref Ref) (*objects.Service, bool) {
 	return v.services.Get(&objects.Service{Num: num})
 }
 
+// ServiceByNumber finds a service by its number.
+func (v *View) ServiceByNumber(num uint64) (*objects.Service, bool) {
+	return v.services.Get(&objects.Service{Num: num})
+}
+
 // Services gives at most limit services after the one numbered after, by creation.
 func (v *View) Services(after uint64, limit int) []*objects.Service {
 	return collect(v.services, &objects.Service{Num: after + 1}, limit, func(*objects.Service) bool { return true })

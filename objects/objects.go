@@ -47,6 +47,7 @@ type Object struct {
 	TombBytes    uint64  `cbor:"15,keyasint,omitempty"` // their size
 	Floor        EventID `cbor:"16,keyasint,omitempty"` // removals up to this event are forgotten
 	ContextEvent EventID `cbor:"17,keyasint,omitempty"` // lists: of the last change of the context
+	ContextAt    int64   `cbor:"18,keyasint,omitempty"` // and its time
 }
 
 // Kind says which of the four kinds it is.

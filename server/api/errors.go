@@ -43,8 +43,12 @@ func (a *API) Refuse(ctx context.Context, c Caller, kind objects.Kind, ref fsm.R
 	if kind == objects.KindNone {
 		return refusal
 	}
-	if _, ok := found.View.Object(found.Service.Num, kind, ref); !ok {
+	o, ok := found.View.Object(found.Service.Num, kind, ref)
+	switch {
+	case !ok:
 		return ref.Gone(kind)
+	case !found.View.May(c.Actor, found.Service, o, objects.Write):
+		return objects.ErrForbidden
 	}
 	return refusal
 }

@@ -55,7 +55,7 @@ func TestTokenAcceptsTheOfficialHelpers(t *testing.T) {
 	got, err = auth.Token(o.TokenWithEverything, keyring{}, at)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
-	_, err = auth.Token(o.TokenWithEverything, keyring{}, at.Add(-time.Second))
+	_, err = auth.Token(o.TokenWithEverything, keyring{}, at.Add(-6*time.Second))
 	require.ErrorIs(t, err, objects.ErrTokenNotYetValid)
 }
 

@@ -21,6 +21,9 @@ const (
 	// maxSkew is how far the clock of the application's server, which makes
 	// the tokens, may be ahead.
 	maxSkew = 5 * time.Minute
+	// beginSkew is by how much a token may be used before its time: a clock that
+	// is a little ahead must not turn away everybody who has just got one.
+	beginSkew = 5 * time.Second
 )
 
 // claims is the payload of an access token, as the official helper libraries
@@ -28,6 +31,14 @@ const (
 type claims struct {
 	jwt.RegisteredClaims
 	Grants grants `json:"grants"`
+}
+
+// GetNotBefore implements jwt.Claims.
+func (c claims) GetNotBefore() (*jwt.NumericDate, error) {
+	if c.NotBefore == nil {
+		return nil, nil
+	}
+	return jwt.NewNumericDate(c.NotBefore.Add(-beginSkew)), nil
 }
 
 type grants struct {

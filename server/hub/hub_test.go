@@ -525,6 +525,28 @@ func TestRestoreResetsSubscribers(t *testing.T) {
 	w.expect(q, "message heard", "4 c=3")
 }
 
+// A snapshot that comes while a subscription is catching up brings changes that
+// nobody tells of.
+func TestASnapshotDuringReplayIsNotMissed(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	w.node.Must(put(m, "a", "1"))
+	leader := fsmtest.New(nil)
+	require.NoError(t, leader.FSM().Restore(snapshotOf(t, w.node)))
+	leader.Must(put(m, "b", "2"))
+	q := w.hub.NewQueue("alice")
+	s, src := w.subscribe(q, m)
+	replays := 0
+	src.replayed = func() {
+		if replays++; replays == 1 {
+			require.NoError(t, w.node.FSM().Restore(snapshotOf(t, leader)))
+			w.settle()
+		}
+	}
+	s.Start(0)
+	w.expect(q, "1 a=1", "2 b=2", "established 2")
+}
+
 func value(t *testing.T, c prometheus.Counter) float64 {
 	var m dto.Metric
 	require.NoError(t, c.Write(&m))

@@ -174,12 +174,14 @@ func (s *Subscription) Happened(e *Event) (more bool) {
 func (s *Subscription) Missed(view *fsm.View) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
-	if s.state == live {
-		if why := s.source.Check(view); why != nil {
-			s.end(why)
-		} else if s.object.Kind() != objects.KindStream {
-			s.lapse()
-		}
+	if s.state != live {
+		s.again = true
+		return s.state < over
+	}
+	if why := s.source.Check(view); why != nil {
+		s.end(why)
+	} else if s.object.Kind() != objects.KindStream {
+		s.lapse()
 	}
 	return s.state < over
 }

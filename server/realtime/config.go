@@ -40,7 +40,7 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: not measured
 
 	Sessions           int           // at a time; 50 000
-	MessageBytes       int64         // of a client's message; 64 KiB
+	MessageBytes       int64         // of a client's message; 320 KiB
 	QueueLength        int           // events that wait for a client; 1024
 	QueueBytes         int           // and their bytes; 1 MiB
 	RequestsPerSession int           // under way at a time; 64
@@ -54,7 +54,9 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	orDefault(&c.Sessions, 50_000)
-	orDefault(&c.MessageBytes, 64<<10)
+	// The protocol would do with 64 KiB. But data that is too large is refused
+	// with its error as by REST, up to a body of 256 KiB, and not by hanging up.
+	orDefault(&c.MessageBytes, 320<<10)
 	orDefault(&c.RequestsPerSession, 64)
 	orDefault(&c.RequestTimeout, 25*time.Second)
 	orDefault(&c.InitTimeout, 10*time.Second)

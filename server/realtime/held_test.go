@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
@@ -178,6 +179,49 @@ func TestAFloodOfRequestsIsReadNoFasterThanItsAnswers(t *testing.T) {
 			c.answered(200, m)
 		}
 		sending.Wait()
+	})
+}
+
+func TestDrainAnswersWhatWasAsked(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c := w.connect("alice")
+		d := c.create("Documents")
+		release := n.holdAnswers()
+		asked := c.begin(request("POST", "/v3/Documents/"+d, nil, nil), `{"data":{}}`)
+		synctest.Wait()
+		var draining sync.WaitGroup
+		draining.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			w.endpoint.Drain(ctx)
+		})
+		synctest.Wait()
+		late := c.begin(request("GET", "/v3/Documents/"+d, nil, nil), "")
+		synctest.Wait()
+		release()
+		c.answered(200, c.await(asked))
+		last, code := c.closes()
+		require.NotEqual(w, late, last.ID, "what comes later is not served: the client may ask another node")
+		require.Equal(w, websocket.CloseServiceRestart, code)
+		draining.Wait()
+	})
+}
+
+func TestDrainWaitsNoLongerThanItMay(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c, idle := w.connect("alice"), w.connect("bob")
+		d := c.create("Documents")
+		release := n.holdAnswers()
+		defer release()
+		c.begin(request("POST", "/v3/Documents/"+d, nil, nil), `{"data":{}}`)
+		synctest.Wait()
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		w.endpoint.Drain(ctx)
+		require.Equal(w, time.Second, time.Since(begin))
+		_, code := idle.closes()
+		require.Equal(w, websocket.CloseServiceRestart, code)
 	})
 }
 

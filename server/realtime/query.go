@@ -125,11 +125,7 @@ func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query
 	}
 	source.live = live
 	sub := s.queue.Subscribe(o.Object, objects.SID{}, source, live.join)
-	known := objects.EventID(0)
-	if o.LastEvent != nil {
-		known = *o.LastEvent
-	}
-	sub.Start(known)
+	sub.Start(o.LastEvent.id)
 	return nil
 }
 

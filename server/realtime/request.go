@@ -298,8 +298,9 @@ type requests struct {
 	running   sync.WaitGroup
 	answering chan struct{} // one slot: who is writing an answer
 
-	mu   sync.Mutex
-	last map[string]chan struct{} // by key, closed when the last request is done
+	mu     sync.Mutex
+	closed bool                     // no more are started
+	last   map[string]chan struct{} // by key, closed when the last request is done
 }
 
 func (q *requests) init(limit int) {
@@ -317,6 +318,12 @@ func (q *requests) start(ctx context.Context, keys []string, run func()) {
 		return
 	}
 	done := make(chan struct{})
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		<-q.slots
+		return
+	}
 	earlier := q.enter(keys, done)
 	q.running.Go(func() {
 		for _, e := range earlier {
@@ -328,9 +335,8 @@ func (q *requests) start(ctx context.Context, keys []string, run func()) {
 	})
 }
 
+// enter is called with the lock held.
 func (q *requests) enter(keys []string, done chan struct{}) (earlier []chan struct{}) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	for _, k := range keys {
 		if e, ok := q.last[k]; ok && e != done {
 			earlier = append(earlier, e)
@@ -352,3 +358,18 @@ func (q *requests) leave(keys []string, done chan struct{}) {
 }
 
 func (q *requests) wait() { q.running.Wait() }
+
+// finish lets no more requests start, and waits for those under way, as long as
+// the context allows. It is called once.
+func (q *requests) finish(ctx context.Context) {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	for range cap(q.slots) {
+		select {
+		case q.slots <- struct{}{}: // nobody holds this one any more
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -202,6 +202,7 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 	s.mu.Unlock()
 
+	var leaving sync.WaitGroup
 	begin, span := time.Now(), drainSpan(ctx)
 	for i, x := range all {
 		due := begin.Add(span * time.Duration(i) / time.Duration(len(all)))
@@ -211,8 +212,9 @@ func (s *Server) Drain(ctx context.Context) {
 			case <-ctx.Done():
 			}
 		}
-		x.close(closeWebsocket(websocket.CloseServiceRestart))
+		leaving.Go(func() { x.drain(ctx) })
 	}
+	leaving.Wait()
 	for _, x := range all {
 		select {
 		case <-x.gone:

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"sync"
@@ -142,29 +143,32 @@ func (s *session) init(m message) bool {
 		return false
 	}
 	s.service = service
+	continuation, reissued := continuationToken(m.Continuation)
 	s.actor = fsm.Actor{Identity: principal.Identity, Endpoint: principal.EndpointID, Token: true}
 	if s.actor.Endpoint == "" {
-		s.actor.Endpoint = randomID("EP")
+		// The same over the connections of one client, which gives the token back.
+		s.actor.Endpoint = "EP" + hashOf(s.service.SID.String(), principal.Identity, continuation)
 	}
 	s.token.principal = principal
 	s.queue = s.server.hub.NewQueue(principal.Identity)
-	s.queue.Push(s.initReply(m, principal))
+	s.queue.Push(s.initReply(m.ID, principal, continuation, reissued))
 	s.introduced.Store(true)
 	return true
 }
 
 // initReply tells a client that it is connected (part 2.1; the account
 // descriptor is for mobile clients, part 9).
-func (s *session) initReply(m message, p auth.Principal) []byte {
-	continuation, reissued := continuationToken(m.Continuation)
-	h := appendStatus(appendHead(nil, methodReply, m.ID), "status", 200, "OK")
+func (s *session) initReply(id string, p auth.Principal, continuation string, reissued bool) []byte {
+	h := appendStatus(appendHead(nil, methodReply, id), "status", 200, "OK")
 	h = append(h, `,"continuation_token":`...)
 	h = objects.AppendString(h, continuation)
 	h = append(h, `,"continuation_token_status":{"reissued":`...)
-	h = append(h, reissued...)
+	h = strconv.AppendBool(h, reissued)
 	h = append(h, `},"capabilities":["client_update","offline_storage","account_descriptor"]`...)
 	h = append(h, `,"offline_storage":{"data_sync":{"storage_id":"`...)
-	h = append(h, storageID(p.AccountSID, s.service.SID.String(), p.Identity)...)
+	// It names a browser's cache: the same for one identity on any node, and
+	// another for any other.
+	h = append(h, hashOf(p.AccountSID, s.service.SID.String(), p.Identity)...)
 	h = append(h, `"}},"init_registrations":[{"product":"data_sync"}],"debug_info":{}`...)
 	h = append(h, `,"account_descriptor":{"account_sid":`...)
 	h = objects.AppendString(h, p.AccountSID)
@@ -176,19 +180,21 @@ func (s *session) initReply(m message, p auth.Principal) []byte {
 }
 
 // continuationToken gives a client back the one it has, or its first.
-func continuationToken(sent json.RawMessage) (text, reissued string) {
+func continuationToken(sent json.RawMessage) (text string, reissued bool) {
 	const longest = 256
 	if json.Unmarshal(sent, &text) == nil && text != "" && len(text) <= longest {
-		return text, "false"
+		return text, false
 	}
-	return randomID("CT"), "true"
+	return randomID("CT"), true
 }
 
-// storageID names the cache of a browser: the same for one identity on any
-// node, and another for any other.
-func storageID(account, service, identity string) string {
-	sum := sha256.Sum256([]byte(account + "/" + service + "/" + identity))
-	return hex.EncodeToString(sum[:16])
+// hashOf gives 32 hexadecimal digits that stand for some texts.
+func hashOf(texts ...string) string {
+	h := sha256.New()
+	for _, t := range texts {
+		fmt.Fprintf(h, "%d/%s", len(t), t)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // initRefusal turns a client away. It looks at the code of the status, and
@@ -269,6 +275,16 @@ func (s *session) close(last []byte) {
 		return
 	}
 	s.queue.Close(last)
+}
+
+// drain is close without a message of the protocol, which would keep the client
+// away for a while. What the client has asked for is answered before, as long
+// as the context allows: the client does not ask twice.
+func (s *session) drain(ctx context.Context) {
+	if s.introduced.Load() {
+		s.requests.finish(ctx)
+	}
+	s.close(closeWebsocket(websocket.CloseServiceRestart))
 }
 
 // end is close with a message that says why.

@@ -291,6 +291,38 @@ func TestASessionIsReported(t *testing.T) {
 	require.Len(t, sessions, 1)
 }
 
+// A client that comes back with its continuation token is the same endpoint.
+func TestAnEndpointOutlivesItsConnection(t *testing.T) {
+	var endpoints []string
+	connected := func(_ objects.SID, a fsm.Actor, _ string) { endpoints = append(endpoints, a.Endpoint) }
+	inWorld(t, func(c *realtime.Config) { c.Connected = connected }, func(w *world) {
+		var first struct {
+			Token string `json:"continuation_token"`
+		}
+		require.NoError(w, json.Unmarshal(w.dial().init(w.token("alice", nil)).header, &first))
+		again := w.dial().ask(map[string]any{"method": "init", "token": w.token("alice", nil), "continuation_token": first.Token}, "")
+		require.Contains(w, string(again.header), `"reissued":false`)
+		w.dial().ask(map[string]any{"method": "init", "token": w.token("bob", nil), "continuation_token": first.Token}, "")
+		w.dial().init(w.token("alice", nil))
+		synctest.Wait()
+	})
+	require.Len(t, endpoints, 4)
+	require.Equal(t, endpoints[0], endpoints[1])
+	require.NotEqual(t, endpoints[0], endpoints[2], "of another identity")
+	require.NotEqual(t, endpoints[0], endpoints[3], "another client")
+}
+
+func TestDataThatIsTooLargeIsRefusedAndTheSessionGoesOn(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		for _, size := range []int{16 << 10, 70_000, 200_000, 256_000} {
+			refused := c.http(413, "POST", "/v3/Documents", `{"data":"`+strings.Repeat("x", size)+`"}`)
+			require.EqualValues(w, 54006, refused["code"])
+		}
+		c.http(201, "POST", "/v3/Documents", `{"data":"`+strings.Repeat("x", 16<<10-2)+`"}`)
+	})
+}
+
 func TestDrainSendsClientsElsewhere(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		clients := make([]*client, 10)

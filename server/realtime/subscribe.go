@@ -33,11 +33,26 @@ type subscriptionBatch struct {
 
 // subscriptionOrder is the wish for one object.
 type subscriptionOrder struct {
-	Object    string           `json:"object_sid"`
-	Type      string           `json:"object_type"`
-	LastEvent *objects.EventID `json:"last_event_id"`
-	Index     string           `json:"index_name"`
-	Query     string           `json:"query_string"`
+	Object    string    `json:"object_sid"`
+	Type      string    `json:"object_type"`
+	LastEvent lastEvent `json:"last_event_id"`
+	Index     string    `json:"index_name"`
+	Query     string    `json:"query_string"`
+}
+
+// lastEvent is the event up to which a client says that it knows an object. One
+// that is no event id fails its own subscription, not the batch.
+type lastEvent struct {
+	id    objects.EventID
+	given bool
+	valid bool
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *lastEvent) UnmarshalJSON(b []byte) error {
+	l.given = string(b) != "null"
+	l.valid = json.Unmarshal(b, &l.id) == nil
+	return nil
 }
 
 func (r *request) batch() (*subscriptionBatch, error) {
@@ -146,6 +161,10 @@ func (s *session) begin(o subscriptionOrder, correlation []byte) start {
 	if there, count := s.queue.Has(o.Object); !there && count >= objects.MaxSubscriptions {
 		return s.refuseSubscription(o, correlation, objects.ErrSubscriptions)
 	}
+	if o.LastEvent.given && !o.LastEvent.valid {
+		s.queue.Unsubscribe(o.Object)
+		return s.refuseSubscription(o, correlation, objects.ErrParameter.With("last_event_id must be a whole number or null"))
+	}
 	if o.Type == liveQueryType {
 		return s.beginQuery(o, correlation)
 	}
@@ -177,8 +196,8 @@ func (s *session) startingPoint(o subscriptionOrder, sid objects.SID, view *fsm.
 	if sid.Kind() == objects.KindStream {
 		return 0
 	}
-	if o.LastEvent != nil {
-		return *o.LastEvent
+	if o.LastEvent.given {
+		return o.LastEvent.id
 	}
 	if id, ok := s.fetched.first(sid); ok {
 		return id

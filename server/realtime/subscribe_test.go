@@ -72,6 +72,8 @@ func TestSubscriptionsAreRefused(t *testing.T) {
 		require.ElementsMatch(w, []string{
 			"subscription_failed 404 54100 (5)", "subscription_failed 404 20404 (5)", "subscription_failed 404 20404 (5)", "subscription_failed 410 54008 (5)",
 		}, c.heard(4), "of two wishes for one object the later one counts")
+		c.subscribe(6, wish(d, "document", "1"), wish(d, "document", -1), wish(d, "document", 1.5))
+		require.Equal(w, []string{"subscription_failed 400 20001 (6)", "subscription_failed 400 20001 (6)", "subscription_failed 400 20001 (6)"}, c.heard(3))
 		for _, body := range []string{`{`, `{"action":"establish"}`, `{"action":"dance","correlation_id":1,"requests":[]}`, `{"action":"establish","correlation_id":"x","requests":[]}`} {
 			c.http(400, "POST", "/v4/Subscriptions", body)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"hash/maphash"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,54 +12,116 @@ import (
 )
 
 // Reporter tells the store which endpoints connect to this node and leave it,
-// for services with reachability webhooks. Reports of one endpoint keep their
-// order. When more wait than the queue holds, the newest are dropped and
-// logged: a client's connection never waits for this.
+// for services with reachability webhooks. Reports of one identity keep their
+// order. A client's connection never waits for this: when more reports wait than
+// the queue holds, the newest are left out.
+//
+// What was left out, was lost, or became due when a service was configured, is
+// made good by comparing the sessions that there are with those that the store
+// knows, every few seconds.
 type Reporter struct {
 	node   Node
 	id     string
 	logger *slog.Logger
-	lanes  [reportLanes]chan *fsm.Command
+	lanes  [reportLanes]chan report
 	seed   maphash.Seed
-	wg     sync.WaitGroup
+
+	mu       sync.Mutex
+	sessions map[string]*connection // those that live, and those of which something is still to be told
+	waiting  int                    // reports
+	settled  chan struct{}          // closed when none waits; nil: none does
+}
+
+// connection is a session as this node knows it.
+type connection struct {
+	service objects.SID
+	actor   fsm.Actor
+	live    bool
+	reports int // queued or on their way
+}
+
+type report struct {
+	session string
+	command *fsm.Command
 }
 
 const (
-	reportLanes   = 8
-	reportLength  = 1024 // of one lane
-	reportTimeout = 10 * time.Second
+	reportLanes       = 8
+	reportLength      = 1024 // of one lane
+	reportTimeout     = 10 * time.Second
+	reconcileInterval = 5 * time.Second
 )
 
 // NewReporter makes a Reporter for the node with this id.
 func NewReporter(node Node, nodeID string, logger *slog.Logger) *Reporter {
-	r := &Reporter{node: node, id: nodeID, logger: logger, seed: maphash.MakeSeed()}
+	r := &Reporter{
+		node: node, id: nodeID, logger: logger, seed: maphash.MakeSeed(),
+		sessions: make(map[string]*connection),
+	}
 	for i := range r.lanes {
-		r.lanes[i] = make(chan *fsm.Command, reportLength)
+		r.lanes[i] = make(chan report, reportLength)
 	}
 	return r
 }
 
 // Connected reports that an endpoint connected. session tells its connection
-// from others to this node.
+// from all others.
 func (r *Reporter) Connected(service objects.SID, actor fsm.Actor, session string) {
-	r.report(service, actor, &fsm.ConnectEndpoint{Node: r.id, Session: session})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := &connection{service: service, actor: actor, live: true}
+	r.sessions[session] = c
+	r.report(session, c, &fsm.ConnectEndpoint{Node: r.id, Session: session})
 }
 
 // Disconnected reports that this connection ended.
-func (r *Reporter) Disconnected(service objects.SID, actor fsm.Actor, session string) {
-	r.report(service, actor, &fsm.DisconnectEndpoint{Node: r.id, Session: session})
+func (r *Reporter) Disconnected(_ objects.SID, _ fsm.Actor, session string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.sessions[session]
+	if c == nil {
+		return
+	}
+	c.live = false
+	r.report(session, c, &fsm.DisconnectEndpoint{Node: r.id, Session: session})
+	r.forget(session, c)
 }
 
-func (r *Reporter) report(service objects.SID, actor fsm.Actor, op fsm.Op) {
-	s, ok := r.node.View().Service(fsm.Ref{SID: service})
+// report queues a report, if the service wants it and there is room.
+func (r *Reporter) report(session string, c *connection, op fsm.Op) {
+	s, ok := r.node.View().Service(fsm.Ref{SID: c.service})
 	if !ok || !s.ReachabilityWebhooks {
 		return
 	}
-	lane := r.lanes[maphash.String(r.seed, actor.Identity)%reportLanes]
+	lane := r.lanes[maphash.String(r.seed, c.actor.Identity)%reportLanes]
 	select {
-	case lane <- &fsm.Command{ID: fsm.NewID(), Actor: actor, Service: service, Op: op}:
+	case lane <- report{session, &fsm.Command{ID: fsm.NewID(), Actor: c.actor, Service: c.service, Op: op}}:
+		c.reports++
+		if r.waiting++; r.settled == nil {
+			r.settled = make(chan struct{})
+		}
 	default:
-		r.logger.Warn("reachability report dropped", "service", service.String())
+		r.logger.Warn("reachability report delayed", "service", c.service.String())
+	}
+}
+
+// reported is called when a report has been proposed, whatever came of it.
+func (r *Reporter) reported(session string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting--; r.waiting == 0 {
+		close(r.settled)
+		r.settled = nil
+	}
+	c := r.sessions[session]
+	c.reports--
+	r.forget(session, c)
+}
+
+// forget drops a session that ended when nothing more is on its way.
+func (r *Reporter) forget(session string, c *connection) {
+	if !c.live && c.reports == 0 {
+		delete(r.sessions, session)
 	}
 }
 
@@ -68,19 +129,32 @@ func (r *Reporter) report(service objects.SID, actor fsm.Actor, op fsm.Op) {
 // earlier life of this node left behind.
 func (r *Reporter) Run(ctx context.Context) {
 	r.propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: &fsm.DropEndpoints{Node: r.id}})
+	var lanes sync.WaitGroup
 	for _, lane := range r.lanes {
-		r.wg.Go(func() {
-			for {
-				select {
-				case c := <-lane:
-					r.propose(ctx, c)
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
+		lanes.Go(func() { r.send(ctx, lane) })
 	}
-	r.wg.Wait()
+	tick := time.NewTicker(reconcileInterval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			r.reconcile()
+		case <-ctx.Done():
+		}
+	}
+	lanes.Wait()
+}
+
+func (r *Reporter) send(ctx context.Context, lane <-chan report) {
+	for {
+		select {
+		case x := <-lane:
+			r.propose(ctx, x.command)
+			r.reported(x.session)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (r *Reporter) propose(ctx context.Context, c *fsm.Command) {
@@ -91,47 +165,47 @@ func (r *Reporter) propose(ctx context.Context, c *fsm.Command) {
 	}
 }
 
-// Sweep runs on the leader: it reports the endpoints of nodes that have been
-// gone for a while as disconnected, since nobody else can. reachable gives the
-// ids of the nodes that are there.
-func Sweep(ctx context.Context, node Node, reachable func() []string, logger *slog.Logger) {
-	const every, patience = 5 * time.Second, 3
-	missed := map[string]int{}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		now := map[string]int{}
-		there := reachable()
-		for _, id := range nodesWithEndpoints(node.View()) {
-			if slices.Contains(there, id) {
-				continue
-			}
-			if now[id] = missed[id] + 1; now[id] < patience {
-				continue
-			}
-			attempt, cancel := context.WithTimeout(ctx, reportTimeout)
-			_, err := node.Propose(attempt, &fsm.Command{ID: fsm.NewID(), Op: &fsm.DropEndpoints{Node: id}})
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				logger.Warn("endpoints of a lost node not reported", "node", id, "error", err)
-			}
-		}
-		missed = now
-	}
-}
-
-func nodesWithEndpoints(v *fsm.View) []string {
-	var nodes []string
-	v.Endpoints(func(e fsm.Endpoint) bool {
-		if !slices.Contains(nodes, e.Node) {
-			nodes = append(nodes, e.Node)
+// reconcile compares what the store knows of this node with what there is.
+// Sessions of which something is on its way are left for the next time. To
+// report twice does no harm.
+func (r *Reporter) reconcile() {
+	view := r.node.View()
+	known := make(map[string]fsm.Endpoint)
+	view.Endpoints(func(e fsm.Endpoint) bool {
+		if e.Node == r.id {
+			known[e.Session] = e
 		}
 		return true
 	})
-	return nodes
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for session, c := range r.sessions {
+		if _, told := known[session]; c.live && c.reports == 0 && !told {
+			r.report(session, c, &fsm.ConnectEndpoint{Node: r.id, Session: session})
+		}
+	}
+	for session, e := range known {
+		s, ok := view.ServiceByNumber(e.Service)
+		if !ok || r.sessions[session] != nil {
+			continue
+		}
+		c := &connection{service: s.SID, actor: fsm.Actor{Identity: e.Identity, Endpoint: e.ID, Token: true}}
+		r.sessions[session] = c
+		r.report(session, c, &fsm.DisconnectEndpoint{Node: r.id, Session: session})
+		r.forget(session, c)
+	}
+}
+
+// Flush waits until all reports have been sent, as long as the context allows.
+func (r *Reporter) Flush(ctx context.Context) {
+	r.mu.Lock()
+	settled := r.settled
+	r.mu.Unlock()
+	if settled == nil {
+		return
+	}
+	select {
+	case <-settled:
+	case <-ctx.Done():
+	}
 }

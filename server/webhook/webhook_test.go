@@ -248,11 +248,12 @@ func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {
 	wg.Go(func() { r.Run(ctx) })
 	defer wg.Wait()
 	defer cancel()
-	for range 10 {
-		r.Connected(fsmtest.Service, alice, "s")
-		r.Disconnected(fsmtest.Service, alice, "s")
+	for i := range 10 {
+		session := fmt.Sprint("s", i)
+		r.Connected(fsmtest.Service, alice, session)
+		r.Disconnected(fsmtest.Service, alice, session)
 	}
-	r.Connected(fsmtest.Service, alice, "s")
+	r.Connected(fsmtest.Service, alice, "last")
 	eventually(t, "all told", func() bool { return n.View().NewestDelivery() == 23 })
 	var there []fsm.Endpoint
 	n.View().Endpoints(func(e fsm.Endpoint) bool {
@@ -261,6 +262,60 @@ func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {
 	})
 	require.Len(t, there, 1)
 	require.Equal(t, "alice", there[0].Identity)
+}
+
+// What the store believes is set right: after a service began to care, after
+// another node took this one for lost, and when a report was lost.
+func TestReporterReconciles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := fsmtest.New(nil)
+		r := NewReporter(n, "n1", slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { r.Run(ctx) })
+		defer wg.Wait()
+		defer cancel()
+		there := func() (all []string) {
+			time.Sleep(reconcileInterval + time.Second)
+			synctest.Wait()
+			n.View().Endpoints(func(e fsm.Endpoint) bool {
+				all = append(all, e.Session)
+				return true
+			})
+			return all
+		}
+		alice := fsm.Actor{Identity: "alice", Endpoint: "e", Token: true}
+		r.Connected(fsmtest.Service, alice, "s1")
+		require.Empty(t, there(), "nobody cares")
+		to, yes, no := "http://127.0.0.1:1/", true, false
+		n.Must(&fsm.UpdateService{WebhookURL: &to, ReachabilityWebhooks: &yes})
+		require.Equal(t, []string{"s1"}, there())
+		n.Must(&fsm.DropEndpoints{Node: "n1"})
+		require.Equal(t, []string{"s1"}, there(), "it was only paused")
+		n.Must(&fsm.UpdateService{ReachabilityWebhooks: &no})
+		require.Empty(t, there())
+		r.Disconnected(fsmtest.Service, alice, "s1")
+		n.Must(&fsm.UpdateService{ReachabilityWebhooks: &yes})
+		require.Empty(t, there())
+		n.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Actor: alice, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: "n1", Session: "stray"}})
+		require.Empty(t, there(), "this node has no such session")
+		require.Empty(t, r.sessions)
+
+		var told []string
+		n.View().Deliveries(0, func(d *fsm.Delivery) bool {
+			told = append(told, d.Params[0].Value)
+			return true
+		})
+		require.Equal(t, []string{
+			"endpoint_connected", "endpoint_disconnected", "endpoint_connected", "endpoint_connected", "endpoint_disconnected",
+		}, told)
+		r.Connected(fsmtest.Service, alice, "s2")
+		flushing, stop := context.WithTimeout(ctx, time.Minute)
+		defer stop()
+		r.Flush(flushing)
+		require.NoError(t, flushing.Err())
+		r.Flush(flushing)
+	})
 }
 
 func TestSweepDropsTheEndpointsOfALostNode(t *testing.T) {
