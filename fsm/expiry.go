@@ -145,7 +145,7 @@ func (tx *tx) clear(limit int) {
 
 func (tx *tx) clearService(num uint64, limit int) (done int) {
 	for kind := objects.KindDocument; kind <= objects.KindStream; kind++ {
-		for _, o := range tx.view.Objects(num, kind, 0, limit-done) {
+		for _, o := range tx.view.Objects(num, kind, Span[uint64]{Limit: limit - done}) {
 			tx.dropObject(o)
 			done++
 		}
@@ -170,7 +170,7 @@ func (tx *tx) clearObject(g garbage, limit int) (done int) {
 		v.tombstones.Delete(t)
 		done++
 	}
-	for _, p := range v.Permissions(o, "", limit-done) {
+	for _, p := range v.Permissions(o, Span[string]{Limit: limit - done}) {
 		v.permissions.Delete(p)
 		done++
 	}

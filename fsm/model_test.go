@@ -76,7 +76,7 @@ func describe(v *View) string {
 	var b bytes.Buffer
 	for _, kind := range []objects.Kind{objects.KindDocument, objects.KindList, objects.KindMap} {
 		s, _ := v.Service(Ref{SID: testService})
-		for _, o := range v.Objects(s.Num, kind, 0, 1000) {
+		for _, o := range v.Objects(s.Num, kind, Span[uint64]{Limit: 1000}) {
 			fmt.Fprintf(&b, "%+v\n", *o)
 			v.EachItem(o, func(i *objects.Item) bool { fmt.Fprintf(&b, " %+v\n", *i); return true })
 		}
@@ -309,7 +309,7 @@ func (m *machine) check(t *rapid.T) {
 	live := 0
 	for _, kind := range []objects.Kind{objects.KindDocument, objects.KindList, objects.KindMap} {
 		last := uint64(0)
-		for _, o := range v.Objects(svc.Num, kind, 0, 10_000) {
+		for _, o := range v.Objects(svc.Num, kind, Span[uint64]{Limit: 10_000}) {
 			require.Greater(t, o.Num, last, "oldest first")
 			last = o.Num
 			live++

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/tidwall/btree"
 
@@ -187,9 +188,22 @@ func (v *View) ServiceByNumber(num uint64) (*objects.Service, bool) {
 	return v.services.Get(&objects.Service{Num: num})
 }
 
-// Services gives at most limit services after the one numbered after, by creation.
-func (v *View) Services(after uint64, limit int) []*objects.Service {
-	return collect(v.services, &objects.Service{Num: after + 1}, limit, func(*objects.Service) bool { return true })
+// Span is a stretch of a collection in its one order: at most Limit entries
+// right behind After or, if Before is given, right in front of Before. Neither
+// entry needs to exist, and the zero value of a position is none.
+type Span[Position uint64 | string] struct {
+	After, Before Position
+	Limit         int
+}
+
+// Services gives a stretch of the services, by creation. Positions are their
+// numbers.
+func (v *View) Services(span Span[uint64]) []*objects.Service {
+	every := func(*objects.Service) bool { return true }
+	if span.Before > 0 {
+		return collectBack(v.services, &objects.Service{Num: span.Before}, span.Limit, every)
+	}
+	return collect(v.services, &objects.Service{Num: span.After + 1}, span.Limit, every)
 }
 
 // Object finds an object of a kind in a service.
@@ -233,12 +247,18 @@ func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, 
 	return e.num, ok
 }
 
-// Objects gives at most limit objects of a kind in a service after the one
-// numbered after, by creation.
-func (v *View) Objects(service uint64, kind objects.Kind, after uint64, limit int) []*objects.Object {
-	from := objects.Object{Service: service, Num: after + 1}
-	from.SID[0] = byte(kind)
-	return collect(v.objects, &from, limit, func(o *objects.Object) bool { return o.Service == service && o.Kind() == kind })
+// Objects gives a stretch of a service's objects of one kind, by creation.
+// Positions are their numbers.
+func (v *View) Objects(service uint64, kind objects.Kind, span Span[uint64]) []*objects.Object {
+	pivot := objects.Object{Service: service}
+	pivot.SID[0] = byte(kind)
+	within := func(o *objects.Object) bool { return o.Service == service && o.Kind() == kind }
+	if span.Before > 0 {
+		pivot.Num = span.Before
+		return collectBack(v.objects, &pivot, span.Limit, within)
+	}
+	pivot.Num = span.After + 1
+	return collect(v.objects, &pivot, span.Limit, within)
 }
 
 // ItemKey addresses an item within its list (by Index) or map (by Key).
@@ -297,14 +317,18 @@ func (v *View) Permission(o *objects.Object, identity string) (*objects.Permissi
 	return v.permissions.Get(&objects.Permission{Object: o.Num, Identity: identity})
 }
 
-// Permissions gives at most limit permissions of an object whose identity is
-// greater than after, by identity.
-func (v *View) Permissions(o *objects.Object, after string, limit int) []*objects.Permission {
-	from := &objects.Permission{Object: o.Num, Identity: after}
-	if after != "" {
-		from.Identity += "\x00"
+// Permissions gives a stretch of an object's permissions, by identity.
+func (v *View) Permissions(o *objects.Object, span Span[string]) []*objects.Permission {
+	pivot := &objects.Permission{Object: o.Num, Identity: span.After}
+	within := func(p *objects.Permission) bool { return p.Object == o.Num }
+	if span.Before != "" {
+		pivot.Identity = span.Before
+		return collectBack(v.permissions, pivot, span.Limit, within)
 	}
-	return collect(v.permissions, from, limit, func(p *objects.Permission) bool { return p.Object == o.Num })
+	if span.After != "" {
+		pivot.Identity += "\x00" // the next one there could be
+	}
+	return collect(v.permissions, pivot, span.Limit, within)
 }
 
 // May says whether an actor has rights on an object. Only token holders in a
@@ -339,5 +363,22 @@ func collect[T any](t *btree.BTreeG[T], from T, limit int, within func(T) bool) 
 		out = append(out, x)
 		return true
 	})
+	return out
+}
+
+// collectBack gives the last entries in front of an entry, in the tree's order.
+func collectBack[T any](t *btree.BTreeG[T], before T, limit int, within func(T) bool) []T {
+	out := make([]T, 0, min(limit, objects.MaxPageSize))
+	t.Descend(before, func(x T) bool {
+		if !t.Less(x, before) {
+			return true // the entry itself
+		}
+		if len(out) >= limit || !within(x) {
+			return false
+		}
+		out = append(out, x)
+		return true
+	})
+	slices.Reverse(out)
 	return out
 }

@@ -173,7 +173,7 @@ func TestFailuresBecomeAnswers(t *testing.T) {
 	for what, err := range ofService(ctx, a, alice) {
 		all[what] = err
 	}
-	_, all["list services"] = a.ListServices(ctx, system, api.Span[uint64]{Limit: 1})
+	_, all["list services"] = a.ListServices(ctx, system, fsm.Span[uint64]{Limit: 1})
 	_, all["create service"] = a.CreateService(ctx, system, &fsm.UpdateService{})
 	for what, err := range all {
 		require.ErrorIs(t, err, objects.ErrUnavailable, what)
@@ -213,9 +213,9 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = a.FetchPermission(ctx, system, objects.KindMap, name("m"), "bob")
 	require.ErrorIs(t, err, objects.ErrPermissionGone)
-	_, _, err = a.ListPermissions(ctx, system, objects.KindMap, fsm.Ref{SID: m.SID}, api.Span[string]{Limit: 1})
+	_, _, err = a.ListPermissions(ctx, system, objects.KindMap, fsm.Ref{SID: m.SID}, fsm.Span[string]{Limit: 1})
 	require.NoError(t, err)
-	_, _, err = a.ListObjects(ctx, system, objects.KindMap, api.Span[uint64]{Limit: 1})
+	_, _, err = a.ListObjects(ctx, system, objects.KindMap, fsm.Span[uint64]{Limit: 1})
 	require.NoError(t, err)
 	_, err = a.FetchObject(ctx, system, objects.KindMap, name("none"))
 	require.ErrorIs(t, err, objects.ErrNameGone)
@@ -349,7 +349,7 @@ func TestServices(t *testing.T) {
 	fetched, err := a.FetchService(ctx, c)
 	require.NoError(t, err)
 	require.Equal(t, s, fetched)
-	all, err := a.ListServices(ctx, system, api.Span[uint64]{Limit: 10})
+	all, err := a.ListServices(ctx, system, fsm.Span[uint64]{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, all, 2)
 	require.NoError(t, a.RemoveService(ctx, c))
@@ -412,7 +412,7 @@ func TestSpans(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 120).Draw(t, "limit")
 		at := rapid.Uint64Range(1, nums[len(nums)-1]+10).Draw(t, "at")
-		listed := func(s api.Span[uint64]) []uint64 {
+		listed := func(s fsm.Span[uint64]) []uint64 {
 			_, list, err := a.ListObjects(ctx, system, objects.KindDocument, s)
 			require.NoError(t, err)
 			out := []uint64{}
@@ -422,12 +422,12 @@ func TestSpans(t *testing.T) {
 			return out
 		}
 		below := slices.IndexFunc(append(slices.Clone(nums), ^uint64(0)), func(n uint64) bool { return n >= at })
-		require.Equal(t, slices.Clone(nums[max(0, below-limit):below]), listed(api.Span[uint64]{Before: at, Limit: limit}))
+		require.Equal(t, slices.Clone(nums[max(0, below-limit):below]), listed(fsm.Span[uint64]{Before: at, Limit: limit}))
 		above := slices.IndexFunc(append(slices.Clone(nums), ^uint64(0)), func(n uint64) bool { return n > at })
-		require.Equal(t, slices.Clone(nums[above:min(above+limit, len(nums))]), listed(api.Span[uint64]{After: at, Limit: limit}))
+		require.Equal(t, slices.Clone(nums[above:min(above+limit, len(nums))]), listed(fsm.Span[uint64]{After: at, Limit: limit}))
 
 		before := fmt.Sprintf("u%03d", rapid.IntRange(0, 310).Draw(t, "identity"))
-		_, list, err := a.ListPermissions(ctx, system, objects.KindMap, fsm.Ref{SID: m.SID}, api.Span[string]{Before: before, Limit: limit})
+		_, list, err := a.ListPermissions(ctx, system, objects.KindMap, fsm.Ref{SID: m.SID}, fsm.Span[string]{Before: before, Limit: limit})
 		require.NoError(t, err)
 		got := []string{}
 		for _, p := range list {

@@ -97,7 +97,7 @@ func everything(ctx context.Context, a *api.API, c api.Caller, ref fsm.Ref) map[
 	_, _, errs["set permission"] = a.SetPermission(ctx, c, objects.KindMap, ref, "bob", objects.Read)
 	errs["remove permission"] = a.RemovePermission(ctx, c, objects.KindMap, ref, "bob")
 	_, _, errs["fetch permission"] = a.FetchPermission(ctx, c, objects.KindMap, ref, "bob")
-	_, _, errs["list permissions"] = a.ListPermissions(ctx, c, objects.KindMap, ref, api.Span[string]{Limit: 1})
+	_, _, errs["list permissions"] = a.ListPermissions(ctx, c, objects.KindMap, ref, fsm.Span[string]{Limit: 1})
 	return errs
 }
 
@@ -105,7 +105,7 @@ func everything(ctx context.Context, a *api.API, c api.Caller, ref fsm.Ref) map[
 func ofService(ctx context.Context, a *api.API, c api.Caller) map[string]error {
 	errs := map[string]error{}
 	_, errs["create"] = a.CreateObject(ctx, c, objects.KindDocument, api.Create{})
-	_, _, errs["list"] = a.ListObjects(ctx, c, objects.KindDocument, api.Span[uint64]{Limit: 1})
+	_, _, errs["list"] = a.ListObjects(ctx, c, objects.KindDocument, fsm.Span[uint64]{Limit: 1})
 	_, errs["fetch service"] = a.FetchService(ctx, c)
 	_, errs["update service"] = a.UpdateService(ctx, c, &fsm.UpdateService{})
 	errs["remove service"] = a.RemoveService(ctx, c)

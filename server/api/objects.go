@@ -67,15 +67,12 @@ func (a *API) FetchIndex(ctx context.Context, c Caller, ref fsm.Ref) (Found, err
 // ListObjects gives objects of a kind in the caller's service, by creation.
 // Positions are the objects' numbers. What is found has no object of its own.
 // Permissions are not looked at: it is for REST credentials.
-func (a *API) ListObjects(ctx context.Context, c Caller, kind objects.Kind, span Span[uint64]) (Found, []*objects.Object, error) {
+func (a *API) ListObjects(ctx context.Context, c Caller, kind objects.Kind, span fsm.Span[uint64]) (Found, []*objects.Object, error) {
 	found, err := a.findService(ctx, c)
 	if err != nil {
 		return Found{}, nil, err
 	}
-	page := func(after uint64, limit int) []*objects.Object {
-		return found.View.Objects(found.Service.Num, kind, after, limit)
-	}
-	return found, stretch(span, page, func(o *objects.Object) uint64 { return o.Num }), nil
+	return found, found.View.Objects(found.Service.Num, kind, span), nil
 }
 
 // UpdateObject changes a document's data, a list's context, or the TTL of any

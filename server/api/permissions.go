@@ -47,13 +47,10 @@ func (a *API) FetchPermission(ctx context.Context, c Caller, kind objects.Kind, 
 
 // ListPermissions gives permissions of an object by identity, which is also
 // their position. The read is charged to the object's permissions.
-func (a *API) ListPermissions(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, span Span[string]) (Found, []*objects.Permission, error) {
+func (a *API) ListPermissions(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, span fsm.Span[string]) (Found, []*objects.Permission, error) {
 	found, err := a.find(ctx, c, a.permissionBucket(c, kind, ref), kind, ref)
 	if err != nil {
 		return Found{}, nil, err
 	}
-	if span.Before == "" {
-		return found, found.View.Permissions(found.Object, span.After, span.Limit), nil
-	}
-	return found, permissionsBefore(found, span.Before, span.Limit), nil
+	return found, found.View.Permissions(found.Object, span), nil
 }

@@ -49,12 +49,12 @@ func (a *API) FetchService(ctx context.Context, c Caller) (*objects.Service, err
 
 // ListServices gives services, whatever the caller's, by creation. Positions
 // are the services' numbers.
-func (a *API) ListServices(ctx context.Context, _ Caller, span Span[uint64]) ([]*objects.Service, error) {
+func (a *API) ListServices(ctx context.Context, _ Caller, span fsm.Span[uint64]) ([]*objects.Service, error) {
 	view, err := a.read(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	return stretch(span, view.Services, func(s *objects.Service) uint64 { return s.Num }), nil
+	return view.Services(span), nil
 }
 
 func validateSettings(change *fsm.UpdateService) error {

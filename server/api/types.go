@@ -105,11 +105,3 @@ type ItemPage struct {
 	// order that was asked for.
 	Before, After bool
 }
-
-// Span is a stretch of a collection in its one order: at most Limit entries
-// right behind After or, if Before is given, right in front of Before. Neither
-// entry needs to exist, and the zero value of a position is none.
-type Span[Position uint64 | string] struct {
-	After, Before Position
-	Limit         int
-}

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"lockstep/fsm"
 	"lockstep/objects"
-	"lockstep/server/api"
 )
 
 // paging is what a request says about the page of a collection that it wants.
@@ -49,16 +49,16 @@ func (p *paging) back() bool { return p.token != nil && p.token.back }
 
 // numbers gives the span of a collection whose positions are numbers. It
 // reaches one entry beyond the page, to see whether there is one.
-func (p *paging) numbers() (api.Span[uint64], error) {
+func (p *paging) numbers() (fsm.Span[uint64], error) {
 	if p.token == nil {
-		return api.Span[uint64]{Limit: p.size + 1}, nil
+		return fsm.Span[uint64]{Limit: p.size + 1}, nil
 	}
 	number, err := decodeNumber(p.token.position)
 	return spanOf(p, number), err
 }
 
-func spanOf[Position uint64 | string](p *paging, position Position) api.Span[Position] {
-	span := api.Span[Position]{Limit: p.size + 1}
+func spanOf[Position uint64 | string](p *paging, position Position) fsm.Span[Position] {
+	span := fsm.Span[Position]{Limit: p.size + 1}
 	if p.back() {
 		span.Before = position
 	} else {
