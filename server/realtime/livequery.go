@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/hub"
@@ -17,16 +19,17 @@ import (
 // Locks are taken in the order Hub, liveQuery, hub.Queue; queries.mu stands in
 // front of liveQuery and is never held while the hub is called.
 type queries struct {
-	hub   *hub.Hub
-	view  func() *fsm.View
-	spawn func(func()) // runs a goroutine that the Server waits for
+	hub       *hub.Hub
+	view      func() *fsm.View
+	spawn     func(func()) // runs a goroutine that the Server waits for
+	evaluated prometheus.Counter
 
 	mu   sync.Mutex
 	byID map[string]*liveQuery
 }
 
-func newQueries(h *hub.Hub, view func() *fsm.View, spawn func(func())) *queries {
-	return &queries{hub: h, view: view, spawn: spawn, byID: make(map[string]*liveQuery)}
+func newQueries(h *hub.Hub, view func() *fsm.View, spawn func(func()), evaluated prometheus.Counter) *queries {
+	return &queries{hub: h, view: view, spawn: spawn, evaluated: evaluated, byID: make(map[string]*liveQuery)}
 }
 
 // liveQuery is the result of a query over the items of a map, kept up to date:
@@ -103,14 +106,20 @@ func (all *queries) result(id string, q *query.Query, view *fsm.View, o *objects
 			return items, nil
 		}
 	}
-	return evaluate(q, view, o)
+	return all.evaluate(q, view, o)
+}
+
+// matches compares one item with a query.
+func (all *queries) matches(q *query.Query, i *objects.Item) bool {
+	all.evaluated.Inc()
+	return q.Match(i.Key, i.Data)
 }
 
 // evaluate looks at every item of a map.
-func evaluate(q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
+func (all *queries) evaluate(q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
 	var items []*objects.Item
 	view.EachItem(o, func(i *objects.Item) bool {
-		if q.Match(i.Key, i.Data) {
+		if all.matches(q, i) {
 			items = append(items, i)
 		}
 		return len(items) <= objects.MaxQueryResult
@@ -131,7 +140,7 @@ func (q *liveQuery) load() {
 			q.end(objects.ErrMapGone)
 			return
 		}
-		items, refused := evaluate(q.query, view, o)
+		items, refused := q.queries.evaluate(q.query, view, o)
 		if refused != nil {
 			q.end(refused)
 			return
@@ -282,7 +291,7 @@ func (q *liveQuery) change(e *objects.Event) {
 	}
 	q.at = e.ID
 	i := e.Item
-	matches := e.Type != objects.ItemRemoved && q.query.Match(i.Key, i.Data)
+	matches := e.Type != objects.ItemRemoved && q.queries.matches(q.query, i)
 	_, had := q.result[i.Key]
 	switch {
 	case matches && !had && len(q.result) >= objects.MaxQueryResult:

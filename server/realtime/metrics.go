@@ -14,6 +14,7 @@ type metrics struct {
 	outcomes              *prometheus.CounterVec
 	replayed              prometheus.Counter
 	behind, dropped, slow prometheus.Counter
+	evaluated             prometheus.Counter
 }
 
 // newMetrics registers the metrics with r, which may be nil. subscriptions
@@ -28,15 +29,16 @@ func newMetrics(r prometheus.Registerer, subscriptions func() float64) *metrics 
 			Name: "lockstep_subscriptions_established_total",
 			Help: "Outcomes of subscription requests: replayed, current (nothing to replay), or the status of the refusal.",
 		}, []string{"outcome"}),
-		replayed: counter("lockstep_events_replayed_total", "Events replayed to subscriptions."),
-		behind:   counter("lockstep_subscriptions_behind_total", "Subscriptions that lost their place and caught up from the state."),
-		dropped:  counter("lockstep_stream_messages_dropped_total", "Stream messages that a slow client lost."),
-		slow:     counter("lockstep_sessions_slow_closed_total", "Sessions closed because the client took nothing."),
+		replayed:  counter("lockstep_events_replayed_total", "Events replayed to subscriptions."),
+		behind:    counter("lockstep_subscriptions_behind_total", "Subscriptions that lost their place and caught up from the state."),
+		dropped:   counter("lockstep_stream_messages_dropped_total", "Stream messages that a slow client lost."),
+		evaluated: counter("lockstep_query_evaluations_total", "Items that were compared with a query."),
+		slow:      counter("lockstep_sessions_slow_closed_total", "Sessions closed because the client took nothing."),
 	}
 	if r != nil {
 		r.MustRegister(m.sessions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lockstep_subscriptions", Help: "Subscriptions of all sessions.",
-		}, subscriptions), m.outcomes, m.replayed, m.behind, m.dropped, m.slow)
+		}, subscriptions), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated)
 	}
 	return m
 }

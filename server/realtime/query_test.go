@@ -7,10 +7,12 @@ import (
 	"io"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/realtime"
 )
 
 const reds = `team == "red"`
@@ -65,6 +67,44 @@ func TestALiveQueryFollowsItsResult(t *testing.T) {
 		writer.http(204, "DELETE", "/v3/Maps/"+m, "data_sync")
 		require.Equal(w, []string{"subscription_failed 404 54200 (null)"}, a.heard(1))
 		b.silent()
+	})
+}
+
+// However many clients follow equal queries, a change is evaluated once, and the
+// other items are not looked at.
+func TestEqualQueriesShareTheirWork(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	inWorld(t, func(c *realtime.Config) { c.Metrics = metrics }, func(w *world) {
+		evaluated := func() float64 {
+			families, err := metrics.Gather()
+			require.NoError(w, err)
+			for _, f := range families {
+				if f.GetName() == "lockstep_query_evaluations_total" {
+					return f.Metric[0].Counter.GetValue()
+				}
+			}
+			return 0
+		}
+		writer := w.connect("writer")
+		m := named(writer, "people")
+		const items = 50
+		for i := range items {
+			writer.put(m, fmt.Sprint("k", i), `{"team":"blue"}`)
+		}
+		var clients []*client
+		for i := range 10 {
+			c := w.connect(fmt.Sprint("c", i))
+			id, at, _ := c.query("people", []string{reds, `(data.team EQ "red")`}[i%2])
+			c.subscribe(1, queryWish(id, at, "people", reds))
+			require.Equal(w, []string{"subscription_established 50 (1)"}, c.heard(1))
+			clients = append(clients, c)
+		}
+		require.EqualValues(w, 2*items, evaluated(), "the first instant query, and loading the live one; the others found its result")
+		writer.put(m, "k0", `{"team":"red"}`)
+		for _, c := range clients {
+			require.Equal(w, []string{`live_query_item_updated k0 {"team":"red"}`}, c.heard(1))
+		}
+		require.EqualValues(w, 2*items+1, evaluated())
 	})
 }
 

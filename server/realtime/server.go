@@ -65,7 +65,7 @@ func New(config Config) *Server {
 		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes,
 		Behind: s.metrics.behind, Dropped: s.metrics.dropped,
 	})
-	s.queries = newQueries(s.hub, config.Node.View, s.work.Go)
+	s.queries = newQueries(s.hub, config.Node.View, s.work.Go, s.metrics.evaluated)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.work.Go(func() { s.hub.Run(s.ctx) })
 	return s
