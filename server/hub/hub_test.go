@@ -99,7 +99,6 @@ type world struct {
 	hub     *hub.Hub
 	behind  prometheus.Counter
 	dropped prometheus.Counter
-	sent    uint64
 }
 
 func newWorld(t *testing.T, c hub.Config) *world {
