@@ -371,11 +371,12 @@ func TestLeaderAdmits(t *testing.T) {
 			}
 			return nil
 		}
-		c.AdmitReads = func(charges []ReadCharge) []time.Duration {
-			out := make([]time.Duration, len(charges))
+		c.AdmitReads = func(charges []ReadCharge) []ReadGrant {
+			out := make([]ReadGrant, len(charges))
 			for i, charge := range charges {
+				out[i].Count = charge.Count
 				if charge.Bucket == "spent" {
-					out[i] = time.Minute
+					out[i] = ReadGrant{RetryAfter: time.Minute}
 				}
 			}
 			return out

@@ -69,9 +69,8 @@ type Config struct {
 	Admit func(*fsm.Command) *fsm.Result
 
 	// AdmitReads is asked on the leader about the reads that share a round, and
-	// gives for each charge zero, or the time after which to try again. It must
-	// not block. Nil: all are admitted.
-	AdmitReads func([]ReadCharge) []time.Duration
+	// gives a grant for each charge. It must not block. Nil: all are admitted.
+	AdmitReads func([]ReadCharge) []ReadGrant
 
 	// Clock stamps batches. Default time.Now.
 	Clock func() time.Time
@@ -86,6 +85,13 @@ type Config struct {
 type ReadCharge struct {
 	Bucket string
 	Count  uint32
+}
+
+// ReadGrant is how many reads of a charge may go on, and the time after which
+// one of the others may try again.
+type ReadGrant struct {
+	Count      uint32        `cbor:"1,keyasint"`
+	RetryAfter time.Duration `cbor:"2,keyasint,omitempty"`
 }
 
 // Parts are what a node otherwise makes of its addresses and its data

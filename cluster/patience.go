@@ -41,8 +41,8 @@ func (t *patientTransport) AppendEntries(id raft.ServerID, addr raft.ServerAddre
 
 // InstallSnapshot implements raft.Transport.
 func (t *patientTransport) InstallSnapshot(id raft.ServerID, addr raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	if err := t.probe(addr); err != nil && !t.await(id, addr, args.Term) {
-		return fmt.Errorf("reach %s at %s: %w", id, addr, err)
+	if !t.await(id, addr, args.Term) {
+		return fmt.Errorf("%s at %s cannot be reached", id, addr)
 	}
 	return t.NetworkTransport.InstallSnapshot(id, addr, args, resp, data)
 }
@@ -56,6 +56,9 @@ func isHeartbeat(args *raft.AppendEntriesRequest) bool {
 // longer wanted: the term or the node's time is over, or the follower is no
 // member at this address any more.
 func (t *patientTransport) await(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
+	if t.probe(addr) == nil {
+		return t.wants(id, addr, term) // only a connection had gone stale
+	}
 	log := t.node.config.Logger.With("member", id, "address", addr)
 	log.Info("member cannot be reached")
 	since := time.Now()

@@ -110,10 +110,10 @@ func (r *reader) run() {
 		}
 		state, changed := n.state.get()
 		charges := chargesOf(round)
-		index, retryAfter, err := n.readIndex(state, changed, charges)
+		answer, err := n.readIndex(state, changed, charges)
 		switch {
 		case err == nil:
-			finish(round, charges, index, retryAfter)
+			finish(round, charges, answer)
 		case errors.Is(err, ErrNotMember):
 			for _, w := range round {
 				w.out <- readOutcome{err: err}
@@ -171,27 +171,33 @@ func chargesOf(round []*waitingRead) []ReadCharge {
 	return charges
 }
 
-func finish(round []*waitingRead, charges []ReadCharge, index uint64, retryAfter []time.Duration) {
-	refused := make(map[string]time.Duration)
+// finish lets go on, of each bucket's reads, as many as were granted, in the
+// order in which they came.
+func finish(round []*waitingRead, charges []ReadCharge, answer readIndexAnswer) {
+	limits := make(map[string]*ReadGrant)
 	for i, c := range charges {
-		if i < len(retryAfter) && retryAfter[i] > 0 {
-			refused[c.Bucket] = retryAfter[i]
+		if i < len(answer.Grants) && answer.Grants[i].Count < c.Count {
+			limits[c.Bucket] = &answer.Grants[i]
 		}
 	}
 	for _, w := range round {
-		if after := refused[w.bucket]; after > 0 {
-			w.out <- readOutcome{err: &RateLimited{RetryAfter: after}}
-			continue
+		switch grant := limits[w.bucket]; {
+		case grant == nil:
+			w.out <- readOutcome{index: answer.Index}
+		case grant.Count > 0:
+			grant.Count--
+			w.out <- readOutcome{index: answer.Index}
+		default:
+			w.out <- readOutcome{err: &RateLimited{RetryAfter: grant.RetryAfter}}
 		}
-		w.out <- readOutcome{index: index}
 	}
 }
 
 // readIndex learns, from whoever leads, an index that covers everything
 // acknowledged before the call. The wait ends with the leader's reign.
-func (n *Node) readIndex(state raftState, changed <-chan struct{}, charges []ReadCharge) (uint64, []time.Duration, error) {
+func (n *Node) readIndex(state raftState, changed <-chan struct{}, charges []ReadCharge) (readIndexAnswer, error) {
 	if state.leader == "" {
-		return 0, nil, ErrNoLeader
+		return readIndexAnswer{}, ErrNoLeader
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(roundTimeout))
 	defer cancel()
@@ -200,21 +206,10 @@ func (n *Node) readIndex(state raftState, changed <-chan struct{}, charges []Rea
 	// This node's term is read after the round began: by sending it, a voter
 	// affirms it.
 	request := readIndexRequest{Term: n.raft.CurrentTerm(), Charges: charges}
-	var answer readIndexAnswer
-	var err error
 	if state.leader == n.config.ID {
-		answer, err = n.answerReadIndex(ctx, n.config.ID, request)
-	} else {
-		answer, err = ask[readIndexAnswer](ctx, n, state.addr, kindReadIndex, request)
+		return n.answerReadIndex(ctx, n.config.ID, request)
 	}
-	if err != nil {
-		return 0, nil, err
-	}
-	retryAfter := make([]time.Duration, len(answer.RetryAfter))
-	for i, d := range answer.RetryAfter {
-		retryAfter[i] = time.Duration(d)
-	}
-	return answer.Index, retryAfter, nil
+	return ask[readIndexAnswer](ctx, n, state.addr, kindReadIndex, request)
 }
 
 // answerReadIndex gives the commit index if this node leads the asker's term,
@@ -250,9 +245,7 @@ func (n *Node) answerReadIndex(ctx context.Context, from string, r readIndexRequ
 	}
 	answer := readIndexAnswer{Index: index}
 	if n.config.AdmitReads != nil && len(r.Charges) > 0 {
-		for _, d := range n.config.AdmitReads(r.Charges) {
-			answer.RetryAfter = append(answer.RetryAfter, int64(d))
-		}
+		answer.Grants = n.config.AdmitReads(r.Charges)
 	}
 	return answer, nil
 }

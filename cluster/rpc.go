@@ -54,8 +54,8 @@ type (
 		Charges []ReadCharge `cbor:"2,keyasint,omitempty"`
 	}
 	readIndexAnswer struct {
-		Index      uint64  `cbor:"1,keyasint"`
-		RetryAfter []int64 `cbor:"2,keyasint,omitempty"` // nanoseconds, one for each charge
+		Index  uint64      `cbor:"1,keyasint"`
+		Grants []ReadGrant `cbor:"3,keyasint,omitempty"` // one for each charge; none: everything goes on
 	}
 	affirmAnswer struct {
 		ID   string `cbor:"1,keyasint"`

@@ -320,11 +320,11 @@ func TestRoundChargesByBucket(t *testing.T) {
 	round := []*waitingRead{read("a"), read(""), read("b"), read("a")}
 	charges := chargesOf(round)
 	require.Equal(t, []ReadCharge{{"a", 2}, {"b", 1}}, charges)
-	finish(round, charges, 42, []time.Duration{0, time.Second})
+	finish(round, charges, readIndexAnswer{Index: 42, Grants: []ReadGrant{{Count: 1, RetryAfter: time.Minute}, {RetryAfter: time.Second}}})
 	require.Equal(t, readOutcome{index: 42}, <-round[0].out)
 	require.Equal(t, readOutcome{index: 42}, <-round[1].out)
 	require.Equal(t, &RateLimited{RetryAfter: time.Second}, (<-round[2].out).err)
-	require.Equal(t, readOutcome{index: 42}, <-round[3].out)
+	require.Equal(t, &RateLimited{RetryAfter: time.Minute}, (<-round[3].out).err, "the first of its bucket took what was left")
 }
 
 func TestTooManyReadsAreRefused(t *testing.T) {

@@ -166,7 +166,8 @@ func validateOrigin(text string) error {
 		return nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.Path != "" || u.RawQuery != "" {
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") ||
+		text != u.Scheme+"://"+u.Host || strings.ContainsAny(u.Host, "\"\\<>") {
 		return fmt.Errorf("%q is not an origin such as http://10.0.0.1:8080", text)
 	}
 	return nil

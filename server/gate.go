@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// gate counts the requests of clients under way and can be shut for new ones,
+// gate counts the REST requests of clients under way and can be shut for new ones,
 // so that a node leaves without cutting anybody off.
 type gate struct {
 	mu    sync.Mutex
@@ -42,8 +42,11 @@ func (g *gate) signal() {
 // close shuts the gate and waits until those inside have left, or ctx ends.
 func (g *gate) close(ctx context.Context) error {
 	g.mu.Lock()
-	empty := make(chan struct{})
-	g.shut, g.empty = true, empty
+	if g.empty == nil {
+		g.empty = make(chan struct{})
+	}
+	empty := g.empty // the same for all who wait
+	g.shut = true
 	g.signal()
 	g.mu.Unlock()
 	select {

@@ -43,17 +43,25 @@ func newLimits(rates ratelimit.Rates, clock func() time.Time) *limits {
 //
 // A command that was let in once is let in again: its second copy comes from a
 // node that does not know what became of the first, and must hear what became
-// of it, not that it is one too many.
+// of it, not that it is one too many. After some repetitions that is no excuse
+// any more: clients choose the ids of some commands.
 func (l *limits) admit(c *fsm.Command) *fsm.Result {
 	store := l.store.Load()
 	if store == nil {
 		return nil
 	}
 	b, price, limited := l.price(store.View(), c)
-	if !limited || b.Rate == 0 || l.admitted.has(c.ID) {
+	if !limited || b.Rate == 0 {
 		return nil
 	}
-	if _, known := store.Lookup(c.ID); known {
+	times := l.admitted.times(c.ID)
+	if times == 0 {
+		if _, known := store.Lookup(c.ID); known {
+			times = 1
+		}
+	}
+	if times > 0 && times <= maxRepeats {
+		l.admitted.add(c.ID)
 		return nil
 	}
 	wait := l.buckets.Take(b, price, l.clock())
@@ -63,6 +71,9 @@ func (l *limits) admit(c *fsm.Command) *fsm.Result {
 	}
 	return &fsm.Result{Err: rateExceeded(b.Name, wait)}
 }
+
+// maxRepeats is how many more times a command is let in for nothing.
+const maxRepeats = 16
 
 func rateExceeded(bucket string, wait time.Duration) *objects.Error {
 	return objects.ErrRate.With("Rate limit exceeded for %s", bucket).After(int(wait / time.Second))
@@ -84,13 +95,13 @@ func (l *limits) price(view *fsm.View, c *fsm.Command) (b ratelimit.Bucket, pric
 		return l.creation(op.SID.Kind(), service.SID), 1, true
 	case *fsm.UpdateObject:
 		o, ok := target(op.Kind, op.Object)
-		return l.write(o), ratelimit.WritePrice(len(op.Data)), ok
+		return l.writeBy(c.Actor, view, service, o), ratelimit.WritePrice(len(op.Data)), ok
 	case *fsm.WriteItem:
 		o, ok := target(op.Kind, op.Object)
-		return l.write(o), ratelimit.WritePrice(len(op.Data)), ok
+		return l.writeBy(c.Actor, view, service, o), ratelimit.WritePrice(len(op.Data)), ok
 	case *fsm.RemoveItem:
 		o, ok := target(op.Kind, op.Object)
-		return l.write(o), 1, ok
+		return l.writeBy(c.Actor, view, service, o), 1, ok
 	case *fsm.Publish:
 		o, ok := target(objects.KindStream, op.Stream)
 		return l.message(o), 1, ok
@@ -106,6 +117,15 @@ func (l *limits) price(view *fsm.View, c *fsm.Command) (b ratelimit.Bucket, pric
 
 func (l *limits) creation(kind objects.Kind, service objects.SID) ratelimit.Bucket {
 	return ratelimit.Bucket{Name: "create-" + kind.String() + "-" + service.String(), Rate: l.rates.Creations}
+}
+
+// writeBy is write for those who may. Who may not pays from a bucket of his own,
+// so that nobody can use up the writes of an object that is not his to write.
+func (l *limits) writeBy(a fsm.Actor, view *fsm.View, s *objects.Service, o *objects.Object) ratelimit.Bucket {
+	if o != nil && !view.May(a, s, o, objects.Write) {
+		return ratelimit.Bucket{Name: "denied-" + s.SID.String() + "-" + a.Identity, Rate: l.rates.Writes}
+	}
+	return l.write(o)
 }
 
 func (l *limits) write(o *objects.Object) ratelimit.Bucket {
@@ -130,15 +150,21 @@ func bucketOf(prefix string, o *objects.Object, rate float64) ratelimit.Bucket {
 	return ratelimit.Bucket{Name: prefix + o.Kind().String() + "-" + o.SID.String(), Rate: rate}
 }
 
-// admitReads decides on the leader about the reads of one round: for each
-// bucket 0, or how long its reads have to wait.
-func (l *limits) admitReads(charges []cluster.ReadCharge) []time.Duration {
+// admitReads decides on the leader about the reads of one round: of each bucket
+// as many go on as it has tokens for.
+func (l *limits) admitReads(charges []cluster.ReadCharge) []cluster.ReadGrant {
 	now := l.clock()
-	waits := make([]time.Duration, len(charges))
+	grants := make([]cluster.ReadGrant, len(charges))
 	for i, c := range charges {
-		waits[i] = l.buckets.Take(ratelimit.Bucket{Name: c.Bucket, Rate: l.readRate(c.Bucket)}, float64(c.Count), now)
+		bucket := ratelimit.Bucket{Name: c.Bucket, Rate: l.readRate(c.Bucket)}
+		g := &grants[i]
+		for g.Count < c.Count && g.RetryAfter == 0 {
+			if g.RetryAfter = l.buckets.Take(bucket, 1, now); g.RetryAfter == 0 {
+				g.Count++
+			}
+		}
 	}
-	return waits
+	return grants
 }
 
 // chargeRead remembers a read that another node, which leads, has let through.
@@ -180,7 +206,13 @@ func (l *limits) follow(ctx context.Context, feed *fsm.Feed, leads func() bool) 
 // the log entry, so that a log replayed after a restart is not a crowd of
 // writes in one moment.
 func (l *limits) charge(e objects.Event) {
-	at := time.UnixMilli(e.At)
+	at, now := time.UnixMilli(e.At), l.clock()
+	if now.Sub(at) >= l.buckets.Rates().Burst {
+		return // it has been earned again since, and the buckets keep one time for all
+	}
+	if at.After(now) {
+		at = now
+	}
 	switch e.Type {
 	case objects.ObjectCreated:
 		l.buckets.Charge(l.creation(e.Object.Kind(), e.Object.ServiceSID), 1, at)
@@ -202,28 +234,25 @@ func (l *limits) charge(e objects.Event) {
 // recentLength is after how many admissions the older half of them is forgotten.
 const recentLength = 8192
 
-// recent remembers the last commands that were let in, between one and two
+// recent counts how often the last commands were let in, between one and two
 // times recentLength of them: those that may be under way and not yet applied.
 type recent struct {
 	mu         sync.Mutex
-	young, old map[fsm.CommandID]struct{}
+	young, old map[fsm.CommandID]int
 }
 
-func (r *recent) has(id fsm.CommandID) bool {
+func (r *recent) times(id fsm.CommandID) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.young[id]; ok {
-		return true
-	}
-	_, ok := r.old[id]
-	return ok
+	return max(r.young[id], r.old[id])
 }
 
 func (r *recent) add(id fsm.CommandID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	times := max(r.young[id], r.old[id]) + 1
 	if r.young == nil || len(r.young) >= recentLength {
-		r.old, r.young = r.young, make(map[fsm.CommandID]struct{}, recentLength)
+		r.old, r.young = r.young, make(map[fsm.CommandID]int, recentLength)
 	}
-	r.young[id] = struct{}{}
+	r.young[id] = times
 }

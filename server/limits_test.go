@@ -130,12 +130,19 @@ func TestACommandIsNotRefusedOnceItWasLetIn(t *testing.T) {
 	require.Nil(t, l.admit(underWay))
 	require.Nil(t, l.admit(applied))
 	require.NotNil(t, l.admit(write()))
+	for _, c := range []*fsm.Command{underWay, applied} {
+		times := 0
+		for l.admit(c) == nil {
+			times++
+			require.Less(t, times, 2*maxRepeats, "not for ever: clients choose some ids")
+		}
+	}
 }
 
 func TestReadLimits(t *testing.T) {
 	l := newLimited(t)
 	ask := func(bucket string, n uint32) time.Duration {
-		return l.admitReads([]cluster.ReadCharge{{Bucket: "read-document-other", Count: 1}, {Bucket: bucket, Count: n}})[1]
+		return l.admitReads([]cluster.ReadCharge{{Bucket: "read-document-other", Count: 1}, {Bucket: bucket, Count: n}})[1].RetryAfter
 	}
 	require.Zero(t, ask("read-document-x", 200))
 	require.Equal(t, time.Second, ask("read-document-x", 1))
@@ -146,6 +153,39 @@ func TestReadLimits(t *testing.T) {
 	require.NotZero(t, ask("read-permission-x", 1))
 }
 
+func TestOfTheReadsOfARoundAsManyPassAsThereAreTokens(t *testing.T) {
+	l := newLimited(t)
+	read := func(n uint32) cluster.ReadGrant {
+		return l.admitReads([]cluster.ReadCharge{{Bucket: "read-map-x", Count: n}})[0]
+	}
+	require.Equal(t, cluster.ReadGrant{Count: 150}, read(150))
+	require.Equal(t, cluster.ReadGrant{Count: 50, RetryAfter: time.Second}, read(400), "the others wait for one token each")
+	l.now = l.now.Add(time.Second)
+	require.Equal(t, cluster.ReadGrant{Count: 20, RetryAfter: time.Second}, read(30), "refusals cost nothing")
+}
+
+func TestWhoMayNotWriteUsesUpNobodysWrites(t *testing.T) {
+	l := newLimited(t)
+	m := fsm.Ref{SID: l.create(objects.KindMap, "")}
+	yes := true
+	l.node.Must(&fsm.UpdateService{ACLEnabled: &yes})
+	l.node.Must(&fsm.SetPermission{Kind: objects.KindMap, Object: m, Identity: "owner", Rights: objects.Write})
+	write := func(identity string) *fsm.Result {
+		c := command(&fsm.WriteItem{Kind: objects.KindMap, Object: m, Data: data(10)})
+		c.Actor = fsm.Actor{Identity: identity, Token: true}
+		return l.admit(c)
+	}
+	var refused *fsm.Result
+	for range 1000 {
+		if refused = write("mallory"); refused != nil {
+			break
+		}
+	}
+	require.NotNil(t, refused)
+	require.NotContains(t, refused.Err.Message, m.SID.String())
+	require.Nil(t, write("owner"))
+}
+
 // A follower that becomes leader knows what its own clients have read before.
 func TestReadsThroughANodeOutliveTheLeader(t *testing.T) {
 	l := newLimited(t)
@@ -153,7 +193,9 @@ func TestReadsThroughANodeOutliveTheLeader(t *testing.T) {
 	for range 150 {
 		l.chargeRead(bucket)
 	}
-	ask := func(n uint32) time.Duration { return l.admitReads([]cluster.ReadCharge{{Bucket: bucket, Count: n}})[0] }
+	ask := func(n uint32) time.Duration {
+		return l.admitReads([]cluster.ReadCharge{{Bucket: bucket, Count: n}})[0].RetryAfter
+	}
 	require.Zero(t, ask(50))
 	require.Equal(t, time.Second, ask(1))
 	for range 150 {
@@ -251,8 +293,9 @@ func TestRecentForgetsTheOldest(t *testing.T) {
 		require.LessOrEqual(t, len(r.young)+len(r.old), 2*recentLength)
 		r.add(fsm.NewID())
 	}
-	require.False(t, r.has(first))
+	require.Zero(t, r.times(first))
 	last := fsm.NewID()
 	r.add(last)
-	require.True(t, r.has(last))
+	r.add(last)
+	require.Equal(t, 2, r.times(last))
 }

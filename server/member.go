@@ -25,6 +25,7 @@ import (
 // under way.
 const (
 	drainTime       = time.Second
+	flushTime       = 2 * time.Second // of what is reported of those who left
 	requestsTimeout = 10 * time.Second
 )
 
@@ -45,6 +46,7 @@ type member struct {
 
 	gate     gate
 	stopping atomic.Bool // or leaving
+	leaving  sync.Mutex  // held while it leaves: one leave at a time
 }
 
 func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record) (*member, error) {
@@ -131,6 +133,9 @@ func (m *member) run(ctx context.Context) error {
 	closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
 	defer cancel()
 	err = errors.Join(err, m.front.close(closing), m.realtime.Close())
+	flushing, cancel := context.WithTimeout(context.Background(), flushTime)
+	m.reporter.Flush(flushing)
+	cancel()
 	stopWork()
 	work.Wait()
 	return errors.Join(err, m.node.Close())
@@ -158,6 +163,8 @@ func (m *member) wait(ctx context.Context, settled <-chan error) error {
 // leave takes the node out of the cluster. Clients are turned away first, and
 // those being served are served. When it succeeds, run ends.
 func (m *member) leave(ctx context.Context) error {
+	m.leaving.Lock()
+	defer m.leaving.Unlock()
 	m.stopping.Store(true)
 	err := m.gate.close(ctx)
 	if err == nil {
@@ -184,6 +191,8 @@ func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.operator.ServeHTTP(w, r)
 	case !m.serves():
 		rest.Unavailable("it is starting").ServeHTTP(w, r)
+	case path == "/v3/wsconnect" && m.stopping.Load():
+		rest.Unavailable("it is stopping").ServeHTTP(w, r)
 	case path == "/v3/wsconnect":
 		m.realtime.ServeHTTP(w, r)
 	default:

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -291,6 +292,18 @@ func TestValidate(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 		}
 	}
+}
+
+func TestGateWakesAllWhoWait(t *testing.T) {
+	var g gate
+	g.enter()
+	var closed sync.WaitGroup
+	for range 2 {
+		closed.Go(func() { require.NoError(t, g.close(t.Context())) })
+	}
+	g.leave()
+	closed.Wait()
+	require.False(t, g.enter())
 }
 
 func TestGateWaitsForThoseInside(t *testing.T) {

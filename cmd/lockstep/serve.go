@@ -101,6 +101,7 @@ func parsePrefixes(texts []string) ([]netip.Prefix, error) {
 			if ipErr != nil {
 				return nil, fmt.Errorf("--trusted-proxies: %q is neither an IP nor a network", t)
 			}
+			ip = ip.Unmap()
 			p = netip.PrefixFrom(ip, ip.BitLen())
 		}
 		out = append(out, p)

@@ -143,12 +143,12 @@ func TestWhatDoesNotExist(t *testing.T) {
 		require.ErrorAs(t, err, &e, what)
 		require.Equal(t, 404, e.Status, what)
 	}
-	require.ErrorIs(t, a.Refuse(ctx, unknownService, objects.KindNone, fsm.Ref{}, objects.ErrTTL), objects.ErrServiceGone)
-	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.ErrTTL), objects.ErrNameGone)
-	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{9})}, objects.ErrTTL), objects.ErrMapGone)
-	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindNone, fsm.Ref{}, objects.ErrTTL), objects.ErrTTL)
+	require.ErrorIs(t, a.Refuse(ctx, unknownService, objects.KindNone, fsm.Ref{}, objects.Read, objects.ErrTTL), objects.ErrServiceGone)
+	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.Read, objects.ErrTTL), objects.ErrNameGone)
+	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{9})}, objects.Read, objects.ErrTTL), objects.ErrMapGone)
+	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindNone, fsm.Ref{}, objects.Read, objects.ErrTTL), objects.ErrTTL)
 	create(t, a, objects.KindMap, "it")
-	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.ErrTTL), objects.ErrTTL)
+	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.Read, objects.ErrTTL), objects.ErrTTL)
 }
 
 func TestTheDefaultServiceIsKnownToANodeThatLags(t *testing.T) {

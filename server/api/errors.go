@@ -33,9 +33,10 @@ func readFailure(bucket string, err error) error {
 
 // Refuse gives the error with which an operation on an object ends whose
 // parameters were found to be wrong: a service or an object that does not exist
-// comes before its parameters. With kind KindNone the operation is on the
-// service itself, or on a collection of it.
-func (a *API) Refuse(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, refusal error) error {
+// comes before its parameters, and so does the permission that the operation
+// wants. With kind KindNone the operation is on the service itself, or on a
+// collection of it.
+func (a *API) Refuse(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, want objects.Rights, refusal error) error {
 	found, err := a.findService(ctx, c)
 	if err != nil {
 		return err
@@ -47,7 +48,7 @@ func (a *API) Refuse(ctx context.Context, c Caller, kind objects.Kind, ref fsm.R
 	switch {
 	case !ok:
 		return ref.Gone(kind)
-	case !found.View.May(c.Actor, found.Service, o, objects.Write):
+	case !found.View.May(c.Actor, found.Service, o, want):
 		return objects.ErrForbidden
 	}
 	return refusal

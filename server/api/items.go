@@ -12,7 +12,7 @@ import (
 func (a *API) WriteItem(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, w ItemWrite) (Written, error) {
 	op, err := writeCommand(kind, ref, w)
 	if err != nil {
-		return Written{}, a.Refuse(ctx, c, kind, ref, err)
+		return Written{}, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
 	op.Whole = c.Whole && c.Key != ""
 	result, err := a.propose(ctx, c, op)
@@ -82,7 +82,7 @@ func (a *API) completeItem(ctx context.Context, o *objects.Object, i *objects.It
 // event id and time of the removal.
 func (a *API) RemoveItem(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, key fsm.ItemKey, match objects.Precondition) (Written, error) {
 	if kind == objects.KindMap && objects.ValidateKey(key.Key) != nil {
-		return Written{}, a.Refuse(ctx, c, kind, ref, objects.ErrMapItemGone)
+		return Written{}, a.Refuse(ctx, c, kind, ref, objects.Write, objects.ErrMapItemGone)
 	}
 	result, err := a.propose(ctx, c, &fsm.RemoveItem{Kind: kind, Object: ref, Item: key, Match: match})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 func (a *API) CreateObject(ctx context.Context, c Caller, kind objects.Kind, create Create) (*objects.Object, error) {
 	op, err := createCommand(kind, create)
 	if err != nil {
-		return nil, a.Refuse(ctx, c, objects.KindNone, fsm.Ref{}, err)
+		return nil, a.Refuse(ctx, c, objects.KindNone, fsm.Ref{}, objects.Write, err)
 	}
 	result, err := a.propose(ctx, c, op)
 	if err != nil {
@@ -57,11 +57,7 @@ func (a *API) FetchObject(ctx context.Context, c Caller, kind objects.Kind, ref 
 // FetchIndex finds the map behind an index of live queries that the caller may
 // read, charged to the queries of that map.
 func (a *API) FetchIndex(ctx context.Context, c Caller, ref fsm.Ref) (Found, error) {
-	bucket := ""
-	if sid := a.objectSID(c, objects.KindMap, ref); !sid.IsZero() {
-		bucket = "query-map-" + sid.String()
-	}
-	return a.find(ctx, c, bucket, objects.KindMap, ref)
+	return a.find(ctx, c, a.bucket("query-map-", c, objects.KindMap, ref), objects.KindMap, ref)
 }
 
 // ListObjects gives objects of a kind in the caller's service, by creation.
@@ -80,7 +76,7 @@ func (a *API) ListObjects(ctx context.Context, c Caller, kind objects.Kind, span
 func (a *API) UpdateObject(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, update Update) (*objects.Object, error) {
 	op, err := updateCommand(kind, ref, update)
 	if err != nil {
-		return nil, a.Refuse(ctx, c, kind, ref, err)
+		return nil, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
 	op.Whole = c.Whole && c.Key != ""
 	result, err := a.propose(ctx, c, op)
@@ -102,6 +98,9 @@ func updateCommand(kind objects.Kind, ref fsm.Ref, update Update) (*fsm.UpdateOb
 		return nil, objects.ErrNothingToDo
 	}
 	if update.Data != nil {
+		if kind != objects.KindDocument && kind != objects.KindList {
+			return nil, objects.ErrParameter.With("A %v has no data of its own", kind)
+		}
 		data, err := objects.ParseData(update.Data, kind)
 		if err != nil {
 			return nil, err
@@ -147,7 +146,7 @@ func (a *API) RemoveObject(ctx context.Context, c Caller, kind objects.Kind, ref
 func (a *API) Publish(ctx context.Context, c Caller, ref fsm.Ref, data []byte) (objects.SID, []byte, error) {
 	message, err := requiredData(data, objects.KindStream)
 	if err != nil {
-		return objects.SID{}, nil, a.Refuse(ctx, c, objects.KindStream, ref, err)
+		return objects.SID{}, nil, a.Refuse(ctx, c, objects.KindStream, ref, objects.Write, err)
 	}
 	op := &fsm.Publish{Stream: ref, SID: objects.NewSID(objects.KindMessage, random()), Data: message}
 	result, err := a.propose(ctx, c, op)

@@ -10,7 +10,7 @@ import (
 // SetPermission makes or replaces what an identity may do with an object.
 func (a *API) SetPermission(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, identity string, rights objects.Rights) (*objects.Object, *objects.Permission, error) {
 	if err := objects.ValidateIdentity(identity); err != nil {
-		return nil, nil, a.Refuse(ctx, c, kind, ref, err)
+		return nil, nil, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
 	result, err := a.propose(ctx, c, &fsm.SetPermission{Kind: kind, Object: ref, Identity: identity, Rights: rights})
 	if err != nil {
@@ -22,7 +22,7 @@ func (a *API) SetPermission(ctx context.Context, c Caller, kind objects.Kind, re
 // RemovePermission takes the entry of an identity away.
 func (a *API) RemovePermission(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, identity string) error {
 	if err := objects.ValidateIdentity(identity); err != nil {
-		return a.Refuse(ctx, c, kind, ref, err)
+		return a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
 	_, err := a.propose(ctx, c, &fsm.RemovePermission{Kind: kind, Object: ref, Identity: identity})
 	return err
@@ -32,7 +32,7 @@ func (a *API) RemovePermission(ctx context.Context, c Caller, kind objects.Kind,
 // read is charged to the object's permissions.
 func (a *API) FetchPermission(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, identity string) (Found, *objects.Permission, error) {
 	if err := objects.ValidateIdentity(identity); err != nil {
-		return Found{}, nil, a.Refuse(ctx, c, kind, ref, err)
+		return Found{}, nil, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
 	found, err := a.find(ctx, c, a.permissionBucket(c, kind, ref), kind, ref)
 	if err != nil {

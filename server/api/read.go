@@ -51,32 +51,26 @@ func (a *API) find(ctx context.Context, c Caller, bucket string, kind objects.Ki
 
 // readBucket names the bucket that reads of an object are charged to, and
 // permissionBucket that of its permissions. What the local view does not know
-// in the service is not charged: most likely it does not exist.
+// in the service is not charged: most likely it does not exist. Nor is what the
+// caller may not read: nobody shall use up the reads of others. (What he may have
+// read since the local view, is free of charge.)
 func (a *API) readBucket(c Caller, kind objects.Kind, ref fsm.Ref) string {
-	sid := a.objectSID(c, kind, ref)
-	if sid.IsZero() {
-		return ""
-	}
-	return "read-" + kind.String() + "-" + sid.String()
+	return a.bucket("read-"+kind.String()+"-", c, kind, ref)
 }
 
 func (a *API) permissionBucket(c Caller, kind objects.Kind, ref fsm.Ref) string {
-	sid := a.objectSID(c, kind, ref)
-	if sid.IsZero() {
-		return ""
-	}
-	return "read-permission-" + sid.String()
+	return a.bucket("read-permission-", c, kind, ref)
 }
 
-func (a *API) objectSID(c Caller, kind objects.Kind, ref fsm.Ref) objects.SID {
+func (a *API) bucket(prefix string, c Caller, kind objects.Kind, ref fsm.Ref) string {
 	view := a.node.View()
 	s, ok := view.Service(c.Service)
 	if !ok {
-		return objects.SID{}
+		return ""
 	}
 	o, ok := view.Object(s.Num, kind, ref)
-	if !ok {
-		return objects.SID{}
+	if !ok || !view.May(c.Actor, s, o, objects.Read) {
+		return ""
 	}
-	return o.SID
+	return prefix + o.SID.String()
 }

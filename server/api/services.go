@@ -26,7 +26,7 @@ func (a *API) CreateService(ctx context.Context, c Caller, change *fsm.UpdateSer
 // UpdateService changes the settings that are not nil.
 func (a *API) UpdateService(ctx context.Context, c Caller, change *fsm.UpdateService) (*objects.Service, error) {
 	if err := validateSettings(change); err != nil {
-		return nil, a.Refuse(ctx, c, objects.KindNone, fsm.Ref{}, err)
+		return nil, a.Refuse(ctx, c, objects.KindNone, fsm.Ref{}, objects.Write, err)
 	}
 	result, err := a.propose(ctx, c, change)
 	if err != nil {

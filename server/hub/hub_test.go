@@ -556,6 +556,61 @@ func TestASnapshotDuringReplayIsNotMissed(t *testing.T) {
 	w.expect(q, "1 a=1", "2 b=2", "established 2")
 }
 
+// derived is the source of something that has its own idea of what is the newest.
+type derived struct {
+	at       objects.EventID
+	replayed func()
+}
+
+func (d *derived) Check(*fsm.View) *objects.Error { return nil }
+
+func (d *derived) Replay(b []byte, _ *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
+	at := d.at
+	if at != after {
+		b = fmt.Appendf(b, "whole %d\n", at)
+	}
+	if d.replayed != nil {
+		d.replayed()
+	}
+	return b, at, false, nil
+}
+
+func (d *derived) Established(b []byte, at objects.EventID) []byte {
+	return fmt.Appendf(b, "established %d\n", at)
+}
+
+func (d *derived) Ended(b []byte, why *objects.Error) []byte {
+	return fmt.Appendf(b, "ended %d\n", why.Status)
+}
+
+// What a derived source has loaded anew while it was read is not missed.
+func TestLapseDuringReplayIsNotMissed(t *testing.T) {
+	q := newWorld(t, hub.Config{}).hub.NewQueue("alice")
+	d := &derived{at: 10}
+	s := q.Subscribe("QR", objects.SID{}, d, func(*hub.Subscription) func() { return func() {} })
+	d.replayed = func() {
+		d.replayed = nil
+		d.at = 20
+		s.Lapse()
+	}
+	s.Start(0)
+	require.Equal(t, []string{"whole 10", "whole 20", "established 20"}, read(q))
+	s.Offer(21, []byte("change 21\n"))
+	require.Equal(t, []string{"change 21"}, read(q))
+}
+
+func TestASubscriptionThatEndsWhileItJoinsLeaves(t *testing.T) {
+	q := newWorld(t, hub.Config{}).hub.NewQueue("alice")
+	left := 0
+	q.Subscribe("QR", objects.SID{}, &derived{at: 10}, func(s *hub.Subscription) func() {
+		s.End(objects.ErrQueryLarge)
+		return func() { left++ }
+	})
+	require.Equal(t, []string{"ended 400"}, read(q))
+	q.UnsubscribeAll()
+	require.Equal(t, 1, left)
+}
+
 func value(t *testing.T, c prometheus.Counter) float64 {
 	var m dto.Metric
 	require.NoError(t, c.Write(&m))

@@ -190,12 +190,12 @@ func (q *Queue) fits(frame []byte) bool {
 }
 
 // makeRoom drops the oldest stream messages until one more frame fits. It
-// gives false if that cannot be had.
+// gives false, and drops nothing, if that cannot be had.
 func (q *Queue) makeRoom(frame []byte) bool {
+	if q.lossy == 0 || q.bytes-q.lossyBytes()+len(frame) > q.hub.config.QueueBytes {
+		return q.fits(frame)
+	}
 	for at := 0; !q.fits(frame); {
-		if q.lossy == 0 {
-			return false
-		}
 		for !q.entries[at].lossy {
 			at++
 		}
@@ -204,6 +204,15 @@ func (q *Queue) makeRoom(frame []byte) bool {
 		q.hub.config.Dropped.Inc()
 	}
 	return true
+}
+
+func (q *Queue) lossyBytes() (sum int) {
+	for _, e := range q.entries {
+		if e.lossy {
+			sum += len(e.frame)
+		}
+	}
+	return sum
 }
 
 // schedule has a subscription catch up in its turn.

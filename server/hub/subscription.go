@@ -79,8 +79,12 @@ func (q *Queue) Subscribe(name string, object objects.SID, source Source, join f
 	q.mu.Unlock()
 	leave := join(s)
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	s.leave = leave
+	ended := s.state >= over // by what it joined: nobody knew yet how to leave
+	q.mu.Unlock()
+	if ended {
+		leave()
+	}
 	return s
 }
 
@@ -114,14 +118,18 @@ func (q *Queue) UnsubscribeAll() int {
 	for name := range q.subs {
 		names = append(names, name)
 	}
+	q.mu.Unlock()
+	for _, name := range names {
+		q.Unsubscribe(name)
+	}
+	// Those that ended by themselves, the last of them while the others were
+	// given up: nobody may be left to call Fill.
+	q.mu.Lock()
 	leaving := q.leaving
 	q.leaving = nil
 	q.mu.Unlock()
 	for _, leave := range leaving {
 		leave()
-	}
-	for _, name := range names {
-		q.Unsubscribe(name)
 	}
 	return len(names)
 }
@@ -199,6 +207,9 @@ func (s *Subscription) Offer(id objects.EventID, frame []byte) (more bool) {
 func (s *Subscription) Lapse() (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
+	if s.state != live {
+		s.again = true // what it is reading now may be of before
+	}
 	s.lapse()
 	return s.state < over
 }

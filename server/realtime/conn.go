@@ -108,8 +108,10 @@ func (s *socket) read(silence time.Duration, handle func(b []byte, binary bool) 
 	}
 	b := incoming.Get().(*bytes.Buffer)
 	defer func() {
-		b.Reset()
-		incoming.Put(b)
+		if b.Cap() <= 4*writeSize {
+			b.Reset()
+			incoming.Put(b)
+		}
 	}()
 	if _, err := b.ReadFrom(r); err != nil {
 		return false, err

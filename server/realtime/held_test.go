@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
@@ -145,6 +146,8 @@ func TestWithoutALeaderNobodyIsTurnedAway(t *testing.T) {
 		c.http(503, "POST", "/v4/Subscriptions", `{"action":"establish","correlation_id":1,"requests":[{"object_sid":"`+d+`","object_type":"document"}]}`)
 		c.silent()
 		// A key that this node does not know yet may be a new one.
+		// Denied, a client would stay away for good.
+		require.Equal(w, 503, c.ask(map[string]any{"method": "update", "token": "of a key that is new"}, "").Status.Code)
 		unknown := w.token("bob", func(s *auth.TokenSpec) { s.KeySID = "SK" + strings.Repeat("9", 32) })
 		require.Equal(w, 503, w.dial().init(unknown).Status.Code)
 		require.Equal(w, 200, w.dial().init(w.token("bob", nil)).Status.Code)
@@ -183,7 +186,8 @@ func TestAFloodOfRequestsIsReadNoFasterThanItsAnswers(t *testing.T) {
 }
 
 func TestDrainAnswersWhatWasAsked(t *testing.T) {
-	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+	// With one slot, the late request finds the reader waiting for it.
+	inHeldWorld(t, func(c *realtime.Config) { c.RequestsPerSession = 1 }, func(w *world, n *heldNode) {
 		c := w.connect("alice")
 		d := c.create("Documents")
 		release := n.holdAnswers()
@@ -191,9 +195,10 @@ func TestDrainAnswersWhatWasAsked(t *testing.T) {
 		synctest.Wait()
 		var draining sync.WaitGroup
 		draining.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			w.endpoint.Drain(ctx)
+			require.NoError(w, ctx.Err(), "everybody is gone before")
 		})
 		synctest.Wait()
 		late := c.begin(request("GET", "/v3/Documents/"+d, nil, nil), "")
@@ -282,5 +287,34 @@ func TestAKeyThatIsGoneInANewStateEndsItsSessions(t *testing.T) {
 		last, _ := c.closes()
 		require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED"}, last.Status)
 		stays.http(201, "POST", "/v3/Documents", `{}`)
+	})
+}
+
+// Where the writer gives up on a client, nothing of its session stays, whatever
+// its other goroutines are waiting for.
+func TestNothingStaysOfAClientThatTakesNothing(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	inWorld(t, func(c *realtime.Config) { c.Metrics = metrics }, func(w *world) {
+		stuck := w.connect("alice")
+		m := stuck.create("Maps")
+		for i := range 100 {
+			stuck.put(m, fmt.Sprint(i), `"`+strings.Repeat("x", 16_000)+`"`)
+		}
+		stuck.holdUp()
+		defer stuck.letGo()
+		var flooding sync.WaitGroup
+		flooding.Go(func() {
+			for i := range 200 {
+				h := request("GET", "/v3/Maps/"+m+"/Items", nil, map[string]any{"PageSize": "100"})
+				h["id"] = fmt.Sprint("flood", i)
+				if stuck.write(encode(h, "")) != nil {
+					return
+				}
+			}
+		})
+		time.Sleep(time.Minute)
+		flooding.Wait()
+		require.EqualValues(w, 1, metric(w, metrics, "lockstep_sessions_slow_closed_total"))
+		require.Zero(w, metric(w, metrics, "lockstep_sessions"))
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -464,4 +465,22 @@ func (c *client) until(last string) (all []string) {
 		all = append(all, c.heard(1)...)
 	}
 	return all
+}
+
+// metric gives the value of a counter or gauge.
+func metric(w *world, metrics *prometheus.Registry, name string) float64 {
+	w.Helper()
+	families, err := metrics.Gather()
+	require.NoError(w, err)
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		if g := f.Metric[0].Gauge; g != nil {
+			return g.GetValue()
+		}
+		return f.Metric[0].Counter.GetValue()
+	}
+	require.FailNow(w, "no metric", name)
+	return 0
 }

@@ -19,6 +19,8 @@ import (
 // Locks are taken in the order Hub, liveQuery, hub.Queue; queries.mu stands in
 // front of liveQuery and is never held while the hub is called.
 type queries struct {
+	ctx       context.Context // ends with the Server
+	scans     chan struct{}   // slots of those who go over a whole map
 	hub       *hub.Hub
 	view      func() *fsm.View
 	spawn     func(func()) // runs a goroutine that the Server waits for
@@ -28,8 +30,11 @@ type queries struct {
 	byID map[string]*liveQuery
 }
 
-func newQueries(h *hub.Hub, view func() *fsm.View, spawn func(func()), evaluated prometheus.Counter) *queries {
-	return &queries{hub: h, view: view, spawn: spawn, evaluated: evaluated, byID: make(map[string]*liveQuery)}
+// maxScans is how many maps are gone over at a time.
+const maxScans = 2
+
+func newQueries(ctx context.Context, h *hub.Hub, view func() *fsm.View, spawn func(func()), evaluated prometheus.Counter) *queries {
+	return &queries{ctx: ctx, scans: make(chan struct{}, maxScans), hub: h, view: view, spawn: spawn, evaluated: evaluated, byID: make(map[string]*liveQuery)}
 }
 
 // liveQuery is the result of a query over the items of a map, kept up to date:
@@ -39,6 +44,8 @@ type liveQuery struct {
 	id      string
 	object  objects.SID
 	query   *query.Query
+	ctx     context.Context // ends when nobody uses it any more
+	cancel  context.CancelFunc
 
 	users     int // guarded by queries.mu
 	following *hub.Following
@@ -67,6 +74,7 @@ func (all *queries) use(id string, object objects.SID, q *query.Query) *liveQuer
 	isNew := live == nil || live.isOver()
 	if isNew {
 		live = &liveQuery{queries: all, id: id, object: object, query: q, subs: make(map[*hub.Subscription]struct{})}
+		live.ctx, live.cancel = context.WithCancel(all.ctx)
 		all.byID[id] = live
 	}
 	live.users++
@@ -90,14 +98,17 @@ func (all *queries) release(live *liveQuery) {
 		delete(all.byID, live.id)
 	}
 	all.mu.Unlock()
-	if last && following != nil {
-		following.Stop()
+	if last {
+		live.cancel()
+		if following != nil {
+			following.Stop()
+		}
 	}
 }
 
 // result gives the items that match in this view, by key. It takes them from
 // the live query, if there is one that is as far.
-func (all *queries) result(id string, q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
+func (all *queries) result(ctx context.Context, id string, q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
 	all.mu.Lock()
 	live := all.byID[id]
 	all.mu.Unlock()
@@ -106,7 +117,7 @@ func (all *queries) result(id string, q *query.Query, view *fsm.View, o *objects
 			return items, nil
 		}
 	}
-	return all.evaluate(q, view, o)
+	return all.evaluate(ctx, q, view, o)
 }
 
 // matches compares one item with a query.
@@ -115,16 +126,31 @@ func (all *queries) matches(q *query.Query, i *objects.Item) bool {
 	return q.Match(i.Key, i.Data)
 }
 
-// evaluate looks at every item of a map.
-func (all *queries) evaluate(q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
+// evaluate looks at every item of a map, in its turn and as long as the context
+// allows.
+func (all *queries) evaluate(ctx context.Context, q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
+	select {
+	case all.scans <- struct{}{}:
+		defer func() { <-all.scans }()
+	case <-ctx.Done():
+		return nil, objects.ErrUnavailable
+	}
+	const between = 1024 // looks at the context
 	var items []*objects.Item
+	seen := 0
 	view.EachItem(o, func(i *objects.Item) bool {
+		if seen++; seen%between == 0 && ctx.Err() != nil {
+			return false
+		}
 		if all.matches(q, i) {
 			items = append(items, i)
 		}
 		return len(items) <= objects.MaxQueryResult
 	})
-	if len(items) > objects.MaxQueryResult {
+	switch {
+	case ctx.Err() != nil:
+		return nil, objects.ErrUnavailable
+	case len(items) > objects.MaxQueryResult:
 		return nil, objects.ErrQueryLarge
 	}
 	return items, nil
@@ -140,7 +166,7 @@ func (q *liveQuery) load() {
 			q.end(objects.ErrMapGone)
 			return
 		}
-		items, refused := q.queries.evaluate(q.query, view, o)
+		items, refused := q.queries.evaluate(q.ctx, q.query, view, o)
 		if refused != nil {
 			q.end(refused)
 			return
@@ -275,6 +301,9 @@ func (q *liveQuery) Happened(e *hub.Event) (more bool) {
 func (q *liveQuery) Missed(*fsm.View) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.over != nil {
+		return false
+	}
 	if q.loaded {
 		q.loaded, q.missed, q.tooMany = false, nil, false
 		q.queries.spawn(q.load)

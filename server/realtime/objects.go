@@ -112,23 +112,26 @@ func fetchObject(s *session, ctx context.Context, r *request) (answer, error) {
 	}}, nil
 }
 
-// updateObject writes a document, a list's context, or the TTL of any object.
-func updateObject(s *session, ctx context.Context, r *request) (answer, error) {
-	b, err := r.decode()
-	if err != nil {
-		return answer{}, err
-	}
-	update := api.Update{TTL: b.ttl, IfMatch: r.header("If-Match")}
-	if r.kind == objects.KindDocument || r.path[len(r.path)-1] == "Context" {
-		if update.Data = b.data; b.nullData && b.ttl == nil {
-			return answer{}, objects.ErrNull(r.kind)
+// updateObject writes a document, a list's context (what withData says), or the
+// TTL of any object.
+func updateObject(withData bool) handler {
+	return func(s *session, ctx context.Context, r *request) (answer, error) {
+		b, err := r.decode()
+		if err != nil {
+			return answer{}, err
 		}
+		update := api.Update{TTL: b.ttl, IfMatch: r.header("If-Match")}
+		if withData {
+			if update.Data = b.data; b.nullData && b.ttl == nil {
+				return answer{}, objects.ErrNull(r.kind)
+			}
+		}
+		o, err := s.server.config.API.UpdateObject(ctx, s.writer(r), r.kind, r.ref, update)
+		if err != nil {
+			return answer{}, err
+		}
+		return s.written(http.StatusOK, o), nil
 	}
-	o, err := s.server.config.API.UpdateObject(ctx, s.writer(r), r.kind, r.ref, update)
-	if err != nil {
-		return answer{}, err
-	}
-	return s.written(http.StatusOK, o), nil
 }
 
 func removeObject(s *session, ctx context.Context, r *request) (answer, error) {

@@ -53,9 +53,6 @@ func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
 	if err := json.Unmarshal(r.body, &body); err != nil {
 		return answer{}, objects.ErrParameter.With("The body is not a query")
 	}
-	if _, refused := indexOf(r.index); refused != nil {
-		return answer{}, refused
-	}
 	q, refused := parseQuery(body.Query)
 	if refused != nil {
 		return answer{}, refused
@@ -66,7 +63,7 @@ func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
 	}
 	o := found.Object
 	id := queryID(s.service.SID, o.SID, q)
-	items, refused := s.server.queries.result(id, q, found.View, o)
+	items, refused := s.server.queries.result(ctx, id, q, found.View, o)
 	if refused != nil {
 		return answer{}, refused
 	}
@@ -118,6 +115,9 @@ func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query
 	if refused := source.Check(view); refused != nil {
 		return refused
 	}
+	if _, count := s.queue.Has(o.Object); count >= objects.MaxSubscriptions {
+		return objects.ErrSubscriptions // others of the batch took the last places
+	}
 	live := s.server.queries.use(o.Object, object.SID, q)
 	if err := live.await(ctx, object.EventID); err != nil {
 		s.server.queries.release(live)
@@ -137,11 +137,12 @@ type querySource struct {
 
 // Replay implements hub.Source: it gives the whole result, unless that is what
 // the client has.
-func (q *querySource) Replay(b []byte, view *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
-	if why := q.Check(view); why != nil {
-		return b, after, false, why
-	}
+func (q *querySource) Replay(b []byte, _ *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
 	frame, at, why := q.live.whole()
+	if why == nil {
+		// The result may be newer than the view, but not than the latest one.
+		why = q.Check(q.session.server.config.Node.View())
+	}
 	if why != nil || at == after {
 		return b, after, false, why
 	}

@@ -75,16 +75,7 @@ func TestALiveQueryFollowsItsResult(t *testing.T) {
 func TestEqualQueriesShareTheirWork(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	inWorld(t, func(c *realtime.Config) { c.Metrics = metrics }, func(w *world) {
-		evaluated := func() float64 {
-			families, err := metrics.Gather()
-			require.NoError(w, err)
-			for _, f := range families {
-				if f.GetName() == "lockstep_query_evaluations_total" {
-					return f.Metric[0].Counter.GetValue()
-				}
-			}
-			return 0
-		}
+		evaluated := func() float64 { return metric(w, metrics, "lockstep_query_evaluations_total") }
 		writer := w.connect("writer")
 		m := named(writer, "people")
 		const items = 50
@@ -105,6 +96,35 @@ func TestEqualQueriesShareTheirWork(t *testing.T) {
 			require.Equal(w, []string{`live_query_item_updated k0 {"team":"red"}`}, c.heard(1))
 		}
 		require.EqualValues(w, 2*items+1, evaluated())
+	})
+}
+
+func TestLiveQueriesCountAsSubscriptions(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		named(c, "people")
+		var wishes []map[string]any
+		for i := range 10 {
+			text := fmt.Sprintf(`n == "%d"`, i)
+			id, at, _ := c.query("people", text)
+			wishes = append(wishes, queryWish(id, at, "people", text))
+		}
+		for at := 0; at < objects.MaxSubscriptions-5; at += 95 {
+			var documents []map[string]any
+			for range min(95, objects.MaxSubscriptions-5-at) {
+				sid := objects.NewSID(objects.KindDocument, fsm.NewID())
+				w.node.Must(&fsm.CreateObject{SID: sid, Data: objects.EmptyObject})
+				documents = append(documents, wish(sid.String(), "document", 0))
+			}
+			c.subscribe(1, documents...)
+			c.heard(len(documents))
+		}
+		c.subscribe(2, wishes...)
+		heard := map[string]int{}
+		for _, h := range c.heard(10) {
+			heard[h]++
+		}
+		require.Equal(w, map[string]int{"subscription_established 0 (2)": 5, "subscription_failed 429 54419 (2)": 5}, heard)
 	})
 }
 

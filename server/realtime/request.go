@@ -37,12 +37,13 @@ type text string
 // UnmarshalJSON implements json.Unmarshaler.
 func (t *text) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '[' {
-		var many []text
+		// Not of texts: an array in an array in an array would be read anew at
+		// each depth.
+		var many []json.RawMessage
 		if err := json.Unmarshal(b, &many); err != nil || len(many) == 0 {
 			return err
 		}
-		*t = many[0]
-		return nil
+		b = many[0]
 	}
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, (*string)(t))
@@ -67,7 +68,9 @@ type request struct {
 	ref   fsm.Ref
 	sid   objects.SID // of the object, if the local store knows it
 	name  string      // and its unique name
-	index string      // of a query
+	index bool        // ref is that of an index to query
+
+	batched bool // it is one for subscriptions
 
 	handler handler
 	command fsm.CommandID // of the write under way; zero for none
@@ -197,9 +200,27 @@ func (s *session) serve(r *request) {
 	defer cancel()
 	a, err := s.carryOut(ctx, r)
 	if err != nil {
-		a = s.failure(r, err)
+		a = s.failure(r, s.first(ctx, r, err))
 	}
 	s.answer(r, a)
+}
+
+// first gives the error that counts: that the object does not exist, or is not
+// the client's to read or write, comes before what is wrong with the parameters.
+func (s *session) first(ctx context.Context, r *request, err error) error {
+	status := refusal(err).Status
+	if r.ref == (fsm.Ref{}) || (status != http.StatusBadRequest && status != http.StatusRequestEntityTooLarge) {
+		return err
+	}
+	want := objects.Write
+	if r.method == http.MethodGet || r.index {
+		want = objects.Read
+	}
+	err = s.server.config.API.Refuse(ctx, s.reader(), r.kind, r.ref, want, err)
+	if r.index {
+		return noIndex(err)
+	}
+	return err
 }
 
 // carryOut keeps a fault in one operation from ending the whole node.
@@ -235,10 +256,7 @@ func (s *session) failure(r *request, err error) answer {
 func (s *session) answer(r *request, a answer) {
 	s.requests.answering <- struct{}{}
 	s.queue.Room(s.ctx) // fails only when the session is over, and the queue with it
-	var body []byte
-	if a.body != nil {
-		body = a.body(nil)
-	}
+	a, body := s.bodyOf(r, a)
 	h := appendStatus(appendHead(nil, methodReply, r.id), "status", 200, "OK")
 	h = appendStatus(h, "http_status", a.status, http.StatusText(a.status))
 	h = append(h, `,"http_headers":{}`...)
@@ -254,6 +272,20 @@ func (s *session) answer(r *request, a answer) {
 	}
 }
 
+// bodyOf writes an answer's body, and if that fails, the answer that says so.
+func (s *session) bodyOf(r *request, a answer) (out answer, body []byte) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			out = s.failure(r, fmt.Errorf("%w: %v\n%s", objects.ErrInternal, fault, debug.Stack()))
+			body = out.body(nil)
+		}
+	}()
+	if a.body != nil {
+		body = a.body(nil)
+	}
+	return a, body
+}
+
 // reader is on whose behalf a read runs.
 func (s *session) reader() api.Caller {
 	return api.Caller{Actor: s.actor, Service: fsm.Ref{SID: s.service.SID}}
@@ -265,6 +297,10 @@ func (s *session) writer(r *request) api.Caller {
 	c := s.reader()
 	c.Sending = func(id fsm.CommandID) {
 		r.command = id
+		// Anew: another object may have got the name while the request waited.
+		if o, ok := s.server.config.Node.View().Object(s.service.Num, r.kind, r.ref); ok {
+			r.sid = o.SID
+		}
 		s.queue.Begin(id, r.sid)
 	}
 	const longest = 128
@@ -298,14 +334,17 @@ type requests struct {
 	running   sync.WaitGroup
 	answering chan struct{} // one slot: who is writing an answer
 
+	stopped chan struct{} // closed by finish: no more are started
+
 	mu     sync.Mutex
-	closed bool                     // no more are started
+	closed bool                     // stopped is
 	last   map[string]chan struct{} // by key, closed when the last request is done
 }
 
 func (q *requests) init(limit int) {
 	q.slots = make(chan struct{}, limit)
 	q.answering = make(chan struct{}, 1)
+	q.stopped = make(chan struct{})
 	q.last = make(map[string]chan struct{})
 }
 
@@ -314,6 +353,8 @@ func (q *requests) init(limit int) {
 func (q *requests) start(ctx context.Context, keys []string, run func()) {
 	select {
 	case q.slots <- struct{}{}:
+	case <-q.stopped:
+		return
 	case <-ctx.Done():
 		return
 	}
@@ -364,6 +405,7 @@ func (q *requests) wait() { q.running.Wait() }
 func (q *requests) finish(ctx context.Context) {
 	q.mu.Lock()
 	q.closed = true
+	close(q.stopped)
 	q.mu.Unlock()
 	for range cap(q.slots) {
 		select {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/fsm"
 	"lockstep/fsm/fsmtest"
 	"lockstep/server/ratelimit"
 	"lockstep/server/realtime"
@@ -229,5 +230,63 @@ func TestAConnectionHasARateOfItsOwn(t *testing.T) {
 		w.connect("alice").http(201, "POST", "/v3/Documents", `{}`)
 		time.Sleep(time.Second)
 		c.http(201, "POST", "/v3/Documents", `{}`)
+	})
+}
+
+// A name is only a name, also where it is that of a part of another object.
+func TestAnObjectNamedContextHasNone(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		for _, plural := range []string{"Maps", "Streams", "Lists"} {
+			c.http(201, "POST", "/v3/"+plural, `{"unique_name":"Context"}`)
+			refused := c.http(400, "POST", "/v3/"+plural+"/Context", `{"data":{"bogus":1}}`)
+			require.EqualValues(w, 54010, refused["code"])
+		}
+		c.http(200, "POST", "/v3/Lists/Context/Context", `{"data":{"real":1}}`)
+		require.Equal(w, map[string]any{"real": 1.0}, c.http(200, "GET", "/v3/Lists/Context/Context", "")["data"])
+	})
+}
+
+// What is forbidden or missing comes before what is wrong with the parameters.
+func TestErrorsComeInTheirOrder(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		yes := true
+		w.node.Must(&fsm.UpdateService{ACLEnabled: &yes})
+		owner, stranger := w.connect("owner"), w.connect("stranger")
+		d, l, m := owner.create("Documents"), owner.create("Lists"), owner.http(201, "POST", "/v3/Maps", `{"unique_name":"m"}`)["sid"].(string)
+		gone := strings.Repeat("0", 32)
+		for _, bad := range []struct{ method, path, body string }{
+			{"POST", "/v3/Documents/" + d, `{"data":null}`},
+			{"POST", "/v3/Documents/" + d, `{"ttl":"x"}`},
+			{"POST", "/v3/Documents/" + d, `{"data":"` + strings.Repeat("x", 20_000) + `"}`},
+			{"GET", "/v3/Lists/" + l + "/Items/x", ""},
+			{"POST", "/v3/Maps/" + m + "/Items", `{"data":1}`},
+			{"GET", "/v3/Maps/" + m + "/Items?Order=x", ""},
+			{"POST", "/v3/Insights/m/Items", `{"query_string":"x =="}`},
+		} {
+			refused := stranger.http(403, bad.method, bad.path, bad.body)
+			require.EqualValues(w, 54007, refused["code"])
+			for _, sid := range []string{d, l, m} {
+				bad.path = strings.Replace(bad.path, sid, sid[:2]+gone, 1)
+			}
+			bad.path = strings.Replace(bad.path, "/m/", "/none/", 1)
+			stranger.http(404, bad.method, bad.path, bad.body)
+		}
+	})
+}
+
+// However deep a header or parameter nests, it is read once.
+func TestNestedHeadersCostNoMoreThanFlatOnes(t *testing.T) {
+	const depth = 9990
+	deep := strings.Repeat("[", depth) + `""` + strings.Repeat("]", depth)
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		var headers []string
+		for i := range 12 {
+			headers = append(headers, fmt.Sprintf(`"h%d":%s`, i, deep))
+		}
+		h := `{"method":"message","id":"TMn","payload_size":0,"http_request":{"path":"/v3/Maps/x","method":"GET","headers":{` + strings.Join(headers, ",") + `}}}`
+		c.raw(fmt.Appendf(nil, "TWILSOCK V3.0 %d\r\n%s\r\n", len(h), h))
+		c.answered(404, c.await("TMn"))
 	})
 }

@@ -22,7 +22,7 @@ func (s *session) route(r *request) {
 	version, path := path[0], path[1:]
 	switch {
 	case version == "v4" && len(path) == 1 && path[0] == "Subscriptions":
-		r.handler = only(r, http.MethodPost, subscribe)
+		r.handler, r.batched = only(r, http.MethodPost, subscribe), true
 		return
 	case version != "v3":
 		return
@@ -36,7 +36,12 @@ func (s *session) route(r *request) {
 	case len(path) == 1 && path[0] == "Configuration":
 		r.handler = only(r, http.MethodGet, configuration)
 	case len(path) == 3 && path[0] == "Insights" && path[2] == "Items":
-		r.kind, r.index, r.ref = objects.KindMap, path[1], fsm.ParseRef(path[1])
+		ref, refused := indexOf(path[1])
+		if refused != nil {
+			r.handler = refuseWith(refused)
+			return
+		}
+		r.kind, r.ref, r.index = objects.KindMap, ref, true
 		r.handler = only(r, http.MethodPost, runQuery)
 	default:
 		if r.kind = kindOf(path[0]); r.kind != objects.KindNone {
@@ -47,7 +52,7 @@ func (s *session) route(r *request) {
 
 // isOwn says whether a name in a path is that of the session's service.
 func (s *session) isOwn(service string) bool {
-	return service == s.service.SID.String() || service == s.service.UniqueName
+	return service != "" && (service == s.service.SID.String() || service == s.service.UniqueName)
 }
 
 var (
@@ -85,12 +90,12 @@ func (r *request) objectHandler(path []string) handler {
 	switch {
 	case len(path) == 1:
 		return byMethod(r, map[string]handler{
-			http.MethodGet: fetchObject, http.MethodPost: updateObject, http.MethodDelete: removeObject,
+			http.MethodGet: fetchObject, http.MethodPost: updateObject(r.kind == objects.KindDocument), http.MethodDelete: removeObject,
 		})
 	case len(path) == 2 && path[1] == "Messages" && r.kind == objects.KindStream:
 		return only(r, http.MethodPost, publish)
 	case len(path) == 2 && path[1] == "Context" && r.kind == objects.KindList:
-		return byMethod(r, map[string]handler{http.MethodGet: fetchContext, http.MethodPost: updateObject})
+		return byMethod(r, map[string]handler{http.MethodGet: fetchContext, http.MethodPost: updateObject(true)})
 	case len(path) == 2 && path[1] == "Items" && collection:
 		return byMethod(r, map[string]handler{http.MethodGet: queryItems, http.MethodPost: addItem})
 	case len(path) == 3 && path[1] == "Items" && collection:
@@ -109,8 +114,11 @@ func (r *request) objectHandler(path []string) handler {
 // orderKeys gives the names under which a request has to wait for earlier ones:
 // the object's SID and its unique name, as far as the local store knows them.
 func (s *session) orderKeys(r *request) []string {
-	if r.kind == objects.KindNone {
+	switch {
+	case r.batched:
 		return subscriptionKeys(r)
+	case r.kind == objects.KindNone:
+		return nil
 	}
 	if r.ref == (fsm.Ref{}) {
 		if name := gjson.GetBytes(r.body, "unique_name").Str; name != "" {

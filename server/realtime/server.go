@@ -22,6 +22,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,8 +66,8 @@ func New(config Config) *Server {
 		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes,
 		Behind: s.metrics.behind, Dropped: s.metrics.dropped,
 	})
-	s.queries = newQueries(s.hub, config.Node.View, s.work.Go, s.metrics.evaluated)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.queries = newQueries(s.ctx, s.hub, config.Node.View, s.work.Go, s.metrics.evaluated)
 	s.work.Go(func() { s.hub.Run(s.ctx) })
 	return s
 }
@@ -83,7 +84,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	origin := s.config.PublicURL
-	if origin == "" {
+	switch {
+	case origin != "":
+	case strings.ContainsAny(r.Host, "\"\\<> "):
+		origin = s.config.NodeURL // what came can't be part of a URL, nor of JSON
+	default:
 		origin = "http://" + r.Host
 		if r.TLS != nil {
 			origin = "https://" + r.Host
@@ -115,7 +120,7 @@ func (s *Server) open() bool {
 func (s *Server) start(x *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || len(s.sessions) >= s.config.Sessions {
 		return false
 	}
 	s.sessions[x] = struct{}{}

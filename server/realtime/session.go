@@ -308,11 +308,14 @@ func (s *session) write() {
 	for {
 		select {
 		case <-s.queue.Wake():
-			if last, err := s.flush(); err != nil || last {
+			sent, last, err := s.flush()
+			if err != nil || last {
 				s.sent(err)
 				return
 			}
-			silence.Reset(s.server.config.PingInterval)
+			if sent {
+				silence.Reset(s.server.config.PingInterval)
+			}
 		case <-silence.C:
 			s.queue.Push(pingMessage())
 		case <-s.ctx.Done():
@@ -322,7 +325,7 @@ func (s *session) write() {
 }
 
 // flush sends until nothing waits.
-func (s *session) flush() (last bool, err error) {
+func (s *session) flush() (sent, last bool, err error) {
 	buffer := outgoing.Get().(*[]byte)
 	defer outgoing.Put(buffer)
 	for {
@@ -331,11 +334,12 @@ func (s *session) flush() (last bool, err error) {
 			*buffer = b
 		}
 		if len(b) == 0 && !last {
-			return false, nil
+			return sent, false, nil
 		}
 		if err := s.socket.write(b); err != nil || last {
-			return last, err
+			return true, last, err
 		}
+		sent = true
 	}
 }
 
@@ -350,7 +354,10 @@ func (s *session) sent(err error) {
 		s.server.metrics.slow.Inc()
 		s.server.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
 	}
-	s.socket.close() // which ends the reader, and with it the session
+	// The reader may be waiting for the client, or for room in a queue that nobody
+	// empties any more.
+	s.socket.close()
+	s.cancel()
 }
 
 // Happened implements hub.Follower for the session's service and API key.

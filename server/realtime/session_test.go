@@ -147,7 +147,7 @@ func TestATokenIsRenewed(t *testing.T) {
 			return c.ask(map[string]any{"method": "update", "token": token}, "").Status
 		}
 		require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED"}, update(w.token("mallory", nil)))
-		require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED"}, update("garbage"))
+		require.Equal(w, status{Code: 401, Status: "UNAUTHORIZED", ErrorCode: 20101}, update("garbage"))
 		require.Equal(w, 200, update(w.token("alice", nil)).Code)
 		stop := c.staysAlive()
 		time.Sleep(5 * time.Minute)

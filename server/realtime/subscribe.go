@@ -319,5 +319,8 @@ func (f *fetched) first(sid objects.SID) (objects.EventID, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	id, ok := f.last[sid]
+	if !ok && len(f.last) >= objects.MaxSubscriptions {
+		return 0, true // it may have been fetched, and not been noted: replay all
+	}
 	return id, ok
 }

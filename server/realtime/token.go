@@ -102,7 +102,11 @@ func known(view *fsm.View, key objects.SID) bool {
 // update takes a new token, of the same identity and service (part 2.2).
 func (s *session) update(m message) {
 	p, service, refused := s.server.admit(s.ctx, m.Token)
-	if refused != nil || p.Identity != s.actor.Identity || service.SID != s.service.SID {
+	if refused != nil {
+		s.push(initRefusal(m.ID, refused))
+		return
+	}
+	if p.Identity != s.actor.Identity || service.SID != s.service.SID {
 		s.push(replyMessage(m.ID, 401, "UNAUTHORIZED"))
 		return
 	}

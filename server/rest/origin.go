@@ -3,6 +3,7 @@ package rest
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 )
 
@@ -17,7 +18,7 @@ func (h *handler) origin(r *http.Request) string {
 		scheme = "https"
 	}
 	if h.trusts(r.RemoteAddr) {
-		if proto := forwarded(r, "X-Forwarded-Proto"); proto == "http" || proto == "https" {
+		if proto := strings.ToLower(forwarded(r, "X-Forwarded-Proto")); proto == "http" || proto == "https" {
 			scheme = proto
 		}
 		if name := forwarded(r, "X-Forwarded-Host"); validHost(name) {
@@ -39,7 +40,7 @@ func (h *handler) trusts(remote string) bool {
 		return false
 	}
 	for _, p := range h.TrustedProxies {
-		if p.Contains(peer.Addr().Unmap()) {
+		if p.Contains(peer.Addr().Unmap().WithZone("")) {
 			return true
 		}
 	}
@@ -64,7 +65,8 @@ func validHost(host string) bool {
 			return false
 		}
 	}
-	return host != ""
+	u, err := url.Parse("http://" + host)
+	return err == nil && u.Host == host && u.Hostname() != ""
 }
 
 // localAddress stands in for the host of a client that named none that can be used.

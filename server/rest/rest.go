@@ -212,9 +212,9 @@ func (q *request) refuse(refusal error) error {
 	case q.service == "":
 		return refusal
 	case q.object == "":
-		return q.api.Refuse(q.ctx, q.caller, objects.KindNone, fsm.Ref{}, refusal)
+		return q.api.Refuse(q.ctx, q.caller, objects.KindNone, fsm.Ref{}, objects.Read, refusal)
 	}
-	return q.api.Refuse(q.ctx, q.caller, q.kind, q.ref(), refusal)
+	return q.api.Refuse(q.ctx, q.caller, q.kind, q.ref(), objects.Read, refusal)
 }
 
 func requestID() string {

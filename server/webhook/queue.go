@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"slices"
 	"time"
 
 	"lockstep/fsm"
@@ -18,6 +19,7 @@ type queue struct {
 	order             []*stream // streams with something to send, in the order of arrival
 	busy              map[uint64]int
 	sending           int
+	waiting           int // deliveries, those under way included
 }
 
 type stream struct {
@@ -40,8 +42,37 @@ func (q *queue) add(v *fsm.View) {
 			q.order = append(q.order, st)
 		}
 		st.waiting = append(st.waiting, d)
+		q.waiting++
 		return true
 	})
+	if q.waiting > 2*v.WaitingDeliveries()+spare {
+		q.prune(v)
+	}
+}
+
+// spare is how many deliveries that the outbox has dropped are kept for want of
+// a reason to look for them.
+const spare = 1024
+
+// prune forgets what the outbox has dropped: its bound is this queue's, too.
+// What is under way stays.
+func (q *queue) prune(v *fsm.View) {
+	for name, st := range q.streams {
+		first := 0
+		if st.sending {
+			first = 1
+		}
+		before := len(st.waiting)
+		rest := slices.DeleteFunc(st.waiting[first:], func(d *fsm.Delivery) bool {
+			_, there := v.Delivery(d.Seq)
+			return !there
+		})
+		st.waiting = slices.Clone(st.waiting[:first+len(rest)])
+		q.waiting -= before - len(st.waiting)
+		if len(st.waiting) == 0 {
+			delete(q.streams, name)
+		}
+	}
 }
 
 // due gives the deliveries to send now, and counts them as under way.
@@ -102,6 +133,7 @@ func (q *queue) finish(o outcome) {
 	}
 	st.waiting[0] = nil
 	st.waiting = st.waiting[1:]
+	q.waiting--
 	if len(st.waiting) == 0 {
 		delete(q.streams, d.Stream)
 	}

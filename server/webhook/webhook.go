@@ -113,10 +113,11 @@ func (s *Sender) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		for _, d := range q.due(s.config.Clock()) {
+		now := s.config.Clock() // one moment for both: between two, what is due could fall
+		for _, d := range q.due(now) {
 			go func() { finished <- s.attempt(ctx, d) }()
 		}
-		timer.Reset(q.untilDue(s.config.Clock()))
+		timer.Reset(q.untilDue(now))
 		select {
 		case v := <-arrived:
 			q.add(v)
@@ -165,7 +166,7 @@ type outcome struct {
 func (s *Sender) attempt(ctx context.Context, d *fsm.Delivery) outcome {
 	view := s.config.Node.View()
 	if _, waiting := view.Delivery(d.Seq); !waiting {
-		return outcome{delivery: d} // its service was removed
+		return outcome{delivery: d} // it is settled, was given up, or its service is gone
 	}
 	err := s.post(ctx, view, d)
 	if err == nil {

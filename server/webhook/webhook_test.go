@@ -236,6 +236,37 @@ func TestQueueKeepsToItsLimits(t *testing.T) {
 	require.Len(t, total.due(now), 3)
 }
 
+// What the outbox has given up, the queue in front of a dead receiver forgets.
+func TestQueueIsBoundedAsTheOutboxIs(t *testing.T) {
+	n := fsmtest.New(nil)
+	to, yes := "http://127.0.0.1:1/", true
+	n.Must(&fsm.UpdateService{WebhookURL: &to, WebhooksFromREST: &yes})
+	d := objects.NewSID(objects.KindDocument, fsm.NewID())
+	n.Must(&fsm.CreateObject{SID: d, Data: objects.EmptyObject})
+	q := newQueue(256, 16)
+	q.add(n.View())
+	now := time.Now()
+	head := q.due(now)[0]
+	q.finish(outcome{delivery: head, retry: &fsm.Retry{Seq: head.Seq, Attempts: 6, NotBefore: now.Add(5 * time.Minute).UnixMilli()}})
+	update := func(times int) {
+		for range times {
+			n.Must(&fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: d}, Data: []byte("1")})
+		}
+		q.add(n.View())
+	}
+	update(3 * spare)
+	require.Equal(t, 3*spare+1, q.waiting)
+	var all []uint64
+	n.View().Deliveries(0, func(x *fsm.Delivery) bool {
+		all = append(all, x.Seq)
+		return true
+	})
+	n.Must(&fsm.SettleDeliveries{Done: all}) // as the outbox gives them up, oldest first
+	update(10)
+	require.Equal(t, 10, q.waiting)
+	require.Len(t, q.due(now), 1, "the stream goes on with what is left")
+}
+
 func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {
 	n := fsmtest.New(nil)
 	to, yes := "http://127.0.0.1:1/", true
