@@ -141,7 +141,10 @@ func TestADamagedSnapshotIsRefusedAndChangesNothing(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[at] ^= 0x40
 		if err := s.fsm.Restore(io.NopCloser(bytes.NewReader(bad))); err == nil {
-			t.Fatalf("a flipped bit at %d of %d was not noticed", at, len(good))
+			// Compressed data can say the same in two ways: then nothing is damaged.
+			require.Equal(t, good, snapshotBytes(t, s.fsm), "a flipped bit at %d of %d was not noticed", at, len(good))
+			s = newStore(t)
+			before = sum(t, s.fsm)
 		}
 		require.ErrorIs(t, s.fsm.Restore(io.NopCloser(bytes.NewReader(good[:at]))), ErrSnapshot)
 	}
