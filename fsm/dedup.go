@@ -52,10 +52,11 @@ func (d *dedup) lookup(id CommandID) (*Result, bool) {
 	return &r.Result, true
 }
 
-// check gives the earlier result of a command, or a refusal, or neither when
-// the command is new.
+// check returns the earlier result of a command, or a refusal, or neither when
+// the command is new. An entry decided after the command was issued is this
+// very command, whatever its age: age is the cluster's clock, which may step.
 func (d *dedup) check(c *Command, num uint64, now int64) (*Result, *objects.Error) {
-	if r := d.byID[c.ID]; r != nil && now-r.Time <= dedupMillis {
+	if r := d.byID[c.ID]; r != nil && (r.Result.Index > c.Issued || now-r.Time <= dedupMillis) {
 		if r.Print != c.Print {
 			return nil, objects.ErrMoreThanOnce
 		}

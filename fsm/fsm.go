@@ -125,16 +125,21 @@ func (f *FSM) apply(tx *tx) Result {
 	}
 	r := tx.command.Op.apply(tx)
 	r.Index = tx.view.Index()
-	if !own && worthRemembering(r.Err) {
+	if !own && worthRemembering(tx.command, r.Err) {
 		f.dedup.remember(tx.command, tx.window(), tx.view.Time(), r)
 	}
 	return r
 }
 
 // worthRemembering leaves out refusals that a client may mend and send again
-// under the same key. They changed nothing, so deciding them anew is safe.
-func worthRemembering(err *objects.Error) bool {
-	return err == nil || err.Status == 404 || err.Status == 409 || err.Status == 412
+// under the same key. A command that nobody keyed is never sent again by a
+// client: a second copy of it is the node's own retry, and who waits for it may
+// have been told the first answer already.
+func worthRemembering(c *Command, err *objects.Error) bool {
+	if !c.Keyed || err == nil {
+		return true
+	}
+	return err.Status == 404 || err.Status == 409 || err.Status == 412
 }
 
 // tx is one command being applied: the working view, and the events so far.

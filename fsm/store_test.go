@@ -44,9 +44,38 @@ func TestARefusalThatMayBeMendedIsNotRemembered(t *testing.T) {
 	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
 	d := s.create(objects.KindDocument, "")
 	c := s.command(asAlice, &UpdateObject{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Data: []byte(`1`)})
+	c.Keyed = true
 	refused(t, objects.ErrForbidden, s.send(c)[0])
 	s.must(asREST, &SetPermission{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Identity: "alice", Rights: objects.Write})
 	require.Nil(t, s.send(c)[0].Err)
+}
+
+func TestARefusalThatWasToldStandsForACommandThatNobodyKeyed(t *testing.T) {
+	s := newStore(t)
+	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
+	d := s.create(objects.KindDocument, "")
+	c := s.command(asAlice, &UpdateObject{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Data: []byte(`"sneaky"`)})
+	refused(t, objects.ErrForbidden, s.send(c)[0])
+	s.must(asREST, &SetPermission{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Identity: "alice", Rights: objects.Write})
+	again := s.send(c)[0] // the copy that a node sent when the leader changed
+	refused(t, objects.ErrForbidden, again)
+	require.True(t, again.Repeated)
+	require.Equal(t, `{}`, string(s.object(d).Data))
+}
+
+func TestARepeatedCommandHappensOnceAcrossAStepOfTheClock(t *testing.T) {
+	for _, keyed := range []bool{false, true} {
+		s := newStore(t)
+		l := s.create(objects.KindList, "")
+		c := s.command(asREST, &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)})
+		c.Keyed = keyed
+		require.Nil(t, s.send(c)[0].Err)
+		s.time += 365 * 24 * 3600 * 1000
+		again := s.send(c)[0]
+		require.Nil(t, again.Err)
+		require.True(t, again.Repeated)
+		require.EqualValues(t, 1, s.object(l).Items)
+	}
 }
 
 func TestTheDedupWindowIsBoundedAndRefusesWhatItMayHaveForgotten(t *testing.T) {
