@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lockstep/objects"
+	"lockstep/server/bounds"
 	"lockstep/server/ratelimit"
 )
 
@@ -54,6 +55,7 @@ type Config struct {
 	// request to a waiting node. Left empty, Bootstrap makes one up.
 	Account Account
 
+	Bounds       bounds.Bounds   // what this node holds at most; zero fields: their defaults
 	RateLimits   ratelimit.Rates // zero: none
 	TimeoutScale float64         // see cluster.Config; zero: 1
 
@@ -107,6 +109,10 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	if c.RateLimits == ratelimit.Off() {
+		c.Bounds.Lift()
+	}
+	c.Bounds = c.Bounds.WithDefaults()
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	c.Join = Origin(c.Join)
 	return c

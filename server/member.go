@@ -73,6 +73,9 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		PublicURL: c.PublicURL, NodeURL: front.url, Ready: m.node.Ready(),
 		Connected: m.reporter.Connected, Disconnected: m.reporter.Disconnected,
 		Limits: m.limits.buckets, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry,
+
+		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
+		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,
 	})
 	m.operator = admin.New(admin.Config{
 		Node: operator{m}, Allow: m.allowAccount, Metrics: m.metrics.registry, Logger: c.Logger,

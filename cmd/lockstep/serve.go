@@ -79,6 +79,7 @@ an account is made up then, and printed once.`,
 	f.Uint64Var(&c.SnapshotThreshold, "snapshot-threshold", 16384, "log entries after which a snapshot is taken")
 	f.Uint64Var(&c.TrailingLogs, "trailing-logs", 65536, "log entries that stay behind a snapshot, for nodes that were away")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	c.Bounds.Flags(f)
 	bindAll(f)
 	return cmd
 }

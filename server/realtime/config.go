@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,7 +14,8 @@ import (
 	"lockstep/server/ratelimit"
 )
 
-// Config sets up a Server. Limits that are zero have their defaults.
+// Config sets up a Server. Limits that are zero have their defaults; a negative
+// number of sessions is no limit.
 type Config struct {
 	API     *api.API
 	Node    api.Node
@@ -54,6 +56,9 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	orDefault(&c.Sessions, 50_000)
+	if c.Sessions < 0 {
+		c.Sessions = math.MaxInt
+	}
 	// The protocol would do with 64 KiB. But data that is too large is refused
 	// with its error as by REST, up to a body of 256 KiB, and not by hanging up.
 	orDefault(&c.MessageBytes, 320<<10)
@@ -77,7 +82,7 @@ func (c Config) withDefaults() Config {
 }
 
 func orDefault[T int | int64 | time.Duration](field *T, value T) {
-	if *field <= 0 {
+	if *field == 0 {
 		*field = value
 	}
 }

@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	"lockstep/cluster":          {"lockstep/fsm", "lockstep/objects", "lockstep/cluster/..."},
 	"lockstep/cluster/...":      {"lockstep/cluster/..."},
 	"lockstep/server/auth":      {"lockstep/objects"},
+	"lockstep/server/bounds":    {},
 	"lockstep/server/query":     {"lockstep/objects"},
 	"lockstep/server/ratelimit": {"lockstep/objects"},
 	"lockstep/server/hub":       {"lockstep/fsm", "lockstep/objects"},
@@ -121,6 +122,14 @@ func TestTheStoreKnowsNoWorld(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestNoPatchLeftovers(t *testing.T) {
+	cmd := exec.Command("git", "ls-files", "*.orig", "*.rej")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	require.Empty(t, string(out))
 }
 
 func TestEveryPackageSaysWhatItIsFor(t *testing.T) {

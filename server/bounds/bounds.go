@@ -1,0 +1,227 @@
+// Package bounds is the one table of what a node holds at most: each bound is
+// one field of Bounds, and from the field come its flag, its environment
+// variable, its default, and its row in docs/limits.md.
+//
+// To add a bound, add a field with its tags, pass its value on to the package
+// that enforces it, and run `go test ./server/bounds -update`.
+//
+// The package only describes and parses. Enforcing is the business of the
+// packages that hold the things, each of which has a field in its own Config
+// that reads the same way: zero is the default and, where it may be switched off,
+// a negative value is no bound.
+package bounds
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// Bounds are the bounds of one node. The zero value of a field stands for its
+// default, and -1 for no bound, which only some have.
+//
+// The tags of a field:
+//
+//	name     of the flag; the variable is LOCKSTEP_ and the name in capitals
+//	default  as on the command line
+//	help     what is bounded
+//	full     what happens beyond it
+//	off      "yes": the bound may be switched off; "load": it may, and
+//	         --rate-limits=off does, since a load test from one address or one
+//	         identity would meet it
+type Bounds struct {
+	Sessions           int           `name:"max-sessions" default:"50000" off:"yes" help:"realtime sessions of this node at a time" full:"a new one is answered 503"`
+	QueueLength        int           `name:"queue-length" default:"1024" help:"events that wait for one realtime client" full:"subscriptions fall behind and catch up from the state"`
+	QueueBytes         Bytes         `name:"queue-bytes" default:"1MiB" help:"and their bytes" full:"likewise"`
+	RequestsPerSession int           `name:"requests-per-session" default:"64" help:"requests of one realtime client under way at a time" full:"the node reads no further from it"`
+	InitTimeout        time.Duration `name:"init-timeout" default:"10s" help:"time for a realtime client to introduce itself" full:"its connection is closed"`
+}
+
+// Bytes is a size: 1024, 64KiB, 1MiB or 2GiB on the command line.
+type Bytes int64
+
+// Bound is one row of the table.
+type Bound struct {
+	Name, Variable, Default, Help, Full string
+
+	Optional bool // may be switched off
+	Lifted   bool // is, by --rate-limits=off
+
+	value *value
+}
+
+// Flags adds a flag for each bound.
+func (b *Bounds) Flags(flags *pflag.FlagSet) {
+	for _, row := range b.table() {
+		usage := row.Help
+		if row.Optional {
+			usage += `, or "off"`
+		}
+		flags.Var(row.value, row.Name, usage)
+		flags.Lookup(row.Name).DefValue = row.Default
+	}
+}
+
+// Lift takes away the bounds that a load test from one address or one identity
+// would meet, except for those that were set.
+func (b *Bounds) Lift() {
+	for _, row := range b.table() {
+		if row.Lifted && row.value.String() == "" {
+			if err := row.value.Set(off); err != nil {
+				panic(err) // what is lifted may be switched off
+			}
+		}
+	}
+}
+
+// WithDefaults returns the bounds with each one that was not set at its default.
+func (b Bounds) WithDefaults() Bounds {
+	for _, row := range b.table() {
+		if row.value.String() == "" {
+			if err := row.value.Set(row.Default); err != nil {
+				panic(fmt.Sprintf("bounds: default of %s: %v", row.Name, err)) // a test sets them all
+			}
+		}
+	}
+	return b
+}
+
+// Table returns all bounds, in the order of their fields.
+func Table() []Bound { return new(Bounds).table() }
+
+func (b *Bounds) table() []Bound {
+	fields := reflect.ValueOf(b).Elem()
+	rows := make([]Bound, fields.NumField())
+	for i := range rows {
+		tag := fields.Type().Field(i).Tag
+		name, switchable := tag.Get("name"), tag.Get("off")
+		rows[i] = Bound{
+			Name: name, Variable: "LOCKSTEP_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")),
+			Default: tag.Get("default"), Help: tag.Get("help"), Full: tag.Get("full"),
+			Optional: switchable != "", Lifted: switchable == "load",
+			value: &value{fields.Field(i), switchable != ""},
+		}
+	}
+	return rows
+}
+
+// off on the command line is no bound; in the field it is -1.
+const off = "off"
+
+var errPositive = errors.New("must be above 0")
+
+// value is a field as a pflag.Value.
+type value struct {
+	field    reflect.Value
+	optional bool
+}
+
+// String implements pflag.Value. A bound that was not set is empty.
+func (v *value) String() string {
+	if !v.field.IsValid() || v.field.IsZero() {
+		return ""
+	}
+	switch x := v.field.Interface().(type) {
+	case time.Duration:
+		if x > 0 {
+			return x.String()
+		}
+	case float64:
+		if x > 0 {
+			return strconv.FormatFloat(x, 'g', -1, 64)
+		}
+	case Bytes:
+		if x > 0 {
+			return x.String()
+		}
+	case int:
+		if x > 0 {
+			return strconv.Itoa(x)
+		}
+	}
+	return off
+}
+
+// Set implements pflag.Value.
+func (v *value) Set(text string) error {
+	if text == off && v.optional {
+		if v.field.CanInt() {
+			v.field.SetInt(-1)
+		} else {
+			v.field.SetFloat(-1)
+		}
+		return nil
+	}
+	switch v.field.Interface().(type) {
+	case time.Duration:
+		d, err := time.ParseDuration(text)
+		return v.set(reflect.ValueOf(d), d > 0, err)
+	case float64:
+		f, err := strconv.ParseFloat(text, 64)
+		return v.set(reflect.ValueOf(f), f > 0 && f <= 1e12, err)
+	case Bytes:
+		n, err := ParseBytes(text)
+		return v.set(reflect.ValueOf(n), n > 0, err)
+	}
+	n, err := strconv.Atoi(text)
+	return v.set(reflect.ValueOf(n), n > 0, err)
+}
+
+func (v *value) set(x reflect.Value, valid bool, err error) error {
+	if err == nil && !valid {
+		err = errPositive
+	}
+	if err == nil {
+		v.field.Set(x)
+	}
+	return err
+}
+
+// Type implements pflag.Value: the word for the value in the help.
+func (v *value) Type() string {
+	switch v.field.Interface().(type) {
+	case time.Duration:
+		return "duration"
+	case float64:
+		return "number"
+	case Bytes:
+		return "size"
+	}
+	return "int"
+}
+
+var units = []struct {
+	suffix string
+	size   Bytes
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+
+// ParseBytes reads a whole number of bytes, KiB, MiB or GiB.
+func ParseBytes(text string) (Bytes, error) {
+	for _, u := range units {
+		digits, ok := strings.CutSuffix(text, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n > int64(1<<62/u.size) {
+			break
+		}
+		return Bytes(n) * u.size, nil
+	}
+	return 0, fmt.Errorf("%q is not a size such as 65536, 64KiB, 1MiB or 2GiB", text)
+}
+
+// String returns the size in its largest whole unit.
+func (b Bytes) String() string {
+	for _, u := range units {
+		if b%u.size == 0 {
+			return strconv.FormatInt(int64(b/u.size), 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
