@@ -8,42 +8,92 @@ import (
 	"lockstep/objects"
 )
 
-const defaultFeedLength = 4096
+// The defaults of Config.FeedLength and Config.FeedBytes.
+const (
+	defaultFeedLength = 4096
+	defaultFeedBytes  = 64 << 20
+)
 
-// Batch is what one round of applying did: its events in order, and the view
-// right after them.
+// eventBytes is the part of an event's size that does not depend on its data:
+// the event with the records of an object and an item.
+const eventBytes = 512
+
+// Batch is the events of one round of applying, in order. It holds no view: an
+// old view would keep all that was overwritten since in memory.
 type Batch struct {
-	View   *View
 	Events []objects.Event
 }
 
-// ErrBehind says that a cursor lost its place: it was overtaken by more batches
-// than the feed holds, or the state was replaced by a snapshot. The cursor
+// size returns about how much memory a batch keeps.
+func (b Batch) size() (bytes int64) {
+	for _, e := range b.Events {
+		bytes += eventBytes
+		switch {
+		case e.Message != nil:
+			bytes += int64(len(e.Message.Data))
+		case e.Item != nil:
+			bytes += int64(len(e.Item.Key) + len(e.Item.Data))
+		case e.Object != nil:
+			bytes += int64(len(e.Object.Data))
+		}
+	}
+	return bytes
+}
+
+// ErrBehind says that a cursor lost its place: it was overtaken by more than the
+// feed holds, or the state was replaced by a snapshot. The cursor
 // stands at the newest batch again; what lies between must be read from a view.
 var ErrBehind = errors.New("fsm: the feed has moved on")
 
-// Feed is a bounded ring of applied batches. Appending never waits for anyone.
+// Feed is a ring of applied batches, bounded in their number and in bytes: the
+// oldest go first, whoever has not read them yet. Appending never waits.
 type Feed struct {
-	mu      sync.Mutex
-	ring    []Batch
-	next    uint64 // number of the next batch; batch n is at n % len(ring)
-	epoch   uint64 // raised when the state is replaced
-	arrived chan struct{}
+	mu       sync.Mutex
+	ring     []Batch
+	oldest   uint64 // number of the oldest batch kept; batch n is at n % len(ring)
+	next     uint64 // number of the next batch
+	bytes    int64
+	maxBytes int64
+	epoch    uint64 // raised when the state is replaced
+	arrived  chan struct{}
 }
 
-func newFeed(length int) *Feed {
-	return &Feed{ring: make([]Batch, length), arrived: make(chan struct{})}
+func newFeed(length int, maxBytes int64) *Feed {
+	return &Feed{ring: make([]Batch, length), maxBytes: maxBytes, arrived: make(chan struct{})}
 }
 
+// Bytes returns about how much memory the batches in the feed keep.
+func (f *Feed) Bytes() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bytes
+}
+
+// append adds a batch. One that alone exceeds the bound is kept all the same,
+// until the next one arrives.
 func (f *Feed) append(b Batch) {
 	if len(b.Events) == 0 {
 		return
 	}
+	size := b.size()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ring[f.next%uint64(len(f.ring))] = b
+	for f.oldest < f.next && (f.next-f.oldest >= uint64(len(f.ring)) || f.bytes+size > f.maxBytes) {
+		f.dropOldest()
+	}
+	*f.at(f.next) = b
+	f.bytes += size
 	f.next++
 	f.wake()
+}
+
+func (f *Feed) at(number uint64) *Batch { return &f.ring[number%uint64(len(f.ring))] }
+
+func (f *Feed) dropOldest() {
+	b := f.at(f.oldest)
+	f.bytes -= b.size()
+	*b = Batch{}
+	f.oldest++
 }
 
 func (f *Feed) reset() {
@@ -51,6 +101,7 @@ func (f *Feed) reset() {
 	defer f.mu.Unlock()
 	f.epoch++
 	clear(f.ring)
+	f.oldest, f.bytes = f.next, 0
 	f.wake()
 }
 
@@ -59,7 +110,7 @@ func (f *Feed) wake() {
 	f.arrived = make(chan struct{})
 }
 
-// Follow gives a cursor that starts behind the newest batch.
+// Follow returns a cursor that starts behind the newest batch.
 func (f *Feed) Follow() *Cursor {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -73,12 +124,12 @@ type Cursor struct {
 	epoch uint64
 }
 
-// Next waits for the batch behind the last one. It gives ErrBehind when the
+// Next waits for the batch behind the last one. It returns ErrBehind when the
 // place was lost, or the context's error.
 func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 	for {
 		b, arrived, err := c.take()
-		if err != nil || b.View != nil {
+		if err != nil || arrived == nil {
 			return b, err
 		}
 		select {
@@ -89,18 +140,19 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 	}
 }
 
+// take returns the next batch, or what to wait for when there is none yet.
 func (c *Cursor) take() (Batch, <-chan struct{}, error) {
 	f := c.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case c.epoch != f.epoch || f.next-c.next > uint64(len(f.ring)):
+	case c.epoch != f.epoch || c.next < f.oldest:
 		c.epoch, c.next = f.epoch, f.next
 		return Batch{}, nil, ErrBehind
 	case c.next == f.next:
 		return Batch{}, f.arrived, nil
 	}
-	b := f.ring[c.next%uint64(len(f.ring))]
+	b := *f.at(c.next)
 	c.next++
 	return b, nil, nil
 }

@@ -28,8 +28,10 @@ type Config struct {
 	// the feed. It must not block. It may be nil.
 	Applied func([]Applied)
 
-	// FeedLength is how many batches the feed holds for slow followers.
+	// FeedLength and FeedBytes are how many batches the feed holds for slow
+	// followers, and how much memory they may keep. Defaults 4096 and 64 MiB.
 	FeedLength int
+	FeedBytes  int64
 }
 
 // Applied is one command's outcome.
@@ -60,7 +62,10 @@ func New(config Config) *FSM {
 	if config.FeedLength <= 0 {
 		config.FeedLength = defaultFeedLength
 	}
-	f := &FSM{config: config, feed: newFeed(config.FeedLength), dedup: newDedup(), work: newView()}
+	if config.FeedBytes <= 0 {
+		config.FeedBytes = defaultFeedBytes
+	}
+	f := &FSM{config: config, feed: newFeed(config.FeedLength, config.FeedBytes), dedup: newDedup(), work: newView()}
 	f.published.Store(f.work.copy())
 	return f
 }
@@ -100,7 +105,7 @@ func (f *FSM) Wait(ctx context.Context, index uint64) (*View, error) {
 }
 
 // publish makes the working version the one that readers see.
-func (f *FSM) publish() *View {
+func (f *FSM) publish() {
 	v := f.work.copy()
 	f.published.Store(v)
 	f.mu.Lock()
@@ -108,7 +113,6 @@ func (f *FSM) publish() *View {
 	for len(f.waiting) > 0 && f.waiting[0].index <= v.Index() {
 		close(heap.Pop(&f.waiting).(*waiter).done)
 	}
-	return v
 }
 
 // apply decides one command against the working version.

@@ -45,11 +45,11 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		}
 		responses[i] = results
 	}
-	view := f.publish()
+	f.publish()
 	if len(applied) > 0 {
 		f.config.Applied(applied)
 	}
-	f.feed.append(Batch{View: view, Events: events})
+	f.feed.append(Batch{Events: events})
 	return responses
 }
 

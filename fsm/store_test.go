@@ -3,6 +3,7 @@ package fsm
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -343,10 +344,10 @@ func TestWaitReturnsWithTheIndex(t *testing.T) {
 }
 
 func TestTheFeedIsBoundedAndSaysWhenAPlaceIsLost(t *testing.T) {
-	f := newFeed(4)
-	event := Batch{View: newView(), Events: []objects.Event{{}}}
+	f := newFeed(4, defaultFeedBytes)
+	event := Batch{Events: []objects.Event{{}}}
 	c := f.Follow()
-	f.append(Batch{View: newView()})
+	f.append(Batch{})
 	for range 4 {
 		f.append(event)
 	}
@@ -369,6 +370,45 @@ func TestTheFeedIsBoundedAndSaysWhenAPlaceIsLost(t *testing.T) {
 	cancel()
 	_, err = c.Next(ctx)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestTheFeedIsBoundedInBytes(t *testing.T) {
+	const size = 16 << 10
+	batch := Batch{Events: []objects.Event{{Message: &objects.Message{Data: make([]byte, size)}}}}
+	f := newFeed(1000, 10*batch.size())
+	slow, quick := f.Follow(), f.Follow()
+	for range 100 {
+		f.append(batch)
+		_, err := quick.Next(t.Context())
+		require.NoError(t, err)
+		require.LessOrEqual(t, f.Bytes(), 10*batch.size())
+	}
+	_, err := slow.Next(t.Context())
+	require.ErrorIs(t, err, ErrBehind)
+	huge := Batch{Events: []objects.Event{{Message: &objects.Message{Data: make([]byte, 20*size)}}}}
+	f.append(huge)
+	b, err := quick.Next(t.Context())
+	require.NoError(t, err, "a batch above the bound reaches those who are in time")
+	require.Equal(t, huge, b)
+	f.append(batch)
+	require.Equal(t, batch.size(), f.Bytes())
+}
+
+func TestTheFeedKeepsNoOldViews(t *testing.T) {
+	s := newStore(t)
+	m := s.create(objects.KindMap, "")
+	collected := make(chan struct{})
+	runtime.AddCleanup(s.fsm.View(), func(done chan struct{}) { close(done) }, collected)
+	s.put(m, "k", `1`)
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		select {
+		case <-collected:
+			return true
+		default:
+			return false
+		}
+	}, 5*time.Second, time.Millisecond)
 }
 
 func TestRaftsOwnEntriesMoveTheIndex(t *testing.T) {
