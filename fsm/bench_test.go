@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -102,4 +103,31 @@ func BenchmarkSnapshot(b *testing.B) {
 			b.SetBytes(int64(out.Len()))
 		}
 	})
+}
+
+// BenchmarkDedup measures what remembering one command of a client costs, in
+// time and in memory.
+func BenchmarkDedup(b *testing.B) {
+	s := newStore(b)
+	l := s.create(objects.KindList, "l")
+	result := s.push(l, `1`)
+	s.fsm = nil
+	d := newDedup()
+	before := heapBytes()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		d.remember(&Command{ID: NewID(), Keyed: true}, int64(i/12), *result)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(heapBytes()-before)/float64(b.N), "heap-B/command")
+	b.ReportMetric(float64(d.windows[keyWindow].answers)/float64(b.N), "answer-B/command")
+	runtime.KeepAlive(d)
+}
+
+func heapBytes() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

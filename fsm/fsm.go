@@ -76,6 +76,9 @@ func (f *FSM) View() *View { return f.published.Load() }
 // Feed gives the applied events, for followers.
 func (f *FSM) Feed() *Feed { return f.feed }
 
+// Windows returns the sizes of the dedup windows.
+func (f *FSM) Windows() []WindowStats { return f.dedup.stats() }
+
 // Lookup finds the result of a command in the dedup window. A node whose store
 // came by snapshot learns there what happened to a command it is waiting for.
 func (f *FSM) Lookup(id CommandID) (*Result, bool) { return f.dedup.lookup(id) }
@@ -119,18 +122,17 @@ func (f *FSM) publish() {
 func (f *FSM) apply(tx *tx) Result {
 	own := tx.command.Op.kind() >= opOwn
 	if !own {
-		if known, refused := f.dedup.check(tx.command, tx.window(), tx.view.Time()); refused != nil {
+		if known, refused := f.dedup.check(tx.command); refused != nil {
 			return refuse(refused)
 		} else if known != nil {
-			again := *known
-			again.Repeated = true
-			return again
+			known.Repeated = true
+			return *known
 		}
 	}
 	r := tx.command.Op.apply(tx)
 	r.Index = tx.view.Index()
 	if !own && worthRemembering(tx.command, r.Err) {
-		f.dedup.remember(tx.command, tx.window(), tx.view.Time(), r)
+		f.dedup.remember(tx.command, tx.view.Time(), r)
 	}
 	return r
 }
@@ -148,22 +150,9 @@ func worthRemembering(c *Command, err *objects.Error) bool {
 
 // tx is one command being applied: the working view, and the events so far.
 type tx struct {
-	dedup   *dedup
 	view    *View
 	command *Command
 	events  []objects.Event
-}
-
-// window names the dedup window of the command: that of its service for ids
-// that the client chose, the cluster's for all others.
-func (tx *tx) window() uint64 {
-	if !tx.command.Keyed {
-		return 0
-	}
-	if s, ok := tx.view.Service(Ref{SID: tx.command.Service}); ok {
-		return s.Num
-	}
-	return 0
 }
 
 func (tx *tx) now() int64 { return tx.view.Time() }

@@ -37,12 +37,13 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		f.work.meta.Time = max(f.work.meta.Time, stamp)
 		results := make([]*Result, len(commands))
 		for j, c := range commands {
-			tx := tx{dedup: f.dedup, view: f.work, command: c, events: events}
+			tx := tx{view: f.work, command: c, events: events}
 			r := f.apply(&tx)
 			events = tx.events
 			results[j] = &r
 			applied = append(applied, Applied{ID: c.ID, Result: &r})
 		}
+		f.dedup.expire(f.work.meta.Time, log.Index)
 		responses[i] = results
 	}
 	f.publish()
@@ -54,7 +55,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 }
 
 // Snapshot implements raft.FSM. It costs the same for any amount of data, which
-// is the last published view; only the dedup window's references are copied.
+// is the last published view; only the dedup windows' references to chunks are copied.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	return &snapshot{view: f.View(), windows: f.dedup.snapshot()}, nil
 }
@@ -77,7 +78,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 
 type snapshot struct {
 	view    *View
-	windows []window
+	windows []storedWindow
 }
 
 // Persist implements raft.FSMSnapshot.

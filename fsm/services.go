@@ -97,7 +97,6 @@ func (op *RemoveService) apply(tx *tx) Result {
 	}
 	tx.dropDeliveries(s.Num)
 	tx.dropServiceEndpoints(s.Num)
-	tx.dedup.forgetWindow(s.Num)
 	v.garbage.Set(garbage{Num: s.Num, Whole: true})
 	tx.emit(objects.Event{Type: objects.ServiceRemoved, Service: s})
 	return Result{Service: s}

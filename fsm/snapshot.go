@@ -38,7 +38,7 @@ const (
 	recordDelivery   recordType = 10
 	recordEndpoint   recordType = 11
 	recordWindow     recordType = 12
-	recordRemembered recordType = 13
+	recordChunk      recordType = 14 // 13 was one command of a window
 	recordTrailer    recordType = 255
 )
 
@@ -60,7 +60,7 @@ func (f *FSM) WriteSnapshot(w io.Writer) error {
 	return writeSnapshot(w, f.View(), f.dedup.snapshot())
 }
 
-func writeSnapshot(w io.Writer, v *View, windows []window) error {
+func writeSnapshot(w io.Writer, v *View, windows []storedWindow) error {
 	out := bufio.NewWriterSize(w, 1<<20)
 	out.Write(snapshotMagic)
 	z, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
@@ -80,7 +80,7 @@ func writeSnapshot(w io.Writer, v *View, windows []window) error {
 }
 
 // writeRecords writes the records of a state, the trailer last.
-func writeRecords(w io.Writer, v *View, windows []window) error {
+func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 	rw := &recordWriter{w: w, sum: sha256.New()}
 	rw.write(recordMeta, v.meta)
 	writeAll(rw, recordService, v.services)
@@ -95,8 +95,8 @@ func writeRecords(w io.Writer, v *View, windows []window) error {
 	writeAll(rw, recordEndpoint, v.endpoints)
 	for _, win := range windows {
 		rw.write(recordWindow, win)
-		for _, r := range win.Queue {
-			rw.write(recordRemembered, r)
+		for _, ch := range win.chunks {
+			rw.write(recordChunk, ch.stored())
 		}
 	}
 	rw.write(recordTrailer, trailer{Records: rw.records, Sum: rw.sum.Sum(nil)})
@@ -137,7 +137,7 @@ func (w *recordWriter) write(t recordType, x any) {
 }
 
 // readSnapshot reads and verifies a whole snapshot.
-func readSnapshot(r io.Reader) (*View, []window, error) {
+func readSnapshot(r io.Reader) (*View, []storedWindow, error) {
 	magic := make([]byte, len(snapshotMagic))
 	if _, err := io.ReadFull(r, magic); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
@@ -211,7 +211,7 @@ func (r *recordReader) next() (recordType, []byte, error) {
 // loader builds a view from records.
 type loader struct {
 	view    *View
-	windows []window
+	windows []storedWindow
 }
 
 func (l *loader) load(t recordType, record []byte) error {
@@ -255,15 +255,36 @@ func (l *loader) load(t recordType, record []byte) error {
 	case recordEndpoint:
 		return loadInto(record, func(x *Endpoint) { v.endpoints.Set(*x) })
 	case recordWindow:
-		return loadInto(record, func(x *window) { l.windows = append(l.windows, *x) })
-	case recordRemembered:
-		if len(l.windows) == 0 {
-			return errors.New("a remembered command without a window")
+		var w storedWindow
+		if err := decoding.Unmarshal(record, &w); err != nil {
+			return err
 		}
-		last := &l.windows[len(l.windows)-1]
-		return loadInto(record, func(x *remembered) { last.Queue = append(last.Queue, x) })
+		if w.Kind >= windowKinds {
+			return fmt.Errorf("dedup window %d: written by a newer release", w.Kind)
+		}
+		l.windows = append(l.windows, w)
+		return nil
+	case recordChunk:
+		return l.loadChunk(record)
 	}
 	return fmt.Errorf("record type %d: written by a newer release", t)
+}
+
+func (l *loader) loadChunk(record []byte) error {
+	if len(l.windows) == 0 {
+		return errors.New("remembered commands without a window")
+	}
+	var s storedChunk
+	if err := decoding.Unmarshal(record, &s); err != nil {
+		return err
+	}
+	ch, err := s.chunk()
+	if err != nil {
+		return err
+	}
+	last := &l.windows[len(l.windows)-1]
+	last.chunks = append(last.chunks, ch)
+	return nil
 }
 
 func loadInto[T any](record []byte, put func(*T)) error {

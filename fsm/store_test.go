@@ -1,8 +1,10 @@
 package fsm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -79,7 +81,7 @@ func TestARepeatedCommandHappensOnceAcrossAStepOfTheClock(t *testing.T) {
 	}
 }
 
-func TestTheDedupWindowIsBoundedAndRefusesWhatItMayHaveForgotten(t *testing.T) {
+func TestTheDedupWindowForgetsAfterItsTimeAndRefusesWhatItMayHaveForgotten(t *testing.T) {
 	s := newStore(t)
 	d := s.create(objects.KindDocument, "")
 	update := func() *Command {
@@ -88,8 +90,7 @@ func TestTheDedupWindowIsBoundedAndRefusesWhatItMayHaveForgotten(t *testing.T) {
 	old := update()
 	require.Nil(t, s.send(old)[0].Err)
 	delayed := update() // issued now, arrives after the window has moved on
-	s.time += dedupMillis + 1
-	require.Nil(t, s.send(update())[0].Err)
+	s.pass(nodeWindow)
 	require.Nil(t, s.send(update())[0].Err, "a new command is not affected")
 	_, known := s.fsm.Lookup(old.ID)
 	require.False(t, known)
@@ -97,23 +98,107 @@ func TestTheDedupWindowIsBoundedAndRefusesWhatItMayHaveForgotten(t *testing.T) {
 	require.Nil(t, s.send(delayed)[0].Err, "issued after the last one that was forgotten")
 }
 
-func TestTheDedupWindowIsBoundedInLength(t *testing.T) {
+func TestTheWindowOfNodesIsBoundedAndForgetsSafely(t *testing.T) {
 	d := newDedup()
+	d.maxRecords = 10 * chunkRecords
 	first := NewID()
-	for i := range dedupLength + 10 {
+	for i := range d.maxRecords + 10 {
 		id := first
 		if i > 0 {
 			id = NewID()
 		}
-		d.remember(&Command{ID: id}, 0, 1, Result{Index: uint64(i + 1)})
+		d.remember(&Command{ID: id}, 1, Result{Index: uint64(i + 1)})
 	}
-	require.Len(t, d.byID, dedupLength)
+	require.LessOrEqual(t, len(d.byID), d.maxRecords)
 	_, known := d.lookup(first)
 	require.False(t, known)
-	_, err := d.check(&Command{ID: first, Issued: 0}, 0, 1)
+	_, err := d.check(&Command{ID: first, Issued: 0})
 	require.ErrorIs(t, err, objects.ErrUnknownWriter)
-	_, err = d.check(&Command{ID: first, Issued: 11}, 0, 1)
+	_, err = d.check(&Command{ID: first, Issued: chunkRecords + 1})
 	require.Nil(t, err)
+}
+
+// pass lets the time of a dedup window pass, in time and in log entries.
+func (s *store) pass(kind windowKind) {
+	s.time += windowMillis[kind] + 1
+	s.index += windowEntries + 1
+}
+
+// keyed makes a command as a client's retry does: the key says which it is, and
+// the position at which it was issued is of now.
+func (s *store) keyed(actor Actor, key string, op Op) *Command {
+	c := s.command(actor, op)
+	c.ID, c.Keyed, c.Print = CommandID([]byte(fmt.Sprintf("%-16s", key))), true, [16]byte{1}
+	return c
+}
+
+func TestAKeyIsRememberedForItsTimeHoweverManyOthersThereAre(t *testing.T) {
+	for _, actor := range []Actor{asREST, asAlice} {
+		s := newStore(t)
+		l := s.create(objects.KindList, "")
+		push := &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)}
+		require.Nil(t, s.send(s.keyed(actor, "mine", push))[0].Err)
+		const others = 120_000 // more than were kept when they were counted
+		for batch := range others / 500 {
+			var commands []*Command
+			for i := range 500 {
+				commands = append(commands, s.keyed(actor, fmt.Sprint(batch*500+i), &Publish{Stream: Ref{Name: "none"}, Data: []byte(`1`)}))
+			}
+			s.send(commands...)
+		}
+		again := s.send(s.keyed(actor, "mine", push))[0]
+		require.Nil(t, again.Err)
+		require.True(t, again.Repeated)
+		require.EqualValues(t, 1, s.object(l).Items)
+
+		window := windowMillis[windowOf(s.keyed(actor, "mine", push))]
+		s.time += window
+		s.index += 10 * windowEntries
+		require.True(t, s.send(s.keyed(actor, "mine", push))[0].Repeated, "remembered until the end of its time")
+	}
+}
+
+func TestOfKeysBeyondTheBudgetOfAnswersOnlyThatTheyHappenedIsKept(t *testing.T) {
+	s := newStore(t)
+	s.fsm.dedup.maxAnswers = 1 << 20
+	l := s.create(objects.KindList, "")
+	push := &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)}
+	gone := &UpdateObject{Kind: objects.KindDocument, Object: Ref{Name: "later"}, Data: []byte(`1`)}
+	require.Nil(t, s.send(s.keyed(asREST, "mine", push))[0].Err)
+	refused(t, objects.ErrNameGone, s.send(s.keyed(asREST, "gone", gone))[0])
+	for i := range 20_000 {
+		s.send(s.keyed(asREST, fmt.Sprint(i), push))
+	}
+	require.LessOrEqual(t, s.fsm.dedup.windows[keyWindow].answers, int64(1<<20))
+	refused(t, objects.ErrAnswerGone, s.send(s.keyed(asREST, "mine", push))[0])
+	require.EqualValues(t, 20_001, s.object(l).Items)
+	require.True(t, s.send(s.keyed(asREST, "19999", push))[0].Repeated, "the newest have their answers")
+	s.create(objects.KindDocument, "later")
+	require.Nil(t, s.send(s.keyed(asREST, "gone", gone))[0].Err, "a refusal changed nothing, and is decided anew")
+	require.True(t, s.send(s.keyed(asREST, "gone", gone))[0].Repeated)
+
+	back := New(Config{})
+	require.NoError(t, back.Restore(io.NopCloser(bytes.NewReader(snapshotBytes(t, s.fsm)))))
+	require.Equal(t, s.fsm.Windows(), back.Windows())
+	require.Equal(t, sum(t, s.fsm), sum(t, back))
+}
+
+func TestNewKeysAreRefusedWhenTheirWindowIsFull(t *testing.T) {
+	s := newStore(t)
+	s.fsm.dedup.maxRecords = 100
+	l := s.create(objects.KindList, "")
+	push := &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)}
+	for i := range 100 {
+		require.Nil(t, s.send(s.keyed(asREST, fmt.Sprint(i), push))[0].Err)
+	}
+	refused(t, objects.ErrKeysFull, s.send(s.keyed(asREST, "one more", push))[0])
+	refused(t, objects.ErrKeysFull, s.send(s.keyed(asAlice, "one more", push))[0])
+	require.True(t, s.send(s.keyed(asREST, "0", push))[0].Repeated, "none was forgotten for it")
+	require.Nil(t, s.do(asREST, push).Err, "writes without a key are made")
+	s.pass(keyWindow)
+	s.do(asREST, &expire{})
+	require.Nil(t, s.send(s.keyed(asREST, "one more", push))[0].Err)
+	require.EqualValues(t, 102, s.object(l).Items)
 }
 
 func TestTimeNeverGoesBack(t *testing.T) {

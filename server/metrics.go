@@ -64,6 +64,11 @@ var (
 	termDesc    = prometheus.NewDesc("lockstep_raft_term", "Term of the last applied log entry.", nil, nil)
 	timeDesc    = prometheus.NewDesc("lockstep_store_time_seconds", "The store's clock: the leader's stamp on the last batch, as Unix time.", nil, nil)
 	membersDesc = prometheus.NewDesc("lockstep_members", "Members of the cluster by role, as this node sees them.", []string{"role"}, nil)
+	dedupDesc   = prometheus.NewDesc("lockstep_dedup_commands", "Commands whose id is remembered, by window.", []string{"window"}, nil)
+	dedupBytes  = prometheus.NewDesc("lockstep_dedup_bytes", "Memory that remembered commands take, by window.", []string{"window"}, nil)
+	dedupAge    = prometheus.NewDesc("lockstep_dedup_age_seconds", "Age of the oldest remembered command, by window.", []string{"window"}, nil)
+	answerAge   = prometheus.NewDesc("lockstep_dedup_answer_age_seconds", "Age of the oldest remembered command whose answer is kept, by window.", []string{"window"}, nil)
+	feedDesc    = prometheus.NewDesc("lockstep_feed_bytes", "Memory that the events kept for slow followers of this node's store take.", nil, nil)
 	storedDesc  = prometheus.NewDesc("lockstep_stored", "What this node's store holds.", []string{"kind"}, nil)
 )
 
@@ -72,7 +77,7 @@ type nodeCollector struct{ node *cluster.Node }
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc} {
 		out <- d
 	}
 }
@@ -97,6 +102,19 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for role, n := range roles {
 		gauge(membersDesc, n, string(role))
+	}
+	gauge(feedDesc, float64(c.node.FSM().Feed().Bytes()))
+	age := func(since int64) float64 {
+		if since == 0 {
+			return 0
+		}
+		return float64(view.Time()-since) / 1000
+	}
+	for _, w := range c.node.FSM().Windows() {
+		gauge(dedupDesc, float64(w.Commands), w.Name)
+		gauge(dedupBytes, float64(w.Bytes), w.Name)
+		gauge(dedupAge, age(w.Oldest), w.Name)
+		gauge(answerAge, age(w.OldestWhole), w.Name)
 	}
 	services, objs, items := view.Count()
 	gauge(storedDesc, float64(services), "service")
