@@ -43,7 +43,7 @@ func (e *Error) After(seconds int) *Error {
 var (
 	ErrParameter    = &Error{Code: 20001, Status: 400, Message: "Invalid or missing parameter"}
 	ErrTimeout      = &Error{Code: 20001, Status: 408, Message: "The request did not arrive in time"}
-	ErrContentType  = &Error{Code: 20001, Status: 415, Message: "The body must be application/x-www-form-urlencoded"}
+	ErrContentType  = &Error{Code: 20001, Status: 415, Message: "The body must be application/x-www-form-urlencoded or multipart/form-data"}
 	ErrUnauthorized = &Error{Code: 20003, Status: 401, Message: "Authenticate"}
 	ErrMethod       = &Error{Code: 20004, Status: 405, Message: "Method not allowed"}
 	ErrNotFound     = &Error{Code: 20404, Status: 404, Message: "The requested resource was not found"}
@@ -64,7 +64,7 @@ var (
 	ErrNothingToDo   = &Error{Code: 54010, Status: 400, Message: "An update needs at least one parameter"}
 	ErrTTL           = &Error{Code: 54011, Status: 400, Message: "TTL must be a whole number of seconds from 0 to 31536000"}
 	ErrServiceGone   = &Error{Code: 54050, Status: 404, Message: "Service not found"}
-	ErrWebhookURL    = &Error{Code: 54051, Status: 400, Message: "WebhookUrl must be an absolute http or https URL of at most 512 characters"}
+	ErrWebhookURL    = &Error{Code: 54051, Status: 400, Message: "WebhookUrl must be an absolute http or https URL of at most 512 characters, all of them ASCII and no spaces"}
 	ErrFriendlyName  = &Error{Code: 54053, Status: 400, Message: "FriendlyName must have 1 to 255 characters"}
 	ErrTooManyItems  = &Error{Code: 20001, Status: 400, Message: "The collection holds as many items as it may"}
 	ErrMoreThanOnce  = &Error{Code: 20001, Status: 400, Message: "This idempotency key was used for another request"}

@@ -39,12 +39,15 @@ func ValidateFriendlyName(name string) error {
 }
 
 // ValidateWebhookURL checks the webhook URL of a service. The empty text,
-// which clears it, is valid.
+// which clears it, is valid. Characters that no URL has on the wire (spaces,
+// controls, anything beyond ASCII) are refused rather than encoded: what is
+// signed is the configured text, and a receiver verifies the URL that it was
+// asked for.
 func ValidateWebhookURL(text string) error {
 	if text == "" {
 		return nil
 	}
-	if !validText(text, MaxWebhookURL) {
+	if len(text) > MaxWebhookURL || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return ErrWebhookURL
 	}
 	u, err := url.Parse(text)

@@ -53,10 +53,13 @@ func TestValidateNames(t *testing.T) {
 }
 
 func TestValidateWebhookURL(t *testing.T) {
-	for _, good := range []string{"", "http://127.0.0.1:1/hook?a=b%20c", "https://example.com/"} {
+	for _, good := range []string{"", "http://127.0.0.1:1/hook?a=b%20c", "https://example.com/", "http://user:pass@example.com/O'Brien/a|b?q={\"j\":1}&l[]=%2f#x"} {
 		require.NoError(t, objects.ValidateWebhookURL(good))
 	}
-	for _, bad := range []string{"not a url", "ftp://example.com/x", "http://", "//x/y", "http://example.com/" + strings.Repeat("a", 512)} {
+	for _, bad := range []string{"not a url", "ftp://example.com/x", "http://", "//x/y", "http://example.com/" + strings.Repeat("a", 512),
+		"http://example.com/a b", "http://example.com/?a b", "http://example.com/?a=ö", "http://example.com/ü", "http://exämple.com/",
+		"http://example.com/?a\x7f", "http://example.com/?a\tb", " http://example.com/", "http://example.com/?\xff", "http://example.com/#ö",
+	} {
 		require.ErrorIs(t, objects.ValidateWebhookURL(bad), objects.ErrWebhookURL, bad)
 	}
 }

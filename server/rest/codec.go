@@ -42,7 +42,8 @@ func (h *handler) limitBody(w http.ResponseWriter, r *http.Request) body {
 	return body{http: r, control: control}
 }
 
-// read gives the form in the body of a POST; other methods have none.
+// read returns the form in the body of a POST, percent-encoded; other methods
+// have none.
 func (b body) read() (string, error) {
 	if b.http == nil || b.http.Method != http.MethodPost {
 		return "", nil
@@ -61,10 +62,7 @@ func (b body) read() (string, error) {
 		return "", objects.ErrParameter.With("The body is not readable")
 	}
 	_ = b.control.SetReadDeadline(time.Time{})
-	if len(raw) > 0 && !isForm(b.http.Header.Get("Content-Type")) {
-		return "", objects.ErrContentType
-	}
-	return string(raw), nil
+	return parseForm(b.http.Header.Get("Content-Type"), raw)
 }
 
 var errBodyTooLarge = objects.ErrTooLarge.With("The body is larger than %d bytes", maxBody)
@@ -76,11 +74,6 @@ func (b body) readAll() ([]byte, error) {
 		return raw, err
 	}
 	return io.ReadAll(b.http.Body)
-}
-
-func isForm(contentType string) bool {
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(mediaType), "application/x-www-form-urlencoded")
 }
 
 // readKey reads the idempotency key of a write. A key belongs to a credential.

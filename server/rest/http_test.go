@@ -89,7 +89,7 @@ func TestMethodsThatAPathDoesNotHave(t *testing.T) {
 
 func TestOnlyFormsAreRead(t *testing.T) {
 	c := start(t)
-	for _, contentType := range []string{"application/json", "text/plain; charset=utf-8", "multipart/form-data; boundary=x", "nonsense", ""} {
+	for _, contentType := range []string{"application/json", "text/plain; charset=utf-8", "multipart/mixed; boundary=x", "nonsense", ""} {
 		c.send("POST", home+"/Documents", `{"Data":{}}`, header("Content-Type", contentType)).refused(t, 415, 20001)
 		require.Equal(t, 201, c.send("POST", home+"/Documents", "", header("Content-Type", contentType)).Code)
 	}
@@ -222,6 +222,45 @@ func TestConfigIsValidated(t *testing.T) {
 		change(&c)
 		require.Error(t, c.Validate(), name)
 	}
+}
+
+// Helper libraries before 3.41, and curl -F, send nothing else.
+func TestMultipartFormsAreForms(t *testing.T) {
+	c := start(t)
+	multipart := func(boundary string) func(*http.Request) {
+		return header("Content-Type", "Multipart/Form-Data; boundary="+boundary)
+	}
+	part := func(boundary, disposition, value string) string {
+		return "--" + boundary + "\r\nContent-Disposition: form-data; " + disposition + "\r\n\r\n" + value + "\r\n"
+	}
+	at := home + "/Documents"
+	body := func(boundary string) string {
+		return part(boundary, `name="Data"; filename="a.json"`, `{"a":"file"}`) + part(boundary, `name="UniqueName"`, "é & = + %20") +
+			part(boundary, `name="Data"`, `{"a":"é & = + %20"}`) + part(boundary, `name="Data"`, `{"a":"second"}`) + "--" + boundary + "--\r\n"
+	}
+	key := header("Idempotency-Key", "k")
+	created := c.send("POST", at, body("--1"), multipart("--1"), key)
+	require.Equal(t, 201, created.Code, created.Body.String())
+	require.Equal(t, "é & = + %20", created.json["unique_name"])
+	require.Equal(t, map[string]any{"a": "é & = + %20"}, created.json["data"], "the first that is no file")
+	again := c.send("POST", at, body("--2"), multipart("--2"), key)
+	require.Equal(t, created.Body.String(), again.Body.String(), "the boundary is not what was asked")
+
+	for name, bad := range map[string]string{
+		"not multipart":   `{"Data":{}}`,
+		"cut off":         part("x", `name="Data"`, "{}"),
+		"cut in a header": "--x\r\nContent-Disposition: form-",
+		"no end of head":  "--x\r\nContent-Disposition: form-data; name=Data",
+		"too many parts":  strings.Repeat(part("x", `name="a"`, ""), 129) + "--x--\r\n",
+	} {
+		answer := c.send("POST", at, bad, multipart("x"))
+		require.Equal(t, 400, answer.Code, name)
+		answer.refused(t, 400, 20001)
+	}
+	c.send("POST", at, "--x--\r\n", header("Content-Type", "multipart/form-data")).refused(t, 400, 20001)
+	c.send("POST", at, part("x", `name="Data"`, strings.Repeat(" ", 300<<10)), multipart("x")).refused(t, 413, 54006)
+	require.Equal(t, 201, c.send("POST", at, "--x--\r\n", multipart("x")).Code, "an empty one")
+	require.Len(t, c.get(at).json["documents"], 2)
 }
 
 func TestIdempotencyKeys(t *testing.T) {
