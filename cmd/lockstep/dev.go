@@ -4,12 +4,31 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"lockstep/server"
 	"lockstep/server/dev"
 )
+
+// ofOneNode are the flags of serve that cannot be the same for three nodes on
+// one machine: dev decides them. It passes all others on.
+var ofOneNode = []string{
+	"data-dir", "node-id", "http-addr", "http-port", "internal-addr", "gossip-addr", "advertise", "bootstrap", "join",
+}
+
+// passedOn returns the variables of the settings that dev passes on.
+func passedOn() []string {
+	var variables []string
+	newServe().Flags().VisitAll(func(f *pflag.Flag) {
+		if !slices.Contains(ofOneNode, f.Name) {
+			variables = append(variables, f.Annotations[environmentKey]...)
+		}
+	})
+	return variables
+}
 
 func newDev() *cobra.Command {
 	var c dev.Config
@@ -25,8 +44,10 @@ that one node again in the foreground. It prints a line with "ready" once a writ
 acknowledged through every node, restarts nothing by itself, and stops all three on
 Ctrl-C. A second start on the same directory goes on with the same data.
 
-LOCKSTEP_RATE_LIMITS and the other settings of a node are passed on; the account of a
-new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.`,
+LOCKSTEP_RATE_LIMITS and the other settings of "lockstep serve" are passed on, except
+those of one node alone (its directory, name and addresses, and how it enters a
+cluster); the account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and
+LOCKSTEP_AUTH_TOKEN.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			account := accountFromEnvironment()
@@ -40,6 +61,7 @@ new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.`,
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
+			c.Settings = passedOn()
 			c.Binary, c.AccountSID, c.AuthToken = binary, account.SID, account.AuthToken
 			c.Out, c.Logger = cmd.OutOrStdout(), newLogger(slog.LevelInfo)
 			return dev.Run(cmd.Context(), c)

@@ -32,6 +32,10 @@ type Config struct {
 	// Binary is the program, which understands `serve`.
 	Binary string
 
+	// Settings are the environment variables that every node takes over as they
+	// are, now and from its run script.
+	Settings []string
+
 	// AccountSID and AuthToken are the account's for a new cluster.
 	AccountSID, AuthToken string
 
@@ -104,7 +108,7 @@ func prepare(config Config) (*cluster, error) {
 		if pid, running := nodedir.Running(n.dir); running {
 			return nil, fmt.Errorf("%s of %s is running already (process %d)", n.name, dir, pid)
 		}
-		if err := n.writeScript(config.Binary); err != nil {
+		if err := n.writeScript(config.Binary, config.Settings); err != nil {
 			return nil, err
 		}
 		c.env.URLs = append(c.env.URLs, n.url)
@@ -166,12 +170,12 @@ func (c *cluster) split() (members, joiners []*node, err error) {
 	return members, joiners, nil
 }
 
-// environment is that of this process, without settings that are for one node
-// only and would be wrong for another.
+// environment is that of this process, without settings that are not for every
+// node.
 func (c *cluster) environment() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return strings.HasPrefix(name, "LOCKSTEP_") && !slices.Contains(passedOn, name)
+		return strings.HasPrefix(name, "LOCKSTEP_") && !slices.Contains(c.config.Settings, name)
 	})
 	return append(env, "LOCKSTEP_ACCOUNT_SID="+c.env.AccountSID, "LOCKSTEP_AUTH_TOKEN="+c.env.AuthToken)
 }

@@ -49,7 +49,7 @@ func newCluster(t *testing.T, program string) *cluster {
 	binary := filepath.Join(dir, "program")
 	require.NoError(t, os.WriteFile(binary, []byte("#!/bin/sh\n"+program), 0o700))
 	c, err := prepare(Config{
-		DataDir: dir, HTTPPort: 9000, Binary: binary, AccountSID: "AC1", AuthToken: "t",
+		DataDir: dir, HTTPPort: 9000, Binary: binary, Settings: []string{"LOCKSTEP_RATE_LIMITS"}, AccountSID: "AC1", AuthToken: "t",
 		Out: io.Discard, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)

@@ -27,19 +27,12 @@ type node struct {
 	exited  chan struct{}
 }
 
-// passedOn are the settings of a node that the environment of `lockstep dev`
-// decides; its script keeps them for the next start.
-var passedOn = []string{
-	"LOCKSTEP_RATE_LIMITS", "LOCKSTEP_LOG_LEVEL", "LOCKSTEP_TIMEOUT_SCALE",
-	"LOCKSTEP_SNAPSHOT_THRESHOLD", "LOCKSTEP_TRAILING_LOGS",
-}
-
 // writeScript writes the node's run script: the one way in which it is started,
-// here and by hand.
-func (n *node) writeScript(binary string) error {
+// here and by hand. It keeps the settings that the environment has now.
+func (n *node) writeScript(binary string, settings []string) error {
 	var s strings.Builder
 	s.WriteString("#!/bin/sh\n# Starts this node in the foreground. Settings in the environment come first.\n")
-	for _, name := range passedOn {
+	for _, name := range settings {
 		if value, ok := os.LookupEnv(name); ok {
 			fmt.Fprintf(&s, "%s=${%s-%s}\nexport %s\n", name, name, quote(value), name)
 		}
