@@ -81,6 +81,9 @@ const (
 	opRemovePermission opKind = 41
 	opCreateKey        opKind = 50
 	opRevokeKey        opKind = 51
+	opAddAuthToken     opKind = 52
+	opPromoteAuthToken opKind = 53
+	opDropAuthToken    opKind = 54
 
 	// From here on the cluster's own: they have the same effect however often
 	// they are applied, and need no place in the dedup window.
@@ -122,6 +125,12 @@ func newOp(k opKind) Op {
 		return new(CreateKey)
 	case opRevokeKey:
 		return new(RevokeKey)
+	case opAddAuthToken:
+		return new(AddAuthToken)
+	case opPromoteAuthToken:
+		return new(PromoteAuthToken)
+	case opDropAuthToken:
+		return new(DropAuthToken)
 	case opInitialise:
 		return new(Initialise)
 	case opTermStarted:

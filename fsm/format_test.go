@@ -28,7 +28,10 @@ func everyOp() []Op {
 		&Publish{Stream: ref, SID: ref.SID, Data: []byte(`1`)},
 		&SetPermission{Kind: objects.KindMap, Object: ref, Identity: "i", Rights: objects.Read | objects.Manage},
 		&RemovePermission{Kind: objects.KindMap, Object: ref, Identity: "i"},
-		&CreateKey{SID: ref.SID, Secret: "s", FriendlyName: "f"},
+		&CreateKey{SID: ref.SID, Secret: "s", FriendlyName: "f", Scope: objects.KeyScope{SignOnly: true, Service: testService}},
+		&AddAuthToken{Token: "t"},
+		&PromoteAuthToken{},
+		&DropAuthToken{},
 		&RevokeKey{SID: ref.SID},
 		&Initialise{ClusterID: "c", AccountSID: "a", AuthToken: "t", Service: testService},
 		&startTerm{},
@@ -92,7 +95,8 @@ func filled(t require.TestingT) *store {
 	s.must(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "a"}})
 	s.must(asREST, &SetPermission{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Identity: "alice", Rights: objects.Read})
 	s.must(asREST, &CreateObject{SID: s.sid(objects.KindDocument), UniqueName: "d", Data: []byte(`{"x":"y"}`), TTL: 60})
-	s.must(asREST, &CreateKey{SID: s.sid(objects.KindKey), Secret: "secret"})
+	s.must(asREST, &CreateKey{SID: s.sid(objects.KindKey), Secret: "secret", Scope: objects.KeyScope{ReadOnly: true, Service: testService}})
+	s.must(asREST, &AddAuthToken{Token: "second"})
 	s.must(asAlice, &ConnectEndpoint{Node: "n"})
 	l := s.create(objects.KindList, "gone")
 	s.push(l, `1`)

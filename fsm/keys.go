@@ -7,12 +7,14 @@ type CreateKey struct {
 	SID          objects.SID `cbor:"1,keyasint"`
 	Secret       string      `cbor:"2,keyasint"`
 	FriendlyName string      `cbor:"3,keyasint,omitempty"`
+
+	Scope objects.KeyScope `cbor:"4,keyasint"`
 }
 
 func (*CreateKey) kind() opKind { return opCreateKey }
 
 func (op *CreateKey) apply(tx *tx) Result {
-	tx.view.keys.Set(&objects.APIKey{SID: op.SID, Secret: op.Secret, FriendlyName: op.FriendlyName, Created: tx.now()})
+	tx.view.keys.Set(&objects.APIKey{SID: op.SID, Secret: op.Secret, FriendlyName: op.FriendlyName, Created: tx.now(), KeyScope: op.Scope})
 	return Result{}
 }
 

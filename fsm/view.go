@@ -44,6 +44,7 @@ type meta struct {
 	ClusterID   string `cbor:"7,keyasint"`
 	AccountSID  string `cbor:"8,keyasint"`
 	AuthToken   string `cbor:"9,keyasint"`
+	SecondToken string `cbor:"20,keyasint,omitempty"`
 }
 
 type sidEntry struct {
@@ -146,9 +147,18 @@ func (v *View) Time() int64 { return v.meta.Time }
 // ClusterID names the cluster; empty before it was initialised.
 func (v *View) ClusterID() string { return v.meta.ClusterID }
 
-// Account gives the account's SID and auth token; empty before the cluster was
+// Account returns the account's SID and auth token; empty before the cluster was
 // initialised.
 func (v *View) Account() (sid, token string) { return v.AccountSID, v.AuthToken }
+
+// AuthTokens returns the tokens that open the account: the one that webhooks are
+// signed with, and the second while the account changes over.
+func (v *View) AuthTokens() []string {
+	if v.SecondToken == "" {
+		return []string{v.AuthToken}
+	}
+	return []string{v.AuthToken, v.SecondToken}
+}
 
 // Ref addresses an object or service by SID or by unique name.
 type Ref struct {

@@ -45,6 +45,7 @@ var (
 	ErrTimeout      = &Error{Code: 20001, Status: 408, Message: "The request did not arrive in time"}
 	ErrContentType  = &Error{Code: 20001, Status: 415, Message: "The body must be application/x-www-form-urlencoded or multipart/form-data"}
 	ErrUnauthorized = &Error{Code: 20003, Status: 401, Message: "Authenticate"}
+	ErrKeyScope     = &Error{Code: 20003, Status: 403, Message: "The API key is restricted and may not do this"}
 	ErrMethod       = &Error{Code: 20004, Status: 405, Message: "Method not allowed"}
 	ErrNotFound     = &Error{Code: 20404, Status: 404, Message: "The requested resource was not found"}
 	ErrTooMany      = &Error{Code: 20429, Status: 429, Message: "Too many requests"}
@@ -68,6 +69,8 @@ var (
 	ErrFriendlyName  = &Error{Code: 54053, Status: 400, Message: "FriendlyName must have 1 to 255 characters"}
 	ErrTooManyItems  = &Error{Code: 20001, Status: 400, Message: "The collection holds as many items as it may"}
 	ErrMoreThanOnce  = &Error{Code: 20001, Status: 400, Message: "This idempotency key was used for another request"}
+	ErrSecondToken   = &Error{Code: 20001, Status: 409, Message: "The account has a second auth token already: promote it or drop it first"}
+	ErrNoSecondToken = &Error{Code: 20001, Status: 409, Message: "The account has no second auth token"}
 	ErrDefault       = &Error{Code: 20001, Status: 400, Message: "The default service cannot be deleted"}
 	ErrUnknownWriter = &Error{Code: 20503, Status: 503, Message: "The write is too old to be repeated safely", RetryAfter: 1}
 

@@ -97,6 +97,24 @@ type APIKey struct {
 	Secret       string `cbor:"2,keyasint"`
 	FriendlyName string `cbor:"3,keyasint,omitempty"`
 	Created      int64  `cbor:"4,keyasint"`
+
+	KeyScope
+}
+
+// KeyScope is what an API key is restricted to; the zero value is everything.
+// The restrictions add up.
+type KeyScope struct {
+	SignOnly bool `cbor:"5,keyasint,omitempty"` // it signs access tokens and does not open the REST API
+	ReadOnly bool `cbor:"6,keyasint,omitempty"` // it reads by REST, and signs no access tokens, which would let clients write
+	Service  SID  `cbor:"7,keyasint,omitempty"` // the one service that it is good for
+}
+
+// Validate returns what is wrong with a scope, if anything.
+func (s KeyScope) Validate() error {
+	if s.SignOnly && s.ReadOnly {
+		return ErrParameter.With("A key that only reads signs no tokens: it cannot be one that only signs")
+	}
+	return nil
 }
 
 // SystemIdentity is the creator of what REST credentials create.

@@ -71,6 +71,10 @@ type Config struct {
 	Version string
 	Clock   func() time.Time // default time.Now
 	Logger  *slog.Logger     // default slog.Default
+
+	// Audit is the logger for what an operator should know, whatever the level
+	// of the other one, which is the default.
+	Audit *slog.Logger
 }
 
 // Account is the account's SID and primary auth token.
@@ -87,6 +91,25 @@ func (a Account) Validate() error {
 	if !isAlphanumeric(a.AuthToken) {
 		// Helper libraries refuse to send anything else.
 		return errors.New("LOCKSTEP_AUTH_TOKEN must be letters and digits")
+	}
+	return nil
+}
+
+// A new cluster's auth token has at least so many characters, of so many kinds:
+// guessing is slow, but it goes on for ever.
+const (
+	minTokenLength = 24
+	minTokenKinds  = 8
+)
+
+// validateStrength returns why an account's token is too weak for a new cluster.
+func (a Account) validateStrength() error {
+	kinds := make(map[rune]bool)
+	for _, c := range a.AuthToken {
+		kinds[c] = true
+	}
+	if len(a.AuthToken) < minTokenLength || len(kinds) < minTokenKinds {
+		return fmt.Errorf("LOCKSTEP_AUTH_TOKEN is too easy to guess for a new cluster: take at least %d letters and digits, of at least %d kinds; left out, a good one is made up", minTokenLength, minTokenKinds)
 	}
 	return nil
 }
@@ -108,6 +131,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.Audit == nil {
+		c.Audit = c.Logger
 	}
 	if c.RateLimits == ratelimit.Off() {
 		c.Bounds.Lift()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"slices"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/admin"
-	"lockstep/server/auth"
+	"lockstep/server/audit"
+	"lockstep/server/guard"
 	"lockstep/server/nodedir"
 	"lockstep/server/rest"
 )
@@ -68,6 +70,9 @@ func keepAddr(configured, kept string) (string, error) {
 func (s *Server) enter(ctx context.Context, front *front, r *nodedir.Record) error {
 	switch c := s.config; {
 	case c.Bootstrap:
+		if err := (Account{SID: r.AccountSID, AuthToken: r.AuthToken}).validateStrength(); err != nil {
+			return err
+		}
 		r.ClusterID, r.ClusterKey, r.Bootstrap = "lockstep-"+randomHex(8), randomHex(32), true
 		s.log.Info("making a new cluster", "cluster", r.ClusterID)
 		return r.Save(c.DataDir)
@@ -79,6 +84,7 @@ func (s *Server) enter(ctx context.Context, front *front, r *nodedir.Record) err
 
 // waitToJoin serves the operator until told which cluster to join.
 func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record) error {
+	c := s.config
 	joined := make(chan struct{}, 1)
 	one := make(chan struct{}, 1) // enrols at a time
 	join := func(ctx context.Context, j admin.Join) (string, error) {
@@ -100,9 +106,10 @@ func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record
 		joined <- struct{}{}
 		return r.ID, nil
 	}
-	allow := func(authorization string) error {
-		_, err := auth.Basic(authorization, recordKeyring{r.AccountSID, r.AuthToken})
-		return err
+	watch := guard.New(guard.Config{Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: audit.New(c.Audit)})
+	defer runBeside(watch.Run)()
+	allow := func(q *http.Request) (audit.Actor, error) {
+		return allowAccount(q, recordKeyring{r.AccountSID, r.AuthToken}, watch, c.TrustedProxies)
 	}
 	const reason = "it belongs to no cluster yet; see lockstep join"
 	front.show(admin.Waiting(reason, rest.Unavailable(reason), allow, join))

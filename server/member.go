@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"lockstep/cluster"
-	"lockstep/objects"
 	"lockstep/server/admin"
 	"lockstep/server/api"
+	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/guard"
 	"lockstep/server/nodedir"
 	"lockstep/server/realtime"
 	"lockstep/server/rest"
@@ -39,6 +40,7 @@ type member struct {
 	limits   *limits
 	metrics  *metrics
 	keys     auth.Keyring
+	guard    *guard.Guard
 	reporter *webhook.Reporter
 	realtime *realtime.Server
 
@@ -65,20 +67,26 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	m.keys = keyring{m.store.View}
 	operations := api.New(m.store)
 	m.reporter = webhook.NewReporter(m.store, r.ID, c.Logger)
+	record := audit.New(c.Audit)
+	m.guard = guard.New(guard.Config{
+		Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: record, Metrics: m.metrics.registry,
+	})
 	m.rest = rest.New(rest.Config{
 		API: operations, Keyring: m.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger,
+		Audit: record, Refused: func(ctx context.Context, source string) bool { return m.guard.Refused(ctx, "rest", source) },
 	})
 	m.realtime = realtime.New(realtime.Config{
 		API: operations, Node: m.store, Feed: m.node.FSM().Feed(), Keyring: m.keys,
-		PublicURL: c.PublicURL, NodeURL: front.url, Ready: m.node.Ready(),
+		PublicURL: c.PublicURL, NodeURL: front.url, TrustedProxies: c.TrustedProxies, Ready: m.node.Ready(),
 		Connected: m.reporter.Connected, Disconnected: m.reporter.Disconnected,
-		Limits: m.limits.buckets, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry,
+		Refused: func(ctx context.Context, source string) { m.guard.Refused(ctx, "realtime", source) },
+		Limits:  m.limits.buckets, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry,
 
 		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
 		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,
 	})
 	m.operator = admin.New(admin.Config{
-		Node: operator{m}, Allow: m.allowAccount, Metrics: m.metrics.registry, Logger: c.Logger,
+		Node: operator{m}, Allow: m.allow, Metrics: m.metrics.registry, Audit: record, Logger: c.Logger,
 	})
 	m.node.OnLead("webhooks", webhook.New(webhook.Config{
 		Node: m.store, Clock: c.Clock, Logger: c.Logger, Registerer: m.metrics.registry,
@@ -100,21 +108,6 @@ func (m *member) reachable() []string {
 	return ids
 }
 
-// allowAccount lets the account itself pass, not its API keys. A node that has
-// not read the state yet goes by what its directory says.
-func (m *member) allowAccount(authorization string) error {
-	var known auth.Keyring = m.keys
-	if sid, _ := known.Account(); sid == "" {
-		r := m.book.copy()
-		known = recordKeyring{r.AccountSID, r.AuthToken}
-	}
-	p, err := auth.Basic(authorization, known)
-	if err == nil && p.KeySID != "" {
-		err = objects.ErrUnauthorized
-	}
-	return err
-}
-
 // run serves until the context ends, the node left or was removed, or a part
 // breaks; then it stops everything in order.
 func (m *member) run(ctx context.Context) error {
@@ -123,6 +116,8 @@ func (m *member) run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { m.limits.follow(working, m.node.FSM().Feed(), m.node.IsLeader) })
 	work.Go(func() { m.reporter.Run(working) })
+	work.Go(func() { m.guard.Run(working) })
+	work.Go(func() { m.followAccount(working) })
 	settled := make(chan error, 1)
 	work.Go(func() { settled <- m.settle(working, m.node, m.book) })
 

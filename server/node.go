@@ -10,6 +10,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/admin"
+	"lockstep/server/auth"
 )
 
 // store is the node as the client-facing packages see it: api.Node and
@@ -61,19 +62,23 @@ func (e rateLimited) RetryAfter() time.Duration { return e.RateLimited.RetryAfte
 type keyring struct{ view func() *fsm.View }
 
 // Account implements auth.Keyring.
-func (k keyring) Account() (sid, token string) { return k.view().Account() }
+func (k keyring) Account() (sid string, tokens []string) {
+	v := k.view()
+	sid, _ = v.Account()
+	return sid, v.AuthTokens()
+}
 
-// Secret implements auth.Keyring.
-func (k keyring) Secret(keySID string) (string, bool) {
+// Key implements auth.Keyring.
+func (k keyring) Key(keySID string) (auth.Key, bool) {
 	sid, ok := objects.ParseSID(keySID)
 	if !ok {
-		return "", false
+		return auth.Key{}, false
 	}
 	key, ok := k.view().Key(sid)
 	if !ok {
-		return "", false
+		return auth.Key{}, false
 	}
-	return key.Secret, true
+	return auth.Key{Secret: key.Secret, Scope: key.KeyScope}, true
 }
 
 // recordKeyring is auth.Keyring over what the node's directory says: all that
@@ -81,10 +86,10 @@ func (k keyring) Secret(keySID string) (string, bool) {
 type recordKeyring struct{ sid, token string }
 
 // Account implements auth.Keyring.
-func (k recordKeyring) Account() (sid, token string) { return k.sid, k.token }
+func (k recordKeyring) Account() (sid string, tokens []string) { return k.sid, []string{k.token} }
 
-// Secret implements auth.Keyring.
-func (recordKeyring) Secret(string) (string, bool) { return "", false }
+// Key implements auth.Keyring.
+func (recordKeyring) Key(string) (auth.Key, bool) { return auth.Key{}, false }
 
 // operator is admin.Node.
 type operator struct{ *member }
@@ -157,8 +162,23 @@ func (o operator) Leave(ctx context.Context) error {
 func (o operator) Snapshot(ctx context.Context) error { return refusal(o.node.Snapshot(ctx)) }
 
 // CreateKey implements admin.Node.
-func (o operator) CreateKey(ctx context.Context, friendlyName string) (admin.Key, error) {
-	op := &fsm.CreateKey{SID: newSID(objects.KindKey), Secret: newSecret(), FriendlyName: friendlyName}
+func (o operator) CreateKey(ctx context.Context, k admin.NewKey) (admin.Key, error) {
+	op := &fsm.CreateKey{SID: newSID(objects.KindKey), Secret: newSecret(), FriendlyName: k.FriendlyName}
+	op.Scope.SignOnly, op.Scope.ReadOnly = k.SignOnly, k.ReadOnly
+	if err := op.Scope.Validate(); err != nil {
+		return admin.Key{}, err
+	}
+	if k.Service != "" {
+		view, err := o.read(ctx)
+		if err != nil {
+			return admin.Key{}, err
+		}
+		s, ok := view.Service(fsm.ParseRef(k.Service))
+		if !ok {
+			return admin.Key{}, objects.ErrServiceGone
+		}
+		op.Scope.Service = s.SID
+	}
 	if err := o.decide(ctx, op); err != nil {
 		return admin.Key{}, err
 	}
@@ -166,11 +186,11 @@ func (o operator) CreateKey(ctx context.Context, friendlyName string) (admin.Key
 	if err != nil {
 		return admin.Key{}, err
 	}
-	k, ok := view.Key(op.SID)
+	created, ok := view.Key(op.SID)
 	if !ok {
 		return admin.Key{}, objects.ErrNotFound // revoked in the meantime
 	}
-	resource := keyResource(k)
+	resource := keyResource(created)
 	resource.Secret = op.Secret
 	return resource, nil
 }
@@ -189,15 +209,36 @@ func (o operator) Keys(ctx context.Context) ([]admin.Key, error) {
 }
 
 func keyResource(k *objects.APIKey) admin.Key {
-	return admin.Key{
+	r := admin.Key{
 		SID: k.SID.String(), FriendlyName: k.FriendlyName,
 		DateCreated: time.UnixMilli(k.Created).UTC().Format(time.RFC3339),
+		KeyScope:    admin.KeyScope{SignOnly: k.SignOnly, ReadOnly: k.ReadOnly},
 	}
+	if !k.Service.IsZero() {
+		r.Service = k.Service.String()
+	}
+	return r
 }
 
 // RevokeKey implements admin.Node.
 func (o operator) RevokeKey(ctx context.Context, sid objects.SID) error {
 	return o.decide(ctx, &fsm.RevokeKey{SID: sid})
+}
+
+// AddAuthToken implements admin.Node.
+func (o operator) AddAuthToken(ctx context.Context) (string, error) {
+	token := newSecret()
+	return token, o.decide(ctx, &fsm.AddAuthToken{Token: token})
+}
+
+// PromoteAuthToken implements admin.Node.
+func (o operator) PromoteAuthToken(ctx context.Context) error {
+	return o.decide(ctx, &fsm.PromoteAuthToken{})
+}
+
+// DropAuthToken implements admin.Node.
+func (o operator) DropAuthToken(ctx context.Context) error {
+	return o.decide(ctx, &fsm.DropAuthToken{})
 }
 
 func (o operator) decide(ctx context.Context, op fsm.Op) error {

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var testAccount = Account{SID: "AC" + strings.Repeat("a1", 16), AuthToken: "token1234567890"}
+var testAccount = Account{SID: "AC" + strings.Repeat("a1", 16), AuthToken: "token1234567890abcdefghi"}
 
 // running is a server in this process.
 type running struct {
@@ -127,7 +127,7 @@ func TestOneNodeFromBootstrapToSecondStart(t *testing.T) {
 	require.Equal(t, s.url, status.Nodes[0].HTTP)
 	require.NotZero(t, status.Nodes[0].AppliedIndex)
 
-	key, err := s.CreateKey(t.Context(), "for a test")
+	key, err := s.CreateKey(t.Context(), admin.NewKey{FriendlyName: "for a test"})
 	require.NoError(t, err)
 	require.Regexp(t, `^SK[0-9a-f]{32}$`, key.SID)
 	require.Regexp(t, `^[0-9A-Za-z]{32}$`, key.Secret)

@@ -5,25 +5,34 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"lockstep/server/admin"
 )
 
 func newKeys() *cobra.Command {
-	return group("keys", "Create, list and revoke API keys", newKeysCreate(), newKeysList(), newKeysRevoke())
+	return group("keys", "Create, list and revoke API keys, and change the account's token", newKeysCreate(), newKeysList(), newKeysRevoke(), newKeysRotateAccount())
 }
 
 func newKeysCreate() *cobra.Command {
 	var t target
-	var name string
+	var key admin.NewKey
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create an API key; its secret is shown only now",
-		Args:  cobra.NoArgs,
+		Long: `Create an API key; its secret is shown only now.
+
+Without restrictions a key opens the whole REST API and signs access tokens. With
+--sign-only it signs tokens and does not open REST (401): the key for an
+application's server. With --read-only it reads by REST (all else is answered 403)
+and signs no tokens, since these let clients write. With --service it is good for
+that service only, and cannot remove it; its tokens must name it.`,
+		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			client, err := t.client(cmd.Flags())
 			if err != nil {
 				return err
 			}
-			k, err := client.CreateKey(cmd.Context(), name)
+			k, err := client.CreateKey(cmd.Context(), key)
 			if err != nil {
 				return err
 			}
@@ -32,7 +41,12 @@ func newKeysCreate() *cobra.Command {
 		}),
 	}
 	t.flags(cmd.Flags())
-	cmd.Flags().StringVar(&name, "name", "", "a name for people")
+	f := cmd.Flags()
+	f.StringVar(&key.FriendlyName, "name", "", "a name for people")
+	f.BoolVar(&key.SignOnly, "sign-only", false, "it signs access tokens and does not open the REST API")
+	f.BoolVar(&key.ReadOnly, "read-only", false, "it reads by REST, and signs no access tokens")
+	f.StringVar(&key.Service, "service", "", "SID or unique name of the one service that it is good for")
+	cmd.MarkFlagsMutuallyExclusive("sign-only", "read-only")
 	return cmd
 }
 
@@ -52,9 +66,9 @@ func newKeysList() *cobra.Command {
 				return err
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "SID\tCREATED\tNAME")
+			fmt.Fprintln(table, "SID\tCREATED\tMAY\tNAME")
 			for _, k := range keys {
-				fmt.Fprintf(table, "%s\t%s\t%s\n", k.SID, k.DateCreated, k.FriendlyName)
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.SID, k.DateCreated, k.May(), k.FriendlyName)
 			}
 			return table.Flush()
 		}),
@@ -82,5 +96,57 @@ func newKeysRevoke() *cobra.Command {
 		}),
 	}
 	t.flags(cmd.Flags())
+	return cmd
+}
+
+func newKeysRotateAccount() *cobra.Command {
+	var t target
+	var promote, drop bool
+	cmd := &cobra.Command{
+		Use:   "rotate-account",
+		Short: "Change the account's auth token, in two steps",
+		Long: `Change the account's auth token without a moment in which nobody's is right:
+
+  1. lockstep keys rotate-account            prints a second auth token. Both open
+     the REST API and the operator's API from now on. Webhooks are signed with the
+     first one still.
+  2. Give the second one to all applications, and let the receivers of webhooks
+     accept signatures by either.
+  3. lockstep keys rotate-account --promote  makes the second one the only one. The
+     old one is refused, and webhooks are signed with the new one, from this moment.
+
+--drop takes the second one away in place of step 3. API keys, and the access tokens
+that they signed, are not touched. Nodes keep the new token in node.json by themselves.`,
+		Args: cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			client, err := t.client(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			switch {
+			case promote:
+				if err := client.PromoteAuthToken(cmd.Context()); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), "the second auth token is the only one now")
+			case drop:
+				if err := client.DropAuthToken(cmd.Context()); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), "the second auth token was dropped")
+			default:
+				token, err := client.AddAuthToken(cmd.Context())
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "LOCKSTEP_AUTH_TOKEN=%s\n", token)
+			}
+			return nil
+		}),
+	}
+	t.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&promote, "promote", false, "make the second token the only one")
+	cmd.Flags().BoolVar(&drop, "drop", false, "take the second token away")
+	cmd.MarkFlagsMutuallyExclusive("promote", "drop")
 	return cmd
 }

@@ -44,7 +44,7 @@ an account is made up then, and printed once.`,
 			c.HTTPAddr = net.JoinHostPort(host, strconv.Itoa(port))
 			c.Account = accountFromEnvironment()
 			c.Version = version
-			c.Logger = newLogger(level)
+			c.Logger, c.Audit = newLogger(level), newLogger(slog.LevelInfo)
 			c.Welcome = func(a server.Account) {
 				fmt.Fprintf(cmd.OutOrStdout(), "LOCKSTEP_ACCOUNT_SID=%s\nLOCKSTEP_AUTH_TOKEN=%s\n", a.SID, a.AuthToken)
 			}

@@ -13,6 +13,9 @@
 //	POST   /cluster/keys          makes an API key; the only time its secret is shown
 //	GET    /cluster/keys          all API keys
 //	DELETE /cluster/keys/{sid}    revokes an API key
+//	POST   /cluster/account/token    gives the account a second auth token, shown only here
+//	POST   /cluster/account/promote  makes it the only one
+//	DELETE /cluster/account/token    takes it away
 //	POST   /cluster/join          a node that waits for it joins a cluster (see Waiting)
 //
 // Everything under /cluster/ asks for the account's SID and auth token; API keys
@@ -36,6 +39,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"lockstep/objects"
+	"lockstep/server/audit"
 )
 
 // Node is what this package needs of the node. An error that is an
@@ -53,9 +57,15 @@ type Node interface {
 	Leave(ctx context.Context) error
 	Snapshot(ctx context.Context) error
 
-	CreateKey(ctx context.Context, friendlyName string) (Key, error)
+	CreateKey(ctx context.Context, k NewKey) (Key, error)
 	Keys(ctx context.Context) ([]Key, error)
 	RevokeKey(ctx context.Context, sid objects.SID) error
+
+	// AddAuthToken gives the account a second auth token and returns it;
+	// PromoteAuthToken makes it the only one, DropAuthToken takes it away.
+	AddAuthToken(ctx context.Context) (token string, err error)
+	PromoteAuthToken(ctx context.Context) error
+	DropAuthToken(ctx context.Context) error
 }
 
 // Config sets up the handler.
@@ -63,12 +73,13 @@ type Config struct {
 	Node    Node
 	Allow   Allow
 	Metrics prometheus.Gatherer
+	Audit   audit.Log
 	Logger  *slog.Logger // default slog.Default
 }
 
-// Allow gives nil if an Authorization header is that of the account itself, and
-// a refusal otherwise.
-type Allow func(authorization string) error
+// Allow returns who asks if a request's credentials are those of the account
+// itself, and a refusal otherwise. It may wait before it refuses.
+type Allow func(*http.Request) (audit.Actor, error)
 
 // maxBody is more than any request to this API needs.
 const maxBody = 64 << 10
@@ -76,6 +87,7 @@ const maxBody = 64 << 10
 type handler struct {
 	node   Node
 	allow  Allow
+	audit  audit.Log
 	logger *slog.Logger
 }
 
@@ -84,7 +96,7 @@ func New(c Config) http.Handler {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	h := &handler{node: c.Node, allow: c.Allow, logger: c.Logger}
+	h := &handler{node: c.Node, allow: c.Allow, audit: c.Audit, logger: c.Logger}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", alive)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, h.node.Ready()) })
@@ -98,6 +110,9 @@ func New(c Config) http.Handler {
 	h.route(mux, "POST /cluster/keys", h.createKey)
 	h.route(mux, "GET /cluster/keys", h.keys)
 	h.route(mux, "DELETE /cluster/keys/{sid}", h.revokeKey)
+	h.route(mux, "POST /cluster/account/token", h.addAuthToken)
+	h.route(mux, "POST /cluster/account/promote", h.promoteAuthToken)
+	h.route(mux, "DELETE /cluster/account/token", h.dropAuthToken)
 	h.route(mux, "/", func(*http.Request) (int, any, error) { return 0, nil, objects.ErrNotFound })
 	// A browser that remembers the operator's credentials must not be led here
 	// by another site.
@@ -110,10 +125,12 @@ type endpoint func(r *http.Request) (status int, body any, err error)
 
 func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		if err := h.allow(r.Header.Get("Authorization")); err != nil {
+		actor, err := h.allow(r)
+		if err != nil {
 			writeError(w, err)
 			return
 		}
+		r = r.WithContext(context.WithValue(r.Context(), actorKey{}, actor))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		status, body, err := e(r)
 		if err != nil {
@@ -125,6 +142,18 @@ func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
 	})
 }
 
+type actorKey struct{}
+
+// record writes to the audit log what a request did, unless it failed, and
+// passes its error on.
+func (h *handler) record(r *http.Request, err error, what string, details ...any) error {
+	if err == nil {
+		actor, _ := r.Context().Value(actorKey{}).(audit.Actor)
+		h.audit.Record(what, actor, details...)
+	}
+	return err
+}
+
 func (h *handler) status(r *http.Request) (int, any, error) {
 	s, err := h.node.Status(r.Context())
 	return http.StatusOK, s, err
@@ -132,7 +161,7 @@ func (h *handler) status(r *http.Request) (int, any, error) {
 
 func (h *handler) enrol(r *http.Request) (int, any, error) {
 	e, err := h.node.Enrolment(r.Context())
-	return http.StatusOK, e, err
+	return http.StatusOK, e, h.record(r, err, "cluster key handed out")
 }
 
 func (h *handler) addMember(r *http.Request) (int, any, error) {
@@ -143,15 +172,17 @@ func (h *handler) addMember(r *http.Request) (int, any, error) {
 	if m.ID == "" || m.Raft == "" {
 		return 0, nil, objects.ErrParameter.With("id and raft are required")
 	}
-	return http.StatusCreated, m, h.node.AddMember(r.Context(), m)
+	err := h.node.AddMember(r.Context(), m)
+	return http.StatusCreated, m, h.record(r, err, "node added", "member", m.ID, "address", m.Raft)
 }
 
 func (h *handler) removeMember(r *http.Request) (int, any, error) {
-	return http.StatusNoContent, nil, h.node.RemoveMember(r.Context(), r.PathValue("id"))
+	id := r.PathValue("id")
+	return http.StatusNoContent, nil, h.record(r, h.node.RemoveMember(r.Context(), id), "node removed", "member", id)
 }
 
 func (h *handler) leave(r *http.Request) (int, any, error) {
-	return http.StatusNoContent, nil, h.node.Leave(r.Context())
+	return http.StatusNoContent, nil, h.record(r, h.node.Leave(r.Context()), "node left")
 }
 
 func (h *handler) snapshot(r *http.Request) (int, any, error) {
@@ -168,8 +199,8 @@ func (h *handler) createKey(r *http.Request) (int, any, error) {
 			return 0, nil, err
 		}
 	}
-	key, err := h.node.CreateKey(r.Context(), k.FriendlyName)
-	return http.StatusCreated, key, err
+	key, err := h.node.CreateKey(r.Context(), k)
+	return http.StatusCreated, key, h.record(r, err, "key created", "key", key.SID, "name", key.FriendlyName, "may", key.May())
 }
 
 func (h *handler) keys(r *http.Request) (int, any, error) {
@@ -182,7 +213,20 @@ func (h *handler) revokeKey(r *http.Request) (int, any, error) {
 	if !ok || sid.Kind() != objects.KindKey {
 		return 0, nil, objects.ErrNotFound
 	}
-	return http.StatusNoContent, nil, h.node.RevokeKey(r.Context(), sid)
+	return http.StatusNoContent, nil, h.record(r, h.node.RevokeKey(r.Context(), sid), "key revoked", "key", sid.String())
+}
+
+func (h *handler) addAuthToken(r *http.Request) (int, any, error) {
+	token, err := h.node.AddAuthToken(r.Context())
+	return http.StatusCreated, AuthToken{token}, h.record(r, err, "second auth token added")
+}
+
+func (h *handler) promoteAuthToken(r *http.Request) (int, any, error) {
+	return http.StatusNoContent, nil, h.record(r, h.node.PromoteAuthToken(r.Context()), "second auth token promoted")
+}
+
+func (h *handler) dropAuthToken(r *http.Request) (int, any, error) {
+	return http.StatusNoContent, nil, h.record(r, h.node.DropAuthToken(r.Context()), "second auth token dropped")
 }
 
 func alive(w http.ResponseWriter, _ *http.Request) {

@@ -15,6 +15,7 @@ import (
 
 	"lockstep/objects"
 	"lockstep/server/admin"
+	"lockstep/server/audit"
 	"lockstep/server/rest"
 )
 
@@ -41,17 +42,19 @@ func (f fake) Leave(context.Context) error                        { return f.lea
 func (f fake) RevokeKey(_ context.Context, sid objects.SID) error { return f.revoke(sid) }
 func (f fake) Keys(context.Context) ([]admin.Key, error)          { return []admin.Key{}, nil }
 func (f fake) Snapshot(context.Context) error                     { return errors.New("the disk is full") }
-func (f fake) CreateKey(_ context.Context, name string) (admin.Key, error) {
-	return admin.Key{SID: "SK1", FriendlyName: name, Secret: "s"}, nil
+func (f fake) CreateKey(_ context.Context, k admin.NewKey) (admin.Key, error) {
+	return admin.Key{SID: "SK1", FriendlyName: k.FriendlyName, KeyScope: k.KeyScope, Secret: "s"}, nil
 }
+func (f fake) AddAuthToken(context.Context) (string, error) { return "second", nil }
+func (f fake) PromoteAuthToken(context.Context) error       { return nil }
+func (f fake) DropAuthToken(context.Context) error          { return objects.ErrNoSecondToken }
 
 // allow knows one pair of credentials.
-func allow(authorization string) error {
-	r := http.Request{Header: http.Header{"Authorization": {authorization}}}
+func allow(r *http.Request) (audit.Actor, error) {
 	if user, password, ok := r.BasicAuth(); ok && user == "account" && password == "token" {
-		return nil
+		return audit.Actor{Name: "account", Source: "1.2.3.4"}, nil
 	}
-	return objects.ErrUnauthorized
+	return audit.Actor{}, objects.ErrUnauthorized
 }
 
 func serve(t *testing.T, node fake) (*admin.Client, string) {
@@ -150,10 +153,10 @@ func TestEveryRequestOfTheClient(t *testing.T) {
 	require.NoError(t, client.Leave(ctx))
 	require.True(t, left)
 
-	key, err := client.CreateKey(ctx, "name")
+	key, err := client.CreateKey(ctx, admin.NewKey{FriendlyName: "name"})
 	require.NoError(t, err)
 	require.Equal(t, admin.Key{SID: "SK1", FriendlyName: "name", Secret: "s"}, key)
-	_, err = client.CreateKey(ctx, strings.Repeat("x", 256))
+	_, err = client.CreateKey(ctx, admin.NewKey{FriendlyName: strings.Repeat("x", 256)})
 	require.ErrorIs(t, err, objects.ErrFriendlyName)
 	keys, err := client.Keys(ctx)
 	require.NoError(t, err)

@@ -73,8 +73,8 @@ func (c *Client) Join(ctx context.Context, j Join) (id string, err error) {
 }
 
 // CreateKey makes an API key.
-func (c *Client) CreateKey(ctx context.Context, friendlyName string) (k Key, err error) {
-	return k, c.do(ctx, "POST", "/cluster/keys", NewKey{FriendlyName: friendlyName}, &k)
+func (c *Client) CreateKey(ctx context.Context, n NewKey) (k Key, err error) {
+	return k, c.do(ctx, "POST", "/cluster/keys", n, &k)
 }
 
 // Keys gives all API keys.
@@ -87,6 +87,23 @@ func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 // RevokeKey revokes an API key.
 func (c *Client) RevokeKey(ctx context.Context, sid string) error {
 	return c.do(ctx, "DELETE", "/cluster/keys/"+url.PathEscape(sid), nil, nil)
+}
+
+// AddAuthToken gives the account a second auth token, and returns it.
+func (c *Client) AddAuthToken(ctx context.Context) (string, error) {
+	var t AuthToken
+	err := c.do(ctx, "POST", "/cluster/account/token", nil, &t)
+	return t.AuthToken, err
+}
+
+// PromoteAuthToken makes the second auth token the only one.
+func (c *Client) PromoteAuthToken(ctx context.Context) error {
+	return c.do(ctx, "POST", "/cluster/account/promote", nil, nil)
+}
+
+// DropAuthToken takes the second auth token away.
+func (c *Client) DropAuthToken(ctx context.Context) error {
+	return c.do(ctx, "DELETE", "/cluster/account/token", nil, nil)
 }
 
 // Ready gives nil if the first of the nodes serves clients, and why not

@@ -73,6 +73,35 @@ type Key struct {
 	FriendlyName string `json:"friendly_name"`
 	DateCreated  string `json:"date_created"`
 	Secret       string `json:"secret,omitempty"` // only in the answer to its creation
+
+	KeyScope
+}
+
+// KeyScope is what an API key is restricted to; see objects.KeyScope.
+type KeyScope struct {
+	SignOnly bool   `json:"sign_only,omitempty"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+	Service  string `json:"service,omitempty"` // its SID; in a request its unique name, too
+}
+
+// May says in a few words what a key may do.
+func (s KeyScope) May() string {
+	may := "everything"
+	switch {
+	case s.SignOnly:
+		may = "sign"
+	case s.ReadOnly:
+		may = "read"
+	}
+	if s.Service != "" {
+		may += " in " + s.Service
+	}
+	return may
+}
+
+// AuthToken is the account's second auth token, in the answer to its making.
+type AuthToken struct {
+	AuthToken string `json:"auth_token"`
 }
 
 // KeyList is all API keys.
@@ -83,4 +112,6 @@ type KeyList struct {
 // NewKey asks for an API key.
 type NewKey struct {
 	FriendlyName string `json:"friendly_name"`
+
+	KeyScope
 }

@@ -40,7 +40,7 @@ func Waiting(reason string, clients http.Handler, allow Allow, join func(context
 }
 
 func readJoin(w http.ResponseWriter, r *http.Request, allow Allow, join func(context.Context, Join) (string, error)) (Joining, error) {
-	if err := allow(r.Header.Get("Authorization")); err != nil {
+	if _, err := allow(r); err != nil {
 		return Joining{}, err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)

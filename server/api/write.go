@@ -11,7 +11,7 @@ import (
 
 // propose has one operation decided on behalf of a caller.
 func (a *API) propose(ctx context.Context, c Caller, op fsm.Op) (*fsm.Result, error) {
-	service, err := a.serviceSID(ctx, c.Service)
+	service, err := a.ServiceSID(ctx, c.Service)
 	if err != nil {
 		return nil, err
 	}
@@ -51,10 +51,10 @@ func (c *Caller) commandID(service objects.SID) fsm.CommandID {
 	return fsm.CommandID(sum[:len(fsm.CommandID{})])
 }
 
-// serviceSID finds out which service a write is for. A SID is taken as it is,
+// ServiceSID finds out which service a write is for. A SID is taken as it is,
 // since applying the command looks it up. A unique name never changes its
 // service, so the local view's answer holds, if it has one.
-func (a *API) serviceSID(ctx context.Context, ref fsm.Ref) (objects.SID, error) {
+func (a *API) ServiceSID(ctx context.Context, ref fsm.Ref) (objects.SID, error) {
 	if !ref.SID.IsZero() {
 		return ref.SID, nil
 	}

@@ -2,6 +2,10 @@
 // REST API and the access tokens of the realtime protocol, and mints such
 // tokens.
 //
+// A key that only signs tokens does not open the API, and one that only reads
+// signs no tokens; that a key is good for one service only is for those to hold
+// who know the services (Principal.Scope).
+//
 // Every refusal is one of the catalogue in package objects, wrapped with a
 // reason that is meant for the log and not for the client.
 //
@@ -10,22 +14,33 @@
 // tokens that expire later. It starts no goroutines and reads no clock.
 package auth
 
-import "time"
+import (
+	"time"
+
+	"lockstep/objects"
+)
 
 // Keyring is what this package needs to know of the installation's state.
 type Keyring interface {
-	// Account gives the SID of the account and its primary auth token.
-	Account() (sid, token string)
-	// Secret gives the secret of an API key; ok is false if there is no such
-	// key, or no longer.
-	Secret(keySID string) (secret string, ok bool)
+	// Account returns the SID of the account and the auth tokens that are valid:
+	// two while the account changes over from one to the other.
+	Account() (sid string, tokens []string)
+	// Key returns an API key; ok is false if there is no such key, or no longer.
+	Key(keySID string) (key Key, ok bool)
+}
+
+// Key is what this package needs to know of an API key.
+type Key struct {
+	Secret string
+	Scope  objects.KeyScope
 }
 
 // Principal is who asks.
 type Principal struct {
 	AccountSID string
-	KeySID     string // the API key that opened the API or signed the token; empty for the auth token
-	Token      bool   // an access token, not REST credentials
+	KeySID     string           // the API key that opened the API or signed the token; empty for the auth token
+	Scope      objects.KeyScope // of that key
+	Token      bool             // an access token, not REST credentials
 
 	// The rest is known of tokens only.
 
@@ -34,4 +49,13 @@ type Principal struct {
 	ServiceSID string    // as in the grant: a SID, or "default"
 	Expires    time.Time // whole seconds
 	Issued     time.Time // whole seconds; zero if the token does not say
+}
+
+// Name returns the credential by which the principal is known: the SID of the
+// API key or of the account.
+func (p Principal) Name() string {
+	if p.KeySID != "" {
+		return p.KeySID
+	}
+	return p.AccountSID
 }

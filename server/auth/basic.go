@@ -18,16 +18,21 @@ func Basic(header string, k Keyring) (Principal, error) {
 	if !ok {
 		return Principal{}, fmt.Errorf("no basic credentials: %w", objects.ErrUnauthorized)
 	}
-	account, authToken := k.Account()
+	account, secrets := k.Account()
 	p := Principal{AccountSID: account}
-	secret := authToken
-	known := user == account
-	if !known {
-		p.KeySID = user
-		secret, known = k.Secret(user)
+	if user != account {
+		key, known := k.Key(user)
+		p.KeySID, p.Scope = user, key.Scope
+		secrets = []string{key.Secret}
+		if !known || key.Scope.SignOnly {
+			secrets = []string{""} // costs the same comparison
+		}
 	}
-	// An unknown user costs the same comparison as a known one.
-	if match := equalSecrets(password, secret); !match || !known || secret == "" {
+	matches := false
+	for _, s := range secrets {
+		matches = equalSecrets(password, s) && s != "" || matches
+	}
+	if !matches {
 		return Principal{}, fmt.Errorf("unknown user or wrong password: %w", objects.ErrUnauthorized)
 	}
 	return p, nil

@@ -22,6 +22,7 @@ func TestBasic(t *testing.T) {
 		want         auth.Principal
 	}{
 		{"auth token", "Basic " + encode(account+":"+authToken), byToken},
+		{"second auth token", "Basic " + encode(account+":"+secondToken), byToken},
 		{"API key", "Basic " + encode(keySID+":"+secret), byKey},
 		{"scheme in lower case", "basic " + encode(keySID+":"+secret), byKey},
 		{"scheme in upper case", "BASIC " + encode(keySID+":"+secret), byKey},
@@ -62,10 +63,20 @@ func TestBasicRefuses(t *testing.T) {
 	require.ErrorIs(t, err, objects.ErrUnauthorized, "revoked key")
 }
 
+func TestBasicByScope(t *testing.T) {
+	header := "Basic " + encode(keySID+":"+secret)
+	_, err := auth.Basic(header, keyring{scope: objects.KeyScope{SignOnly: true}})
+	require.ErrorIs(t, err, objects.ErrUnauthorized, "a key that only signs opens nothing")
+	scope := objects.KeyScope{ReadOnly: true, Service: objects.NewSID(objects.KindService, [16]byte{1})}
+	p, err := auth.Basic(header, keyring{scope: scope})
+	require.NoError(t, err)
+	require.Equal(t, scope, p.Scope)
+}
+
 // noAccount is an installation that has not been set up.
 type noAccount struct{ keyring }
 
-func (noAccount) Account() (sid, token string) { return "", "" }
+func (noAccount) Account() (sid string, tokens []string) { return "", []string{""} }
 
 func TestBasicRefusesEmptyCredentialsOfAnEmptyState(t *testing.T) {
 	_, err := auth.Basic("Basic "+encode(":"), noAccount{})

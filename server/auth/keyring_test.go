@@ -3,6 +3,9 @@ package auth_test
 import (
 	"strings"
 	"time"
+
+	"lockstep/objects"
+	"lockstep/server/auth"
 )
 
 var (
@@ -13,21 +16,27 @@ var (
 )
 
 const (
-	authToken = "fakeauthtokenfakeauthtokenfake00"
-	secret    = "fakesecretfakesecretfakesecret00"
+	authToken   = "fakeauthtokenfakeauthtokenfake00"
+	secondToken = "faketokenfaketokenfaketokenfak01"
+	secret      = "fakesecretfakesecretfakesecret00"
 )
 
 // keyring is an account with one key, and one whose secret is empty.
-type keyring struct{ revoked bool }
+type keyring struct {
+	revoked bool
+	scope   objects.KeyScope
+}
 
-func (keyring) Account() (sid, token string) { return account, authToken }
+func (keyring) Account() (sid string, tokens []string) {
+	return account, []string{authToken, secondToken}
+}
 
-func (k keyring) Secret(sid string) (string, bool) {
+func (k keyring) Key(sid string) (auth.Key, bool) {
 	switch {
 	case sid == keySID && !k.revoked:
-		return secret, true
+		return auth.Key{Secret: secret, Scope: k.scope}, true
 	case sid == "SKempty":
-		return "", true
+		return auth.Key{}, true
 	}
-	return "", false
+	return auth.Key{}, false
 }

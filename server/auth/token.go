@@ -72,7 +72,9 @@ func Token(text string, k Keyring, now time.Time) (Principal, error) {
 	if err := c.check(now); err != nil {
 		return Principal{}, err
 	}
+	key, _ := k.Key(c.Issuer)
 	p := Principal{
+		Scope:      key.Scope,
 		AccountSID: c.Subject,
 		KeySID:     c.Issuer,
 		Token:      true,
@@ -96,11 +98,14 @@ func signingKey(t *jwt.Token, c *claims, k Keyring) ([]byte, error) {
 	if account, _ := k.Account(); c.Subject != account {
 		return nil, errors.New("the token is for another account")
 	}
-	secret, ok := k.Secret(c.Issuer)
-	if !ok || secret == "" {
+	key, ok := k.Key(c.Issuer)
+	switch {
+	case !ok || key.Secret == "":
 		return nil, errors.New("the token was issued with an unknown key")
+	case key.Scope.ReadOnly:
+		return nil, errors.New("the token was issued with a key that signs none")
 	}
-	return []byte(secret), nil
+	return []byte(key.Secret), nil
 }
 
 // refusal says which error of the catalogue an error of the parser is. The

@@ -211,3 +211,14 @@ func BenchmarkToken(b *testing.B) {
 		}
 	}
 }
+
+func TestTokenByScope(t *testing.T) {
+	text, err := auth.Mint(spec(), now)
+	require.NoError(t, err)
+	_, err = auth.Token(text, keyring{scope: objects.KeyScope{ReadOnly: true}}, now)
+	require.ErrorIs(t, err, objects.ErrTokenInvalid, "a key that only reads signs no tokens")
+	scope := objects.KeyScope{SignOnly: true, Service: objects.NewSID(objects.KindService, [16]byte{1})}
+	p, err := auth.Token(text, keyring{scope: scope}, now)
+	require.NoError(t, err)
+	require.Equal(t, scope, p.Scope)
+}

@@ -40,6 +40,8 @@ type Bounds struct {
 	QueueBytes         Bytes         `name:"queue-bytes" default:"1MiB" help:"and their bytes" full:"likewise"`
 	RequestsPerSession int           `name:"requests-per-session" default:"64" help:"requests of one realtime client under way at a time" full:"the node reads no further from it"`
 	InitTimeout        time.Duration `name:"init-timeout" default:"10s" help:"time for a realtime client to introduce itself" full:"its connection is closed"`
+	FailureDelay       time.Duration `name:"failure-delay" default:"500ms" off:"load" help:"by which the answer to wrong credentials is delayed" full:"the answer comes then"`
+	FailuresWaiting    int           `name:"failures-waiting" default:"256" help:"such answers that are delayed at a time, a sixteenth of them for one address" full:"further ones come at once, and their connections are closed"`
 }
 
 // Bytes is a size: 1024, 64KiB, 1MiB or 2GiB on the command line.

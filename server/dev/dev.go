@@ -45,6 +45,8 @@ type Config struct {
 
 const nodes = 3
 
+func nodeName(i int) string { return fmt.Sprintf("node%d", i+1) }
+
 // startTime bounds the start, from the first process to the last vote.
 const startTime = 2 * time.Minute
 
@@ -99,7 +101,7 @@ func prepare(config Config) (*cluster, error) {
 	}
 	c.env.URLs = nil
 	for i := range nodes {
-		n := &node{name: fmt.Sprintf("node%d", i+1), port: config.HTTPPort + i}
+		n := &node{name: nodeName(i), port: config.HTTPPort + i}
 		n.dir = filepath.Join(dir, n.name)
 		n.url = fmt.Sprintf("http://127.0.0.1:%d", n.port)
 		if err := nodedir.Make(n.dir); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"lockstep/server/nodedir"
 )
@@ -55,7 +56,27 @@ func ReadEnv(dir string) (Env, error) {
 	if err := lines.Err(); err != nil {
 		return Env{}, fmt.Errorf("read %s: %w", EnvFile, err)
 	}
+	if token := latestToken(dir); token != "" {
+		e.AuthToken = token
+	}
 	return e, nil
+}
+
+// latestToken returns the account's auth token as the node that wrote its record
+// last knows it: it may have been changed since dev.env was written.
+func latestToken(dir string) (token string) {
+	var latest time.Time
+	for i := range nodes {
+		n := filepath.Join(dir, nodeName(i))
+		info, err := os.Stat(filepath.Join(n, nodedir.RecordFile))
+		if err != nil || info.ModTime().Before(latest) {
+			continue
+		}
+		if r, err := nodedir.Load(n); err == nil && r.Member() {
+			token, latest = r.AuthToken, info.ModTime()
+		}
+	}
+	return token
 }
 
 func readEnvIfAny(dir string) (Env, error) {

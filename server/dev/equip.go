@@ -39,7 +39,7 @@ func (c *cluster) makeKey(ctx context.Context) error {
 	if slices.ContainsFunc(keys, func(k admin.Key) bool { return k.SID == c.env.APIKey }) {
 		return nil
 	}
-	k, err := client.CreateKey(ctx, "lockstep dev")
+	k, err := client.CreateKey(ctx, admin.NewKey{FriendlyName: "lockstep dev"})
 	if err != nil {
 		return err
 	}

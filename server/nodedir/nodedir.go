@@ -43,7 +43,8 @@ type Record struct {
 // Member says whether the node belongs to a cluster, or is on its way into one.
 func (r *Record) Member() bool { return r.ClusterID != "" }
 
-const recordFile = "node.json"
+// RecordFile is the name of the file in the directory.
+const RecordFile = "node.json"
 
 // ErrOpen is a data directory that other users of the machine can look into.
 var ErrOpen = errors.New("the data directory is open to other users")
@@ -77,13 +78,13 @@ func Make(dir string) error {
 
 // Load reads the record. The error is fs.ErrNotExist if there is none.
 func Load(dir string) (*Record, error) {
-	b, err := os.ReadFile(filepath.Join(dir, recordFile))
+	b, err := os.ReadFile(filepath.Join(dir, RecordFile))
 	if err != nil {
 		return nil, fmt.Errorf("read node record: %w", err)
 	}
 	r := new(Record)
 	if err := json.Unmarshal(b, r); err != nil {
-		return nil, fmt.Errorf("read node record %s: %w", filepath.Join(dir, recordFile), err)
+		return nil, fmt.Errorf("read node record %s: %w", filepath.Join(dir, RecordFile), err)
 	}
 	return r, nil
 }
@@ -94,7 +95,7 @@ func (r *Record) Save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write node record: %w", err)
 	}
-	if err := WriteFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600); err != nil {
+	if err := WriteFile(filepath.Join(dir, RecordFile), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write node record: %w", err)
 	}
 	return nil

@@ -65,7 +65,7 @@ func BenchmarkFanOut(b *testing.B) {
 			var taken atomic.Int64
 			for range count {
 				conn := &sink{taken: &taken, closed: make(chan struct{})}
-				x := newSession(s, &socket{ws: new(websocket.Conn), conn: conn, timeout: time.Second}, "http://node")
+				x := newSession(s, &socket{ws: new(websocket.Conn), conn: conn, timeout: time.Second}, "http://node", "")
 				x.service, x.queue = service, s.hub.NewQueue("u")
 				x.introduced.Store(true)
 				x.queue.SubscribeObject(sid, &objectSource{session: x, object: sid, correlation: []byte("1")}).Start(0)

@@ -1,8 +1,10 @@
 package realtime
 
 import (
+	"context"
 	"log/slog"
 	"math"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +27,9 @@ type Config struct {
 	PublicURL string // origin of URLs; empty: as the client came
 	NodeURL   string // this node's own origin, for the URLs in events, which are the same for all
 
+	// TrustedProxies may say which address the client has.
+	TrustedProxies []netip.Prefix
+
 	// Ready is closed when the node has caught up: what it applies before that
 	// is history, and no client is let in.
 	Ready <-chan struct{}
@@ -32,6 +37,10 @@ type Config struct {
 	// Connected and Disconnected are told of every session, which has an id of
 	// its own; they may be nil and must not block.
 	Connected, Disconnected func(service objects.SID, actor fsm.Actor, session string)
+
+	// Refused is called before a token that is no valid one is answered, with
+	// the address that it came from, and may wait. It may be nil.
+	Refused func(ctx context.Context, source string)
 
 	// Limits may be nil. It limits the requests of each connection by its rate
 	// for them.

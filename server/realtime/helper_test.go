@@ -52,15 +52,21 @@ func inWorld(t *testing.T, change func(*realtime.Config), test func(w *world)) {
 
 type keyring struct{ view func() *fsm.View }
 
-func (k keyring) Account() (sid, token string) { return k.view().Account() }
+func (k keyring) Account() (sid string, tokens []string) {
+	sid, _ = k.view().Account()
+	return sid, k.view().AuthTokens()
+}
 
-func (k keyring) Secret(keySID string) (string, bool) {
-	sid, _ := objects.ParseSID(keySID)
+func (k keyring) Key(keySID string) (auth.Key, bool) {
+	sid, ok := objects.ParseSID(keySID)
+	if !ok {
+		return auth.Key{}, false
+	}
 	key, ok := k.view().Key(sid)
 	if !ok {
-		return "", false
+		return auth.Key{}, false
 	}
-	return key.Secret, true
+	return auth.Key{Secret: key.Secret, Scope: key.KeyScope}, true
 }
 
 func newWorld(t *testing.T, change func(*realtime.Config)) *world {

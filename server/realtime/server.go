@@ -31,6 +31,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/hub"
 )
@@ -98,7 +99,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // answered
 	}
-	if x := newSession(s, socket, origin); !s.start(x) {
+	if x := newSession(s, socket, origin, audit.Source(r, s.config.TrustedProxies)); !s.start(x) {
 		x.cancel()
 		socket.close()
 	}
@@ -178,7 +179,8 @@ func (s *Server) check(token string) (auth.Principal, *objects.Service, *objects
 		return principal, nil, refusal(err)
 	}
 	service, ok := s.config.Node.View().Service(fsm.ParseRef(principal.ServiceSID))
-	if !ok {
+	bound := principal.Scope.Service
+	if !ok || !bound.IsZero() && bound != service.SID {
 		return principal, nil, objects.ErrTokenInvalid
 	}
 	return principal, service, nil

@@ -28,6 +28,7 @@ import (
 type session struct {
 	server *Server
 	id     string // its own, unlike that of the client's endpoint
+	source string // the address that the client came from
 	socket *socket
 	form   api.Form
 	ctx    context.Context // ends with the session
@@ -47,8 +48,8 @@ type session struct {
 	token token
 }
 
-func newSession(server *Server, socket *socket, origin string) *session {
-	s := &session{server: server, id: randomID("CN"), socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
+func newSession(server *Server, socket *socket, origin, source string) *session {
+	s := &session{server: server, id: randomID("CN"), source: source, socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(server.ctx)
 	s.requests.init(server.config.RequestsPerSession)
 	return s
@@ -137,7 +138,7 @@ func (s *session) refuse(message []byte) {
 }
 
 func (s *session) init(m message) bool {
-	principal, service, refused := s.server.admit(s.ctx, m.Token)
+	principal, service, refused := s.admit(m.Token)
 	if refused != nil {
 		s.refuse(initRefusal(m.ID, refused))
 		return false

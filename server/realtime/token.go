@@ -99,9 +99,19 @@ func known(view *fsm.View, key objects.SID) bool {
 	return ok
 }
 
+// admit is Server.admit. Who guesses waits for the answer; a token that has
+// expired was a good one.
+func (s *session) admit(text string) (auth.Principal, *objects.Service, *objects.Error) {
+	p, service, refused := s.server.admit(s.ctx, text)
+	if hook := s.server.config.Refused; hook != nil && refused != nil && refused.Is(objects.ErrTokenInvalid) {
+		hook(s.ctx, s.source)
+	}
+	return p, service, refused
+}
+
 // update takes a new token, of the same identity and service (part 2.2).
 func (s *session) update(m message) {
-	p, service, refused := s.server.admit(s.ctx, m.Token)
+	p, service, refused := s.admit(m.Token)
 	if refused != nil {
 		s.push(initRefusal(m.ID, refused))
 		return

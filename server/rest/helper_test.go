@@ -17,6 +17,7 @@ import (
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/auth"
 	"lockstep/server/rest"
 )
 
@@ -51,15 +52,21 @@ func (n *node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
 // keyring is what a store knows of credentials.
 type keyring struct{ node api.Node }
 
-func (k keyring) Account() (sid, token string) { return k.node.View().Account() }
+func (k keyring) Account() (sid string, tokens []string) {
+	sid, _ = k.node.View().Account()
+	return sid, k.node.View().AuthTokens()
+}
 
-func (k keyring) Secret(keySID string) (string, bool) {
-	sid, _ := objects.ParseSID(keySID)
+func (k keyring) Key(keySID string) (auth.Key, bool) {
+	sid, ok := objects.ParseSID(keySID)
+	if !ok {
+		return auth.Key{}, false
+	}
 	key, ok := k.node.View().Key(sid)
 	if !ok {
-		return "", false
+		return auth.Key{}, false
 	}
-	return key.Secret, true
+	return auth.Key{Secret: key.Secret, Scope: key.KeyScope}, true
 }
 
 // client talks to a handler of its own.

@@ -25,6 +25,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/audit"
 	"lockstep/server/auth"
 )
 
@@ -46,6 +47,14 @@ type Config struct {
 
 	// BodyTimeout bounds the arrival of a request's body. Default 30 s.
 	BodyTimeout time.Duration
+
+	// Audit is told of changes to services and permissions.
+	Audit audit.Log
+
+	// Refused is called before wrong credentials are answered, with the address
+	// that they came from, and may wait. If it reports false, the connection is
+	// closed after the answer. It may be nil.
+	Refused func(ctx context.Context, source string) bool
 
 	Logger *slog.Logger // default: slog.Default
 }
@@ -154,9 +163,9 @@ func (h *handler) guard(w http.ResponseWriter, r *http.Request, id string) (a an
 // serve makes the answer. The order of its checks is that of the REST
 // specification, part 7: credentials, path, method, body; service, object and
 // parameters are up to the operation.
-func (h *handler) serve(w http.ResponseWriter, r *http.Request) (answer, error) {
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err error) {
 	body := h.limitBody(w, r)
-	principal, err := auth.Basic(r.Header.Get("Authorization"), h.Keyring)
+	principal, err := h.authenticate(w, r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -168,6 +177,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (answer, error) 
 	op, err := resource.operation(r.Method)
 	if err != nil {
 		w.Header().Set("Allow", resource.allow())
+		return answer{}, err
+	}
+	if err := h.withinScope(r.Context(), r.Method, principal.Scope, target); err != nil {
 		return answer{}, err
 	}
 	raw, err := body.read()
@@ -190,7 +202,64 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (answer, error) 
 	if q.params, err = parseParams(raw); err != nil {
 		return answer{}, q.refuse(err)
 	}
-	return op(q)
+	if a, err = op(q); err == nil {
+		h.record(r, principal, q, resource)
+	}
+	return a, err
+}
+
+// authenticate finds out who asks. Wrong credentials wait for their answer; a
+// request without any is no guess.
+func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (auth.Principal, error) {
+	header := r.Header.Get("Authorization")
+	p, err := auth.Basic(header, h.Keyring)
+	if err != nil && header != "" && h.Refused != nil && !h.Refused(r.Context(), audit.Source(r, h.TrustedProxies)) {
+		w.Header().Set("Connection", "close")
+	}
+	return p, err
+}
+
+// record writes what an operator should know: changes of services and of
+// permissions.
+func (h *handler) record(r *http.Request, p auth.Principal, q *request, res *resource) {
+	if r.Method != http.MethodPost && r.Method != http.MethodDelete {
+		return
+	}
+	done := "changed"
+	if r.Method == http.MethodDelete {
+		done = "removed"
+	}
+	by := audit.Actor{Name: p.Name(), Source: audit.Source(r, h.TrustedProxies)}
+	switch res {
+	case resources.services:
+		h.Audit.Record("service created", by, "service", q.made)
+	case resources.service:
+		h.Audit.Record("service "+done, by, "service", q.service)
+	case resources.permission:
+		h.Audit.Record("permission "+done, by, "service", q.service, "kind", q.kind.String(), "object", q.object, "identity", q.key)
+	}
+}
+
+// withinScope refuses what a restricted key may not ask for. A key of one
+// service sees that one only, and may not remove it; whether any other exists it
+// does not learn.
+func (h *handler) withinScope(ctx context.Context, method string, scope objects.KeyScope, t target) error {
+	if scope.ReadOnly && method != http.MethodGet && method != http.MethodHead {
+		return objects.ErrKeyScope
+	}
+	switch {
+	case scope.Service.IsZero():
+		return nil
+	case t.service == "":
+		return objects.ErrKeyScope
+	}
+	ref := fsm.ParseRef(t.service)
+	sid, err := h.API.ServiceSID(ctx, ref)
+	switch removal := method == http.MethodDelete && t.kind == objects.KindNone; {
+	case errors.Is(err, objects.ErrServiceGone), err == nil && (sid != scope.Service || removal):
+		return objects.ErrKeyScope
+	}
+	return err
 }
 
 // request is one request that is being served.
@@ -203,6 +272,8 @@ type request struct {
 	params  params // of the form of a POST, of the query otherwise
 	ifMatch string
 	path    string // as it came, with what must be percent-encoded
+
+	made string // the SID of the service that was made
 }
 
 // refuse ends an operation because of a parameter. That the service or object

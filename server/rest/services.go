@@ -16,6 +16,7 @@ func (q *request) createService() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	q.made = s.SID.String()
 	return answer{status: http.StatusCreated, body: q.form.Service(nil, s)}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
+	"lockstep/server/admin"
 	"lockstep/server/auth"
 )
 
@@ -48,7 +49,7 @@ type Event struct {
 func (c *Cluster) Token(identity string) string {
 	c.t.Helper()
 	if c.key == nil {
-		key, err := c.Admin().CreateKey(c.t.Context(), "tests")
+		key, err := c.Admin().CreateKey(c.t.Context(), admin.NewKey{FriendlyName: "tests"})
 		require.NoError(c.t, err)
 		c.key = &key
 	}

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"lockstep/objects"
+	"lockstep/server/audit"
+	"lockstep/server/auth"
+	"lockstep/server/guard"
+	"lockstep/server/nodedir"
+)
+
+// allowAccount lets the account itself pass, not its API keys. Wrong credentials
+// wait for their answer.
+func allowAccount(r *http.Request, known auth.Keyring, watch *guard.Guard, proxies []netip.Prefix) (audit.Actor, error) {
+	header := r.Header.Get("Authorization")
+	p, err := auth.Basic(header, known)
+	by := audit.Actor{Name: p.Name(), Source: audit.Source(r, proxies)}
+	switch {
+	case err == nil && p.KeySID != "": // a good key, for other things
+		return by, objects.ErrUnauthorized
+	case err != nil && header != "":
+		watch.Refused(r.Context(), "operator", by.Source)
+	}
+	return by, err
+}
+
+// allow is allowAccount on a member. A node that has not read the state yet goes
+// by what its directory says.
+func (m *member) allow(r *http.Request) (audit.Actor, error) {
+	var known auth.Keyring = m.keys
+	if sid, _ := known.Account(); sid == "" {
+		record := m.book.copy()
+		known = recordKeyring{record.AccountSID, record.AuthToken}
+	}
+	return allowAccount(r, known, m.guard, m.config.TrustedProxies)
+}
+
+// accountInterval is how often the directory is compared with the state.
+const accountInterval = time.Second
+
+// followAccount keeps the account's auth token in the node's directory, where
+// the command line finds it, as the state has it.
+func (m *member) followAccount(ctx context.Context) {
+	tick := time.NewTicker(accountInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		_, token := m.store.View().Account()
+		if token == "" || token == m.book.copy().AuthToken {
+			continue
+		}
+		if err := m.book.change(func(r *nodedir.Record) { r.AuthToken = token }); err != nil {
+			m.log.Error("auth token not kept", "error", err)
+		}
+	}
+}
+
+// runBeside runs a loop until the function that it returns is called, which
+// waits for its end.
+func runBeside(loop func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { loop(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}

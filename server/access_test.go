@@ -1,0 +1,239 @@
+package server
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/stretchr/testify/require"
+
+	"lockstep/objects"
+	"lockstep/server/admin"
+	"lockstep/server/auth"
+	"lockstep/server/bounds"
+	"lockstep/server/nodedir"
+)
+
+// lines is a log that is written and read at a time.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// rest does a request of the REST API and returns its status and body.
+func (r *running) rest(t *testing.T, user, password, method, path string, form url.Values) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, r.url+path, strings.NewReader(form.Encode()))
+	require.NoError(t, err)
+	req.SetBasicAuth(user, password)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, b.String()
+}
+
+// hello introduces a realtime client and returns the answer.
+func (r *running) hello(t *testing.T, key admin.Key, service string) string {
+	t.Helper()
+	token, err := auth.Mint(auth.TokenSpec{AccountSID: testAccount.SID, KeySID: key.SID, Secret: key.Secret, Identity: "alice", ServiceSID: service}, time.Now())
+	require.NoError(t, err)
+	ws, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(r.url, "http")+"/v3/wsconnect", nil)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	defer ws.Close()
+	init := `{"method":"init","id":"TM1","token":"` + token + `"}`
+	require.NoError(t, ws.WriteMessage(websocket.BinaryMessage, []byte("TWILSOCK V3.0 "+itoa(len(init))+"\r\n"+init+"\r\n")))
+	_, answer, err := ws.ReadMessage()
+	require.NoError(t, err)
+	return string(answer)
+}
+
+func itoa(n int) string {
+	return strings.TrimLeft(string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)}), "0")
+}
+
+func TestRestrictedKeys(t *testing.T) {
+	s := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount, Bounds: bounds.Bounds{FailureDelay: -1}})
+	s.untilReady(t)
+	make := func(scope admin.KeyScope) admin.Key {
+		k, err := s.CreateKey(t.Context(), admin.NewKey{KeyScope: scope})
+		require.NoError(t, err)
+		return k
+	}
+	whole := make(admin.KeyScope{})
+	signs, reads := make(admin.KeyScope{SignOnly: true}), make(admin.KeyScope{ReadOnly: true})
+	code, body := s.rest(t, whole.SID, whole.Secret, "POST", "/v1/Services", nil)
+	require.Equal(t, 201, code, body)
+	i := strings.Index(body, `"IS`) + 1
+	other := body[i : i+34]
+	bound := make(admin.KeyScope{Service: other})
+	both := make(admin.KeyScope{Service: other, ReadOnly: true})
+	_, err := s.CreateKey(t.Context(), admin.NewKey{KeyScope: admin.KeyScope{SignOnly: true, ReadOnly: true}})
+	require.ErrorIs(t, err, objects.ErrParameter)
+
+	const read, write = "GET", "POST"
+	for _, c := range []struct {
+		key          admin.Key
+		method, path string
+		want         int
+	}{
+		{signs, read, "/v1/Services", 401},
+		{signs, write, "/v1/Services/default/Documents", 401},
+		{reads, read, "/v1/Services", 200},
+		{reads, read, "/v1/Services/default/Documents", 200},
+		{reads, write, "/v1/Services/default/Documents", 403},
+		{reads, write, "/v1/Services", 403},
+		{reads, "DELETE", "/v1/Services/" + other, 403},
+		{bound, read, "/v1/Services", 403},
+		{bound, write, "/v1/Services", 403},
+		{bound, read, "/v1/Services/default", 403},
+		{bound, read, "/v1/Services/nowhere", 403},
+		{bound, read, "/v1/Services/default/Documents", 403},
+		{bound, read, "/v1/Services/" + other, 200},
+		{bound, write, "/v1/Services/" + other + "/Documents", 201},
+		{bound, "DELETE", "/v1/Services/" + other, 403},
+		{both, read, "/v1/Services/" + other + "/Documents", 200},
+		{both, write, "/v1/Services/" + other + "/Documents", 403},
+		{both, read, "/v1/Services/default", 403},
+		{whole, "DELETE", "/v1/Services/" + other + "/Documents/x", 404},
+	} {
+		code, body := s.rest(t, c.key.SID, c.key.Secret, c.method, c.path, nil)
+		require.Equal(t, c.want, code, "%s: %s %s: %s", c.key.May(), c.method, c.path, body)
+		if code == 401 || code == 403 {
+			require.Contains(t, body, `"code":20003`)
+		}
+	}
+	for _, c := range []struct {
+		key     admin.Key
+		service string
+		want    string
+	}{
+		{whole, "default", `"code":200`},
+		{signs, "default", `"code":200`},
+		{reads, "default", `"code":401`},
+		{bound, other, `"code":200`},
+		{bound, "default", `"code":401`},
+		{both, other, `"code":401`},
+	} {
+		require.Contains(t, s.hello(t, c.key, c.service), c.want, "%s: token for %s", c.key.May(), c.service)
+	}
+	require.NoError(t, s.end(t))
+}
+
+func TestTheAccountChangesItsToken(t *testing.T) {
+	dir := dataDir(t)
+	s := start(t, Config{DataDir: dir, Bootstrap: true, Account: testAccount, Bounds: bounds.Bounds{FailureDelay: -1}})
+	s.untilReady(t)
+	opens := func(token string) int {
+		code, _ := s.rest(t, testAccount.SID, token, "GET", "/v1/Services/default", nil)
+		return code
+	}
+	second, err := s.AddAuthToken(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 200, opens(testAccount.AuthToken))
+	require.Equal(t, 200, opens(second))
+	require.NoError(t, s.PromoteAuthToken(t.Context()))
+	require.Equal(t, 401, opens(testAccount.AuthToken))
+	require.Equal(t, 200, opens(second))
+	_, err = s.Keys(t.Context())
+	require.ErrorIs(t, err, objects.ErrUnauthorized, "nor the operator's API")
+	require.Eventually(t, func() bool {
+		r, err := nodedir.Load(dir)
+		return err == nil && r.AuthToken == second
+	}, 20*time.Second, 20*time.Millisecond, "the directory follows")
+	require.NoError(t, s.end(t))
+}
+
+func TestWhatAnOperatorShouldKnowIsLogged(t *testing.T) {
+	log := new(lines)
+	s := start(t, Config{
+		DataDir: dataDir(t), NodeID: "one", Bootstrap: true, Account: testAccount,
+		Audit: slog.New(slog.NewTextHandler(log, nil)), Bounds: bounds.Bounds{FailureDelay: time.Millisecond},
+	})
+	s.untilReady(t)
+	key, err := s.CreateKey(t.Context(), admin.NewKey{FriendlyName: "k"})
+	require.NoError(t, err)
+	code, body := s.rest(t, key.SID, key.Secret, "POST", "/v1/Services", nil)
+	require.Equal(t, 201, code, body)
+	i := strings.Index(body, `"IS`) + 1
+	service := "/v1/Services/" + body[i:i+34]
+	for _, r := range []struct {
+		method, path string
+		form         url.Values
+	}{
+		{"POST", service, url.Values{"AclEnabled": {"true"}}},
+		{"POST", service + "/Maps", url.Values{"UniqueName": {"m"}}},
+		{"POST", service + "/Maps/m/Permissions/alice", url.Values{"Read": {"true"}, "Write": {"false"}, "Manage": {"false"}}},
+		{"DELETE", service + "/Maps/m/Permissions/alice", nil},
+		{"DELETE", service, nil},
+	} {
+		code, body := s.rest(t, key.SID, key.Secret, r.method, r.path, r.form)
+		require.Less(t, code, 300, "%s %s: %s", r.method, r.path, body)
+	}
+	require.NoError(t, s.RevokeKey(t.Context(), key.SID))
+	_, err = s.AddAuthToken(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.DropAuthToken(t.Context()))
+	_, err = s.AddAuthToken(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.PromoteAuthToken(t.Context()))
+	for range 20 {
+		_, err = s.Keys(t.Context())
+		require.ErrorIs(t, err, objects.ErrUnauthorized)
+		code, _ = s.rest(t, key.SID, key.Secret, "GET", "/v1/Services", nil)
+		require.Equal(t, 401, code)
+	}
+	require.Contains(t, s.hello(t, admin.Key{SID: key.SID, Secret: "wrong"}, "default"), `"code":401`)
+	require.NoError(t, s.end(t))
+
+	byAccount, byKey := "actor="+testAccount.SID+" source=127.0.0.1", "actor="+key.SID+" source=127.0.0.1"
+	for _, want := range []string{
+		`msg="key created" audit=true ` + byAccount + " key=" + key.SID,
+		`msg="service created" audit=true ` + byKey, `msg="service changed" audit=true ` + byKey, `msg="service removed" audit=true ` + byKey,
+		`msg="permission changed" audit=true ` + byKey, `msg="permission removed" audit=true ` + byKey, "identity=alice",
+		`msg="key revoked" audit=true ` + byAccount + " key=" + key.SID,
+		`msg="second auth token added" audit=true ` + byAccount, `msg="second auth token dropped" audit=true ` + byAccount, `msg="second auth token promoted" audit=true ` + byAccount,
+		`level=WARN msg="wrong credentials" audit=true count=`, "operator 127.0.0.1 ×", "rest 127.0.0.1 ×", "realtime 127.0.0.1 ×",
+	} {
+		require.Contains(t, log.String(), want)
+	}
+	require.LessOrEqual(t, strings.Count(log.String(), "wrong credentials"), 5, "at most a line a second")
+	for _, secret := range []string{key.Secret, testAccount.AuthToken} {
+		require.NotContains(t, log.String(), secret)
+	}
+}
+
+func TestAWeakTokenMakesNoCluster(t *testing.T) {
+	for _, token := range []string{"a", "token1234567890", "abcabcabcabcabcabcabcabcabcabcabc"} {
+		s, err := New(Config{
+			DataDir: dataDir(t), HTTPAddr: "127.0.0.1:0", Bootstrap: true,
+			Account: Account{SID: testAccount.SID, AuthToken: token}, Logger: slog.New(slog.DiscardHandler),
+		})
+		require.NoError(t, err)
+		require.ErrorContains(t, s.Run(t.Context()), "too easy to guess")
+	}
+	require.NoError(t, testAccount.validateStrength())
+	require.NoError(t, NewAccount().validateStrength())
+}
