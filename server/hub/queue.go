@@ -9,13 +9,18 @@ import (
 	"lockstep/objects"
 )
 
-// Queue is what waits to be written to one client.
+// Queue is what waits to be written to one client. All of it is bounded, in
+// frames and in bytes, by the hub's Config:
 //
-// Live events are bounded, in frames and in bytes, by the hub's Config. An
-// event that finds no room puts its subscription behind; a message of a stream
-// takes the place of older ones. What the client itself asked for is taken in
-// always, and whoever answers it bounds that: by the number of requests under
-// way, and by Room.
+//   - A live event that finds no room puts its subscription behind; a message of
+//     a stream takes the place of older ones. That a subscription is over is told
+//     when it would be its turn to catch up, and takes no room until then.
+//   - What answers the client waits for Room first. Answers that were let in
+//     side by side, and the few that cannot wait, may exceed the bounds once
+//     over: as many frames and as many bytes again, on top of what waited when
+//     there was room for the last time. (One answer may be large: it is let in
+//     whole.) Beyond that the queue is Overrun: it forgets what waits, takes no
+//     more and ends, and the client with it.
 type Queue struct {
 	hub      *Hub
 	identity string
@@ -23,22 +28,19 @@ type Queue struct {
 	room     chan struct{} // one slot: there may be room
 
 	mu      sync.Mutex
-	entries []entry
-	length  int // entries and held changes
-	bytes   int // their frames
-	lossy   int // entries that may be dropped
+	waiting backlog
+	held    size // changes that wait for the answer to an own write
+	beyond  size // pushed since there was room
 	closing bool
+	overrun bool
 	subs    map[string]*Subscription
-	due     []*Subscription // behind, in the order in which they catch up
+	due     []*Subscription // behind or ending, in the order of their turns
 	leaving []func()        // what is to be called without the lock, for subscriptions that ended
 	own     own
 }
 
-type entry struct {
-	frame []byte
-	sub   *Subscription // whose event it is; nil: not an event
-	lossy bool
-}
+// size is a number of frames and of their bytes.
+type size struct{ length, bytes int }
 
 // NewQueue makes the queue of a client of this identity.
 func (h *Hub) NewQueue(identity string) *Queue {
@@ -52,18 +54,18 @@ func (h *Hub) NewQueue(identity string) *Queue {
 // Wake gives the channel that tells when Fill may have something to give.
 func (q *Queue) Wake() <-chan struct{} { return q.wake }
 
-// Push appends a frame, whatever waits already.
+// Push appends a frame. Whoever answers the client waits for Room before.
 func (q *Queue) Push(frame []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.push(entry{frame: frame})
 }
 
-// Room waits until less than the bound in bytes waits.
+// Room waits until what waits is less than the bounds, in frames and in bytes.
 func (q *Queue) Room(ctx context.Context) error {
 	for {
 		q.mu.Lock()
-		free := q.bytes < q.hub.config.QueueBytes
+		free := q.hasRoom()
 		q.mu.Unlock()
 		if free {
 			signal(q.room) // for the next one who waits
@@ -77,6 +79,22 @@ func (q *Queue) Room(ctx context.Context) error {
 	}
 }
 
+// Waiting returns the number of frames that wait, and of their bytes.
+func (q *Queue) Waiting() (frames, bytes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := q.size()
+	return all.length, all.bytes
+}
+
+// Overrun reports whether the queue has ended because more was pushed than it
+// may hold.
+func (q *Queue) Overrun() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.overrun
+}
+
 // Close lets nothing more in: behind what waits, last is the end (it may be
 // empty). Only the first call has an effect.
 func (q *Queue) Close(last []byte) {
@@ -85,18 +103,19 @@ func (q *Queue) Close(last []byte) {
 	if q.closing {
 		return
 	}
-	q.push(entry{frame: last})
+	q.waiting.push(entry{frame: last})
 	q.closing = true
+	q.signal()
 }
 
 // Fill appends what waits to b, until b has some size bytes, and lets those
-// catch up that are behind when nothing else waits. last says that the queue
-// is closed and this was the end.
+// have their turn that are behind, or over, when nothing else waits. last says
+// that the queue is closed and this was the end.
 func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 	for {
 		q.mu.Lock()
 		b = q.drain(b, size)
-		empty := len(q.entries) == 0
+		empty := q.waiting.length == 0
 		last = q.closing && empty
 		var view *fsm.View
 		var sub *Subscription
@@ -104,9 +123,12 @@ func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 		if empty && !q.closing && len(b) < size {
 			// The view is taken while the lock keeps own writes from beginning:
 			// it contains none whose reply is still to come.
-			if sub = q.nextDue(); sub != nil {
+			if sub = q.nextDue(); sub != nil && sub.state == behind {
 				view, known, after = q.hub.config.View(), sub.known, sub.sent
 			}
+		}
+		if sub != nil && sub.state == ending {
+			b = sub.tellEnd(b)
 		}
 		leaving := q.leaving
 		q.leaving = nil
@@ -118,27 +140,24 @@ func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 		if sub == nil {
 			return b, last
 		}
-		b = sub.catchUp(b, view, known, after)
+		if view != nil {
+			b = sub.catchUp(b, view, known, after)
+		}
 	}
 }
 
 // drain moves frames from the queue to b.
 func (q *Queue) drain(b []byte, size int) []byte {
-	n := 0
-	for ; n < len(q.entries) && len(b) < size; n++ {
-		e := q.entries[n]
-		q.forget(e)
+	for len(b) < size {
+		e, ok := q.waiting.pop()
+		if !ok {
+			break
+		}
 		if e.sub == nil || e.sub.state != void {
 			b = append(b, e.frame...)
 		}
 	}
-	if n == len(q.entries) && cap(q.entries) > 32 {
-		q.entries = nil // an idle client keeps no large buffer
-		return b
-	}
-	rest := copy(q.entries, q.entries[n:])
-	clear(q.entries[rest:])
-	q.entries = q.entries[:rest]
+	q.freed()
 	return b
 }
 
@@ -147,30 +166,48 @@ func (q *Queue) push(e entry) {
 	if q.closing {
 		return
 	}
-	q.entries = append(q.entries, e)
-	q.count(e.frame)
-	if e.lossy {
-		q.lossy++
+	if !q.hasRoom() {
+		q.beyond.add(1, e.frame)
+		if c := q.hub.config; q.beyond.length > c.QueueLength || q.beyond.bytes > c.QueueBytes {
+			q.giveUp()
+			return
+		}
 	}
+	q.waiting.push(e)
 	q.signal()
 }
 
-func (q *Queue) forget(e entry) {
-	q.uncount(e.frame)
-	if e.lossy {
-		q.lossy--
+// giveUp ends the queue of a client that takes less than it asks for.
+func (q *Queue) giveUp() {
+	q.closing, q.overrun = true, true
+	for _, s := range q.own.holding {
+		s.dropHeld()
 	}
+	q.waiting, q.own.holding = backlog{}, nil
+	q.freed()
+	q.signal()
 }
 
-func (q *Queue) count(frame []byte) {
-	q.length++
-	q.bytes += len(frame)
+func (s *size) add(sign int, frame []byte) {
+	s.length += sign
+	s.bytes += sign * len(frame)
 }
 
-func (q *Queue) uncount(frame []byte) {
-	q.length--
-	q.bytes -= len(frame)
-	if q.bytes < q.hub.config.QueueBytes {
+// size is all that waits.
+func (q *Queue) size() size {
+	return size{length: q.waiting.length + q.held.length, bytes: q.waiting.bytes + q.held.bytes}
+}
+
+// hasRoom looks at nothing that is held: an answer that others wait for must get
+// in before them.
+func (q *Queue) hasRoom() bool {
+	return q.waiting.length < q.hub.config.QueueLength && q.waiting.bytes < q.hub.config.QueueBytes
+}
+
+// freed is called when less waits than before.
+func (q *Queue) freed() {
+	if q.hasRoom() {
+		q.beyond = size{}
 		signal(q.room)
 	}
 }
@@ -184,49 +221,43 @@ func signal(c chan struct{}) {
 	}
 }
 
-// fits says whether there is room for one more event.
+// fits reports whether there is room for one more event.
 func (q *Queue) fits(frame []byte) bool {
-	return q.length < q.hub.config.QueueLength && q.bytes+len(frame) <= q.hub.config.QueueBytes
+	return q.fitsBut(frame, size{})
+}
+
+// fitsBut is fits if so much were dropped.
+func (q *Queue) fitsBut(frame []byte, dropped size) bool {
+	all := q.size()
+	return all.length-dropped.length < q.hub.config.QueueLength && all.bytes-dropped.bytes+len(frame) <= q.hub.config.QueueBytes
 }
 
 // makeRoom drops the oldest stream messages until one more frame fits. It
-// gives false, and drops nothing, if that cannot be had.
+// returns false, and drops nothing, if that cannot be had.
 func (q *Queue) makeRoom(frame []byte) bool {
-	if q.lossy == 0 || q.bytes-q.lossyBytes()+len(frame) > q.hub.config.QueueBytes {
-		return q.fits(frame)
+	if !q.fitsBut(frame, size{length: q.waiting.lossyLength, bytes: q.waiting.lossyBytes}) {
+		return false
 	}
-	for at := 0; !q.fits(frame); {
-		for !q.entries[at].lossy {
-			at++
-		}
-		q.forget(q.entries[at])
-		q.entries = slices.Delete(q.entries, at, at+1)
+	for !q.fits(frame) {
+		q.waiting.dropOldest()
 		q.hub.config.Dropped.Inc()
 	}
 	return true
 }
 
-func (q *Queue) lossyBytes() (sum int) {
-	for _, e := range q.entries {
-		if e.lossy {
-			sum += len(e.frame)
-		}
-	}
-	return sum
-}
-
-// schedule has a subscription catch up in its turn.
+// schedule gives a subscription its turn to catch up, or to tell its end.
 func (q *Queue) schedule(s *Subscription) {
-	if s.state == behind && !s.due {
+	if (s.state == behind || s.state == ending) && !s.due {
 		s.due = true
 		q.due = append(q.due, s)
 		q.signal()
 	}
 }
 
-// nextDue takes the first subscription that may catch up now. One on an object
-// that the client itself is writing to keeps its turn: the reply must come
-// before the echo, and a replay cannot tell whose write it was.
+// nextDue takes the first subscription that may have its turn now. One that is
+// to catch up with an object that the client itself is writing to keeps its
+// place: the reply must come before the echo, and a replay cannot tell whose
+// write it was.
 func (q *Queue) nextDue() *Subscription {
 	for i := 0; i < len(q.due); {
 		s := q.due[i]
@@ -235,8 +266,13 @@ func (q *Queue) nextDue() *Subscription {
 			continue
 		}
 		s.due, s.again = false, false
-		q.due = slices.Delete(q.due, i, i+1)
-		if s.state == behind {
+		if i == 0 {
+			q.due[0] = nil
+			q.due = q.due[1:]
+		} else {
+			q.due = slices.Delete(q.due, i, i+1)
+		}
+		if s.state == behind || s.state == ending {
 			return s
 		}
 	}

@@ -45,6 +45,7 @@ type Subscription struct {
 	seen        objects.EventID // the last one offered while it was behind
 	again       bool            // what happened while it was behind is found only by catching up anew
 	held        []change        // behind an own write whose answer is still to come
+	why         *objects.Error  // when it is ending
 }
 
 type state uint8
@@ -53,6 +54,7 @@ const (
 	waiting state = iota // for Start
 	behind               // it catches up when it is its turn
 	live                 // events go into the queue
+	ending               // that it is over, and why, is told when it is its turn
 	over                 // nothing more comes; what is queued counts
 	void                 // given up: what is queued for it is skipped
 )
@@ -175,7 +177,7 @@ func (s *Subscription) Happened(e *Event) (more bool) {
 			lossy: e.Type == objects.MessagePublished, last: e.Type == objects.ObjectRemoved,
 		}, e.Frame)
 	}
-	return s.state < over
+	return s.state < ending
 }
 
 // Missed implements Follower.
@@ -184,14 +186,14 @@ func (s *Subscription) Missed(view *fsm.View) (more bool) {
 	defer s.queue.mu.Unlock()
 	if s.state != live {
 		s.again = true
-		return s.state < over
+		return s.state < ending
 	}
 	if why := s.source.Check(view); why != nil {
 		s.end(why)
 	} else if s.object.Kind() != objects.KindStream {
 		s.lapse()
 	}
-	return s.state < over
+	return s.state < ending
 }
 
 // Offer hands a derived subscription its next change. more is false when the
@@ -200,7 +202,7 @@ func (s *Subscription) Offer(id objects.EventID, frame []byte) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	s.offer(change{id: id}, func() []byte { return frame })
-	return s.state < over
+	return s.state < ending
 }
 
 // Lapse has a live subscription catch up from its source.
@@ -211,7 +213,7 @@ func (s *Subscription) Lapse() (more bool) {
 		s.again = true // what it is reading now may be of before
 	}
 	s.lapse()
-	return s.state < over
+	return s.state < ending
 }
 
 // Recheck ends the subscription if the client has lost the permission for it.
@@ -219,7 +221,7 @@ func (s *Subscription) Recheck() (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	s.recheck()
-	return s.state < over
+	return s.state < ending
 }
 
 // Recheck is that of all subscriptions of a client.
@@ -251,7 +253,7 @@ func (s *Subscription) recheck() {
 func (s *Subscription) offer(c change, frame func() []byte) {
 	q := s.queue
 	switch {
-	case s.state >= over:
+	case s.state >= ending:
 		return
 	case s.state != live:
 		s.seen = max(s.seen, c.id)
@@ -269,7 +271,7 @@ func (s *Subscription) offer(c change, frame func() []byte) {
 		return
 	}
 	switch {
-	case q.fits(c.frame) || c.last:
+	case q.fits(c.frame):
 		s.hold(c)
 	case c.lossy:
 		q.hub.config.Dropped.Inc()
@@ -293,9 +295,6 @@ func (s *Subscription) deliver(c change) {
 	switch {
 	case q.own.isMuted(c.mute):
 		s.sent = max(s.sent, c.id)
-	case c.last:
-		q.push(e)
-		s.give(over)
 	case c.lossy:
 		if q.makeRoom(c.frame) {
 			q.push(e)
@@ -305,7 +304,10 @@ func (s *Subscription) deliver(c change) {
 	case q.fits(c.frame):
 		q.push(e)
 		s.sent = c.id
-	default:
+		if c.last {
+			s.give(over)
+		}
+	default: // also for the last one: catching up finds that the object is gone
 		s.lapse()
 	}
 }
@@ -316,7 +318,7 @@ func (s *Subscription) hold(c change) {
 		s.queue.own.holding = append(s.queue.own.holding, s)
 	}
 	s.held = append(s.held, c)
-	s.queue.count(c.frame)
+	s.queue.held.add(1, c.frame)
 }
 
 // release delivers what was held back, up to the next own write.
@@ -329,7 +331,7 @@ func (s *Subscription) release() {
 			return
 		}
 		s.held = s.held[1:]
-		q.uncount(c.frame)
+		q.held.add(-1, c.frame)
 		s.deliver(c)
 	}
 	s.held = nil
@@ -337,9 +339,10 @@ func (s *Subscription) release() {
 
 func (s *Subscription) dropHeld() {
 	for _, c := range s.held {
-		s.queue.uncount(c.frame)
+		s.queue.held.add(-1, c.frame)
 	}
 	s.held = nil
+	s.queue.freed()
 }
 
 // lapse gives up a live subscription's place.
@@ -353,13 +356,21 @@ func (s *Subscription) lapse() {
 	s.queue.schedule(s)
 }
 
-// end tells the client that the subscription is over.
+// end has the client told that the subscription is over. Until then it keeps
+// its place among those of the client.
 func (s *Subscription) end(why *objects.Error) {
-	if s.state >= over {
+	if s.state >= ending {
 		return
 	}
-	s.queue.push(entry{frame: s.source.Ended(nil, why), sub: s})
+	s.dropHeld()
+	s.state, s.why = ending, why
+	s.queue.schedule(s)
+}
+
+// tellEnd appends that the subscription is over.
+func (s *Subscription) tellEnd(b []byte) []byte {
 	s.give(over)
+	return s.source.Ended(b, s.why)
 }
 
 // give makes a subscription over or void and takes it off the queue's books.
@@ -387,8 +398,8 @@ func (s *Subscription) catchUp(b []byte, view *fsm.View, known, after objects.Ev
 	case s.state != behind:
 		return b // given up meanwhile
 	case refused != nil:
-		s.end(refused)
-		return b
+		s.why = refused
+		return s.tellEnd(b)
 	}
 	s.sent = reached
 	if !more {

@@ -344,14 +344,16 @@ func (s *session) flush() (sent, last bool, err error) {
 	}
 }
 
-// sent is the writer's end: the socket broke, or the last frame is sent.
+// sent is the writer's end: the socket broke, or the last frame is sent, or more
+// waited for the client than may.
 func (s *session) sent(err error) {
-	if err == nil {
+	overrun := s.queue.Overrun()
+	if err == nil && !overrun {
 		s.socket.end()
 		return
 	}
 	var slow net.Error
-	if errors.As(err, &slow) && slow.Timeout() {
+	if overrun || errors.As(err, &slow) && slow.Timeout() {
 		s.server.metrics.slow.Inc()
 		s.server.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
 	}

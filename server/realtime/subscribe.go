@@ -124,7 +124,7 @@ func (s *session) cancelBatch(b *subscriptionBatch) answer {
 	}
 	return subscriptionsAnswer(func() {
 		for _, o := range b.Requests {
-			s.queue.Push(appendCanceled(nil, o.Object, b.Correlation))
+			s.push(appendCanceled(nil, o.Object, b.Correlation))
 		}
 	})
 }
@@ -180,7 +180,7 @@ func (s *session) begin(o subscriptionOrder, correlation []byte) start {
 func (s *session) refuseSubscription(o subscriptionOrder, correlation []byte, why *objects.Error) start {
 	return func(context.Context, *fsm.View) {
 		s.server.metrics.refused(why)
-		s.queue.Push(appendFailed(nil, o.Object, correlation, why))
+		s.push(appendFailed(nil, o.Object, correlation, why))
 	}
 }
 

@@ -107,6 +107,14 @@ func (r *Realtime) Follow(sid, kind string, last uint64) error {
 	return a.Err()
 }
 
+// Ping sends a message that is answered, and does not read the answer. It fails
+// when the node does not take it in time.
+func (r *Realtime) Ping(patience time.Duration) error {
+	r.seq++
+	r.conn.SetWriteDeadline(time.Now().Add(patience))
+	return r.send(map[string]any{"method": "ping", "id": "TM" + strconv.Itoa(r.seq)}, nil)
+}
+
 // Next waits for the next notification. An error means that the connection has
 // ended, or that nothing came for so long.
 func (r *Realtime) Next(patience time.Duration) (Notification, error) {

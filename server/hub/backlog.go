@@ -1,0 +1,87 @@
+package hub
+
+// entry is a frame that waits.
+type entry struct {
+	frame   []byte
+	sub     *Subscription // whose event it is; nil: not an event
+	lossy   bool          // it may be dropped: a message of a stream
+	dropped bool          // it was
+}
+
+// backlog is the frames that wait, oldest first. What may be dropped is counted
+// apart and marked in its place, so that dropping looks at each entry once, and
+// nothing is moved but by compact, which pays for itself.
+type backlog struct {
+	entries []entry
+	head    int // entries before it are taken
+	oldest  int // none before it is lossy
+
+	length, bytes           int // of what waits
+	lossyLength, lossyBytes int // of those of them that may be dropped
+}
+
+func (b *backlog) push(e entry) {
+	b.entries = append(b.entries, e)
+	b.count(e, 1)
+}
+
+// pop takes the oldest entry.
+func (b *backlog) pop() (e entry, ok bool) {
+	for b.head < len(b.entries) {
+		e = b.entries[b.head]
+		b.entries[b.head] = entry{}
+		b.head++
+		if !e.dropped {
+			b.count(e, -1)
+			b.compact()
+			return e, true
+		}
+	}
+	b.compact()
+	return entry{}, false
+}
+
+// dropOldest drops the oldest entry that may be dropped. There must be one.
+func (b *backlog) dropOldest() {
+	for b.oldest = max(b.oldest, b.head); !b.entries[b.oldest].lossy; {
+		b.oldest++
+	}
+	b.count(b.entries[b.oldest], -1)
+	b.entries[b.oldest] = entry{dropped: true}
+	b.compact()
+}
+
+func (b *backlog) count(e entry, sign int) {
+	b.length += sign
+	b.bytes += sign * len(e.frame)
+	if e.lossy {
+		b.lossyLength += sign
+		b.lossyBytes += sign * len(e.frame)
+	}
+}
+
+// compact gives back the places of entries that are taken or dropped when they
+// are the greater part, and all memory that is worth it when nothing waits: an
+// idle client keeps no large buffer.
+func (b *backlog) compact() {
+	const smallest = 32
+	switch waste := len(b.entries) - b.length; {
+	case b.length == 0 && cap(b.entries) > smallest:
+		*b = backlog{}
+	case b.length == 0:
+		clear(b.entries)
+		*b = backlog{entries: b.entries[:0]}
+	case waste > smallest && waste > b.length:
+		kept, oldest := b.entries[:0], 0
+		for i, e := range b.entries {
+			if i == b.oldest {
+				oldest = len(kept)
+			}
+			if i >= b.head && !e.dropped {
+				kept = append(kept, e)
+			}
+		}
+		clear(b.entries[len(kept):])
+		b.entries, b.head, b.oldest = kept, 0, oldest
+	}
+}
