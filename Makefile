@@ -13,7 +13,7 @@ COUNT       ?= 20
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-conformance test-browser fuzz bench lint fmt soak
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-conformance test-browser fuzz bench verify fmt soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -24,13 +24,14 @@ build: ## build bin/lockstep
 run: build ## start three nodes on this machine, on ports 8080 to 8082
 	exec bin/lockstep dev
 
-test: lint-quick test-race test-conformance test-browser ## run everything that CI runs
+test: verify test-race test-conformance test-browser ## run everything that CI runs
 	@echo "make test: all passed"
 
-.PHONY: lint-quick
-lint-quick:
+verify: ## check format, vet, staticcheck and that go.mod is tidy
 	@unformatted=$$(gofmt -l cmd cluster fsm objects server test); [ -z "$$unformatted" ] || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
+	go run $(STATICCHECK) ./...
+	go mod tidy -diff
 
 test-unit: ## run the tests that start no cluster, without the race detector
 	go test $$(go list ./... | grep -v '/test/')
@@ -56,9 +57,6 @@ fuzz: ## run each fuzz target for FUZZTIME
 
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v '/test/')
-
-lint: lint-quick ## check format, vet and staticcheck
-	go run $(STATICCHECK) ./...
 
 fmt: ## format all Go files
 	gofmt -w cmd cluster fsm objects server test
