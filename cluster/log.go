@@ -8,12 +8,15 @@ import (
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
+
+	"lockstep/loglimit"
 )
 
-// newRaftLogger gives raft's warnings and errors to slog.
+// newRaftLogger passes raft's warnings and errors to slog, limited: what a peer
+// or its absence causes comes again and again.
 func newRaftLogger(to *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Level: hclog.Warn, Output: io.Discard})
-	l.RegisterSink(raftLog{to})
+	l.RegisterSink(raftLog{loglimit.New(to)})
 	return l
 }
 
@@ -37,8 +40,11 @@ func ordinary(message string) bool {
 	return message == "failed to get previous log" || message == "previous log term mis-match"
 }
 
-// newGossipLogger gives memberlist's lines to slog, by their prefix.
-func newGossipLogger(to *slog.Logger) *stdlog.Logger { return stdlog.New(gossipLog{to}, "", 0) }
+// newGossipLogger passes memberlist's lines to slog, by their prefix; limited,
+// since any packet may cause one.
+func newGossipLogger(to *slog.Logger) *stdlog.Logger {
+	return stdlog.New(gossipLog{loglimit.New(to)}, "", 0)
+}
 
 type gossipLog struct{ to *slog.Logger }
 
@@ -51,6 +57,6 @@ func (l gossipLog) Write(line []byte) (int, error) {
 			level, text = meant, strings.TrimSpace(rest)
 		}
 	}
-	l.to.Log(context.Background(), level, "gossip", "line", text)
+	l.to.Log(context.Background(), level, "gossip: "+loglimit.Kind(text), "line", text)
 	return len(line), nil
 }

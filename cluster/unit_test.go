@@ -361,5 +361,5 @@ func TestLogsOfLibrariesReachSlog(t *testing.T) {
 	require.NotContains(t, out.String(), "quiet")
 	require.NotContains(t, out.String(), "previous log")
 	require.Contains(t, out.String(), "level=WARN msg=\"raft: heartbeat timeout reached\" last-leader=n1")
-	require.Contains(t, out.String(), "level=WARN msg=gossip line=\"memberlist: loud\"")
+	require.Contains(t, out.String(), "level=WARN msg=\"gossip: memberlist: loud\" line=\"memberlist: loud\"")
 }

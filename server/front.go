@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"lockstep/loglimit"
 )
 
 // front is the listener for clients and operators. It answers from the first
@@ -44,7 +46,7 @@ func listen(c Config, handler http.Handler) (*front, error) {
 		MaxHeaderBytes: 32 << 10,
 		// OPTIONS * is answered as for every path.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+		ErrorLog:                     loglimit.Lines(c.Logger, slog.LevelWarn),
 	}
 	go func() {
 		defer close(f.done)

@@ -38,6 +38,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"lockstep/loglimit"
 	"lockstep/objects"
 	"lockstep/server/audit"
 )
@@ -100,7 +101,7 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", alive)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, h.node.Ready()) })
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{ErrorLog: loglimit.Lines(c.Logger, slog.LevelWarn)}))
 	h.route(mux, "GET /cluster/status", h.status)
 	h.route(mux, "POST /cluster/enrol", h.enrol)
 	h.route(mux, "POST /cluster/members", h.addMember)
