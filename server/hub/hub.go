@@ -1,6 +1,6 @@
 // Package hub is subscriptions and fan-out: it follows the store's feed, finds
 // who subscribes to what an event is about, has the event encoded once for all
-// of them, and keeps for every connected client a bounded queue of what waits
+// of them that read the same form, and keeps for every connected client a bounded queue of what waits
 // to be written.
 //
 //   - A Hub knows who follows which topic: an object, a service, an API key.
@@ -39,8 +39,8 @@ import (
 // Config sets up a Hub.
 type Config struct {
 	Feed   *fsm.Feed
-	View   func() *fsm.View            // the latest published state
-	Encode func(*objects.Event) []byte // the frame of a live event, the same for all subscribers
+	View   func() *fsm.View                  // the latest published state
+	Encode func(*objects.Event, Form) []byte // the frame of a live event, the same for all subscribers of a form
 
 	QueueLength int // frames of events that wait for one client; 1024
 	QueueBytes  int // and their bytes; 1 MiB
@@ -68,17 +68,7 @@ func (c Config) withDefaults() Config {
 // Event is an event on its way to the followers of its topic.
 type Event struct {
 	*objects.Event
-
-	encode func(*objects.Event) []byte
-	frame  []byte
-}
-
-// Frame gives the event's encoding. The first call makes it.
-func (e *Event) Frame() []byte {
-	if e.frame == nil {
-		e.frame = e.encode(e.Event)
-	}
-	return e.frame
+	frames Frames
 }
 
 // Follower is told what happens to a topic, in order, by one goroutine, and
@@ -117,10 +107,14 @@ func (h *Hub) Run(ctx context.Context) {
 			return
 		default:
 			for i := range batch.Events {
-				h.happened(&Event{Event: &batch.Events[i], encode: h.config.Encode})
+				h.happened(h.event(&batch.Events[i]))
 			}
 		}
 	}
+}
+
+func (h *Hub) event(e *objects.Event) *Event {
+	return &Event{Event: e, frames: Frames{Encode: func(form Form) []byte { return h.config.Encode(e, form) }}}
 }
 
 // topicOf says what an event is about.

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // frames are lines: "3 k=v" for an event with its item, "established 3",
 // "ended 404", and whatever a test pushes.
-func line(e *objects.Event) []byte {
+func line(e *objects.Event, _ hub.Form) []byte {
 	switch e.Type {
 	case objects.ItemRemoved:
 		return fmt.Appendf(nil, "%d -%s\n", e.ID, e.Item.Key)
@@ -44,9 +44,12 @@ type source struct {
 	queue    *hub.Queue
 	actor    fsm.Actor
 	object   objects.SID
+	form     hub.Form
 	chunk    int
 	replayed func() // called before every replay, if set
 }
+
+func (s *source) Form() hub.Form { return s.form }
 
 func (s *source) Check(view *fsm.View) *objects.Error {
 	o, ok := view.ObjectBySID(s.object)
@@ -74,7 +77,7 @@ func (s *source) Replay(b []byte, view *fsm.View, known, after objects.EventID) 
 	events, refused := view.Replay(o, known, after, s.chunk)
 	for i := range events {
 		if !s.queue.Muted(&events[i]) {
-			b = append(b, line(&events[i])...)
+			b = append(b, line(&events[i], s.form)...)
 		}
 		after = events[i].ID
 	}
@@ -266,17 +269,20 @@ func TestWhatEndsASubscriptionDuringReplayIsNotMissed(t *testing.T) {
 	}
 }
 
-func TestOneFrameForAllAndNoneForNobody(t *testing.T) {
+func TestOneFrameOfAFormForAllAndNoneForNobody(t *testing.T) {
 	node := fsmtest.New(nil)
-	var made int
-	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event) []byte { made++; return line(e) }})
+	var made []hub.Form
+	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event, form hub.Form) []byte {
+		made = append(made, form)
+		return fmt.Appendf(nil, "form %d: %s", form, line(e, form))
+	}})
 	m, other := objects.NewSID(objects.KindMap, fsm.NewID()), objects.NewSID(objects.KindMap, fsm.NewID())
 	node.Must(&fsm.CreateObject{SID: m})
 	node.Must(&fsm.CreateObject{SID: other})
 	var queues []*hub.Queue
-	for range 50 {
+	for i := range 50 {
 		q := h.NewQueue("u")
-		q.SubscribeObject(m, &source{queue: q, object: m, chunk: 3}).Start(0)
+		q.SubscribeObject(m, &source{queue: q, object: m, form: hub.Form(i % 2), chunk: 3}).Start(0)
 		require.Equal(t, []string{"established 0"}, read(q))
 		queues = append(queues, q)
 	}
@@ -285,13 +291,13 @@ func TestOneFrameForAllAndNoneForNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { h.Run(ctx) })
-	for _, q := range queues {
+	for i, q := range queues {
 		<-q.Wake()
-		(&world{T: t}).expect(q, "1 k=1")
+		(&world{T: t}).expect(q, fmt.Sprintf("form %d: 1 k=1", i%2))
 	}
 	cancel()
 	running.Wait()
-	require.Equal(t, 1, made)
+	require.ElementsMatch(t, []hub.Form{0, 1}, made)
 }
 
 func TestAFullQueueCostsThePlaceAndNotTheData(t *testing.T) {
@@ -562,6 +568,8 @@ type derived struct {
 	replayed func()
 }
 
+func (d *derived) Form() hub.Form { return 0 }
+
 func (d *derived) Check(*fsm.View) *objects.Error { return nil }
 
 func (d *derived) Replay(b []byte, _ *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
@@ -595,7 +603,7 @@ func TestLapseDuringReplayIsNotMissed(t *testing.T) {
 	}
 	s.Start(0)
 	require.Equal(t, []string{"whole 10", "whole 20", "established 20"}, read(q))
-	s.Offer(21, []byte("change 21\n"))
+	s.Offer(21, &hub.Frames{Encode: func(hub.Form) []byte { return []byte("change 21\n") }})
 	require.Equal(t, []string{"change 21"}, read(q))
 }
 

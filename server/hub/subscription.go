@@ -11,6 +11,10 @@ import (
 // Replay is called by Fill without any lock; the others may be called from
 // anywhere, with the queue locked, and must not block or call the queue.
 type Source interface {
+	// Form returns the form in which the client is told of what happens. It
+	// stays the same.
+	Form() Form
+
 	// Check says why the subscription must end in this state; nil: it need not.
 	Check(view *fsm.View) *objects.Error
 
@@ -35,6 +39,7 @@ type Subscription struct {
 	name   string
 	object objects.SID // own writes to it hold the subscription back; zero: none do
 	source Source
+	form   Form
 	leave  func() // has the hub, or whoever else offers changes, forget it
 
 	state       state
@@ -74,7 +79,7 @@ type change struct {
 // that. The subscription is silent until Start. Subscribe and Unsubscribe of
 // one name must not run side by side.
 func (q *Queue) Subscribe(name string, object objects.SID, source Source, join func(*Subscription) (leave func())) *Subscription {
-	s := &Subscription{queue: q, name: name, object: object, source: source}
+	s := &Subscription{queue: q, name: name, object: object, source: source, form: source.Form()}
 	q.Unsubscribe(name)
 	q.mu.Lock()
 	q.subs[name] = s
@@ -175,7 +180,7 @@ func (s *Subscription) Happened(e *Event) (more bool) {
 		s.offer(change{
 			id: e.ID, origin: e.Origin, mute: muteOf(e.Event),
 			lossy: e.Type == objects.MessagePublished, last: e.Type == objects.ObjectRemoved,
-		}, e.Frame)
+		}, &e.frames)
 	}
 	return s.state < ending
 }
@@ -198,10 +203,10 @@ func (s *Subscription) Missed(view *fsm.View) (more bool) {
 
 // Offer hands a derived subscription its next change. more is false when the
 // subscription takes no more.
-func (s *Subscription) Offer(id objects.EventID, frame []byte) (more bool) {
+func (s *Subscription) Offer(id objects.EventID, frames *Frames) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
-	s.offer(change{id: id}, func() []byte { return frame })
+	s.offer(change{id: id}, frames)
 	return s.state < ending
 }
 
@@ -250,7 +255,7 @@ func (s *Subscription) recheck() {
 	}
 }
 
-func (s *Subscription) offer(c change, frame func() []byte) {
+func (s *Subscription) offer(c change, frames *Frames) {
 	q := s.queue
 	switch {
 	case s.state >= ending:
@@ -265,7 +270,7 @@ func (s *Subscription) offer(c change, frame func() []byte) {
 		s.lapse() // the ids of an object have no gaps: something was missed
 		return
 	}
-	c.frame = frame()
+	c.frame = frames.In(s.form)
 	if len(s.held) == 0 && !q.own.isPending(c.origin) {
 		s.deliver(c)
 		return

@@ -68,7 +68,7 @@ func BenchmarkFanOut(b *testing.B) {
 				x := newSession(s, &socket{ws: new(websocket.Conn), conn: conn, timeout: time.Second}, "http://node", "")
 				x.service, x.queue = service, s.hub.NewQueue("u")
 				x.introduced.Store(true)
-				x.queue.SubscribeObject(sid, &objectSource{session: x, object: sid, correlation: []byte("1")}).Start(0)
+				x.queue.SubscribeObject(sid, &objectSource{recipient: recipient{form: manyEvents, correlation: []byte("1")}, session: x, object: sid}).Start(0)
 				s.work.Go(x.write)
 				defer x.cancel()
 			}
@@ -77,7 +77,7 @@ func BenchmarkFanOut(b *testing.B) {
 					time.Sleep(10 * time.Microsecond)
 				}
 			}
-			established := int64(len(appendEstablished(nil, sid.String(), "document", []byte("1"), 0)))
+			established := int64(len(appendEstablished(nil, manyEvents, sid.String(), "document", []byte("1"), 0)))
 			want := established * int64(count)
 			wait(want)
 			op := &fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: sid}, Data: []byte(`{"p":"` + strings.Repeat("x", 248) + `"}`)}
@@ -86,7 +86,7 @@ func BenchmarkFanOut(b *testing.B) {
 				node.Must(op)
 				o, ok := node.View().ObjectBySID(sid)
 				require.True(b, ok)
-				frame := s.encode(&objects.Event{Type: objects.ObjectUpdated, ID: o.EventID, At: o.Updated, Object: o})
+				frame := s.encode(&objects.Event{Type: objects.ObjectUpdated, ID: o.EventID, At: o.Updated, Object: o}, manyEvents)
 				want += int64(len(frame)) * int64(count)
 				wait(want)
 			}

@@ -148,6 +148,7 @@ type client struct {
 	reading  sync.WaitGroup
 	notes    []got // notifications that were read while waiting for a reply
 	seq      int
+	form     int           // event protocol version that it asks for
 	held     chan struct{} // full by holdUp: nothing is read from the socket
 	ended    int           // close code of the websocket, -1 for a plain end of the connection
 }
@@ -174,7 +175,8 @@ type status struct {
 type note struct {
 	EventType   string          `json:"event_type"`
 	Correlation json.RawMessage `json:"correlation_id"`
-	Event       event           `json:"event"`
+	Version     int             `json:"event_protocol_version"`
+	Event       *event          `json:"event"`
 	Events      []event         `json:"events"`
 }
 
@@ -202,7 +204,7 @@ func (w *world) dial() *client {
 	dialer := websocket.Dialer{NetDialContext: w.pipes.dial}
 	ws, _, err := dialer.Dial("ws://node.example/v3/wsconnect", nil)
 	require.NoError(w, err)
-	c := &client{world: w, ws: ws, messages: make(chan got, 10_000), held: make(chan struct{}, 1)}
+	c := &client{world: w, ws: ws, form: 4, messages: make(chan got, 10_000), held: make(chan struct{}, 1)}
 	c.reading.Go(c.read)
 	w.Cleanup(func() { ws.Close() })
 	return c
@@ -363,7 +365,7 @@ func (c *client) subscribe(correlation int, wishes ...map[string]any) {
 func (c *client) subscription(action string, correlation int, wishes ...map[string]any) {
 	c.Helper()
 	body, err := json.Marshal(map[string]any{
-		"event_protocol_version": 4, "action": action, "correlation_id": correlation, "requests": wishes,
+		"event_protocol_version": c.form, "action": action, "correlation_id": correlation, "requests": wishes,
 	})
 	require.NoError(c, err)
 	c.http(200, "POST", "/v4/Subscriptions", string(body))
@@ -396,8 +398,23 @@ func (c *client) nextNote() note {
 		require.Equal(c, "twilio.sync.event", m.Type)
 		var n note
 		require.NoError(c, json.Unmarshal(m.body, &n), "%s", m.body)
+		n.check(c)
 		return n
 	}
+}
+
+// check holds that a notification has the form that the client asked for.
+func (n *note) check(c *client) {
+	c.Helper()
+	require.Equal(c, c.form, n.Version)
+	if c.form == 3 {
+		require.NotNil(c, n.Event)
+		require.Nil(c, n.Events)
+		n.Events = []event{*n.Event}
+		return
+	}
+	require.Nil(c, n.Event)
+	require.NotEmpty(c, n.Events)
 }
 
 // brief writes events as "map_item_added 3 k {data} (correlation)".
@@ -406,11 +423,7 @@ func brief(n note) (out []string) {
 	if n.Correlation != nil {
 		end = " (" + string(n.Correlation) + ")"
 	}
-	events := n.Events
-	if events == nil {
-		events = []event{n.Event}
-	}
-	for _, e := range events {
+	for _, e := range n.Events {
 		text := n.EventType
 		switch {
 		case e.Error.Status != 0:

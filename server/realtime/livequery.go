@@ -56,7 +56,7 @@ type liveQuery struct {
 	tooMany bool             // and that this was more than it remembers
 	at      objects.EventID
 	result  map[string]*objects.Item
-	frame   []byte         // of the whole result; nil: not made
+	whole   hub.Frames     // the whole result; made anew when that changes
 	over    *objects.Error // why it cannot go on
 	moved   chan struct{}  // closed at the next change of the above, if anyone waits
 	subs    map[*hub.Subscription]struct{}
@@ -190,7 +190,8 @@ func (q *liveQuery) install(items []*objects.Item, at objects.EventID) bool {
 	for _, i := range items {
 		q.result[i.Key] = i
 	}
-	q.at, q.frame, q.loaded = at, nil, true
+	q.at, q.loaded = at, true
+	q.changed()
 	for _, e := range missed {
 		q.change(e)
 	}
@@ -245,18 +246,15 @@ func (q *liveQuery) join(s *hub.Subscription) (leave func()) {
 	})
 }
 
-// whole gives the frame of the whole result, made once for all who ask before
-// it changes, and the event that it is of.
-func (q *liveQuery) whole() (frame []byte, at objects.EventID, over *objects.Error) {
+// state returns the frame of the whole result, made once for all who ask in
+// this form before it changes, and the event that it is of.
+func (q *liveQuery) state(form hub.Form) (frame []byte, at objects.EventID, over *objects.Error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.over != nil {
 		return nil, 0, q.over
 	}
-	if q.frame == nil {
-		q.frame = queryResultFrame(q.id, q.items(), q.at)
-	}
-	return q.frame, q.at, nil
+	return q.whole.In(form), q.at, nil
 }
 
 func (q *liveQuery) itemsAt(at objects.EventID) ([]*objects.Item, bool) {
@@ -331,11 +329,17 @@ func (q *liveQuery) change(e *objects.Event) {
 	case had:
 		delete(q.result, i.Key)
 	}
-	q.frame = nil // its event id is part of it
+	q.changed()
 	if matches || had {
-		frame := queryItemFrame(q.id, i, e.ID, !matches)
-		q.each(func(s *hub.Subscription) bool { return s.Offer(e.ID, frame) })
+		frames := &hub.Frames{Encode: func(form hub.Form) []byte { return queryItemFrame(form, q.id, i, e.ID, !matches) }}
+		q.each(func(s *hub.Subscription) bool { return s.Offer(e.ID, frames) })
 	}
+}
+
+// changed forgets the frames of the whole result: the event's id is part of
+// them, too.
+func (q *liveQuery) changed() {
+	q.whole = hub.Frames{Encode: func(form hub.Form) []byte { return queryResultFrame(form, q.id, q.items(), q.at) }}
 }
 
 func (q *liveQuery) each(call func(*hub.Subscription) (more bool)) {
@@ -365,6 +369,6 @@ func (q *liveQuery) endLocked(why *objects.Error) {
 		s.End(why)
 		return false
 	})
-	q.result, q.frame, q.missed = nil, nil, nil
+	q.result, q.whole, q.missed = nil, hub.Frames{}, nil
 	q.move()
 }

@@ -5,6 +5,7 @@ import (
 
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/hub"
 )
 
 // notificationSize is how much one notification of replayed events holds,
@@ -30,37 +31,32 @@ var suffixes = [...]string{
 }
 
 // appendEvents appends the notifications of events of one object. Those of one
-// type that follow each other share one. Live events have no correlation, and
-// so they are the same for all clients. Data is passed on as it is stored.
-func appendEvents(b []byte, origin string, events []objects.Event, correlation []byte) []byte {
-	form := api.Form{Base: origin, Realtime: true}
+// type that follow each other share one, where the form allows it. Live events
+// have no correlation, and so they are the same for all clients of a form. Data
+// is passed on as it is stored.
+func appendEvents(b []byte, form hub.Form, origin string, events []objects.Event, correlation []byte) []byte {
+	resources := api.Form{Base: origin, Realtime: true}
+	members := correlationMember(correlation)
 	var payload []byte
 	for len(events) > 0 {
-		kind, t := events[0].Object.Kind(), events[0].Type
-		payload = append(payload[:0], `{"event_type":"`...)
-		payload = append(payload, kind.String()...)
-		payload = append(payload, suffixes[t]...)
-		payload = append(payload, `","event_protocol_version":4`...)
-		payload = appendCorrelation(payload, correlation)
-		payload = append(payload, `,"events":[`...)
-		for n := 0; len(events) > 0 && events[0].Type == t && (n == 0 || len(payload) < notificationSize); n++ {
-			if n > 0 {
-				payload = append(payload, ',')
-			}
-			payload = appendEvent(payload, form, &events[0])
+		t := events[0].Type
+		payload = beginEvents(payload[:0], form, events[0].Object.Kind().String()+suffixes[t], members)
+		payload = appendEvent(payload, resources, &events[0])
+		events = events[1:]
+		for form == manyEvents && len(events) > 0 && events[0].Type == t && len(payload) < notificationSize {
+			payload = appendEvent(append(payload, ','), resources, &events[0])
 			events = events[1:]
 		}
-		b = appendNotification(b, append(payload, "]}"...))
+		b = appendNotification(b, endEvents(payload, form))
 	}
 	return b
 }
 
-func appendCorrelation(b, correlation []byte) []byte {
+func correlationMember(correlation []byte) []byte {
 	if correlation == nil {
-		return b
+		return nil
 	}
-	b = append(b, `,"correlation_id":`...)
-	return append(b, correlation...)
+	return append([]byte(`,"correlation_id":`), correlation...)
 }
 
 func appendEvent(b []byte, form api.Form, e *objects.Event) []byte {
@@ -129,58 +125,57 @@ func appendItemMembers(b []byte, form api.Form, e *objects.Event) []byte {
 // The answers to a subscription request (part 5). object is as the client named
 // it; correlation is the request's, digit by digit.
 
-func appendEstablished(b []byte, object, kind string, correlation []byte, at objects.EventID) []byte {
-	p := appendAnswerHead("subscription_established", correlation, object)
+func appendEstablished(b []byte, form hub.Form, object, kind string, correlation []byte, at objects.EventID) []byte {
+	p := answerHead(form, "subscription_established", correlation, object)
 	p = append(p, `,"object_type":"`...)
 	p = append(p, kind...)
 	p = append(p, `","replay_status":"completed","last_event_id":`...)
 	p = strconv.AppendUint(p, uint64(at), 10)
-	return appendNotification(b, append(p, "}}"...))
+	return appendNotification(b, endEvents(append(p, '}'), form))
 }
 
-func appendCanceled(b []byte, object string, correlation []byte) []byte {
-	return appendNotification(b, append(appendAnswerHead("subscription_canceled", correlation, object), "}}"...))
+func appendCanceled(b []byte, form hub.Form, object string, correlation []byte) []byte {
+	p := answerHead(form, "subscription_canceled", correlation, object)
+	return appendNotification(b, endEvents(append(p, '}'), form))
 }
 
 // appendFailed refuses a subscription. One that was established already it
 // ends: then the correlation is an explicit null.
-func appendFailed(b []byte, object string, correlation []byte, e *objects.Error) []byte {
+func appendFailed(b []byte, form hub.Form, object string, correlation []byte, e *objects.Error) []byte {
 	if correlation == nil {
 		correlation = []byte("null")
 	}
-	p := appendAnswerHead("subscription_failed", correlation, object)
+	p := answerHead(form, "subscription_failed", correlation, object)
 	p = append(p, `,"error":{"status":`...)
 	p = strconv.AppendInt(p, int64(e.Status), 10)
 	p = append(p, `,"code":`...)
 	p = strconv.AppendInt(p, int64(e.Code), 10)
 	p = append(p, `,"message":`...)
 	p = objects.AppendString(p, e.Message)
-	return appendNotification(b, append(p, "}}}"...))
+	return appendNotification(b, endEvents(append(p, "}}"...), form))
 }
 
-func appendAnswerHead(event string, correlation []byte, object string) []byte {
-	p := append([]byte(`{"event_type":"`), event...)
-	p = append(p, `","event_protocol_version":4`...)
-	p = appendCorrelation(p, correlation)
-	p = append(p, `,"event":{"object_sid":`...)
-	return objects.AppendString(p, object)
+func answerHead(form hub.Form, event string, correlation []byte, object string) []byte {
+	p := beginEvents(nil, form, event, correlationMember(correlation))
+	return objects.AppendString(append(p, `{"object_sid":`...), object)
 }
 
-// queryHead begins the notification of a live query. The client takes the order
-// of such events from strictly_ordered (part 6).
-func queryHead(event, query string) []byte {
-	p := append([]byte(`{"event_type":"live_query_`), event...)
-	p = append(p, `","event_protocol_version":4,"strictly_ordered":true,"events":[{"query_id":`...)
-	return objects.AppendString(p, query)
+// strictlyOrdered is the member from which the client takes the order of a live
+// query's events (part 6).
+var strictlyOrdered = []byte(`,"strictly_ordered":true`)
+
+func queryHead(form hub.Form, event, query string) []byte {
+	p := beginEvents(nil, form, "live_query_"+event, strictlyOrdered)
+	return objects.AppendString(append(p, `{"query_id":`...), query)
 }
 
 // queryItemFrame tells of one item that is, or is no more, in the result.
-func queryItemFrame(query string, i *objects.Item, at objects.EventID, removed bool) []byte {
+func queryItemFrame(form hub.Form, query string, i *objects.Item, at objects.EventID, removed bool) []byte {
 	event := "item_updated"
 	if removed {
 		event = "item_removed"
 	}
-	p := queryHead(event, query)
+	p := queryHead(form, event, query)
 	p = append(p, `,"item_key":`...)
 	p = objects.AppendString(p, i.Key)
 	p = append(p, `,"item_data":`...)
@@ -189,16 +184,16 @@ func queryItemFrame(query string, i *objects.Item, at objects.EventID, removed b
 	p = strconv.AppendUint(p, uint64(at), 10)
 	p = append(p, `,"last_event_id":`...)
 	p = strconv.AppendUint(p, uint64(at), 10)
-	return appendNotification(nil, append(p, "}]}"...))
+	return appendNotification(nil, endEvents(append(p, '}'), form))
 }
 
 // queryResultFrame tells the whole result.
-func queryResultFrame(query string, result []*objects.Item, at objects.EventID) []byte {
-	p := append(queryHead("updated", query), `,"items":`...)
+func queryResultFrame(form hub.Form, query string, result []*objects.Item, at objects.EventID) []byte {
+	p := append(queryHead(form, "updated", query), `,"items":`...)
 	p = appendQueryItems(p, result)
 	p = append(p, `,"last_event_id":`...)
 	p = strconv.AppendUint(p, uint64(at), 10)
-	return appendNotification(nil, append(p, "}]}"...))
+	return appendNotification(nil, endEvents(append(p, '}'), form))
 }
 
 // appendQueryItems appends the items of a result. What the client takes for

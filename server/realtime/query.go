@@ -86,20 +86,20 @@ func noIndex(err error) error {
 }
 
 // beginQuery is begin for a live query.
-func (s *session) beginQuery(o subscriptionOrder, correlation []byte) start {
+func (s *session) beginQuery(o subscriptionOrder, to recipient) start {
 	s.queue.Unsubscribe(o.Object)
 	q, refused := parseQuery(o.Query)
 	if refused != nil {
-		return s.refuseSubscription(o, correlation, refused)
+		return s.refuseSubscription(o, to, refused)
 	}
 	return func(ctx context.Context, view *fsm.View) {
-		if refused := s.startQuery(ctx, view, q, o, correlation); refused != nil {
-			s.refuseSubscription(o, correlation, refused)(ctx, view)
+		if refused := s.startQuery(ctx, view, q, o, to); refused != nil {
+			s.refuseSubscription(o, to, refused)(ctx, view)
 		}
 	}
 }
 
-func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query, o subscriptionOrder, correlation []byte) *objects.Error {
+func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query, o subscriptionOrder, to recipient) *objects.Error {
 	ref, refused := indexOf(o.Index)
 	if refused != nil {
 		return refused
@@ -111,7 +111,7 @@ func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query
 	if queryID(s.service.SID, object.SID, q) != o.Object {
 		return objects.ErrQueryIndex // the map is another one than it was
 	}
-	source := &querySource{objectSource: objectSource{session: s, object: object.SID, correlation: correlation}}
+	source := &querySource{objectSource: objectSource{session: s, object: object.SID, recipient: to}}
 	if refused := source.Check(view); refused != nil {
 		return refused
 	}
@@ -138,7 +138,7 @@ type querySource struct {
 // Replay implements hub.Source: it gives the whole result, unless that is what
 // the client has.
 func (q *querySource) Replay(b []byte, _ *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
-	frame, at, why := q.live.whole()
+	frame, at, why := q.live.state(q.form)
 	if why == nil {
 		// The result may be newer than the view, but not than the latest one.
 		why = q.Check(q.session.server.config.Node.View())
@@ -154,7 +154,7 @@ func (q *querySource) Replay(b []byte, _ *fsm.View, _, after objects.EventID) ([
 // Established implements hub.Source.
 func (q *querySource) Established(b []byte, at objects.EventID) []byte {
 	q.session.server.metrics.established(q.replayed)
-	b = appendEstablished(b, q.live.id, liveQueryType, q.correlation, at)
+	b = appendEstablished(b, q.form, q.live.id, liveQueryType, q.correlation, at)
 	q.correlation = nil
 	return b
 }
@@ -164,7 +164,7 @@ func (q *querySource) Ended(b []byte, why *objects.Error) []byte {
 	if q.correlation != nil {
 		q.session.server.metrics.refused(why)
 	}
-	return appendFailed(b, q.live.id, q.correlation, why)
+	return appendFailed(b, q.form, q.live.id, q.correlation, why)
 }
 
 var (

@@ -74,8 +74,8 @@ func New(config Config) *Server {
 }
 
 // encode makes the frame of a live event.
-func (s *Server) encode(e *objects.Event) []byte {
-	return appendEvents(nil, s.config.eventOrigin(), []objects.Event{*e}, nil)
+func (s *Server) encode(e *objects.Event, form hub.Form) []byte {
+	return appendEvents(nil, form, s.config.eventOrigin(), []objects.Event{*e}, nil)
 }
 
 // ServeHTTP takes a client's connection.

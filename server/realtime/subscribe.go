@@ -10,6 +10,7 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/hub"
 )
 
 const (
@@ -26,9 +27,22 @@ const (
 // correlation id is passed on as it came: mobile clients send any 64-bit
 // integer.
 type subscriptionBatch struct {
+	Version     json.RawMessage     `json:"event_protocol_version"`
 	Action      string              `json:"action"`
 	Correlation json.RawMessage     `json:"correlation_id"`
 	Requests    []subscriptionOrder `json:"requests"`
+
+	form hub.Form // what Version says
+}
+
+// recipient is how the client that asked is to be answered.
+type recipient struct {
+	form        hub.Form
+	correlation []byte // of the request; nil once it is answered
+}
+
+func (b *subscriptionBatch) recipient() recipient {
+	return recipient{form: b.form, correlation: b.Correlation}
 }
 
 // subscriptionOrder is the wish for one object.
@@ -60,6 +74,11 @@ func (r *request) batch() (*subscriptionBatch, error) {
 	if err := json.Unmarshal(r.body, b); err != nil {
 		return nil, objects.ErrParameter.With("The body is not a subscription request")
 	}
+	form, err := parseForm(b.Version)
+	if err != nil {
+		return nil, err
+	}
+	b.form = form
 	if !isInt64(string(b.Correlation)) {
 		return nil, objects.ErrParameter.With("correlation_id must be an integer of 64 bits")
 	}
@@ -124,7 +143,7 @@ func (s *session) cancelBatch(b *subscriptionBatch) answer {
 	}
 	return subscriptionsAnswer(func() {
 		for _, o := range b.Requests {
-			s.push(appendCanceled(nil, o.Object, b.Correlation))
+			s.push(appendCanceled(nil, b.form, o.Object, b.Correlation))
 		}
 	})
 }
@@ -135,7 +154,7 @@ func (s *session) cancelBatch(b *subscriptionBatch) answer {
 func (s *session) establishBatch(ctx context.Context, b *subscriptionBatch) (answer, error) {
 	starts := make([]start, len(b.Requests))
 	for i, o := range b.Requests {
-		starts[i] = s.begin(o, b.Correlation)
+		starts[i] = s.begin(o, b.recipient())
 	}
 	view, err := s.server.config.Node.Read(ctx, "")
 	if err != nil {
@@ -157,30 +176,30 @@ type start func(ctx context.Context, view *fsm.View)
 
 // begin registers a subscription, in the place of an earlier one on the same
 // object.
-func (s *session) begin(o subscriptionOrder, correlation []byte) start {
+func (s *session) begin(o subscriptionOrder, to recipient) start {
 	if there, count := s.queue.Has(o.Object); !there && count >= objects.MaxSubscriptions {
-		return s.refuseSubscription(o, correlation, objects.ErrSubscriptions)
+		return s.refuseSubscription(o, to, objects.ErrSubscriptions)
 	}
 	if o.LastEvent.given && !o.LastEvent.valid {
 		s.queue.Unsubscribe(o.Object)
-		return s.refuseSubscription(o, correlation, objects.ErrParameter.With("last_event_id must be a whole number or null"))
+		return s.refuseSubscription(o, to, objects.ErrParameter.With("last_event_id must be a whole number or null"))
 	}
 	if o.Type == liveQueryType {
-		return s.beginQuery(o, correlation)
+		return s.beginQuery(o, to)
 	}
 	sid, ok := objects.ParseSID(o.Object)
 	if !ok || sid.Kind().String() != o.Type || !subscribable(sid.Kind()) {
-		return s.refuseSubscription(o, correlation, objects.ErrNotFound)
+		return s.refuseSubscription(o, to, objects.ErrNotFound)
 	}
-	source := &objectSource{session: s, object: sid, correlation: correlation}
+	source := &objectSource{session: s, object: sid, recipient: to}
 	sub := s.queue.SubscribeObject(sid, source)
 	return func(_ context.Context, view *fsm.View) { sub.Start(s.startingPoint(o, sid, view)) }
 }
 
-func (s *session) refuseSubscription(o subscriptionOrder, correlation []byte, why *objects.Error) start {
+func (s *session) refuseSubscription(o subscriptionOrder, to recipient, why *objects.Error) start {
 	return func(context.Context, *fsm.View) {
 		s.server.metrics.refused(why)
-		s.push(appendFailed(nil, o.Object, correlation, why))
+		s.push(appendFailed(nil, to.form, o.Object, to.correlation, why))
 	}
 }
 
@@ -210,11 +229,14 @@ func (s *session) startingPoint(o subscriptionOrder, sid objects.SID, view *fsm.
 
 // objectSource tells a client of one object.
 type objectSource struct {
-	session     *session
-	object      objects.SID
-	correlation []byte // of the request; nil once it is answered
-	replayed    int
+	recipient
+	session  *session
+	object   objects.SID
+	replayed int
 }
+
+// Form implements hub.Source.
+func (o *objectSource) Form() hub.Form { return o.form }
 
 // Check implements hub.Source.
 func (o *objectSource) Check(view *fsm.View) *objects.Error {
@@ -265,7 +287,7 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after objects.Eve
 	}
 	o.replayed += len(heard)
 	o.session.server.metrics.replayed.Add(float64(len(heard)))
-	return appendEvents(b, o.session.server.config.eventOrigin(), heard, o.correlation), reached, more, nil
+	return appendEvents(b, o.form, o.session.server.config.eventOrigin(), heard, o.correlation), reached, more, nil
 }
 
 // upTo gives the first events, with about so many bytes of data.
@@ -284,7 +306,7 @@ func upTo(events []objects.Event, size int) []objects.Event {
 // Established implements hub.Source.
 func (o *objectSource) Established(b []byte, at objects.EventID) []byte {
 	o.session.server.metrics.established(o.replayed)
-	b = appendEstablished(b, o.object.String(), o.object.Kind().String(), o.correlation, at)
+	b = appendEstablished(b, o.form, o.object.String(), o.object.Kind().String(), o.correlation, at)
 	o.correlation = nil
 	return b
 }
@@ -294,7 +316,7 @@ func (o *objectSource) Ended(b []byte, why *objects.Error) []byte {
 	if o.correlation != nil {
 		o.session.server.metrics.refused(why)
 	}
-	return appendFailed(b, o.object.String(), o.correlation, why)
+	return appendFailed(b, o.form, o.object.String(), o.correlation, why)
 }
 
 // fetched remembers which event of an object held when the session first read
