@@ -63,7 +63,7 @@ func TestCallsShareOneConnection(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	require.EqualValues(t, 1, b.inbound.Load())
+	require.Equal(t, 1, b.members.Len())
 }
 
 func TestAnswersMayOvertake(t *testing.T) {
@@ -190,7 +190,7 @@ func TestRefused(t *testing.T) {
 	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
 	held := make(chan bool, 1)
 	go func() { held <- a.Refused(within(t, patience), b.Addr()) }()
-	require.Eventually(t, func() bool { return b.inbound.Load() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return b.members.Len() == 1 }, patience, time.Millisecond)
 	require.NoError(t, b.Close())
 	require.True(t, <-held, "the process is gone")
 	require.True(t, a.Refused(within(t, patience), b.Addr()), "still gone")
@@ -198,7 +198,7 @@ func TestRefused(t *testing.T) {
 	c := open(t, "c", echo, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { held <- a.Refused(ctx, c.Addr()) }()
-	require.Eventually(t, func() bool { return c.inbound.Load() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return c.members.Len() == 1 }, patience, time.Millisecond)
 	c.mu.Lock()
 	for inbound := range c.conns {
 		go inbound.Close()
@@ -232,18 +232,45 @@ func TestRaftStreams(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
-func TestTooManyConnectionsAreClosed(t *testing.T) {
+// Connections that say nothing take no slot from members, whenever they came,
+// and the oldest of them is the one that is closed.
+func TestSilentStrangersKeepNobodyOut(t *testing.T) {
 	b := open(t, "b", echo, nil)
-	b.inbound.Store(maxInbound)
-	c, err := net.Dial("tcp", b.Addr())
+	var strangers []net.Conn
+	for range 2 * maxFromOneSource {
+		c, err := net.Dial("tcp", b.Addr())
+		require.NoError(t, err)
+		defer c.Close()
+		strangers = append(strangers, c)
+	}
+	a := open(t, "a", echo, nil)
+	_, err := a.Call(within(t, acceptTimeout), b.Addr(), 1, nil)
 	require.NoError(t, err)
-	defer c.Close()
-	c.SetReadDeadline(time.Now().Add(patience))
-	_, err = c.Read(make([]byte, 1))
+	strangers[0].SetReadDeadline(time.Now().Add(patience))
+	_, err = strangers[0].Read(make([]byte, 1))
 	var timeout net.Error
 	require.Error(t, err)
-	require.False(t, isTimeout(err, &timeout))
-	b.inbound.Store(0)
+	require.False(t, isTimeout(err, &timeout), "the oldest stranger goes")
+	require.LessOrEqual(t, b.strangers.Len(), maxFromOneSource)
+	require.Equal(t, 1, b.members.Len())
+}
+
+// A member that never lets go of its connections loses its own, the oldest first.
+func TestAMembersConnectionsAreBounded(t *testing.T) {
+	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
+	other := open(t, "c", echo, nil)
+	_, err := other.Call(within(t, patience), b.Addr(), 1, nil)
+	require.NoError(t, err)
+	for range 2 * maxOfOneMember {
+		c, err := a.dial(within(t, patience), b.Addr(), purposeHold)
+		require.NoError(t, err)
+		defer c.Close()
+	}
+	require.Eventually(t, func() bool { return b.members.Len() <= maxOfOneMember+1 && b.strangers.Len() == 0 }, patience, time.Millisecond)
+	_, err = a.Call(within(t, patience), b.Addr(), 1, nil)
+	require.NoError(t, err)
+	_, err = other.Call(within(t, patience), b.Addr(), 1, nil)
+	require.NoError(t, err)
 }
 
 func TestClosedPort(t *testing.T) {

@@ -20,11 +20,13 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/slots"
+	"lockstep/loglimit"
 )
 
 // The first byte on a connection. Never reuse a number.
@@ -39,9 +41,14 @@ const (
 	acceptTimeout = 5 * time.Second
 	// dialTimeout bounds connecting and the TLS handshake.
 	dialTimeout = 3 * time.Second
-	// maxInbound is the number of connections accepted at a time. Each peer
-	// needs fewer than ten; one more is closed at once.
-	maxInbound = 512
+	// Whoever connects is a stranger until the handshake is over. Strangers and
+	// members have slots of their own, bounded in all and by source address or
+	// name; when there are too many the oldest is closed, never the newcomer. So
+	// connections that say nothing keep nobody out. A member needs fewer than ten.
+	maxStrangers     = 512
+	maxFromOneSource = 128
+	maxInbound       = 512
+	maxOfOneMember   = 32
 )
 
 // ErrNotSent is wrapped by a failure of Call that happened before anything of
@@ -81,7 +88,8 @@ type Port struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	inbound atomic.Int64
+	strangers *slots.Set[*conn] // inbound, by source address
+	members   *slots.Set[*conn] // inbound and authenticated, by name
 
 	mu      sync.Mutex
 	closed  bool
@@ -95,11 +103,14 @@ func Listen(config Config) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on internal port: %w", err)
 	}
+	config.Logger = loglimit.New(config.Logger) // strangers cause most of what it says
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Port{
 		config: config, listener: listener, addr: config.Advertise,
 		raft: make(chan net.Conn), serving: make(chan struct{}), ctx: ctx, cancel: cancel,
 		conns: make(map[*conn]struct{}), clients: make(map[string]*dialed),
+		strangers: slots.New[*conn](maxStrangers, maxFromOneSource),
+		members:   slots.New[*conn](maxInbound, maxOfOneMember),
 	}
 	if p.addr == "" {
 		p.addr = listener.Addr().String()
@@ -177,18 +188,26 @@ func (p *Port) accept() {
 			case <-p.ctx.Done():
 			}
 			continue
-		case p.inbound.Load() >= maxInbound:
-			p.config.Logger.Warn("internal port has too many connections", "remote", raw.RemoteAddr().String())
-			raw.Close()
-			continue
 		}
 		delay = 0
 		c, err := p.track(tls.Server(raw, p.config.Credential.server), true)
 		if err != nil {
 			continue
 		}
+		if p.strangers.Admit(c, source(raw.RemoteAddr())) {
+			p.config.Logger.Warn("internal port has too many strangers, the oldest was closed", "remote", raw.RemoteAddr().String())
+		}
 		p.work.Go(func() { p.receive(c) })
 	}
+}
+
+// source names where a connection comes from, without its port.
+func source(addr net.Addr) string {
+	host, _, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	return host
 }
 
 // receive finds out who connected, and what for.
@@ -202,6 +221,10 @@ func (p *Port) receive(c *conn) {
 		}
 		c.Close()
 		return
+	}
+	p.strangers.Release(c)
+	if p.members.Admit(c, c.peer) {
+		p.config.Logger.Warn("internal port has too many connections of members, the oldest was closed", "member", c.peer)
 	}
 	if _, err := c.Read(purpose); err != nil {
 		c.Close()
@@ -280,9 +303,6 @@ func (p *Port) track(t *tls.Conn, inbound bool) (*conn, error) {
 		return nil, ErrClosed
 	}
 	p.conns[c] = struct{}{}
-	if inbound {
-		p.inbound.Add(1)
-	}
 	return c, nil
 }
 
@@ -302,11 +322,12 @@ func (c *conn) Close() error {
 		c.port.mu.Lock()
 		delete(c.port.conns, c)
 		c.port.mu.Unlock()
-		if c.inbound {
-			c.port.inbound.Add(-1)
-		}
 		err = c.NetConn().Close()
 	})
+	if c.inbound { // each time: it may have been closed before it became a member's
+		c.port.strangers.Release(c)
+		c.port.members.Release(c)
+	}
 	return err
 }
 
