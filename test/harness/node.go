@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/server/admin"
+	"lockstep/server/nodedir"
 )
 
 // Node is one process of a cluster.
@@ -82,10 +83,27 @@ func (n *Node) Resume() {
 	n.signal(syscall.SIGCONT)
 }
 
-// Restart starts a process that has ended again. It does not wait.
-func (n *Node) Restart() {
+// Restart starts a process that has ended again, with these arguments besides
+// the usual ones. It does not wait.
+func (n *Node) Restart(args ...string) {
 	n.cluster.t.Helper()
-	n.start()
+	n.start(args...)
+}
+
+// Record is what the node keeps in its data directory.
+func (n *Node) Record() *nodedir.Record {
+	n.cluster.t.Helper()
+	r, err := nodedir.Load(n.Dir)
+	require.NoError(n.cluster.t, err)
+	return r
+}
+
+// Log is all that the node's processes have logged.
+func (n *Node) Log() string {
+	n.cluster.t.Helper()
+	b, err := os.ReadFile(n.log)
+	require.NoError(n.cluster.t, err)
+	return string(b)
 }
 
 // UntilExit waits for the end of the process and gives its exit code.
