@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,6 +45,10 @@ type Config struct {
 
 	// TrustedProxies may say by which scheme and host the client came to them.
 	TrustedProxies []netip.Prefix
+
+	// WebhookAllow are networks that webhooks may reach although they are loopback,
+	// link-local, otherwise special, or machines of this cluster.
+	WebhookAllow []netip.Prefix
 
 	// Bootstrap makes a new cluster, and Join names a member (its URL) of the
 	// cluster to join, if the node belongs to none yet. With neither it waits to
@@ -200,7 +205,12 @@ func validateOrigin(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") ||
 		text != u.Scheme+"://"+u.Host || strings.ContainsAny(u.Host, "\"\\<>") {
-		return fmt.Errorf("%q is not an origin such as http://10.0.0.1:8080", text)
+		if strings.ContainsAny(text, "@?") { // what these mark may be secret
+			text = "the URL"
+		} else {
+			text = strconv.Quote(text)
+		}
+		return fmt.Errorf("%s is not an origin such as http://10.0.0.1:8080", text)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,6 +91,9 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	})
 	m.node.OnLead("webhooks", webhook.New(webhook.Config{
 		Node: m.store, Clock: c.Clock, Logger: c.Logger, Registerer: m.metrics.registry,
+		Allow: c.WebhookAllow, Cluster: m.listeners,
+		Timeout: c.Bounds.WebhookTimeout, Total: c.Bounds.WebhookRequests,
+		PerService: c.Bounds.WebhookRequestsPerService, PerHost: c.Bounds.WebhookRequestsPerHost,
 	}).Run)
 	m.node.OnLead("lost endpoints", func(ctx context.Context) {
 		webhook.Sweep(ctx, m.store, m.reachable, c.Logger)
@@ -106,6 +110,19 @@ func (m *member) reachable() []string {
 		}
 	}
 	return ids
+}
+
+// listeners returns host:port of what the members listen on, as far as this
+// node knows it.
+func (m *member) listeners() []string {
+	addrs := append(m.book.copy().Seeds, m.node.GossipAddr())
+	for _, x := range m.node.Members() {
+		addrs = append(addrs, x.InternalAddr)
+		if u, err := url.Parse(x.HTTPURL); err == nil {
+			addrs = append(addrs, u.Host)
+		}
+	}
+	return addrs
 }
 
 // run serves until the context ends, the node left or was removed, or a part

@@ -46,8 +46,8 @@ Ctrl-C. A second start on the same directory goes on with the same data.
 
 LOCKSTEP_RATE_LIMITS and the other settings of "lockstep serve" are passed on, except
 those of one node alone (its directory, name and addresses, and how it enters a
-cluster); the account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and
-LOCKSTEP_AUTH_TOKEN.`,
+cluster). Webhooks may reach this machine unless LOCKSTEP_WEBHOOK_ALLOW is set. The
+account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			account := accountFromEnvironment()

@@ -21,6 +21,7 @@ func newServe() *cobra.Command {
 		port       int
 		rateLimits string
 		proxies    []string
+		webhooks   []string
 		level      slog.Level
 	)
 	cmd := &cobra.Command{
@@ -52,7 +53,10 @@ an account is made up then, and printed once.`,
 			if c.RateLimits, err = ratelimit.Parse(rateLimits); err != nil {
 				return usage{err}
 			}
-			if c.TrustedProxies, err = parsePrefixes(proxies); err != nil {
+			if c.TrustedProxies, err = parsePrefixes("trusted-proxies", proxies); err != nil {
+				return usage{err}
+			}
+			if c.WebhookAllow, err = parsePrefixes("webhook-allow", webhooks); err != nil {
 				return usage{err}
 			}
 			s, err := server.New(c)
@@ -72,6 +76,7 @@ an account is made up then, and printed once.`,
 	f.StringVar(&c.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
 	f.StringVar(&c.PublicURL, "public-url", "", "origin of the URLs in answers, such as https://sync.example.com (default: as the client came)")
 	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto and -Host are believed")
+	f.StringSliceVar(&webhooks, "webhook-allow", nil, "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
 	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none")
 	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join, if this node belongs to none")
 	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,requests=500,burst=10s" or a part of it`)
@@ -93,14 +98,14 @@ func accountFromEnvironment() server.Account {
 	return server.Account{SID: os.Getenv("LOCKSTEP_ACCOUNT_SID"), AuthToken: os.Getenv("LOCKSTEP_AUTH_TOKEN")}
 }
 
-func parsePrefixes(texts []string) ([]netip.Prefix, error) {
+func parsePrefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, t := range texts {
 		p, err := netip.ParsePrefix(t)
 		if err != nil {
 			ip, ipErr := netip.ParseAddr(t)
 			if ipErr != nil {
-				return nil, fmt.Errorf("--trusted-proxies: %q is neither an IP nor a network", t)
+				return nil, fmt.Errorf("--%s: %q is neither an IP nor a network", flag, t)
 			}
 			ip = ip.Unmap()
 			p = netip.PrefixFrom(ip, ip.BitLen())

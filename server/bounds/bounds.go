@@ -42,6 +42,11 @@ type Bounds struct {
 	InitTimeout        time.Duration `name:"init-timeout" default:"10s" help:"time for a realtime client to introduce itself" full:"its connection is closed"`
 	FailureDelay       time.Duration `name:"failure-delay" default:"500ms" off:"load" help:"by which the answer to wrong credentials is delayed" full:"the answer comes then"`
 	FailuresWaiting    int           `name:"failures-waiting" default:"256" help:"such answers that are delayed at a time, a sixteenth of them for one address" full:"further ones come at once, and their connections are closed"`
+
+	WebhookRequests           int           `name:"webhook-requests" default:"256" help:"webhook requests under way at a time; receivers that do not answer promptly have half of them between them" full:"a delivery waits for its turn"`
+	WebhookRequestsPerService int           `name:"webhook-requests-per-service" default:"16" help:"and of these, for one service" full:"likewise"`
+	WebhookRequestsPerHost    int           `name:"webhook-requests-per-host" default:"64" help:"and to one host" full:"likewise"`
+	WebhookTimeout            time.Duration `name:"webhook-timeout" default:"15s" help:"time for a receiver to answer a webhook" full:"the request is given up, and made again later"`
 }
 
 // Bytes is a size: 1024, 64KiB, 1MiB or 2GiB on the command line.

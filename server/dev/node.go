@@ -27,13 +27,21 @@ type node struct {
 	exited  chan struct{}
 }
 
+// defaults are settings that a node of its own would not have: a developer's
+// webhook receivers are on this machine.
+var defaults = map[string]string{"LOCKSTEP_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128"}
+
 // writeScript writes the node's run script: the one way in which it is started,
 // here and by hand. It keeps the settings that the environment has now.
 func (n *node) writeScript(binary string, settings []string) error {
 	var s strings.Builder
 	s.WriteString("#!/bin/sh\n# Starts this node in the foreground. Settings in the environment come first.\n")
 	for _, name := range settings {
-		if value, ok := os.LookupEnv(name); ok {
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			value, ok = defaults[name]
+		}
+		if ok {
 			fmt.Fprintf(&s, "%s=${%s-%s}\nexport %s\n", name, name, quote(value), name)
 		}
 	}

@@ -10,10 +10,13 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -36,6 +39,16 @@ type Config struct {
 	Timeout    time.Duration // of one attempt; default 15 s
 	Total      int           // requests under way; default 256
 	PerService int           // of these, for one service; default 16
+	PerHost    int           // and to one host; default 64
+
+	// Allow are networks that webhooks may reach although they are this
+	// machine's, the local link's or a member's (see guard).
+	Allow []netip.Prefix
+
+	// Cluster returns host:port of the members' listeners, which webhooks never
+	// reach. It may be nil.
+	Cluster func() []string
+
 	Clock      func() time.Time
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: not measured
@@ -51,6 +64,12 @@ func (c Config) withDefaults() Config {
 	if c.PerService == 0 {
 		c.PerService = 16
 	}
+	if c.PerHost == 0 {
+		c.PerHost = 64
+	}
+	if c.Cluster == nil {
+		c.Cluster = func() []string { return nil }
+	}
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -61,7 +80,8 @@ func (c Config) withDefaults() Config {
 }
 
 // The waits after each failed attempt (rest-api, webhooks): the last one
-// repeats until the delivery is a day old.
+// repeats until the delivery is a day old. A receiver that hangs is left alone
+// for as long.
 var backoff = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute}
 
 const giveUpAfter = 24 * time.Hour
@@ -69,20 +89,19 @@ const giveUpAfter = 24 * time.Hour
 // Sender delivers webhooks.
 type Sender struct {
 	config   Config
-	client   *http.Client
+	direct   *http.Client
+	proxied  *http.Client // through the proxy of the environment, which decides itself where it connects
 	attempts *prometheus.CounterVec
 }
 
-// New makes a Sender.
+// New returns a Sender.
 func New(config Config) *Sender {
 	config = config.withDefaults()
+	g := guard{allow: config.Allow, cluster: config.Cluster, own: net.InterfaceAddrs}
 	s := &Sender{
-		config: config,
-		client: &http.Client{
-			Timeout:       config.Timeout,
-			Transport:     &http.Transport{MaxIdleConnsPerHost: config.PerService, IdleConnTimeout: 90 * time.Second, Proxy: http.ProxyFromEnvironment},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		config:  config,
+		direct:  client(config, &http.Transport{DialContext: g.dial}),
+		proxied: client(config, &http.Transport{Proxy: http.ProxyFromEnvironment}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_webhook_attempts_total", Help: "Webhook requests sent, by outcome.",
 		}, []string{"outcome"}),
@@ -93,10 +112,19 @@ func New(config Config) *Sender {
 	return s
 }
 
+func client(config Config, t *http.Transport) *http.Client {
+	t.MaxIdleConnsPerHost, t.MaxIdleConns, t.IdleConnTimeout = config.PerService, config.Total, 90*time.Second
+	t.MaxResponseHeaderBytes = 64 << 10
+	return &http.Client{
+		Timeout: config.Timeout, Transport: t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
 // Run delivers until the context ends, and returns when every request under
 // way has ended with it.
 func (s *Sender) Run(ctx context.Context) {
-	q := newQueue(s.config.Total, s.config.PerService)
+	q := newQueue(s.config.Total, s.config.PerService, s.config.PerHost)
 	arrived := make(chan *fsm.View)
 	finished := make(chan outcome)
 	watching := make(chan struct{})
@@ -114,15 +142,15 @@ func (s *Sender) Run(ctx context.Context) {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		now := s.config.Clock() // one moment for both: between two, what is due could fall
-		for _, d := range q.due(now) {
-			go func() { finished <- s.attempt(ctx, d) }()
+		for _, a := range q.due(now) {
+			go func() { finished <- s.attempt(ctx, a) }()
 		}
 		timer.Reset(q.untilDue(now))
 		select {
 		case v := <-arrived:
-			q.add(v)
+			q.add(v, s.config.Clock())
 		case o := <-finished:
-			q.finish(o)
+			q.finish(o, s.config.Clock())
 			settler.put(ctx, o)
 		case <-timer.C:
 		case <-ctx.Done():
@@ -133,7 +161,8 @@ func (s *Sender) Run(ctx context.Context) {
 	}
 	<-watching
 	<-settling
-	s.client.CloseIdleConnections()
+	s.direct.CloseIdleConnections()
+	s.proxied.CloseIdleConnections()
 }
 
 // watch passes on each view that has deliveries the one before had not.
@@ -156,54 +185,94 @@ func (s *Sender) watch(ctx context.Context, arrived chan<- *fsm.View) {
 	}
 }
 
-// outcome is what became of one attempt.
-type outcome struct {
+// attempt is one delivery to be sent once.
+type attempt struct {
 	delivery *fsm.Delivery
-	retry    *fsm.Retry // nil: done with it
+	unproven bool // its receiver has not just answered promptly
+	hanging  bool // it hung the last time
+}
+
+// outcome is what became of an attempt.
+type outcome struct {
+	attempt
+	started time.Time
+	retry   *fsm.Retry // nil: done with it
+	hung    bool       // no answer in good time, be it a good one
+	skipped bool       // nothing was sent
 }
 
 // attempt sends one delivery once.
-func (s *Sender) attempt(ctx context.Context, d *fsm.Delivery) outcome {
+func (s *Sender) attempt(ctx context.Context, a attempt) outcome {
+	d, started := a.delivery, s.config.Clock()
+	o := outcome{attempt: a, started: started}
 	view := s.config.Node.View()
 	if _, waiting := view.Delivery(d.Seq); !waiting {
-		return outcome{delivery: d} // it is settled, was given up, or its service is gone
+		o.skipped = true // it is settled, was given up, or its service is gone
+		return o
+	}
+	if a.hanging && started.Sub(time.UnixMilli(d.Created)) > giveUpAfter {
+		o.skipped = true // it has waited for its turn for a day
+		s.giveUp(view, d, d.Attempts, errHangs)
+		return o
 	}
 	err := s.post(ctx, view, d)
+	now, tries := s.config.Clock(), d.Attempts+1
+	o.hung = now.Sub(started) >= s.config.Timeout/3
 	if err == nil {
 		s.attempts.WithLabelValues("delivered").Inc()
-		return outcome{delivery: d}
+		return o
 	}
-	now, tries := s.config.Clock(), d.Attempts+1
 	next := now.Add(backoff[min(tries, len(backoff))-1])
 	if next.Sub(time.UnixMilli(d.Created)) > giveUpAfter {
-		s.attempts.WithLabelValues("given_up").Inc()
-		s.config.Logger.Warn("webhook given up", "url", redacted(d.URL), "delivery", d.Seq, "attempts", tries, "error", err)
-		return outcome{delivery: d}
+		s.giveUp(view, d, tries, err)
+		return o
 	}
 	if ctx.Err() == nil {
 		s.attempts.WithLabelValues("failed").Inc()
-		s.config.Logger.Info("webhook failed", "url", redacted(d.URL), "delivery", d.Seq, "attempts", tries, "error", err)
+		s.config.Logger.Info("webhook failed", append(describe(view, d), "attempts", tries, "error", err)...)
 	}
-	return outcome{delivery: d, retry: &fsm.Retry{Seq: d.Seq, Attempts: tries, NotBefore: next.UnixMilli()}}
+	o.retry = &fsm.Retry{Seq: d.Seq, Attempts: tries, NotBefore: next.UnixMilli()}
+	return o
+}
+
+var errHangs = errors.New("its receiver hangs")
+
+func (s *Sender) giveUp(view *fsm.View, d *fsm.Delivery, tries int, err error) {
+	s.attempts.WithLabelValues("given_up").Inc()
+	s.config.Logger.Warn("webhook given up", append(describe(view, d), "attempts", tries, "error", err)...)
+}
+
+// describe returns what a log says of a delivery. Of its URL that is scheme and
+// host: user, path and query may be secrets.
+func describe(view *fsm.View, d *fsm.Delivery) []any {
+	receiver, service := "?", "?"
+	if u, err := url.Parse(d.URL); err == nil {
+		receiver = u.Scheme + "://" + u.Host
+	}
+	if x, ok := view.ServiceByNumber(d.Service); ok {
+		service = x.SID.String()
+	}
+	return []any{"service", service, "receiver", receiver, "delivery", d.Seq}
 }
 
 func (s *Sender) post(ctx context.Context, view *fsm.View, d *fsm.Delivery) error {
-	form := make(url.Values, len(d.Params))
-	for _, p := range d.Params {
-		form.Set(p.Name, p.Value)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, strings.NewReader(form.Encode()))
+	req, err := request(ctx, view, d)
 	if err != nil {
-		return err
+		return cause(err)
 	}
-	_, authToken := view.Account()
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-	req.Header.Set("User-Agent", "Lockstep")
-	req.Header.Set("X-Twilio-Signature", sign(authToken, d.URL, d.Params))
-	req.Header.Set("I-Twilio-Idempotency-Token", fmt.Sprintf("%s-%d", view.ClusterID(), d.Seq))
-	resp, err := s.client.Do(req)
+	proxy, err := http.ProxyFromEnvironment(req)
 	if err != nil {
-		return err
+		return errors.New("the proxy of the environment is not a URL")
+	}
+	client := s.direct
+	if proxy != nil {
+		client = s.proxied
+	} else {
+		spellAsConfigured(req.URL, d.URL)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return cause(err)
 	}
 	defer resp.Body.Close()
 	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
@@ -213,11 +282,42 @@ func (s *Sender) post(ctx context.Context, view *fsm.View, d *fsm.Delivery) erro
 	return nil
 }
 
-// redacted leaves out of a URL what may be secret.
-func redacted(text string) string {
-	u, err := url.Parse(text)
-	if err != nil {
-		return "?"
+func request(ctx context.Context, view *fsm.View, d *fsm.Delivery) (*http.Request, error) {
+	form := make(url.Values, len(d.Params))
+	for _, p := range d.Params {
+		form.Set(p.Name, p.Value)
 	}
-	return u.Scheme + "://" + u.Host + u.Path
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	_, authToken := view.Account()
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	req.Header.Set("User-Agent", "Lockstep")
+	req.Header.Set("X-Twilio-Signature", sign(authToken, d.URL, d.Params))
+	req.Header.Set("I-Twilio-Idempotency-Token", fmt.Sprintf("%s-%d", view.ClusterID(), d.Seq))
+	return req, nil
+}
+
+// spellAsConfigured makes the path on the wire the configured one, byte for
+// byte: it is what was signed, and what a receiver verifies. Package url would
+// encode characters such as "|" and "^".
+func spellAsConfigured(u *url.URL, configured string) {
+	_, rest, _ := strings.Cut(configured, "://")
+	rest, _, _ = strings.Cut(withoutFragment(rest), "?")
+	if i := strings.IndexByte(rest, '/'); i >= 0 && rest[i:] != u.EscapedPath() && !strings.HasPrefix(rest[i:], "//") {
+		u.Opaque = rest[i:]
+	}
+}
+
+// cause returns an error without the URL that package http puts into it, which
+// may hold secrets.
+func cause(err error) error {
+	for {
+		wrapped, ok := errors.AsType[*url.Error](err)
+		if !ok {
+			return err
+		}
+		err = wrapped.Err
+	}
 }

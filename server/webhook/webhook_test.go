@@ -58,12 +58,15 @@ func (r *receiver) received() []received {
 
 func ok(int, url.Values) int { return 200 }
 
+// loopback is where the receivers of tests are.
+var loopback = prefixes("127.0.0.0/8", "::1/128")
+
 // start runs a Sender on a node whose default service sends everything to url.
 func start(t *testing.T, to string, config Config) *fsmtest.Node {
 	n := fsmtest.New(nil)
 	yes := true
 	n.Must(&fsm.UpdateService{WebhookURL: &to, WebhooksFromREST: &yes})
-	config.Node = n
+	config.Node, config.Allow = n, loopback
 	run(t, New(config))
 	return n
 }
@@ -182,7 +185,7 @@ func TestTheNextLeaderDeliversWhatIsLeft(t *testing.T) {
 	cancel()
 	New(Config{Node: n}).Run(ended)
 	require.Equal(t, 3, n.View().WaitingDeliveries())
-	run(t, New(Config{Node: n}))
+	run(t, New(Config{Node: n, Allow: loopback}))
 	eventually(t, "delivered by the next", func() bool { return n.View().WaitingDeliveries() == 0 })
 	require.Len(t, r.received(), 3)
 }
@@ -209,62 +212,6 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		d, found := firstDelivery(n)
 		return found && d.Attempts == 1
 	})
-}
-
-func TestQueueKeepsToItsLimits(t *testing.T) {
-	n := fsmtest.New(nil)
-	to, yes := "http://127.0.0.1:1/", true
-	n.Must(&fsm.UpdateService{WebhookURL: &to, WebhooksFromREST: &yes})
-	for i := byte(1); i < 10; i++ {
-		sid := createDocument(n, i)
-		update(n, sid, 1)
-	}
-	q := newQueue(100, 4)
-	q.add(n.View())
-	now := time.Now()
-	first := q.due(now)
-	require.Len(t, first, 4, "of one service at a time")
-	require.Empty(t, q.due(now))
-	q.finish(outcome{delivery: first[0]})
-	next := q.due(now)
-	require.Len(t, next, 1)
-	require.Equal(t, first[0].Stream, next[0].Stream, "streams keep their turn")
-	q.finish(outcome{delivery: next[0], retry: &fsm.Retry{Seq: next[0].Seq, Attempts: 1, NotBefore: now.Add(time.Minute).UnixMilli()}})
-	require.InDelta(t, time.Minute, q.untilDue(now), float64(time.Second))
-	total := newQueue(3, 100)
-	total.add(n.View())
-	require.Len(t, total.due(now), 3)
-}
-
-// What the outbox has given up, the queue in front of a dead receiver forgets.
-func TestQueueIsBoundedAsTheOutboxIs(t *testing.T) {
-	n := fsmtest.New(nil)
-	to, yes := "http://127.0.0.1:1/", true
-	n.Must(&fsm.UpdateService{WebhookURL: &to, WebhooksFromREST: &yes})
-	d := objects.NewSID(objects.KindDocument, fsm.NewID())
-	n.Must(&fsm.CreateObject{SID: d, Data: objects.EmptyObject})
-	q := newQueue(256, 16)
-	q.add(n.View())
-	now := time.Now()
-	head := q.due(now)[0]
-	q.finish(outcome{delivery: head, retry: &fsm.Retry{Seq: head.Seq, Attempts: 6, NotBefore: now.Add(5 * time.Minute).UnixMilli()}})
-	update := func(times int) {
-		for range times {
-			n.Must(&fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: d}, Data: []byte("1")})
-		}
-		q.add(n.View())
-	}
-	update(3 * spare)
-	require.Equal(t, 3*spare+1, q.waiting)
-	var all []uint64
-	n.View().Deliveries(0, func(x *fsm.Delivery) bool {
-		all = append(all, x.Seq)
-		return true
-	})
-	n.Must(&fsm.SettleDeliveries{Done: all}) // as the outbox gives them up, oldest first
-	update(10)
-	require.Equal(t, 10, q.waiting)
-	require.Len(t, q.due(now), 1, "the stream goes on with what is left")
 }
 
 func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {

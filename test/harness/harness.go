@@ -76,7 +76,8 @@ const (
 	poll      = 20 * time.Millisecond
 )
 
-// Start starts a cluster without rate limits and waits until all its nodes vote.
+// Start starts a cluster without rate limits, whose webhooks may reach this
+// machine, and waits until all its nodes vote.
 func Start(t testing.TB, c Config) *Cluster {
 	t.Helper()
 	if c.Nodes == 0 {
@@ -84,7 +85,7 @@ func Start(t testing.TB, c Config) *Cluster {
 	}
 	cluster := &Cluster{
 		t: t, dir: t.TempDir(), Account: server.NewAccount(),
-		env: append([]string{"LOCKSTEP_RATE_LIMITS=off"}, c.Env...),
+		env: append([]string{"LOCKSTEP_RATE_LIMITS=off", "LOCKSTEP_WEBHOOK_ALLOW=127.0.0.0/8"}, c.Env...),
 	}
 	t.Cleanup(cluster.close)
 	first := cluster.newNode()
