@@ -453,7 +453,7 @@ func TestGossipCarriesAddresses(t *testing.T) {
 	}
 	require.NoError(t, m.nodes["n2"].Leave(m.context()))
 	require.NoError(t, m.nodes["n2"].Close())
-	m.eventually(func() bool { _, alive := m.nodes["n1"].gossip.lookup("n2"); return !alive })
+	m.eventually(func() bool { _, alive := m.nodes["n1"].gossip.lookup(m.nodes["n2"].self); return !alive })
 }
 
 func isUnknown(err error) bool { return err != nil && !notWritten(err) }
@@ -463,10 +463,10 @@ func TestReadIndexRefusesOtherTerm(t *testing.T) {
 	leader := m.leader()
 	term := leader.raft.CurrentTerm()
 	for _, asked := range []uint64{term - 1, term + 1} {
-		_, err := leader.answerReadIndex(m.context(), m.followers()[0].ID(), readIndexRequest{Term: asked})
+		_, err := leader.answerReadIndex(m.context(), m.followers()[0].ID(), readIndexRequest{Term: asked, Server: m.followers()[0].self})
 		require.ErrorIs(t, err, errOtherTerm)
 	}
-	_, err := leader.answerReadIndex(m.context(), "stranger", readIndexRequest{Term: term})
+	_, err := leader.answerReadIndex(m.context(), "stranger", readIndexRequest{Term: term, Server: "stranger.1"})
 	require.ErrorIs(t, err, ErrNotMember)
 	_, err = m.followers()[0].answerReadIndex(m.context(), leader.ID(), readIndexRequest{Term: term})
 	require.ErrorIs(t, err, errNotLeader)

@@ -17,6 +17,12 @@ type Config struct {
 	// ID names the node, uniquely and for good: 1 to 64 characters.
 	ID string
 
+	// Incarnation is that of the node's log as it was when the node last ran (see
+	// Node.Incarnation). A data directory whose log is not of that incarnation has
+	// lost what the node promised, and Open fails with ErrStateLost. Empty: the
+	// node has not run before.
+	Incarnation string
+
 	// DataDir holds the node's log, term and snapshots. It is made, with mode
 	// 0700, if it does not exist.
 	DataDir string
@@ -94,10 +100,17 @@ type ReadGrant struct {
 	RetryAfter time.Duration `cbor:"2,keyasint,omitempty"`
 }
 
+// Transport is raft's transport, with what this package needs besides.
+type Transport interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
 // Parts are what a node otherwise makes of its addresses and its data
 // directory. The node does not close them, except for Transport and Peers.
 type Parts struct {
-	Transport raft.Transport
+	Transport Transport
 	Peers     Peers
 	Logs      raft.LogStore
 	Stable    raft.StableStore
@@ -180,9 +193,9 @@ func (c Config) scaled(d time.Duration) time.Duration {
 }
 
 // raftConfig has the reasons for each value that differs from raft's default.
-func (c Config) raftConfig() *raft.Config {
+func (c Config) raftConfig(self string) *raft.Config {
 	r := raft.DefaultConfig()
-	r.LocalID = raft.ServerID(c.ID)
+	r.LocalID = raft.ServerID(self)
 	r.Logger = newRaftLogger(c.Logger)
 	r.HeartbeatTimeout = c.heartbeatTimeout()
 	r.ElectionTimeout = c.electionTimeout()

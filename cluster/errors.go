@@ -36,6 +36,16 @@ var (
 	// ErrLeft: the data directory belongs to a node that has left its cluster.
 	ErrLeft = errors.New("cluster: this node has left its cluster; wipe its data directory to join anew")
 
+	// ErrStateLost: the node ran before, and its log, term and vote are not there
+	// any more. It must not go on as the server that it was.
+	ErrStateLost = errors.New("cluster: this node's raft state was lost")
+
+	// ErrTwice: another process runs on a copy of this node's data directory.
+	ErrTwice = errors.New("cluster: another process runs on a copy of this data directory")
+
+	// ErrKnownMember: a member has this id, and another log.
+	ErrKnownMember = errors.New("cluster: a member has this id already, with another data directory")
+
 	// ErrHasState: bootstrap was asked for where there is a cluster already.
 	ErrHasState = errors.New("cluster: the data directory holds a cluster already")
 
@@ -89,6 +99,8 @@ var failures = []error{
 	12: ErrAddressTaken,
 	13: ErrUnreachable,
 	14: ErrQuorum,
+	15: ErrKnownMember,
+	16: ErrTwice,
 }
 
 // remoteError is an error of another node. It matches what it was there.

@@ -65,7 +65,7 @@ func (f *forwarder) newReign() *reign {
 
 // send asks the leader for the outcomes of a group.
 func (f *forwarder) send(r *reign, group []*proposal) {
-	if r.state.leader == "" || r.state.leader == f.node.config.ID {
+	if r.state.leader == "" || r.state.leader == f.node.self {
 		fail(group, errNotLeader)
 		return
 	}

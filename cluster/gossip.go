@@ -49,7 +49,7 @@ type gossip struct {
 }
 
 // startGossip opens the gossip port. It joins nobody yet.
-func startGossip(c Config, internalAddr string) (*gossip, error) {
+func startGossip(c Config, self, internalAddr string) (*gossip, error) {
 	meta, err := encodeMeta(gossipMeta{InternalAddr: internalAddr, HTTPURL: c.HTTPURL, Version: c.Version})
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func startGossip(c Config, internalAddr string) (*gossip, error) {
 	if m.SecretKey, err = hkdf.Key(sha256.New, c.Key[:], []byte(c.ClusterID), "lockstep gossip", 32); err != nil {
 		return nil, fmt.Errorf("derive gossip key: %w", err)
 	}
-	m.Name = c.ID
+	m.Name = self // a replaced node and its successor are two
 	m.Label = c.ClusterID
 	if m.BindAddr, m.BindPort, err = splitHostPort(c.GossipAddr); err != nil {
 		return nil, fmt.Errorf("gossip address: %w", err)
@@ -81,7 +81,7 @@ func startGossip(c Config, internalAddr string) (*gossip, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
-	return &gossip{list: list, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: c.ID, seeds: slices.Clone(c.Seeds)}, nil
+	return &gossip{list: list, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self, seeds: slices.Clone(c.Seeds)}, nil
 }
 
 // run joins the seeds, again and again, until ctx ends.
@@ -98,8 +98,8 @@ func (g *gossip) run(ctx context.Context) {
 	}
 }
 
-// lookup gives what a node told of itself, and whether it is alive.
-func (g *gossip) lookup(id string) (gossipMeta, bool) { return g.roster.get(id) }
+// lookup gives what a server told of itself, and whether it is alive.
+func (g *gossip) lookup(server string) (gossipMeta, bool) { return g.roster.get(server) }
 
 // addr is where other nodes find this one.
 func (g *gossip) addr() string { return g.advertised }
@@ -161,12 +161,13 @@ func (d metaDelegate) LocalState(bool) []byte { return nil }
 // MergeRemoteState implements memberlist.Delegate.
 func (d metaDelegate) MergeRemoteState([]byte, bool) {}
 
-// conflictDelegate hears of two processes with one node id.
+// conflictDelegate hears of two processes of one server: somebody runs a copy
+// of a data directory.
 type conflictDelegate struct{ log *slog.Logger }
 
 // NotifyConflict implements memberlist.ConflictDelegate.
 func (d conflictDelegate) NotifyConflict(existing, other *memberlist.Node) {
-	d.log.Error("two processes have the same node id", "id", existing.Name, "address", existing.Address(), "other", other.Address())
+	d.log.Error("two processes run on copies of one data directory", "server", existing.Name, "address", existing.Address(), "other", other.Address())
 }
 
 // roster is who is alive and what they told. memberlist changes the nodes that

@@ -139,7 +139,7 @@ func (m *members) followers() []*Node {
 // suffrage is a member's by the leader's configuration, or -1.
 func (m *members) suffrage(id string) raft.ServerSuffrage {
 	for _, s := range m.leader().configuration() {
-		if string(s.ID) == id {
+		if nodeOf(s.ID) == id {
 			return s.Suffrage
 		}
 	}

@@ -15,7 +15,7 @@ import (
 type raftState struct {
 	role   raft.RaftState
 	term   uint64
-	leader string // node id; empty when none is known
+	leader string // server; empty when none is known
 	addr   string // of the leader's internal port
 }
 

@@ -30,6 +30,8 @@ type Member struct {
 	HTTPURL      string // empty while gossip has not brought it
 	Version      string // likewise
 	Role         Role
+
+	server string
 }
 
 // MemberSpec describes a node to be added.
@@ -38,6 +40,11 @@ type MemberSpec struct {
 	InternalAddr string `cbor:"2,keyasint"`
 	HTTPURL      string `cbor:"3,keyasint,omitempty"`
 	Version      string `cbor:"4,keyasint,omitempty"`
+
+	// Replace lets the node take the place of a member with the same id, whose
+	// data directory is lost or given up. That member stays, and keeps its vote,
+	// until the new one has caught up and votes.
+	Replace bool `cbor:"5,keyasint,omitempty"`
 }
 
 // NodeStatus is a member's own account of itself.
@@ -52,6 +59,8 @@ type NodeStatus struct {
 	Version      string `cbor:"8,keyasint,omitempty"`
 	LastIndex    uint64 `cbor:"9,keyasint"` // of its log
 	Candidate    bool   `cbor:"10,keyasint,omitempty"`
+	Server       string `cbor:"11,keyasint"` // the id in raft's configuration
+	Process      uint64 `cbor:"12,keyasint"` // different in each process
 }
 
 // Status is the account of all members.
@@ -73,23 +82,24 @@ const (
 )
 
 // Members gives the members by raft's configuration, with what gossip knows of
-// them, in the order of their ids.
+// them, in the order of their ids. While a member is being replaced there are
+// two of its id, the new one first.
 func (n *Node) Members() []Member {
 	state, _ := n.state.get()
 	var members []Member
-	for _, s := range n.configuration() {
-		m := Member{ID: string(s.ID), InternalAddr: string(s.Address), Role: RoleFollower}
+	for _, s := range slices.Backward(n.configuration()) {
+		m := Member{ID: nodeOf(s.ID), server: string(s.ID), InternalAddr: string(s.Address), Role: RoleFollower}
 		switch {
-		case m.ID == state.leader:
+		case m.server == state.leader:
 			m.Role = RoleLeader
 		case s.Suffrage != raft.Voter:
 			m.Role = RoleNonvoter
 		}
 		switch {
-		case m.ID == n.config.ID:
+		case m.server == n.self:
 			m.HTTPURL, m.Version = n.config.HTTPURL, n.config.Version
 		case n.gossip != nil:
-			meta, alive := n.gossip.lookup(m.ID)
+			meta, alive := n.gossip.lookup(m.server)
 			m.HTTPURL, m.Version = meta.HTTPURL, meta.Version
 			if !alive {
 				m.Role = RoleUnreachable
@@ -97,7 +107,7 @@ func (n *Node) Members() []Member {
 		}
 		members = append(members, m)
 	}
-	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortStableFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	return members
 }
 
@@ -105,11 +115,11 @@ func (n *Node) Members() []Member {
 func (n *Node) Status(ctx context.Context) Status {
 	state, _ := n.state.get()
 	members := n.Members()
-	status := Status{ClusterID: n.config.ClusterID, Leader: state.leader, Nodes: make([]NodeStatus, len(members))}
+	status := Status{ClusterID: n.config.ClusterID, Leader: nodeOf(raft.ServerID(state.leader)), Nodes: make([]NodeStatus, len(members))}
 	var asking sync.WaitGroup
 	for i, m := range members {
 		asking.Go(func() {
-			s, err := n.statusOf(ctx, m.ID, m.InternalAddr)
+			s, err := n.statusOf(ctx, m.server, m.InternalAddr)
 			if err != nil {
 				s = NodeStatus{Role: RoleUnreachable, HTTP: m.HTTPURL, Version: m.Version}
 			}
@@ -121,17 +131,22 @@ func (n *Node) Status(ctx context.Context) Status {
 	return status
 }
 
-func (n *Node) statusOf(ctx context.Context, id, addr string) (NodeStatus, error) {
-	if id == n.config.ID {
+func (n *Node) statusOf(ctx context.Context, server, addr string) (NodeStatus, error) {
+	if server == n.self {
 		return n.ownStatus(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
-	defer cancel()
-	s, err := ask[NodeStatus](ctx, n, addr, kindStatus, none{})
-	if err == nil && s.ID != id {
-		err = fmt.Errorf("%w: %s answers as %q", ErrUnreachable, addr, s.ID)
+	s, err := n.statusAt(ctx, addr)
+	if err == nil && s.Server != server {
+		err = fmt.Errorf("%w: %s answers as %q", ErrUnreachable, addr, s.Server)
 	}
 	return s, err
+}
+
+// statusAt asks whoever is at an address.
+func (n *Node) statusAt(ctx context.Context, addr string) (NodeStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
+	defer cancel()
+	return ask[NodeStatus](ctx, n, addr, kindStatus, none{})
 }
 
 func (n *Node) ownStatus() NodeStatus {
@@ -139,9 +154,9 @@ func (n *Node) ownStatus() NodeStatus {
 	s := NodeStatus{
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
-		LastIndex: n.raft.LastIndex(), Candidate: state.role == raft.Candidate,
+		LastIndex: n.raft.LastIndex(), Server: n.self, Process: n.process, Candidate: state.role == raft.Candidate,
 	}
-	isVoter := slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == s.ID })
+	isVoter := slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
 	switch {
 	case state.role == raft.Leader:
 		s.Role = RoleLeader
@@ -151,12 +166,20 @@ func (n *Node) ownStatus() NodeStatus {
 	return s
 }
 
+// isMember reports whether a node is a member, whichever incarnation of it.
 func (n *Node) isMember(id string) bool {
-	return slices.ContainsFunc(n.configuration(), func(s raft.Server) bool { return string(s.ID) == id })
+	return slices.ContainsFunc(n.configuration(), func(s raft.Server) bool { return nodeOf(s.ID) == id })
+}
+
+// isServer reports whether this very incarnation of a node is a member.
+func (n *Node) isServer(server string) bool {
+	return slices.ContainsFunc(n.configuration(), func(s raft.Server) bool { return string(s.ID) == server })
 }
 
 // AddMember adds a node, which must be running and answer at its address, as a
-// nonvoter; called for a member, it changes the member's address. It may be
+// nonvoter; called for a member, it changes the member's address. A node with the
+// id of a member but another log is refused with ErrKnownMember unless it is to
+// replace that member, and a second process of a member with ErrTwice. It may be
 // called on any node and returns when the change is committed; without a
 // deadline in ctx it gives up after 30 seconds. The leader makes the node a voter
 // when it has caught up.
@@ -184,7 +207,7 @@ func (n *Node) RemoveMember(ctx context.Context, id string) error {
 
 func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
 	return n.onLeader(ctx, r.Forwarded,
-		func() error { return n.removeOnLeader(ctx, r.ID) },
+		func() error { return n.removeOnLeader(ctx, r) },
 		func(addr string) error {
 			r.Forwarded = true
 			_, err := ask[none](ctx, n, addr, kindRemoveMember, r)
@@ -204,7 +227,7 @@ func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, 
 		switch {
 		case state.leader == "":
 			err = ErrNoLeader
-		case state.leader == n.config.ID:
+		case state.leader == n.self:
 			err = n.changing(ctx, here)
 		case forwarded:
 			return errNotLeader
@@ -245,7 +268,7 @@ func (n *Node) changing(ctx context.Context, change func() error) error {
 
 // worthRetrying is what a change of leader or of configuration may mend.
 func worthRetrying(err error) bool {
-	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, errBadRequest} {
+	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, ErrKnownMember, ErrTwice, errBadRequest} {
 		if errors.Is(err, final) {
 			return false
 		}
@@ -255,46 +278,97 @@ func worthRetrying(err error) bool {
 
 func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 	for _, s := range n.configuration() {
-		switch {
-		case string(s.ID) != spec.ID && string(s.Address) == spec.InternalAddr:
-			return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, s.ID)
-		case string(s.ID) == spec.ID && string(s.Address) == spec.InternalAddr:
-			return nil
+		if nodeOf(s.ID) != spec.ID && string(s.Address) == spec.InternalAddr {
+			return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, nodeOf(s.ID))
 		}
 	}
-	if _, err := n.statusOf(ctx, spec.ID, spec.InternalAddr); err != nil {
+	at, err := n.statusAt(ctx, spec.InternalAddr)
+	if err == nil && at.ID != spec.ID {
+		err = fmt.Errorf("%s answers as %q", spec.InternalAddr, at.ID)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	id, addr := raft.ServerID(spec.ID), raft.ServerAddress(spec.InternalAddr)
-	if err := n.wait(ctx, n.raft.AddNonvoter(id, addr, 0, changeTimeout)); err != nil {
-		return fmt.Errorf("add member: %w", err)
+	id, addr := raft.ServerID(at.Server), raft.ServerAddress(spec.InternalAddr)
+	for _, s := range n.configuration() {
+		switch {
+		case s.ID == id && s.Address == addr:
+			return nil
+		case s.ID == id:
+			if err := n.refuseCopy(ctx, s, at); err != nil {
+				return err
+			}
+		case nodeOf(s.ID) == spec.ID && !spec.Replace:
+			return fmt.Errorf("%w: %s", ErrKnownMember, spec.ID)
+		case s.Address == addr: // raft wants addresses to be different
+			if err := n.addNonvoter(ctx, s.ID, outOfReach(s.ID)); err != nil {
+				return err
+			}
+		}
 	}
-	n.config.Logger.Info("member added", "member", spec.ID, "address", spec.InternalAddr, "url", spec.HTTPURL, "version", spec.Version)
+	if err := n.addNonvoter(ctx, id, addr); err != nil {
+		return err
+	}
+	n.config.Logger.Info("member added", "member", spec.ID, "server", id, "address", spec.InternalAddr, "url", spec.HTTPURL, "version", spec.Version, "replaces", spec.Replace)
 	return nil
 }
 
-func (n *Node) removeOnLeader(ctx context.Context, id string) error {
-	servers := n.configuration()
-	if !n.isMember(id) {
-		return fmt.Errorf("%w: %s", ErrUnknownMember, id)
+// addNonvoter adds a server, or changes the address of one that is a member.
+func (n *Node) addNonvoter(ctx context.Context, id raft.ServerID, addr raft.ServerAddress) error {
+	if err := n.wait(ctx, n.raft.AddNonvoter(id, addr, 0, changeTimeout)); err != nil {
+		return fmt.Errorf("add member: %w", err)
 	}
-	if !removalKeepsQuorum(servers, id, n.reports(ctx, servers)) {
+	return nil
+}
+
+// refuseCopy refuses a new address for a server that still answers at its old
+// one: its data directory was copied, and two would vote as one.
+func (n *Node) refuseCopy(ctx context.Context, s raft.Server, at NodeStatus) error {
+	old, err := n.statusOf(ctx, string(s.ID), string(s.Address))
+	if err == nil && old.Process != at.Process {
+		return fmt.Errorf("%w: %s answers at %s", ErrTwice, nodeOf(s.ID), s.Address)
+	}
+	return nil
+}
+
+// removeOnLeader removes all incarnations of a node, or the one that is named.
+func (n *Node) removeOnLeader(ctx context.Context, r removeMemberRequest) error {
+	found := false
+	for _, s := range slices.Backward(n.configuration()) {
+		if nodeOf(s.ID) != r.ID || (r.Server != "" && string(s.ID) != r.Server) {
+			continue
+		}
+		found = true
+		if err := n.removeServer(ctx, s.ID); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("%w: %s", ErrUnknownMember, r.ID)
+	}
+	return nil
+}
+
+func (n *Node) removeServer(ctx context.Context, id raft.ServerID) error {
+	servers := n.configuration()
+	if !removalKeepsQuorum(servers, string(id), n.reports(ctx, servers)) {
 		return ErrQuorum
 	}
-	if id == n.config.ID {
+	if string(id) == n.self {
 		if err := n.TransferLeadership(ctx); err != nil {
 			return err
 		}
 		return errNotLeader // the caller finds the new leader
 	}
-	if err := n.wait(ctx, n.raft.RemoveServer(raft.ServerID(id), 0, changeTimeout)); err != nil {
+	if err := n.wait(ctx, n.raft.RemoveServer(id, 0, changeTimeout)); err != nil {
 		return fmt.Errorf("remove member: %w", err)
 	}
-	n.config.Logger.Info("member removed", "member", id)
+	n.config.Logger.Info("member removed", "member", nodeOf(id), "server", id)
 	return nil
 }
 
-// reports asks members for their status; those that do not answer are left out.
+// reports asks members for their status, and returns it by server; those that do
+// not answer are left out.
 func (n *Node) reports(ctx context.Context, servers []raft.Server) map[string]NodeStatus {
 	answers := make([]NodeStatus, len(servers))
 	var asking sync.WaitGroup
@@ -308,14 +382,14 @@ func (n *Node) reports(ctx context.Context, servers []raft.Server) map[string]No
 	asking.Wait()
 	reports := make(map[string]NodeStatus, len(servers))
 	for _, r := range answers {
-		if r.ID != "" {
-			reports[r.ID] = r
+		if r.Server != "" {
+			reports[r.Server] = r
 		}
 	}
 	return reports
 }
 
-// removalKeepsQuorum says whether, without a member, a majority of the voters
+// removalKeepsQuorum reports whether, without a server, a majority of the voters
 // would be alive, judged by who has reported. Whoever is no voter can always go.
 func removalKeepsQuorum(servers []raft.Server, id string, reports map[string]NodeStatus) bool {
 	voters, live := 0, 0

@@ -20,7 +20,7 @@ const announceTimeout = 5 * time.Second
 // leader removes the node, and the data directory is marked so that Open refuses
 // it from then on. The caller closes the node after that.
 func (n *Node) Leave(ctx context.Context) error {
-	if err := n.RemoveMember(ctx, n.config.ID); err != nil && !errors.Is(err, ErrUnknownMember) && !errors.Is(err, ErrNotMember) {
+	if err := n.removeMember(ctx, removeMemberRequest{ID: n.config.ID, Server: n.self}); err != nil && !errors.Is(err, ErrUnknownMember) && !errors.Is(err, ErrNotMember) {
 		return fmt.Errorf("leave: %w", err)
 	}
 	return n.becomeRemoved()
@@ -47,14 +47,14 @@ func (n *Node) hasLeft() bool {
 	}
 }
 
-// membershipOf answers a node that asks whether it is a member. Only a leader
+// membershipOf answers a server that asks whether it is a member. Only a leader
 // whose term has started can tell.
-func (n *Node) membershipOf(id string) membershipAnswer {
+func (n *Node) membershipOf(server string) membershipAnswer {
 	t, _ := n.leading.get()
 	return membershipAnswer{
 		Leads:  t != nil && n.leads(t.number),
 		Term:   n.raft.CurrentTerm(),
-		Member: n.isMember(id),
+		Member: n.isServer(server),
 	}
 }
 
@@ -104,7 +104,7 @@ func (n *Node) removedByOthers() {
 // ownEntry splits the configuration into this node and the others.
 func (n *Node) ownEntry() (self *raft.Server, others []raft.Server) {
 	for _, s := range n.configuration() {
-		if string(s.ID) == n.config.ID {
+		if string(s.ID) == n.self {
 			self = &s
 		} else {
 			others = append(others, s)
@@ -126,7 +126,7 @@ const (
 func (n *Node) askMembership(others []raft.Server) membershipVerdict {
 	for _, s := range others {
 		ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(statusTimeout))
-		a, err := ask[membershipAnswer](ctx, n, string(s.Address), kindMembership, none{})
+		a, err := ask[membershipAnswer](ctx, n, string(s.Address), kindMembership, membershipRequest{Server: n.self})
 		cancel()
 		if err != nil || !a.Leads || a.Term < n.raft.CurrentTerm() {
 			continue

@@ -26,7 +26,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,9 +45,11 @@ const transportTimeout = 10 * time.Second
 // goroutine.
 type Node struct {
 	config    Config
+	self      string // this server: the node's id and its incarnation
+	process   uint64 // tells processes apart that run on copies of one directory
 	fsm       *fsm.FSM
 	raft      *raft.Raft
-	transport raft.Transport
+	transport *guard
 	peers     Peers
 	stores    *stores
 	gossip    *gossip // nil without
@@ -89,6 +93,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	}
 	n := &Node{
 		config:  config,
+		process: rand.Uint64(),
 		waiters: newWaiters(),
 		applied: make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
@@ -114,7 +119,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if config.GossipAddr != "" {
-		if n.gossip, err = startGossip(config, n.peers.Addr()); err != nil {
+		if n.gossip, err = startGossip(config, n.self, n.peers.Addr()); err != nil {
 			return nil, err
 		}
 	}
@@ -124,36 +129,45 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 
 // openParts makes the stores, the internal port and raft's transport over it.
 func (n *Node) openParts() error {
-	if p := n.config.Parts; p != nil {
-		n.stores = &stores{logs: p.Logs, stable: p.Stable, snapshots: p.Snapshots, close: func() error { return nil }}
-		n.transport, n.peers = p.Transport, p.Peers
-		return nil
-	}
 	var err error
 	if n.stores, err = openStores(n.config); err != nil {
 		return err
 	}
-	credential, err := link.NewCredential(n.config.Key, n.config.ClusterID, n.config.ID)
+	incarnation, err := incarnate(n.stores.stable, n.config.Incarnation)
+	if err != nil {
+		return err
+	}
+	n.self = string(serverOf(n.config.ID, incarnation))
+	if p := n.config.Parts; p != nil {
+		n.transport, n.peers = newGuard(n, p.Transport), p.Peers
+		return nil
+	}
+	credential, err := link.NewCredential(n.config.Key, n.config.ClusterID, n.config.ID, incarnation)
 	if err != nil {
 		return err
 	}
 	port, err := link.Listen(link.Config{
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
-		Credential: credential, Logger: n.config.Logger, Expect: n.idAt,
+		Credential: credential, Logger: n.config.Logger, Expect: n.expected,
 	})
 	if err != nil {
 		return err
 	}
 	n.peers = port
 	streams := port.Streams()
-	n.transport = &patientTransport{node: n, streams: streams, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	n.transport = newGuard(n, &patientTransport{node: n, streams: streams, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: streams, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
-	})}
+	})})
 	return nil
 }
 
 func (n *Node) startRaft() error {
-	config := n.config.raftConfig()
+	config := n.config.raftConfig(n.self)
+	if n.config.Bootstrap {
+		if err := n.stores.clearUnbegun(); err != nil {
+			return err
+		}
+	}
 	exists, err := raft.HasExistingState(n.stores.logs, n.stores.stable, n.stores.snapshots)
 	switch {
 	case err != nil:
@@ -186,7 +200,7 @@ func (n *Node) start() {
 	n.work.Go(n.watchLeader)
 	n.work.Go(n.watchMembership)
 	n.work.Go(n.becomeReady)
-	if voters := n.voters(); len(voters) == 1 && string(voters[0].ID) == n.config.ID {
+	if voters := n.voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
 		n.work.Go(n.stand) // nobody else could lead: no need to wait for a time-out
 	}
 	if n.gossip != nil {
@@ -199,6 +213,10 @@ func (n *Node) FSM() *fsm.FSM { return n.fsm }
 
 // ID gives the node's id.
 func (n *Node) ID() string { return n.config.ID }
+
+// Incarnation returns what was made up with the node's log, for Config.Incarnation
+// of the next start.
+func (n *Node) Incarnation() string { return strings.TrimPrefix(n.self, n.config.ID+".") }
 
 // ClusterID gives the cluster's id.
 func (n *Node) ClusterID() string { return n.config.ClusterID }
@@ -261,8 +279,8 @@ func (n *Node) stopParts() error {
 	}
 	// The network goes before raft's end is waited for: its requests under way,
 	// to hosts that are gone perhaps, then fail at once.
-	if t, ok := n.transport.(raft.WithClose); ok {
-		errs = append(errs, t.Close())
+	if n.transport != nil {
+		errs = append(errs, n.transport.Close())
 	}
 	if n.peers != nil {
 		errs = append(errs, n.peers.Close())
@@ -387,12 +405,13 @@ func (n *Node) voters() []raft.Server {
 	return voters
 }
 
-// idAt names the member at an internal address, or "".
-func (n *Node) idAt(addr string) string {
+// expected names whose internal address this is by the configuration, if anybody's.
+func (n *Node) expected(addr string) (node, incarnation string) {
 	for _, s := range n.configuration() {
 		if string(s.Address) == addr {
-			return string(s.ID)
+			node = nodeOf(s.ID)
+			return node, strings.TrimPrefix(string(s.ID), node+".")
 		}
 	}
-	return ""
+	return "", ""
 }

@@ -37,7 +37,7 @@ func (n *Node) nudge(t *term) {
 		}
 		servers := n.configuration()
 		for _, s := range servers {
-			if string(s.ID) == n.config.ID {
+			if string(s.ID) == n.self {
 				continue
 			}
 			signal := nudged[s.ID]
@@ -86,8 +86,8 @@ func (n *Node) nudgeUntilTaken(ctx context.Context, number uint64, to raft.Serve
 		request := &raft.AppendEntriesRequest{
 			RPCHeader: raft.RPCHeader{
 				ProtocolVersion: raft.ProtocolVersionMax,
-				ID:              []byte(n.config.ID),
-				Addr:            n.transport.EncodePeer(raft.ServerID(n.config.ID), n.transport.LocalAddr()),
+				ID:              []byte(n.self),
+				Addr:            n.transport.EncodePeer(raft.ServerID(n.self), n.transport.LocalAddr()),
 			},
 			Term:              number,
 			PrevLogEntry:      view.Index(),

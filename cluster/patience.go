@@ -87,8 +87,4 @@ func (t *patientTransport) probe(addr raft.ServerAddress) error {
 	return conn.Close()
 }
 
-var _ interface {
-	raft.Transport
-	raft.WithPreVote
-	raft.WithClose
-} = (*patientTransport)(nil)
+var _ Transport = (*patientTransport)(nil)

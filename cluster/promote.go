@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -62,7 +64,12 @@ func (n *Node) promote(t *term) {
 
 func (n *Node) promoteNext(t *term, seen progress) (progress, error) {
 	servers := n.configuration()
-	nonvoters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool { return s.Suffrage == raft.Voter })
+	if err := n.retire(t.ctx, servers); err != nil {
+		return seen, err
+	}
+	nonvoters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool {
+		return s.Suffrage == raft.Voter || superseded(servers, s.ID, func(raft.Server) bool { return true })
+	})
 	if len(nonvoters) == 0 {
 		return nil, nil
 	}
@@ -77,4 +84,20 @@ func (n *Node) promoteNext(t *term, seen progress) (progress, error) {
 	}
 	n.config.Logger.Info("member promoted to voter", "member", chosen)
 	return seen, nil
+}
+
+// retire removes servers whose successors vote. Until then they keep their vote:
+// one that is alive after all knows what was acknowledged.
+func (n *Node) retire(ctx context.Context, servers []raft.Server) error {
+	for _, s := range servers {
+		if !superseded(servers, s.ID, func(by raft.Server) bool { return by.Suffrage == raft.Voter }) {
+			continue
+		}
+		err := n.removeServer(ctx, s.ID)
+		if err == nil || errors.Is(err, errNotLeader) { // if it was this one, the next leader goes on
+			return nil
+		}
+		return fmt.Errorf("remove replaced %s: %w", s.ID, err)
+	}
+	return nil
 }

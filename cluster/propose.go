@@ -191,7 +191,7 @@ func (w *write) lookup() (*fsm.Result, bool) {
 
 // dispatch brings an attempt to the leader, without waiting for its outcome.
 func (n *Node) dispatch(p *proposal, c *fsm.Command, state raftState) {
-	if state.leader != n.config.ID {
+	if state.leader != n.self {
 		if err := n.forward.queue.put(p); err != nil {
 			p.settle(nil, err)
 		}

@@ -52,13 +52,14 @@ type (
 	readIndexRequest struct {
 		Term    uint64       `cbor:"1,keyasint"`
 		Charges []ReadCharge `cbor:"2,keyasint,omitempty"`
+		Server  string       `cbor:"3,keyasint"` // which asks, and thereby affirms the term
 	}
 	readIndexAnswer struct {
 		Index  uint64      `cbor:"1,keyasint"`
 		Grants []ReadGrant `cbor:"3,keyasint,omitempty"` // one for each charge; none: everything goes on
 	}
 	affirmAnswer struct {
-		ID   string `cbor:"1,keyasint"`
+		ID   string `cbor:"1,keyasint"` // of the server
 		Term uint64 `cbor:"2,keyasint"`
 	}
 	addMemberRequest struct {
@@ -66,8 +67,12 @@ type (
 		Forwarded bool       `cbor:"2,keyasint,omitempty"`
 	}
 	removeMemberRequest struct {
-		ID        string `cbor:"1,keyasint"`
+		ID        string `cbor:"1,keyasint"` // of the node
 		Forwarded bool   `cbor:"2,keyasint,omitempty"`
+		Server    string `cbor:"3,keyasint,omitempty"` // only this incarnation of it
+	}
+	membershipRequest struct {
+		Server string `cbor:"1,keyasint"`
 	}
 	membershipAnswer struct {
 		Leads  bool   `cbor:"1,keyasint,omitempty"` // the answer is a leader's, whose term has started
@@ -97,7 +102,7 @@ func (n *Node) answer(ctx context.Context, from string, kind byte, body []byte) 
 		return answerWith(body, func(r readIndexRequest) (readIndexAnswer, error) { return n.answerReadIndex(ctx, from, r) })
 	case kindAffirm:
 		return answerWith(body, func(none) (affirmAnswer, error) {
-			return affirmAnswer{ID: n.config.ID, Term: n.raft.CurrentTerm()}, nil
+			return affirmAnswer{ID: n.self, Term: n.raft.CurrentTerm()}, nil
 		})
 	case kindStatus:
 		return answerWith(body, func(none) (NodeStatus, error) { return n.ownStatus(), nil })
@@ -106,7 +111,7 @@ func (n *Node) answer(ctx context.Context, from string, kind byte, body []byte) 
 	case kindRemoveMember:
 		return answerWith(body, func(r removeMemberRequest) (none, error) { return none{}, n.removeMember(ctx, r) })
 	case kindMembership:
-		return answerWith(body, func(none) (membershipAnswer, error) { return n.membershipOf(from), nil })
+		return answerWith(body, func(r membershipRequest) (membershipAnswer, error) { return n.membershipOf(r.Server), nil })
 	}
 	return nil, fmt.Errorf("%w: kind %d", errBadRequest, kind)
 }

@@ -33,6 +33,9 @@ type stores struct {
 
 // openStores opens the data directory, or fails with ErrLeft.
 func openStores(c Config) (*stores, error) {
+	if p := c.Parts; p != nil {
+		return &stores{logs: p.Logs, stable: p.Stable, snapshots: p.Snapshots, close: func() error { return nil }}, nil
+	}
 	dir := filepath.Join(c.DataDir, raftDirectory)
 	for _, d := range []string{c.DataDir, dir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -72,6 +75,28 @@ func openStores(c Config) (*stores, error) {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
 	return &stores{logs: cache, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+}
+
+// clearUnbegun makes stores new again in which the making of a cluster was cut
+// off between raft's first term and its first entry: raft takes the term for a
+// cluster's, but nobody has been promised anything in it.
+func (s *stores) clearUnbegun() error {
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	taken, err := s.snapshots.List()
+	if err != nil {
+		return fmt.Errorf("read snapshots: %w", err)
+	}
+	term, _ := s.stable.GetUint64([]byte("CurrentTerm")) // no term is an error to raft
+	if voted, _ := s.stable.GetUint64([]byte("LastVoteTerm")); last > 0 || len(taken) > 0 || term != 1 || voted > 0 {
+		return nil
+	}
+	if err := s.stable.SetUint64([]byte("CurrentTerm"), 0); err != nil {
+		return fmt.Errorf("begin the cluster anew: %w", err)
+	}
+	return nil
 }
 
 // sweepSnapshots removes what a crash left of unfinished snapshots.

@@ -30,7 +30,7 @@ func (n *Node) watchLeader() {
 	var tried uint64
 	for n.ctx.Err() == nil {
 		state, changed := n.state.get()
-		if state.leader == "" || state.leader == n.config.ID {
+		if state.leader == "" || state.leader == n.self {
 			select {
 			case <-changed:
 			case <-n.ctx.Done():
@@ -86,7 +86,7 @@ func (n *Node) takeOver(dead raftState) {
 	waited := time.Duration(0)
 	for range takeoverSteps {
 		reports := n.reportsWithin(step, remain)
-		rank, votes := successorRank(reports, n.config.ID)
+		rank, votes := successorRank(reports, n.self)
 		if !votes || n.succeeded(dead) {
 			return
 		}
@@ -125,10 +125,10 @@ func (n *Node) stand() {
 	}
 	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax,
-		ID:              []byte(n.config.ID),
-		Addr:            n.transport.EncodePeer(raft.ServerID(n.config.ID), n.transport.LocalAddr()),
+		ID:              []byte(n.self),
+		Addr:            n.transport.EncodePeer(raft.ServerID(n.self), n.transport.LocalAddr()),
 	}}
-	err := n.transport.TimeoutNow(raft.ServerID(n.config.ID), n.transport.LocalAddr(), request, new(raft.TimeoutNowResponse))
+	err := n.transport.TimeoutNow(raft.ServerID(n.self), n.transport.LocalAddr(), request, new(raft.TimeoutNowResponse))
 	if err != nil && n.ctx.Err() == nil {
 		n.config.Logger.Warn("standing for election failed", "error", err)
 	}

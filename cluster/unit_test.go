@@ -42,7 +42,7 @@ func reports(spec string) map[string]NodeStatus {
 		if _, err := fmt.Sscanf(rest, "%d@%d", &s.AppliedIndex, &s.Term); err != nil {
 			fmt.Sscanf(rest, "%d", &s.AppliedIndex)
 		}
-		s.ID, s.LastIndex = id, s.AppliedIndex
+		s.Server, s.LastIndex = id, s.AppliedIndex
 		out[id] = s
 	}
 	return out

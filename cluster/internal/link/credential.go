@@ -28,9 +28,9 @@ type Credential struct {
 }
 
 // NewCredential derives the cluster's certificate authority from its key, the
-// same on every node, and signs a fresh certificate that names this node. So
-// whoever has the key is a peer, and no certificate has to be handed around.
-func NewCredential(key [32]byte, clusterID, nodeID string) (*Credential, error) {
+// same on every node, and signs a fresh certificate that names this node and, as
+// the subject's serial number, the incarnation of its log. So whoever has the key is a peer, and no certificate has to be handed around.
+func NewCredential(key [32]byte, clusterID, nodeID, incarnation string) (*Credential, error) {
 	seed, err := hkdf.Key(sha256.New, key[:], []byte(clusterID), "lockstep internal port", ed25519.SeedSize)
 	if err != nil {
 		return nil, fmt.Errorf("derive certificate authority: %w", err)
@@ -50,7 +50,7 @@ func NewCredential(key [32]byte, clusterID, nodeID string) (*Credential, error) 
 	}
 	name := serverName(clusterID)
 	leaf, err := issue(&x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: nodeID}, DNSNames: []string{name},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: nodeID, SerialNumber: incarnation}, DNSNames: []string{name},
 		NotBefore: validFrom, NotAfter: validUntil, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, authority, public, signer)

@@ -31,7 +31,7 @@ func echo(_ context.Context, from string, kind byte, body []byte) []byte {
 
 // open starts a port of node id; edit may be nil.
 func open(t *testing.T, id string, handler Handler, edit func(*Config)) *Port {
-	credential, err := NewCredential(testKey, "cluster", id)
+	credential, err := NewCredential(testKey, "cluster", id, "1")
 	require.NoError(t, err)
 	config := Config{Bind: "127.0.0.1:0", Credential: credential, Logger: slog.New(slog.DiscardHandler)}
 	if edit != nil {
@@ -131,7 +131,7 @@ func TestBrokenConnectionFailsCalls(t *testing.T) {
 }
 
 func TestSilentPeerIsGivenUp(t *testing.T) {
-	credential, err := NewCredential(testKey, "cluster", "b")
+	credential, err := NewCredential(testKey, "cluster", "b", "1")
 	require.NoError(t, err)
 	mute, err := tls.Listen("tcp", "127.0.0.1:0", credential.server)
 	require.NoError(t, err)
@@ -155,8 +155,8 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 func TestOtherKeyOrClusterIsRefused(t *testing.T) {
 	b := open(t, "b", echo, nil)
 	for name, make := range map[string]func() (*Credential, error){
-		"key":     func() (*Credential, error) { return NewCredential([32]byte{2}, "cluster", "a") },
-		"cluster": func() (*Credential, error) { return NewCredential(testKey, "other", "a") },
+		"key":     func() (*Credential, error) { return NewCredential([32]byte{2}, "cluster", "a", "1") },
+		"cluster": func() (*Credential, error) { return NewCredential(testKey, "other", "a", "1") },
 	} {
 		credential, err := make()
 		require.NoError(t, err)
@@ -179,7 +179,7 @@ func TestOtherKeyOrClusterIsRefused(t *testing.T) {
 }
 
 func TestUnexpectedNodeIsRefused(t *testing.T) {
-	a := open(t, "a", echo, func(c *Config) { c.Expect = func(string) string { return "c" } })
+	a := open(t, "a", echo, func(c *Config) { c.Expect = func(string) (string, string) { return "c", "1" } })
 	b := open(t, "b", echo, nil)
 	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
 	require.ErrorIs(t, err, ErrNotSent)

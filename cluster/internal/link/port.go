@@ -69,10 +69,11 @@ type Config struct {
 	Credential *Credential
 	Logger     *slog.Logger
 
-	// Expect names the node that an address should belong to, or "". A peer that
-	// answers under another name is not talked to: were two members' addresses
-	// to reach one process, it could vote twice.
-	Expect func(addr string) string
+	// Expect names the node, and the incarnation of its log, that an address
+	// should belong to, or "". Requests are not sent to another node, nor raft's
+	// streams to another incarnation: were two members' addresses to reach one
+	// process, it could vote twice.
+	Expect func(addr string) (node, incarnation string)
 }
 
 // Port is a node's internal port.
@@ -273,8 +274,12 @@ func (p *Port) introduce(ctx context.Context, c *conn, addr string, purpose byte
 		return fmt.Errorf("handshake with %s: %w", addr, err)
 	}
 	if p.config.Expect != nil {
-		if want := p.config.Expect(addr); want != "" && want != c.peer {
-			return fmt.Errorf("%s is node %q and not %q", addr, c.peer, want)
+		node, incarnation := p.config.Expect(addr)
+		if node != "" && node != c.peer {
+			return fmt.Errorf("%s is node %q and not %q", addr, c.peer, node)
+		}
+		if node != "" && incarnation != c.incarnation && purpose == purposeRaft {
+			return fmt.Errorf("%s is another incarnation of node %q", addr, node)
 		}
 	}
 	c.SetWriteDeadline(time.Now().Add(dialTimeout))
@@ -290,8 +295,9 @@ type conn struct {
 	*tls.Conn
 	port    *Port
 	inbound bool
-	peer    string // node id, from the certificate
 	once    sync.Once
+
+	peer, incarnation string // of the other side, from its certificate
 }
 
 func (p *Port) track(t *tls.Conn, inbound bool) (*conn, error) {
@@ -310,7 +316,8 @@ func (c *conn) handshake(ctx context.Context) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	c.peer = c.ConnectionState().PeerCertificates[0].Subject.CommonName
+	subject := c.ConnectionState().PeerCertificates[0].Subject
+	c.peer, c.incarnation = subject.CommonName, subject.SerialNumber
 	return nil
 }
 

@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// guard is raft's transport, but for two things that raft believes. A node
+// without a configuration votes for whoever asks, since it may be about to
+// become part of a new cluster; here it is one that has not been added yet, or
+// has lost its log, and has no vote. And an answer counts for the server that was
+// asked, whoever gave it; here it has to be of that very incarnation. (The internal
+// port sees to that for all of raft's streams, by the certificates; this is the
+// same for every transport.)
+type guard struct {
+	Transport
+	node     *Node
+	requests chan raft.RPC
+	closing  chan struct{}
+	once     sync.Once
+	passing  sync.WaitGroup
+}
+
+func newGuard(n *Node, inner Transport) *guard {
+	g := &guard{Transport: inner, node: n, requests: make(chan raft.RPC), closing: make(chan struct{})}
+	g.passing.Go(g.pass)
+	return g
+}
+
+// Consumer implements raft.Transport.
+func (g *guard) Consumer() <-chan raft.RPC { return g.requests }
+
+// Close implements raft.WithClose.
+func (g *guard) Close() error {
+	g.once.Do(func() { close(g.closing) })
+	g.passing.Wait()
+	return g.Transport.Close()
+}
+
+// pass hands requests on to raft, but for those that it must not answer itself.
+func (g *guard) pass() {
+	for {
+		select {
+		case rpc := <-g.Transport.Consumer():
+			if refusal := g.refusal(rpc.Command); refusal != nil {
+				rpc.Respond(refusal, nil)
+				continue
+			}
+			select {
+			case g.requests <- rpc:
+			case <-g.closing:
+				return
+			}
+		case <-g.closing:
+			return
+		}
+	}
+}
+
+// refusal returns the answer to a request for the vote of a server that has none.
+func (g *guard) refusal(request any) any {
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.node.self)}
+	var answer any
+	switch r := request.(type) {
+	case *raft.RequestVoteRequest:
+		answer = &raft.RequestVoteResponse{RPCHeader: header, Term: r.Term}
+	case *raft.RequestPreVoteRequest:
+		answer = &raft.RequestPreVoteResponse{RPCHeader: header, Term: r.Term}
+	}
+	if answer == nil || len(g.node.configuration()) > 0 {
+		return nil
+	}
+	return answer
+}
+
+// AppendEntries implements raft.Transport.
+func (g *guard) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := g.Transport.AppendEntries(id, addr, args, resp)
+	return checkAnswer(err, id, addr, resp.RPCHeader)
+}
+
+// RequestVote implements raft.Transport.
+func (g *guard) RequestVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	err := g.Transport.RequestVote(id, addr, args, resp)
+	return checkAnswer(err, id, addr, resp.RPCHeader)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (g *guard) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	err := g.Transport.RequestPreVote(id, addr, args, resp)
+	return checkAnswer(err, id, addr, resp.RPCHeader)
+}
+
+func checkAnswer(err error, id raft.ServerID, addr raft.ServerAddress, header raft.RPCHeader) error {
+	if err == nil && string(header.ID) != string(id) {
+		return fmt.Errorf("%s answers as %s and not as %s", addr, header.ID, id)
+	}
+	return err
+}
