@@ -156,14 +156,18 @@ func (n *Node) ownStatus() NodeStatus {
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
 		LastIndex: n.raft.LastIndex(), Server: n.self, Process: n.process, Candidate: state.role == raft.Candidate,
 	}
-	isVoter := slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
 	switch {
 	case state.role == raft.Leader:
 		s.Role = RoleLeader
-	case isVoter:
+	case n.Votes():
 		s.Role = RoleFollower
 	}
 	return s
+}
+
+// Votes reports whether this very incarnation of the node is a voter.
+func (n *Node) Votes() bool {
+	return slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
 }
 
 // isMember reports whether a node is a member, whichever incarnation of it.

@@ -149,9 +149,13 @@ func (n *Node) announceAddress(others []raft.Server) {
 		err = n.AddMember(ctx, spec)
 	}
 	for _, s := range others {
-		if _, err = ask[none](ctx, n, string(s.Address), kindAddMember, addMemberRequest{Spec: spec}); err == nil {
+		if _, err = ask[none](ctx, n, string(s.Address), kindAddMember, addMemberRequest{Spec: spec}); err == nil || errors.Is(err, ErrTwice) {
 			break
 		}
+	}
+	if errors.Is(err, ErrTwice) {
+		n.fail(err)
+		return
 	}
 	if err != nil {
 		n.config.Logger.Warn("new address not announced", "address", spec.InternalAddr, "error", err)

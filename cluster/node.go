@@ -69,6 +69,9 @@ type Node struct {
 	ready       chan struct{}
 	removed     chan struct{}
 	removedOnce sync.Once
+	failed      chan struct{}
+	failedOnce  sync.Once
+	failure     error // valid once failed is closed
 
 	jobsMu sync.Mutex
 	jobs   []job
@@ -99,6 +102,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		changes: make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		removed: make(chan struct{}),
+		failed:  make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.fsm = fsm.New(fsm.Config{Applied: n.onApplied})
@@ -238,6 +242,22 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Removed is closed when the node learns that it is no longer a member.
 func (n *Node) Removed() <-chan struct{} { return n.removed }
+
+// Failed is closed when the node must not go on: Failure then says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Failure returns why the node must not go on, once Failed is closed.
+func (n *Node) Failure() error { return n.failure }
+
+// fail ends the node's part in the cluster for a reason that its owner has to
+// know: the owner closes it.
+func (n *Node) fail(err error) {
+	n.failedOnce.Do(func() {
+		n.config.Logger.Error("this node cannot go on", "error", err)
+		n.failure = err
+		close(n.failed)
+	})
+}
 
 // IsLeader says whether this node leads and its term has started.
 func (n *Node) IsLeader() bool {

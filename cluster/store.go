@@ -19,6 +19,7 @@ const (
 	logCacheEntries  = 512 // what replication and nudges read again at once
 	lockTimeout      = time.Second
 	raftDirectory    = "raft"
+	asideDirectory   = "raft.aside"
 	logFile          = "log.db"
 	unfinishedSuffix = ".tmp"
 )
@@ -75,6 +76,19 @@ func openStores(c Config) (*stores, error) {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
 	return &stores{logs: cache, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+}
+
+// PutAside takes raft's state out of a data directory, so that the node can begin
+// anew. It is kept beside, as the last one that was put there.
+func PutAside(dataDir string) error {
+	from, to := filepath.Join(dataDir, raftDirectory), filepath.Join(dataDir, asideDirectory)
+	if err := os.RemoveAll(to); err != nil {
+		return fmt.Errorf("put raft state aside: %w", err)
+	}
+	if err := os.Rename(from, to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("put raft state aside: %w", err)
+	}
+	return syncDirectory(dataDir)
 }
 
 // clearUnbegun makes stores new again in which the making of a cluster was cut

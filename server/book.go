@@ -20,7 +20,7 @@ func (b *book) copy() nodedir.Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := b.record
-	r.Seeds = slices.Clone(r.Seeds)
+	r.Seeds, r.Peers = slices.Clone(r.Seeds), slices.Clone(r.Peers)
 	return r
 }
 

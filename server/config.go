@@ -56,6 +56,10 @@ type Config struct {
 	Bootstrap bool
 	Join      string
 
+	// Replace lets the node take the place of a member with its id when it joins,
+	// and join anew, through Join, when its own state is lost or damaged.
+	Replace bool
+
 	// Account is that of the cluster to make or to join, and authorises a
 	// request to a waiting node. Left empty, Bootstrap makes one up.
 	Account Account
@@ -188,6 +192,9 @@ func (c Config) Validate() error {
 	}
 	if c.Join != "" && c.Account.SID == "" {
 		fault("--join needs the account's credentials: set LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN")
+	}
+	if c.Replace && c.Join == "" {
+		fault("--replace needs --join: the member through which the node joins anew")
 	}
 	if c.TimeoutScale < 0 {
 		fault("--timeout-scale must be positive")

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"slices"
 	"time"
 
 	"lockstep/cluster"
@@ -77,7 +76,7 @@ func (s *Server) enter(ctx context.Context, front *front, r *nodedir.Record) err
 		s.log.Info("making a new cluster", "cluster", r.ClusterID)
 		return r.Save(c.DataDir)
 	case c.Join != "":
-		return s.enrol(ctx, r, admin.Join{Member: c.Join, AccountSID: c.Account.SID, AuthToken: c.Account.AuthToken})
+		return s.enrol(ctx, r, admin.Join{Member: c.Join, AccountSID: c.Account.SID, AuthToken: c.Account.AuthToken, Replace: c.Replace})
 	}
 	return s.waitToJoin(ctx, front, r)
 }
@@ -129,19 +128,31 @@ const enrolTimeout = 30 * time.Second
 
 // enrol asks a member for what a node needs to become a peer, and keeps it.
 func (s *Server) enrol(ctx context.Context, r *nodedir.Record, j admin.Join) error {
+	e, err := s.askEnrolment(ctx, r.ID, j)
+	if err != nil {
+		return err
+	}
+	return s.keepEnrolment(r, j, e)
+}
+
+func (s *Server) askEnrolment(ctx context.Context, id string, j admin.Join) (e admin.Enrolment, err error) {
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
 	client := &admin.Client{URLs: []string{j.Member}, AccountSID: j.AccountSID, AuthToken: j.AuthToken}
-	var e admin.Enrolment
-	err := retry(ctx, func() (err error) {
-		e, err = client.Enrol(ctx)
+	err = retry(ctx, func() (err error) {
+		e, err = client.Enrol(ctx, admin.Enrol{ID: id, Replace: j.Replace})
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("enrol at %s: %w", j.Member, err)
+		return e, fmt.Errorf("enrol at %s: %w", j.Member, err)
 	}
+	return e, nil
+}
+
+func (s *Server) keepEnrolment(r *nodedir.Record, j admin.Join, e admin.Enrolment) error {
 	next := *r
 	next.ClusterID, next.ClusterKey, next.Seeds, next.JoinThrough = e.ClusterID, e.ClusterKey, e.Seeds, j.Member
+	next.Incarnation, next.Bootstrap, next.Replace = "", false, j.Replace
 	next.AccountSID, next.AuthToken = j.AccountSID, j.AuthToken
 	if err := next.Save(s.config.DataDir); err != nil {
 		return err
@@ -173,7 +184,7 @@ const retryPause = 200 * time.Millisecond
 func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits) (*cluster.Node, error) {
 	c := s.config
 	config := cluster.Config{
-		ID: r.ID, DataDir: c.DataDir, ClusterID: r.ClusterID,
+		ID: r.ID, Incarnation: r.Incarnation, DataDir: c.DataDir, ClusterID: r.ClusterID,
 		InternalAddr: r.InternalAddr, InternalAdvertise: c.advertised(r.InternalAddr), GossipAddr: r.GossipAddr,
 		HTTPURL: r.HTTPURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: r.Seeds, TimeoutScale: c.TimeoutScale,
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
@@ -225,7 +236,7 @@ func (s *Server) settle(ctx context.Context, node *cluster.Node, book *book) err
 			return err
 		}
 	}
-	return book.change(func(r *nodedir.Record) { r.Bootstrap, r.JoinThrough = false, "" })
+	return book.change(func(r *nodedir.Record) { r.Bootstrap, r.JoinThrough, r.Replace = false, "", false })
 }
 
 func (s *Server) initialise(ctx context.Context, node *cluster.Node, r *nodedir.Record) error {
@@ -243,7 +254,7 @@ func (s *Server) initialise(ctx context.Context, node *cluster.Node, r *nodedir.
 // until it votes.
 func (s *Server) join(ctx context.Context, node *cluster.Node, r *nodedir.Record) error {
 	member := &admin.Client{URLs: []string{r.JoinThrough}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}
-	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: node.GossipAddr(), Version: s.config.Version}
+	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: node.GossipAddr(), Version: s.config.Version, Replace: r.Replace || s.config.Replace}
 	said := ""
 	add := func() error {
 		err := member.AddMember(ctx, self)
@@ -258,7 +269,7 @@ func (s *Server) join(ctx context.Context, node *cluster.Node, r *nodedir.Record
 	}
 	s.log.Info("added as nonvoter, catching up", "through", r.JoinThrough)
 	votes := func() error {
-		if slices.ContainsFunc(node.Members(), func(m cluster.Member) bool { return m.ID == r.ID && m.Role != cluster.RoleNonvoter }) {
+		if node.Votes() {
 			return nil
 		}
 		return errNoVote

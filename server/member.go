@@ -59,8 +59,13 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		limits: newLimits(c.RateLimits, c.Clock), metrics: newMetrics(),
 	}
 	var err error
-	if m.node, err = s.open(ctx, r, m.limits); err != nil {
+	if m.node, err = s.openOrRejoin(ctx, r, m.limits); err != nil {
 		return nil, err
+	}
+	// From here on the node knows its log when it sees it: before anybody counts on it.
+	r.Incarnation = m.node.Incarnation()
+	if err := m.book.change(func(kept *nodedir.Record) { *kept = *r }); err != nil {
+		return nil, errors.Join(err, m.node.Close())
 	}
 	m.limits.store.Store(m.node.FSM())
 	m.metrics.registry.MustRegister(nodeCollector{m.node})
@@ -133,6 +138,7 @@ func (m *member) run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { m.limits.follow(working, m.node.FSM().Feed(), m.node.IsLeader) })
 	work.Go(func() { m.reporter.Run(working) })
+	work.Go(func() { m.notePeers(working) })
 	work.Go(func() { m.guard.Run(working) })
 	work.Go(func() { m.followAccount(working) })
 	settled := make(chan error, 1)
@@ -171,6 +177,8 @@ func (m *member) wait(ctx context.Context, settled <-chan error) error {
 			return err
 		case <-m.node.Removed(): // by leave, or by others
 			return nil
+		case <-m.node.Failed():
+			return m.stateError(m.node.Failure())
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -123,7 +124,10 @@ func (o operator) Status(ctx context.Context) (admin.Status, error) {
 }
 
 // Enrolment implements admin.Node.
-func (o operator) Enrolment(context.Context) (admin.Enrolment, error) {
+func (o operator) Enrolment(_ context.Context, e admin.Enrol) (admin.Enrolment, error) {
+	if !e.Replace && slices.ContainsFunc(o.node.Members(), func(m cluster.Member) bool { return m.ID == e.ID }) {
+		return admin.Enrolment{}, refusal(fmt.Errorf("%w: %s", cluster.ErrKnownMember, e.ID))
+	}
 	r := o.book.copy()
 	seeds := r.Seeds
 	if own := o.node.GossipAddr(); own != "" {
@@ -136,7 +140,7 @@ func (o operator) Enrolment(context.Context) (admin.Enrolment, error) {
 func (o operator) AddMember(ctx context.Context, m admin.Member) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
-	err := o.node.AddMember(ctx, cluster.MemberSpec{ID: m.ID, InternalAddr: m.Raft, HTTPURL: m.HTTP, Version: m.Version})
+	err := o.node.AddMember(ctx, cluster.MemberSpec{ID: m.ID, InternalAddr: m.Raft, HTTPURL: m.HTTP, Version: m.Version, Replace: m.Replace})
 	if err != nil {
 		return refusal(err)
 	}
@@ -268,10 +272,18 @@ func refusal(err error) error {
 		return nil
 	case errors.Is(err, cluster.ErrUnknownMember):
 		return objects.ErrNotFound.With("%v", err)
+	case errors.Is(err, cluster.ErrKnownMember):
+		return conflict("%v: join with --replace to put the new one in its place, or take it out with lockstep leave first", err)
+	case errors.Is(err, cluster.ErrTwice):
+		return conflict("%v", err)
 	case errors.Is(err, cluster.ErrAddressTaken), errors.Is(err, cluster.ErrQuorum):
-		return &objects.Error{Code: objects.ErrParameter.Code, Status: 409, Message: err.Error()}
+		return conflict("%v", err)
 	}
 	return objects.ErrUnavailable.With("%v", err)
+}
+
+func conflict(format string, args ...any) error {
+	return &objects.Error{Code: objects.ErrParameter.Code, Status: 409, Message: fmt.Sprintf(format, args...)}
 }
 
 func isClosed(c <-chan struct{}) bool {

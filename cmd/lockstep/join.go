@@ -16,6 +16,7 @@ import (
 func newJoin() *cobra.Command {
 	var dataDir, nodeURL string
 	var wait time.Duration
+	var replace bool
 	cmd := &cobra.Command{
 		Use:   "join MEMBER_URL",
 		Short: "Make a waiting node join a cluster",
@@ -45,19 +46,20 @@ Prints each stage and returns when the node votes.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
 			member := &admin.Client{URLs: []string{server.Origin(args[0])}, AccountSID: account.SID, AuthToken: account.AuthToken}
-			return join(ctx, cmd.OutOrStdout(), node, member)
+			return join(ctx, cmd.OutOrStdout(), node, member, replace)
 		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&dataDir, "data-dir", "", "data directory of the node that joins, on this machine")
 	f.StringVar(&nodeURL, "url", "", "URL of the node that joins")
+	f.BoolVar(&replace, "replace", false, "take the place of a member with the node's id")
 	f.DurationVar(&wait, "timeout", 5*time.Minute, "how long to wait for the node's vote")
 	return cmd
 }
 
 // join tells the node and follows its way by what the member says of it.
-func join(ctx context.Context, out io.Writer, node, member *admin.Client) error {
-	id, err := node.Join(ctx, admin.Join{Member: member.URLs[0], AccountSID: member.AccountSID, AuthToken: member.AuthToken})
+func join(ctx context.Context, out io.Writer, node, member *admin.Client, replace bool) error {
+	id, err := node.Join(ctx, admin.Join{Member: member.URLs[0], AccountSID: member.AccountSID, AuthToken: member.AuthToken, Replace: replace})
 	if err != nil {
 		return err
 	}

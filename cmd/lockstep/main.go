@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"lockstep/server"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -24,6 +26,7 @@ var version = "dev"
 const (
 	exitFailure = 1
 	exitUsage   = 2
+	exitState   = 3
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -42,6 +45,10 @@ func run(args []string) int {
 		return 0
 	}
 	fmt.Fprintln(os.Stderr, "lockstep:", oneLine(err))
+	var lost server.StateError
+	if errors.As(err, &lost) {
+		return exitState
+	}
 	var failed failure
 	if errors.As(err, &failed) {
 		return exitFailure
@@ -87,7 +94,9 @@ streams, kept by three or more nodes, with the REST API and the realtime protoco
 that Twilio's own client libraries speak.
 
 Every flag can be set by the environment variable that its description names; the
-flag on the command line comes first. Exit codes: 0 done, 1 failed, 2 wrong call.`,
+flag on the command line comes first. Exit codes: 0 done, 1 failed, 2 wrong call,
+3 this node cannot go on with the data that it has: the line on standard error says
+what mends that, and starting it again alone does not.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

@@ -50,7 +50,7 @@ type Node interface {
 	Ready() error
 
 	Status(ctx context.Context) (Status, error)
-	Enrolment(ctx context.Context) (Enrolment, error)
+	Enrolment(ctx context.Context, r Enrol) (Enrolment, error)
 	AddMember(ctx context.Context, m Member) error
 	RemoveMember(ctx context.Context, id string) error
 
@@ -161,7 +161,11 @@ func (h *handler) status(r *http.Request) (int, any, error) {
 }
 
 func (h *handler) enrol(r *http.Request) (int, any, error) {
-	e, err := h.node.Enrolment(r.Context())
+	var asked Enrol
+	if err := readJSON(r, &asked); err != nil {
+		return 0, nil, err
+	}
+	e, err := h.node.Enrolment(r.Context(), asked)
 	return http.StatusOK, e, h.record(r, err, "cluster key handed out")
 }
 

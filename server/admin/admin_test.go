@@ -33,7 +33,7 @@ func (f fake) Ready() error { return f.ready() }
 func (f fake) Status(context.Context) (admin.Status, error) {
 	return admin.Status{ClusterID: "c", Nodes: []admin.NodeStatus{{ID: "a", HTTP: "http://a", Raft: "a:1", Role: admin.RoleLeader, AppliedIndex: 7, Version: "v"}}}, nil
 }
-func (f fake) Enrolment(context.Context) (admin.Enrolment, error) {
+func (f fake) Enrolment(context.Context, admin.Enrol) (admin.Enrolment, error) {
 	return admin.Enrolment{ClusterID: "c", ClusterKey: "key", Seeds: []string{"a:2"}}, nil
 }
 func (f fake) AddMember(_ context.Context, m admin.Member) error  { return f.add(m) }
@@ -115,7 +115,7 @@ func TestNothingUnderClusterWithoutTheAccount(t *testing.T) {
 		require.JSONEq(t, `{"code":20003,"message":"Authenticate","more_info":"https://www.twilio.com/docs/errors/20003","status":401}`, body)
 	}
 	client.AuthToken = "wrong"
-	_, err := client.Enrol(t.Context())
+	_, err := client.Enrol(t.Context(), admin.Enrol{ID: "b"})
 	require.ErrorIs(t, err, objects.ErrUnauthorized)
 }
 
@@ -140,7 +140,7 @@ func TestEveryRequestOfTheClient(t *testing.T) {
 	_, ok = status.Find("b")
 	require.False(t, ok)
 
-	enrolment, err := client.Enrol(ctx)
+	enrolment, err := client.Enrol(ctx, admin.Enrol{ID: "b"})
 	require.NoError(t, err)
 	require.Equal(t, admin.Enrolment{ClusterID: "c", ClusterKey: "key", Seeds: []string{"a:2"}}, enrolment)
 

@@ -40,8 +40,8 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 }
 
 // Enrol asks for what a node needs to become a peer.
-func (c *Client) Enrol(ctx context.Context) (e Enrolment, err error) {
-	return e, c.do(ctx, "POST", "/cluster/enrol", nil, &e)
+func (c *Client) Enrol(ctx context.Context, r Enrol) (e Enrolment, err error) {
+	return e, c.do(ctx, "POST", "/cluster/enrol", r, &e)
 }
 
 // AddMember adds a node to the cluster. It becomes a voter when it has caught

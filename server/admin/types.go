@@ -52,6 +52,14 @@ type Member struct {
 	Gossip  string `json:"gossip"` // host:port
 	HTTP    string `json:"http"`   // URL
 	Version string `json:"version"`
+	Replace bool   `json:"replace,omitempty"` // the member that has this id
+}
+
+// Enrol asks for enrolment. A node with the id of a member is refused unless it
+// is to replace that member.
+type Enrol struct {
+	ID      string `json:"id"`
+	Replace bool   `json:"replace,omitempty"`
 }
 
 // Join tells a waiting node through which member to join, and the account's
@@ -60,6 +68,7 @@ type Join struct {
 	Member     string `json:"member"` // URL
 	AccountSID string `json:"account_sid"`
 	AuthToken  string `json:"auth_token"`
+	Replace    bool   `json:"replace,omitempty"` // the member that has the node's id
 }
 
 // Joining is a waiting node's answer: it has enrolled and goes on by itself.

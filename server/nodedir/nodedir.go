@@ -20,15 +20,24 @@ import (
 type Record struct {
 	ID string `json:"id"`
 
+	// Incarnation is that of the node's raft state. Once it is here, raft state
+	// of another one, or none, means that this node's promises are lost.
+	Incarnation string `json:"incarnation,omitempty"`
+
 	// Of the cluster; empty as long as the node belongs to none.
 	ClusterID  string   `json:"cluster_id,omitempty"`
 	ClusterKey string   `json:"cluster_key,omitempty"` // 64 hexadecimal digits
 	Seeds      []string `json:"seeds,omitempty"`       // gossip addresses of other members
 
 	// Bootstrap says that the node makes the cluster and has not finished.
-	// JoinThrough is the URL of the member through which it joins, until it votes.
+	// JoinThrough is the URL of the member through which it joins, until it votes,
+	// and Replace says that it takes the place of a member with its id.
 	Bootstrap   bool   `json:"bootstrap,omitempty"`
 	JoinThrough string `json:"join_through,omitempty"`
+	Replace     bool   `json:"replace,omitempty"`
+
+	// Peers are the URLs of the other members, as last heard.
+	Peers []string `json:"peers,omitempty"`
 
 	HTTPURL           string `json:"http_url"` // where this node answers clients
 	InternalAddr      string `json:"internal_addr"`

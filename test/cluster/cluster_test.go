@@ -299,7 +299,7 @@ func TestJoinRequiresCredentials(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1})
 	member := c.Nodes[0]
 	stranger := &admin.Client{URLs: c.URLs(), AccountSID: c.Account.SID, AuthToken: "wrong"}
-	_, err := stranger.Enrol(t.Context())
+	_, err := stranger.Enrol(t.Context(), admin.Enrol{ID: "x"})
 	require.ErrorIs(t, err, objects.ErrUnauthorized)
 	require.ErrorIs(t, stranger.AddMember(t.Context(), admin.Member{ID: "x", Raft: "127.0.0.1:1"}), objects.ErrUnauthorized)
 	require.ErrorIs(t, stranger.RemoveMember(t.Context(), member.ID), objects.ErrUnauthorized)

@@ -1,0 +1,163 @@
+package cluster
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"github.com/stretchr/testify/require"
+)
+
+// incarnations counts the servers of a node in the leader's configuration.
+func (m *members) incarnations(id string) int {
+	count := 0
+	for _, s := range m.leader().configuration() {
+		if nodeOf(s.ID) == id {
+			count++
+		}
+	}
+	return count
+}
+
+func (m *members) wipe(id string) {
+	require.NoError(m.t, os.RemoveAll(filepath.Join(m.dir, id, raftDirectory)))
+}
+
+func TestALostLogIsNoticed(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	lost := m.followers()[0]
+	m.crash(lost)
+	m.wipe(lost.ID())
+	c := m.config(lost.ID())
+	c.Incarnation = lost.Incarnation()
+	_, err := Open(context.Background(), c)
+	require.ErrorIs(t, err, ErrStateLost)
+
+	other := m.followers()[0]
+	m.crash(other)
+	c = m.config(other.ID())
+	c.Incarnation = lost.Incarnation()
+	_, err = Open(context.Background(), c)
+	require.ErrorIs(t, err, ErrStateLost, "the log of another incarnation")
+}
+
+func TestAMemberIsReplacedOnlyWhenAsked(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	m.must(m.leader(), appendItem())
+	lost := m.followers()[0]
+	m.crash(lost)
+	m.wipe(lost.ID())
+	again := m.open(lost.ID())
+	require.Equal(t, lost.InternalAddr(), again.InternalAddr())
+	spec := MemberSpec{ID: lost.ID(), InternalAddr: again.InternalAddr()}
+	for _, n := range m.nodes {
+		if n != again {
+			require.ErrorIs(t, n.AddMember(m.context(), spec), ErrKnownMember)
+		}
+	}
+	require.Equal(t, 1, m.incarnations(lost.ID()))
+
+	spec.Replace = true
+	require.NoError(t, m.leader().AddMember(m.context(), spec))
+	m.eventually(func() bool { return again.Votes() && m.incarnations(lost.ID()) == 1 })
+	require.False(t, m.leader().isServer(lost.self))
+	m.ready(again)
+	require.Equal(t, 1, m.items(again))
+	require.Len(t, m.leader().Members(), 3)
+	require.NoError(t, m.leader().AddMember(m.context(), spec), "again, it is a member as it is")
+}
+
+// The one that is replaced keeps its vote until the new one has it, and then
+// learns that it is out, even if it leads.
+func TestALiveMemberIsReplaced(t *testing.T) {
+	for _, who := range []string{"leader", "follower"} {
+		t.Run(who, func(t *testing.T) {
+			m := newMembers(t, 3, nil)
+			old := m.leader()
+			if who == "follower" {
+				old = m.followers()[0]
+			}
+			again := m.open(old.ID(), func(c *Config) {
+				c.DataDir, c.InternalAddr = t.TempDir(), "127.0.0.1:0"
+			})
+			t.Cleanup(func() { old.stop() })
+			m.nodes["old"] = old
+			require.NoError(t, m.leader().AddMember(m.context(), MemberSpec{ID: old.ID(), InternalAddr: again.InternalAddr(), Replace: true}))
+			m.eventually(func() bool { return again.Votes() && !again.isServer(old.self) })
+			select {
+			case <-old.Removed():
+			case <-time.After(patience):
+				require.FailNow(t, "the old one goes on")
+			}
+			m.crash(old)
+			delete(m.nodes, "old")
+			m.ready(again)
+			m.must(again, appendItem())
+			require.Equal(t, 1, m.items(m.leader()))
+		})
+	}
+}
+
+func TestNobodyVotesWithoutAConfiguration(t *testing.T) {
+	m := newMembers(t, 1, nil)
+	empty := m.open("n2")
+	candidate := m.leader()
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(candidate.self), Addr: []byte(candidate.InternalAddr())}
+	to, addr := raft.ServerID(empty.self), raft.ServerAddress(empty.InternalAddr())
+	var vote raft.RequestVoteResponse
+	require.NoError(t, candidate.transport.RequestVote(to, addr, &raft.RequestVoteRequest{RPCHeader: header, Term: 99, LastLogIndex: 99, LastLogTerm: 99}, &vote))
+	require.False(t, vote.Granted)
+	var pre raft.RequestPreVoteResponse
+	require.NoError(t, candidate.transport.RequestPreVote(to, addr, &raft.RequestPreVoteRequest{RPCHeader: header, Term: 99, LastLogIndex: 99, LastLogTerm: 99}, &pre))
+	require.False(t, pre.Granted)
+
+	vote = raft.RequestVoteResponse{}
+	err := candidate.transport.RequestVote("n2.another", addr, &raft.RequestVoteRequest{RPCHeader: header, Term: 99}, &vote)
+	require.ErrorContains(t, err, "answers as", "the answer of another incarnation counts for nothing")
+}
+
+// Raft writes its first term before its first entry.
+func TestBootstrapAfterACrashInTheMiddle(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "n1")
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, raftDirectory), 0o700))
+	store, err := raftboltdb.NewBoltStore(filepath.Join(dir, raftDirectory, logFile))
+	require.NoError(t, err)
+	require.NoError(t, store.SetUint64([]byte("CurrentTerm"), 1))
+	require.NoError(t, store.Close())
+	n, err := Open(t.Context(), Config{
+		ID: "n1", DataDir: dir, ClusterID: "test", Key: testKey, InternalAddr: "127.0.0.1:0", Bootstrap: true,
+	})
+	require.NoError(t, err)
+	defer n.stop()
+	select {
+	case <-n.Ready():
+	case <-time.After(patience):
+		require.FailNow(t, "no cluster was made")
+	}
+}
+
+func TestACopyOfADataDirectoryIsRefused(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	original := m.followers()[0]
+	m.crash(original)
+	copied := filepath.Join(t.TempDir(), "copy")
+	require.NoError(t, os.CopyFS(copied, os.DirFS(filepath.Join(m.dir, original.ID()))))
+	original = m.open(original.ID())
+	m.ready(original)
+	c := m.config(original.ID())
+	c.DataDir, c.InternalAddr = copied, "127.0.0.1:0"
+	second, err := Open(context.Background(), c)
+	require.NoError(t, err)
+	defer second.stop()
+	select {
+	case <-second.Failed():
+		require.ErrorIs(t, second.Failure(), ErrTwice)
+	case <-time.After(patience):
+		require.FailNow(t, "the copy goes on")
+	}
+	m.must(original, appendItem())
+}

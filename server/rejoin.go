@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"lockstep/cluster"
+	"lockstep/server/admin"
+	"lockstep/server/nodedir"
+)
+
+// StateError is why a node cannot go on with the data that it has, and what
+// mends that.
+type StateError struct{ error }
+
+// Unwrap returns the reason.
+func (e StateError) Unwrap() error { return e.error }
+
+// stateError adds the mending command to a loss that the node does not mend
+// itself.
+func (s *Server) stateError(err error) error {
+	if !errors.Is(err, cluster.ErrStateLost) {
+		return StateError{err}
+	}
+	return StateError{fmt.Errorf("%w. To have the node come back in its own place, with the data of the others: lockstep serve --data-dir %s --join URL_OF_ANOTHER_NODE --replace", err, s.config.DataDir)}
+}
+
+// openOrRejoin opens the node. One whose state is lost, and that was told so,
+// joins anew in its own place: as another incarnation, without a vote until it
+// has what the others have.
+func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *limits) (*cluster.Node, error) {
+	node, err := s.open(ctx, r, limits)
+	if !errors.Is(err, cluster.ErrStateLost) {
+		return node, err
+	}
+	if !s.config.Replace {
+		return nil, s.stateError(err)
+	}
+	s.log.Error("joining anew in this node's own place", "through", s.config.Join, "reason", err)
+	if err := s.rejoin(ctx, r, s.config.Join); err != nil {
+		return nil, err
+	}
+	return s.open(ctx, r, limits)
+}
+
+// rejoin puts what the node has of raft's state aside, once a member has told
+// that it may come back.
+func (s *Server) rejoin(ctx context.Context, r *nodedir.Record, through string) error {
+	j := admin.Join{Member: through, AccountSID: r.AccountSID, AuthToken: r.AuthToken, Replace: true}
+	if s.config.Account != (Account{}) {
+		j.AccountSID, j.AuthToken = s.config.Account.SID, s.config.Account.AuthToken
+	}
+	e, err := s.askEnrolment(ctx, r.ID, j)
+	if err != nil {
+		return err
+	}
+	if err := cluster.PutAside(s.config.DataDir); err != nil {
+		return err
+	}
+	return s.keepEnrolment(r, j, e)
+}
+
+// peersInterval is how often a node looks whether its notes of the others hold.
+const peersInterval = 5 * time.Second
+
+// notePeers keeps the URLs of the other members in the node's record.
+func (m *member) notePeers(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(peersInterval):
+		case <-ctx.Done():
+			return
+		}
+		var peers []string
+		for _, x := range m.node.Members() {
+			if x.ID != m.node.ID() && x.HTTPURL != "" && !slices.Contains(peers, x.HTTPURL) {
+				peers = append(peers, x.HTTPURL)
+			}
+		}
+		if len(peers) == 0 || slices.Equal(peers, m.book.copy().Peers) {
+			continue // what gossip has not brought yet is no news
+		}
+		if err := m.book.change(func(r *nodedir.Record) { r.Peers = peers }); err != nil {
+			m.log.Warn("peers not noted", "error", err)
+		}
+	}
+}
