@@ -11,7 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strings"
+
+	"lockstep/server/source"
 )
 
 // Log is an audit log. The zero value writes nothing.
@@ -44,27 +45,8 @@ func (l Log) Warn(what string, details ...any) {
 // Source returns the address that a request came from: that of its connection,
 // or, from a trusted proxy, what the proxy says of its own peer.
 func Source(r *http.Request, proxies []netip.Prefix) string {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+	if addr := source.Address(r, proxies); addr.IsValid() {
+		return addr.String()
 	}
-	addr := peer.Addr().Unmap().WithZone("")
-	said := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(said) - 1; i >= 0 && trusted(addr, proxies); i-- {
-		next, err := netip.ParseAddr(strings.TrimSpace(said[i]))
-		if err != nil {
-			break
-		}
-		addr = next.Unmap().WithZone("")
-	}
-	return addr.String()
-}
-
-func trusted(addr netip.Addr, proxies []netip.Prefix) bool {
-	for _, p := range proxies {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return r.RemoteAddr
 }

@@ -1,0 +1,76 @@
+// Package source tells where a request comes from, for limits and logs by source
+// address. It believes X-Forwarded-For only of proxies that are trusted.
+package source
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// network is the part of an IPv6 address that is one source: whoever has one
+// address of a network has all of them.
+const network = 64
+
+// Of returns where a request comes from, as it is counted: IPv6 addresses stand
+// for their network of 64 bits.
+func Of(r *http.Request, trusted []netip.Prefix) netip.Addr { return Network(Address(r, trusted)) }
+
+// Address returns the address that a request comes from: the peer, or, if that
+// is a trusted proxy, the last address in X-Forwarded-For that is none of the
+// trusted ones. A peer without an IP address is the zero Addr.
+func Address(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	peer := OfPeer(r.RemoteAddr)
+	if !Trusts(trusted, peer) {
+		return peer
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		addr, err := parse(strings.TrimSpace(hop))
+		if err != nil {
+			break // whoever wrote this, what is in front of it cannot be believed
+		}
+		peer = addr
+		if !Trusts(trusted, addr) {
+			break
+		}
+	}
+	return peer
+}
+
+// OfPeer returns the address of a connection's peer, as host:port, without
+// looking at any proxy.
+func OfPeer(remote string) netip.Addr {
+	peer, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return peer.Addr().Unmap().WithZone("")
+}
+
+// Trusts reports whether an address is that of a trusted proxy.
+func Trusts(trusted []netip.Prefix, addr netip.Addr) bool {
+	return addr.IsValid() && slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// Network returns what an address is counted as.
+func Network(addr netip.Addr) netip.Addr {
+	if !addr.Is6() {
+		return addr
+	}
+	p, err := addr.Prefix(network)
+	if err != nil {
+		return addr
+	}
+	return p.Addr()
+}
+
+// parse reads what proxies write: an address, some with a port.
+func parse(text string) (netip.Addr, error) {
+	if p, err := netip.ParseAddrPort(text); err == nil {
+		return p.Addr().Unmap().WithZone(""), nil
+	}
+	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	return addr.Unmap().WithZone(""), err
+}
