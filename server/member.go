@@ -15,6 +15,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/budget"
 	"lockstep/server/guard"
 	"lockstep/server/nodedir"
 	"lockstep/server/realtime"
@@ -72,6 +73,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	m.store = store{node: m.node, limits: m.limits, metrics: m.metrics}
 	m.keys = keyring{m.store.View}
 	operations := api.New(m.store)
+	bodies := budget.New(int64(c.Bounds.RequestBytes))
 	m.reporter = webhook.NewReporter(m.store, r.ID, c.Logger)
 	record := audit.New(c.Audit)
 	m.guard = guard.New(guard.Config{
@@ -80,6 +82,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	m.rest = rest.New(rest.Config{
 		API: operations, Keyring: m.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger,
 		Audit: record, Refused: func(ctx context.Context, source string) bool { return m.guard.Refused(ctx, "rest", source) },
+		Bodies: bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
 	})
 	m.realtime = realtime.New(realtime.Config{
 		API: operations, Node: m.store, Feed: m.node.FSM().Feed(), Keyring: m.keys,
@@ -90,6 +93,18 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 
 		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
 		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,
+
+		SessionsPerIdentity: c.Bounds.SessionsPerIdentity, SessionsPerSource: c.Bounds.SessionsPerSource,
+		ConnectsPerIdentity: c.Bounds.ConnectsPerIdentity, ConnectsPerSource: c.Bounds.ConnectsPerSource,
+		UnknownKeysPerSource: c.Bounds.UnknownKeysPerSource,
+		Arrivals:             c.Bounds.Arrivals, ArrivalsPerSource: c.Bounds.ArrivalsPerSource,
+
+		InitBytes: int64(c.Bounds.InitBytes), MessageBytes: int64(c.Bounds.MessageBytes), DiscardBytes: int64(c.Bounds.DiscardBytes),
+		SessionByteRate: int64(c.Bounds.SessionByteRate), SessionRequestBytes: int64(c.Bounds.SessionRequestBytes),
+		IdentityRequests: c.Bounds.IdentityRequests, FloodRefusals: c.Bounds.FloodRefusals,
+		RequestBytes: bodies.Share(int64(c.Bounds.IdentityRequestBytes)),
+		AnswerBytes:  budget.New(int64(c.Bounds.AnswerBytes)).Share(int64(c.Bounds.IdentityAnswerBytes)),
+		SlowBytes:    int64(c.Bounds.SlowBytes), SlowRate: int64(c.Bounds.SlowRate), SlowWindow: c.Bounds.SlowWindow,
 	})
 	m.operator = admin.New(admin.Config{
 		Node: operator{m}, Allow: m.allow, Metrics: m.metrics.registry, Audit: record, Logger: c.Logger,

@@ -75,7 +75,7 @@ an account is made up then, and printed once.`,
 	f.StringVar(&c.GossipAddr, "gossip-addr", "127.0.0.1:0", "HOST:PORT for gossip, TCP and UDP; port 0 likewise")
 	f.StringVar(&c.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
 	f.StringVar(&c.PublicURL, "public-url", "", "origin of the URLs in answers, such as https://sync.example.com (default: as the client came)")
-	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto and -Host are believed")
+	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto, -Host and -For are believed")
 	f.StringSliceVar(&webhooks, "webhook-allow", nil, "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
 	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none")
 	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join, if this node belongs to none")

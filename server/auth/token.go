@@ -89,6 +89,10 @@ func Token(text string, k Keyring, now time.Time) (Principal, error) {
 	return p, nil
 }
 
+// ErrUnknownKey is in the error of a token that was issued with a key which the
+// keyring does not know.
+var ErrUnknownKey = errors.New("the token was issued with an unknown key")
+
 // signingKey gives the secret that must have signed a token, whose claims are
 // not to be trusted yet.
 func signingKey(t *jwt.Token, c *claims, k Keyring) ([]byte, error) {
@@ -101,7 +105,7 @@ func signingKey(t *jwt.Token, c *claims, k Keyring) ([]byte, error) {
 	key, ok := k.Key(c.Issuer)
 	switch {
 	case !ok || key.Secret == "":
-		return nil, errors.New("the token was issued with an unknown key")
+		return nil, ErrUnknownKey
 	case key.Scope.ReadOnly:
 		return nil, errors.New("the token was issued with a key that signs none")
 	}

@@ -47,6 +47,30 @@ type Bounds struct {
 	WebhookRequestsPerService int           `name:"webhook-requests-per-service" default:"16" help:"and of these, for one service" full:"likewise"`
 	WebhookRequestsPerHost    int           `name:"webhook-requests-per-host" default:"64" help:"and to one host" full:"likewise"`
 	WebhookTimeout            time.Duration `name:"webhook-timeout" default:"15s" help:"time for a receiver to answer a webhook" full:"the request is given up, and made again later"`
+	SessionsPerIdentity       int           `name:"max-sessions-per-identity" default:"1000" off:"load" help:"realtime sessions of one identity on this node" full:"a new one is answered 429 with backoff"`
+	SessionsPerSource         int           `name:"max-sessions-per-source" default:"10000" off:"load" help:"realtime sessions of one source address on this node" full:"likewise"`
+	ConnectsPerIdentity       float64       `name:"connects-per-identity" default:"50" off:"load" help:"new realtime sessions of one identity a second, ten seconds' worth at once" full:"likewise"`
+	ConnectsPerSource         float64       `name:"connects-per-source" default:"200" off:"load" help:"new realtime connections of one source address a second, ten seconds' worth at once" full:"a new one is answered 429"`
+	UnknownKeysPerSource      float64       `name:"unknown-keys-per-source" default:"10" off:"load" help:"tokens of keys that this node does not know, of one source address a second, for which it asks the leader" full:"they are answered 429 with backoff"`
+	Arrivals                  int           `name:"max-arrivals" default:"2000" off:"yes" help:"realtime connections that have not introduced themselves" full:"the oldest one of the source address with most is closed"`
+	ArrivalsPerSource         int           `name:"max-arrivals-per-source" default:"500" off:"load" help:"those of one source address" full:"its oldest one is closed"`
+
+	InitBytes              Bytes   `name:"init-bytes" default:"16KiB" help:"the first message of a realtime client" full:"its connection is closed"`
+	MessageBytes           Bytes   `name:"message-bytes" default:"64KiB" help:"a later message" full:"it is answered 413, and not kept"`
+	DiscardBytes           Bytes   `name:"discard-bytes" default:"8MiB" help:"a message that is refused for its size" full:"the connection is closed"`
+	SessionByteRate        Bytes   `name:"session-byte-rate" default:"2MiB" off:"load" help:"what one realtime client sends a second, eight seconds' worth at once" full:"it is read no faster"`
+	IdentityRequests       float64 `name:"identity-requests" default:"2000" off:"load" help:"requests of all realtime sessions of one identity a second, ten seconds' worth at once" full:"they are answered 429 with backoff"`
+	FloodRefusals          int     `name:"flood-refusals" default:"2000" off:"load" help:"requests, pings and other messages of one session that are refused for their number in ten seconds" full:"the session is told to stay away for ten seconds, and ends"`
+	SessionRequestBytes    Bytes   `name:"session-request-bytes" default:"1MiB" help:"requests of one realtime session under way" full:"the node reads no further from it"`
+	IdentityRequestBytes   Bytes   `name:"identity-request-bytes" default:"4MiB" off:"load" help:"requests of all realtime sessions of one identity under way" full:"a new one is answered 429 with backoff"`
+	CredentialRequestBytes Bytes   `name:"credential-request-bytes" default:"32MiB" off:"load" help:"bodies of REST requests of one API key, or of the account, under way" full:"a new one is answered 429"`
+	RequestBytes           Bytes   `name:"request-bytes" default:"64MiB" help:"both of all clients of this node" full:"likewise"`
+	IdentityAnswerBytes    Bytes   `name:"identity-answer-bytes" default:"16MiB" off:"load" help:"answers that wait for the realtime clients of one identity to take them" full:"its next ones wait to be written"`
+	AnswerBytes            Bytes   `name:"answer-bytes" default:"128MiB" help:"answers that wait for all realtime clients of this node" full:"likewise"`
+
+	SlowBytes  Bytes         `name:"slow-bytes" default:"512KiB" help:"what waits for a realtime client that takes less than slow-rate" full:"after slow-window it is disconnected"`
+	SlowRate   Bytes         `name:"slow-rate" default:"32KiB" off:"yes" help:"what a realtime client takes a second, at least, when slow-bytes wait" full:"likewise"`
+	SlowWindow time.Duration `name:"slow-window" default:"20s" help:"for how long it may be slower" full:"likewise"`
 }
 
 // Bytes is a size: 1024, 64KiB, 1MiB or 2GiB on the command line.

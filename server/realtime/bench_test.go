@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -65,7 +66,7 @@ func BenchmarkFanOut(b *testing.B) {
 			var taken atomic.Int64
 			for range count {
 				conn := &sink{taken: &taken, closed: make(chan struct{})}
-				x := newSession(s, &socket{ws: new(websocket.Conn), conn: conn, timeout: time.Second}, "http://node", "")
+				x := newSession(s, &socket{ws: new(websocket.Conn), conn: conn, incoming: &incoming{Conn: conn}, timeout: time.Second}, "http://node", "", netip.Addr{})
 				x.service, x.queue = service, s.hub.NewQueue("u")
 				x.introduced.Store(true)
 				x.queue.SubscribeObject(sid, &objectSource{recipient: recipient{form: manyEvents, correlation: []byte("1")}, session: x, object: sid}).Start(0)

@@ -13,11 +13,13 @@ import (
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/auth"
+	"lockstep/server/budget"
 	"lockstep/server/ratelimit"
 )
 
-// Config sets up a Server. Limits that are zero have their defaults; a negative
-// number of sessions is no limit.
+// Config sets up a Server. Limits that are zero have their defaults; those by
+// identity and source, the rates and the number of sessions are switched off by
+// a negative number.
 type Config struct {
 	API     *api.API
 	Node    api.Node
@@ -50,8 +52,29 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: not measured
 
-	Sessions           int           // at a time; 50 000
-	MessageBytes       int64         // of a client's message; 320 KiB
+	Sessions                               int     // at a time; 50 000
+	SessionsPerIdentity, SessionsPerSource int     // of them; 1000 and 10 000
+	ConnectsPerIdentity, ConnectsPerSource float64 // new ones a second; 50 and 200
+	UnknownKeysPerSource                   float64 // tokens a second for which the leader is asked; 10
+	Arrivals, ArrivalsPerSource            int     // connections before they have introduced themselves; 2000 and 500
+
+	InitBytes           int64   // of a client's first message; 16 KiB
+	MessageBytes        int64   // of its others, header and payload; 64 KiB
+	DiscardBytes        int64   // of a message that is refused; beyond, the connection is closed; 8 MiB
+	SessionByteRate     int64   // that a client may send a second; 2 MiB
+	SessionRequestBytes int64   // of a session's requests under way; 1 MiB
+	IdentityRequests    float64 // of all sessions of an identity a second; 2000
+	FloodRefusals       int     // in ten seconds, after which a session ends; 2000
+
+	// RequestBytes are those of requests under way, by identity, and AnswerBytes
+	// those of answers that wait for clients to take them. nil: not bounded.
+	RequestBytes, AnswerBytes *budget.Share
+
+	// A client is disconnected if SlowBytes wait for it, and it takes less than
+	// SlowRate a second, for as long as SlowWindow. 512 KiB, 32 KiB, 20 s.
+	SlowBytes, SlowRate int64
+	SlowWindow          time.Duration
+
 	QueueLength        int           // events that wait for a client; 1024
 	QueueBytes         int           // and their bytes; 1 MiB
 	RequestsPerSession int           // under way at a time; 64
@@ -68,9 +91,30 @@ func (c Config) withDefaults() Config {
 	if c.Sessions < 0 {
 		c.Sessions = math.MaxInt
 	}
-	// The protocol would do with 64 KiB. But data that is too large is refused
-	// with its error as by REST, up to a body of 256 KiB, and not by hanging up.
-	orDefault(&c.MessageBytes, 320<<10)
+	orDefault(&c.SessionsPerIdentity, 1000)
+	orDefault(&c.SessionsPerSource, 10_000)
+	orDefault(&c.ConnectsPerIdentity, 50)
+	orDefault(&c.ConnectsPerSource, 200)
+	orDefault(&c.UnknownKeysPerSource, 10)
+	orDefault(&c.Arrivals, 2000)
+	orDefault(&c.ArrivalsPerSource, 500)
+	orDefault(&c.InitBytes, 16<<10)
+	orDefault(&c.MessageBytes, 64<<10)
+	orDefault(&c.DiscardBytes, 8<<20)
+	orDefault(&c.SessionByteRate, 2<<20)
+	orDefault(&c.SessionRequestBytes, 1<<20)
+	orDefault(&c.IdentityRequests, 2000)
+	orDefault(&c.FloodRefusals, 2000)
+	orDefault(&c.SlowBytes, 512<<10)
+	orDefault(&c.SlowRate, 32<<10)
+	orDefault(&c.SlowWindow, 20*time.Second)
+	unbounded := budget.New(-1).Share(-1)
+	if c.RequestBytes == nil {
+		c.RequestBytes = unbounded
+	}
+	if c.AnswerBytes == nil {
+		c.AnswerBytes = unbounded
+	}
 	orDefault(&c.RequestsPerSession, 64)
 	orDefault(&c.RequestTimeout, 25*time.Second)
 	orDefault(&c.InitTimeout, 10*time.Second)
@@ -90,7 +134,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func orDefault[T int | int64 | time.Duration](field *T, value T) {
+func orDefault[T int | int64 | float64 | time.Duration](field *T, value T) {
 	if *field == 0 {
 		*field = value
 	}

@@ -2,7 +2,8 @@ package realtime
 
 import (
 	"bufio"
-	"bytes"
+	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
 
 	"lockstep/objects"
 )
@@ -27,10 +29,11 @@ const (
 // Writing is this package's alone, in whole frames that are ready as they are,
 // by one goroutine: so all that waits goes into one write.
 type socket struct {
-	ws      *websocket.Conn
-	conn    net.Conn
-	timeout time.Duration // of one write
-	ending  atomic.Bool   // the last frame is written
+	ws       *websocket.Conn
+	conn     net.Conn
+	incoming *incoming
+	timeout  time.Duration // of one write
+	ending   atomic.Bool   // the last frame is written
 }
 
 func newUpgrader() websocket.Upgrader {
@@ -56,8 +59,10 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*socket, error
 		return nil, err
 	}
 	h.conn.silent.Store(true)
-	ws.SetReadLimit(s.config.MessageBytes)
-	return &socket{ws: ws, conn: h.conn.Conn, timeout: s.config.WriteTimeout}, nil
+	// What is above the limit of a message is read past, not kept. This is where
+	// that ends.
+	ws.SetReadLimit(s.config.DiscardBytes)
+	return &socket{ws: ws, conn: h.conn.Conn, incoming: h.conn, timeout: s.config.WriteTimeout}, nil
 }
 
 // hijacker gives the websocket library a connection that it can read from, and
@@ -65,7 +70,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*socket, error
 // client breaks the rules, across the writer.
 type hijacker struct {
 	http.ResponseWriter
-	conn *readOnly
+	conn *incoming
 }
 
 // Hijack implements http.Hijacker.
@@ -74,49 +79,86 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.conn = &readOnly{Conn: conn}
+	h.conn = &incoming{Conn: conn}
 	return h.conn, rw, nil
 }
 
-type readOnly struct {
+// incoming is the side of a connection that is read from.
+type incoming struct {
 	net.Conn
 	silent atomic.Bool
+	pace   *rate.Limiter // of bytes; nil: none
+	ctx    context.Context
+}
+
+// paceFor is for how long a client may send faster than its pace: many clients
+// have much to say when they come back.
+const paceFor = 8 * time.Second
+
+// setPace keeps a client from sending more than so many bytes a second: what it
+// sends faster waits on its side. It is called before the first message.
+func (c *incoming) setPace(ctx context.Context, perSecond int64) {
+	if perSecond > 0 {
+		c.ctx = ctx
+		c.pace = rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond*int64(paceFor/time.Second), writeSize)))
+	}
+}
+
+// Read implements io.Reader.
+func (c *incoming) Read(b []byte) (int, error) {
+	if c.pace != nil {
+		b = b[:min(len(b), writeSize)]
+	}
+	n, err := c.Conn.Read(b)
+	if c.pace != nil && n > 0 {
+		if waiting := c.pace.WaitN(c.ctx, n); err == nil {
+			err = waiting
+		}
+	}
+	return n, err
 }
 
 // Write implements io.Writer.
-func (c *readOnly) Write(b []byte) (int, error) {
+func (c *incoming) Write(b []byte) (int, error) {
 	if c.silent.Load() {
 		return len(b), nil
 	}
 	return c.Conn.Write(b)
 }
 
-// incoming and outgoing are buffers that all sessions share: a session holds one
+// readers and outgoing are buffers that all sessions share: a session holds one
 // only while there is something to read or to write.
 var (
-	incoming = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+	readers  = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readSize) }}
 	outgoing = sync.Pool{New: func() any { return new([]byte) }}
 )
 
-// read waits for the next message and has it handled. The bytes are valid only
-// during the call; binary says that it was no text.
-func (s *socket) read(silence time.Duration, handle func(b []byte, binary bool) (more bool)) (more bool, err error) {
+// readSize is the buffer of a message that is on its way in. Most headers fit.
+const readSize = 4 << 10
+
+// read waits for the next message, reads its header, and has it handled. The
+// message's payload can be read during the call. limit is that of a message, in
+// bytes.
+func (s *socket) read(silence time.Duration, limit int, handle func(m *message, err error) (more bool)) (more bool, err error) {
 	s.expect(silence)
 	kind, r, err := s.ws.NextReader()
 	if err != nil {
 		return false, err
 	}
-	b := incoming.Get().(*bytes.Buffer)
+	buffer := readers.Get().(*bufio.Reader)
+	buffer.Reset(r)
 	defer func() {
-		if b.Cap() <= 4*writeSize {
-			b.Reset()
-			incoming.Put(b)
-		}
+		buffer.Reset(nil)
+		readers.Put(buffer)
 	}()
-	if _, err := b.ReadFrom(r); err != nil {
+	m, err := readMessage(buffer, limit)
+	if err == nil && kind != websocket.BinaryMessage {
+		err = errMessage
+	}
+	if err != nil && !errors.Is(err, errMessage) {
 		return false, err
 	}
-	return handle(b.Bytes(), kind == websocket.BinaryMessage), nil
+	return handle(&m, err), nil
 }
 
 // expect gives the client this long until its next sign of life.

@@ -147,8 +147,9 @@ func TestWithoutALeaderNobodyIsTurnedAway(t *testing.T) {
 		c.silent()
 		// A key that this node does not know yet may be a new one.
 		// Denied, a client would stay away for good.
-		require.Equal(w, 503, c.ask(map[string]any{"method": "update", "token": "of a key that is new"}, "").Status.Code)
 		unknown := w.token("bob", func(s *auth.TokenSpec) { s.KeySID = "SK" + strings.Repeat("9", 32) })
+		require.Equal(w, 503, c.ask(map[string]any{"method": "update", "token": unknown}, "").Status.Code)
+		require.Equal(w, 401, c.ask(map[string]any{"method": "update", "token": "no token at all"}, "").Status.Code)
 		require.Equal(w, 503, w.dial().init(unknown).Status.Code)
 		require.Equal(w, 200, w.dial().init(w.token("bob", nil)).Status.Code)
 		n.set(func() { n.noLeader = false })

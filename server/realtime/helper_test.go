@@ -199,9 +199,30 @@ type event struct {
 	} `json:"items"`
 }
 
+// slowly is dial for a client that reads so many bytes a second.
+func (p *pipes) slowly(rate int) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := p.dial(ctx, network, addr)
+		return slow{conn, rate}, err
+	}
+}
+
+type slow struct {
+	net.Conn
+	rate int
+}
+
+func (c slow) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(c.rate))
+	return n, err
+}
+
 // dial connects without introducing itself.
-func (w *world) dial() *client {
-	dialer := websocket.Dialer{NetDialContext: w.pipes.dial}
+func (w *world) dial() *client { return w.dialBy(w.pipes.dial) }
+
+func (w *world) dialBy(dial func(context.Context, string, string) (net.Conn, error)) *client {
+	dialer := websocket.Dialer{NetDialContext: dial}
 	ws, _, err := dialer.Dial("ws://node.example/v3/wsconnect", nil)
 	require.NoError(w, err)
 	c := &client{world: w, ws: ws, form: 4, messages: make(chan got, 10_000), held: make(chan struct{}, 1)}

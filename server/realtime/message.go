@@ -1,10 +1,13 @@
 package realtime
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"strconv"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -36,10 +39,13 @@ const (
 
 var errMessage = errors.New("not a message of the protocol")
 
-// message is what a client sent.
+// message is what a client sent. Its header has been read; its payload is read,
+// or passed over, when it is known whether it is wanted.
 type message struct {
 	header
-	payload []byte // of the bytes that were parsed
+	size      int  // of header and payload, as declared
+	oversized bool // beyond the limit of a message; of the header, method and id may be all that is known
+	rest      *bufio.Reader
 }
 
 // header has the members that the server reads.
@@ -52,45 +58,126 @@ type header struct {
 	HTTPRequest  json.RawMessage `json:"http_request"`
 }
 
-// parseMessage reads one message. Bytes behind the payload are ignored, as some
-// clients end it with a line.
+// readMessage reads the header of one message. Bytes behind the payload are
+// ignored, as some clients end it with a line. Sizes are looked at as they are
+// declared: nothing that is beyond the limit is kept. errMessage says that this
+// is no message; any other error is the connection's.
 //
 // Of a reply, nothing but the method is read: clients send one for every
 // message that they get, and those are most of what comes in.
-func parseMessage(b []byte) (message, error) {
-	head, rest, err := cutHeader(b)
+func readMessage(r *bufio.Reader, limit int) (message, error) {
+	m := message{rest: r}
+	size, err := readHeaderSize(r)
+	if err != nil {
+		return message{}, err
+	}
+	m.size = size
+	if size > limit {
+		return m.beginning()
+	}
+	head, err := readHeader(r, size)
 	if err != nil {
 		return message{}, err
 	}
 	if gjson.GetBytes(head, "method").Str == methodReply && gjson.ValidBytes(head) {
-		return message{header: header{Method: methodReply}}, nil
+		return message{header: header{Method: methodReply}, rest: r}, nil
 	}
-	var m message
-	if err := json.Unmarshal(head, &m.header); err != nil || m.Method == "" {
+	if err := json.Unmarshal(head, &m.header); err != nil || m.Method == "" || m.PayloadSize < 0 {
 		return message{}, errMessage
 	}
-	if m.PayloadSize < 0 || m.PayloadSize > len(rest) {
-		return message{}, errMessage
-	}
-	m.payload = rest[:m.PayloadSize]
+	m.oversized = m.PayloadSize > limit-size
+	m.size += m.PayloadSize
 	return m, nil
 }
 
-// cutHeader takes the header off a message.
-func cutHeader(b []byte) (head, rest []byte, err error) {
-	b, ok := bytes.CutPrefix(b, magic)
-	if !ok {
-		return nil, nil, errMessage
+// beginning reads of a header that is too large what is needed to answer it.
+func (m message) beginning() (message, error) {
+	head, err := m.rest.Peek(m.rest.Size())
+	if err := inMessage(err); err != nil && !errors.Is(err, errMessage) {
+		return message{}, err
 	}
-	line, b, ok := bytes.Cut(b, lineEnd)
-	if !ok || len(line) == 0 || len(line) > 7 {
-		return nil, nil, errMessage
+	found := gjson.GetManyBytes(head, "method", "id")
+	m.Method, m.ID, m.oversized = found[0].Str, found[1].Str, true
+	if m.Method == "" || m.ID == "" {
+		return message{}, errMessage
 	}
-	n, err := strconv.ParseUint(string(line), 10, 32)
-	if err != nil || n > uint64(len(b)) || !bytes.HasPrefix(b[n:], lineEnd) {
-		return nil, nil, errMessage
+	m.PayloadSize = m.size + len(lineEnd) // what is left to pass over, at least
+	return m, nil
+}
+
+// readHeaderSize reads the first line.
+func readHeaderSize(r *bufio.Reader) (int, error) {
+	const digits = 7
+	var line [len("TWILSOCK V3.0 ") + digits + 2]byte
+	for n := range line {
+		c, err := r.ReadByte()
+		if err != nil {
+			return 0, inMessage(err)
+		}
+		if line[n] = c; c != '\n' {
+			if n < len(magic) && c != magic[n] {
+				return 0, errMessage
+			}
+			continue
+		}
+		number, ok := bytes.CutSuffix(line[:n+1], lineEnd)
+		if !ok || len(number) <= len(magic) {
+			return 0, errMessage
+		}
+		size, err := strconv.ParseUint(string(number[len(magic):]), 10, 32)
+		if err != nil {
+			return 0, errMessage
+		}
+		return int(size), nil
 	}
-	return b[:n], b[n+2:], nil
+	return 0, errMessage
+}
+
+// readHeader reads the header and the line end behind it. The bytes are valid
+// until the next read.
+func readHeader(r *bufio.Reader, size int) ([]byte, error) {
+	var head []byte
+	if whole := size + len(lineEnd); whole <= r.Size() {
+		b, err := r.Peek(whole)
+		if err != nil {
+			return nil, inMessage(err)
+		}
+		r.Discard(whole) // has been read: cannot fail
+		head = b
+	} else {
+		// It grows with what arrives: what is declared costs nothing to send.
+		var b bytes.Buffer
+		if _, err := io.CopyN(&b, r, int64(whole)); err != nil {
+			return nil, inMessage(err)
+		}
+		head = b.Bytes()
+	}
+	if !bytes.HasSuffix(head, lineEnd) {
+		return nil, errMessage
+	}
+	return head[:size], nil
+}
+
+// payload reads the payload.
+func (m *message) payload() ([]byte, error) {
+	b := make([]byte, m.PayloadSize)
+	_, err := io.ReadFull(m.rest, b)
+	return b, inMessage(err)
+}
+
+// discard passes over the payload without keeping it.
+func (m *message) discard() error {
+	_, err := io.CopyN(io.Discard, m.rest, int64(m.PayloadSize))
+	return inMessage(err)
+}
+
+// inMessage tells the end of a message, which is too early inside of what it
+// declares, from that of the connection.
+func inMessage(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errMessage
+	}
+	return err
 }
 
 // appendMessage appends a message as a complete websocket frame, ready to be
@@ -142,9 +229,19 @@ func replyMessage(id string, code int, text string) []byte {
 	return appendMessage(nil, appendStatus(appendHead(nil, methodReply, id), "status", code, text), nil)
 }
 
-// closeMessage tells a client why its session ends (part 2.3).
-func closeMessage(code int, text string) []byte {
-	return appendMessage(nil, appendStatus(appendHead(nil, methodClose, randomID("CL")), "status", code, text), nil)
+// tooManyMessage answers a message that is not served because there were too
+// many. It tells clients how long to stay away (part 9).
+func tooManyMessage(id string, wait time.Duration) []byte {
+	h := appendStatus(appendHead(nil, methodReply, id), "status", 429, "TOO_MANY_REQUESTS")
+	return appendMessage(nil, h, appendBackoff([]byte("{"), wait))
+}
+
+// appendBackoff appends the member that tells how long to wait, and ends the
+// object that it is in.
+func appendBackoff(b []byte, wait time.Duration) []byte {
+	b = append(b, `"backoff_policy":{"reconnect_min_ms":`...)
+	b = strconv.AppendInt(b, max(wait, time.Second).Milliseconds(), 10)
+	return append(b, "}}"...)
 }
 
 // pingMessage asks a client for a sign of life (part 2.4).

@@ -1,7 +1,11 @@
 package realtime
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,26 +13,64 @@ import (
 	"lockstep/objects"
 )
 
-func TestParseMessage(t *testing.T) {
-	m, err := parseMessage([]byte("TWILSOCK V3.0 44\r\n" + `{"method":"message","id":"x","payload_size":3}`[:44] + "\r\n"))
-	require.ErrorIs(t, err, errMessage, "the header is cut off")
-	require.Zero(t, m)
+// parseMessage reads a message with its payload.
+func parseMessage(b []byte, limit int) (m message, payload []byte, err error) {
+	if m, err = readMessage(bufio.NewReaderSize(bytes.NewReader(b), readSize), limit); err != nil || m.oversized {
+		return m, nil, err
+	}
+	payload, err = m.payload()
+	return m, payload, err
+}
 
-	m, err = parseMessage([]byte("TWILSOCK V3.0 46\r\n" + `{"method":"message","id":"x","payload_size":3}` + "\r\nabc\r\n"))
+const testLimit = 64 << 10
+
+func TestReadMessage(t *testing.T) {
+	_, _, err := parseMessage([]byte("TWILSOCK V3.0 44\r\n"+`{"method":"message","id":"x","payload_size":3}`[:44]+"\r\n"), testLimit)
+	require.ErrorIs(t, err, errMessage, "the header is cut off")
+
+	m, payload, err := parseMessage([]byte("TWILSOCK V3.0 46\r\n"+`{"method":"message","id":"x","payload_size":3}`+"\r\nabc\r\n"), testLimit)
 	require.NoError(t, err)
 	require.Equal(t, "message", m.Method)
 	require.Equal(t, "x", m.ID)
-	require.Equal(t, "abc", string(m.payload), "what is behind it does not count")
+	require.Equal(t, "abc", string(payload), "what is behind it does not count")
 
-	m, err = parseMessage([]byte("TWILSOCK V3.0 41\r\n" + `{"method":"reply","id":"x","status":null}` + "\r\n"))
+	_, _, err = parseMessage([]byte("TWILSOCK V3.0 46\r\n"+`{"method":"message","id":"x","payload_size":3}`+"\r\nab"), testLimit)
+	require.ErrorIs(t, err, errMessage, "the payload is cut off")
+
+	m, _, err = parseMessage([]byte("TWILSOCK V3.0 41\r\n"+`{"method":"reply","id":"x","status":null}`+"\r\n"), testLimit)
 	require.NoError(t, err)
 	require.Equal(t, methodReply, m.Method)
 
-	_, err = parseMessage([]byte("TWILSOCK V3.0 17\r\n" + `{"method":"reply"` + "\r\n"))
+	_, _, err = parseMessage([]byte("TWILSOCK V3.0 17\r\n"+`{"method":"reply"`+"\r\n"), testLimit)
 	require.ErrorIs(t, err, errMessage)
 }
 
-func FuzzParseMessage(f *testing.F) {
+func TestSizesCountAsTheyAreDeclared(t *testing.T) {
+	message := func(head string) []byte {
+		return []byte("TWILSOCK V3.0 " + strconv.Itoa(len(head)) + "\r\n" + head + "\r\n")
+	}
+
+	m, _, err := parseMessage(message(`{"method":"message","id":"x","payload_size":65600}`), testLimit)
+	require.NoError(t, err, "nothing of the payload is needed")
+	require.True(t, m.oversized)
+	require.Equal(t, "x", m.ID)
+
+	long := message(`{"method":"message","id":"x","http_request":{"path":"/` + strings.Repeat("x", 70_000) + `"}}`)
+	m, _, err = parseMessage(long, testLimit)
+	require.NoError(t, err)
+	require.True(t, m.oversized, "the header alone is")
+	require.Equal(t, "x", m.ID, "but it can be answered")
+	require.NoError(t, m.discard())
+
+	_, _, err = parseMessage(long[:5000], testLimit)
+	require.NoError(t, err)
+
+	m, _, err = parseMessage(message(`{"method":"message","id":"x","pad":"`+strings.Repeat("x", 10_000)+`"}`), testLimit)
+	require.NoError(t, err, "a header that is larger than the buffer")
+	require.False(t, m.oversized)
+}
+
+func FuzzReadMessage(f *testing.F) {
 	for _, seed := range []string{
 		"TWILSOCK V3.0 46\r\n" + `{"method":"message","id":"x","payload_size":3}` + "\r\nabc",
 		"TWILSOCK V3.0 27\r\n" + `{"method":"reply","id":"x"}` + "\r\n",
@@ -38,15 +80,15 @@ func FuzzParseMessage(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := parseMessage(b)
+		m, payload, err := parseMessage(b, testLimit)
 		if err != nil {
 			require.ErrorIs(t, err, errMessage)
 			return
 		}
 		require.NotEmpty(t, m.Method)
-		require.LessOrEqual(t, len(m.payload), len(b))
+		require.LessOrEqual(t, len(payload), len(b))
 		if m.Method == methodMessage {
-			newRequest(m) // must not panic
+			newRequest(&m) // must not panic
 		}
 	})
 }
@@ -67,10 +109,10 @@ func FuzzAppendMessage(f *testing.F) {
 		case 127:
 			head = 10
 		}
-		m, err := parseMessage(frame[head:])
+		m, got, err := parseMessage(frame[head:], 2<<20)
 		require.NoError(t, err)
 		require.Equal(t, "notification", m.Method)
-		require.Equal(t, len(payload), len(m.payload))
+		require.Equal(t, len(payload), len(got))
 	})
 }
 
@@ -81,7 +123,7 @@ func FuzzRequest(f *testing.F) {
 		if !json.Valid(b) {
 			return
 		}
-		r, err := newRequest(message{header: header{ID: "x", HTTPRequest: b}})
+		r, err := newRequest(&message{header: header{ID: "x", HTTPRequest: b}})
 		if err != nil {
 			require.ErrorIs(t, err, errMessage)
 			return

@@ -15,6 +15,8 @@ type metrics struct {
 	replayed              prometheus.Counter
 	behind, dropped, slow prometheus.Counter
 	evaluated             prometheus.Counter
+	endings               *prometheus.CounterVec
+	refusals              *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics with r, which may be nil. subscriptions
@@ -32,13 +34,19 @@ func newMetrics(r prometheus.Registerer, subscriptions func() float64) *metrics 
 		replayed:  counter("lockstep_events_replayed_total", "Events replayed to subscriptions."),
 		behind:    counter("lockstep_subscriptions_behind_total", "Subscriptions that lost their place and caught up from the state."),
 		dropped:   counter("lockstep_stream_messages_dropped_total", "Stream messages that a slow client lost."),
+		slow:      counter("lockstep_sessions_slow_closed_total", "Sessions closed because the client took too little."),
 		evaluated: counter("lockstep_query_evaluations_total", "Items that were compared with a query."),
-		slow:      counter("lockstep_sessions_slow_closed_total", "Sessions closed because the client took nothing."),
+		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lockstep_sessions_closed_total", Help: "Realtime connections that the server ended, by reason.",
+		}, []string{"reason"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lockstep_sessions_refused_total", Help: "What was refused because there was too much of it, by what.",
+		}, []string{"what"}),
 	}
 	if r != nil {
 		r.MustRegister(m.sessions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lockstep_subscriptions", Help: "Subscriptions of all sessions.",
-		}, subscriptions), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated)
+		}, subscriptions), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated, m.endings, m.refusals)
 	}
 	return m
 }
@@ -51,6 +59,9 @@ func (m *metrics) established(events int) {
 	}
 	m.outcomes.WithLabelValues(outcome).Inc()
 }
+
+// closed counts a connection that the server ends.
+func (m *metrics) closed(why ending) { m.endings.WithLabelValues(why.reason).Inc() }
 
 // refused counts a subscription that never was live.
 func (m *metrics) refused(why *objects.Error) {

@@ -1,10 +1,10 @@
 package realtime
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -90,7 +90,10 @@ type handler func(s *session, ctx context.Context, r *request) (answer, error)
 // request starts a request. Those on one object take effect in the order sent;
 // others run side by side, as many as a session may have under way. Beyond
 // that, and while the client does not take its answers, nothing more is read.
-func (s *session) request(m message) {
+//
+// What is refused for its size or its number is answered without its payload
+// being kept.
+func (s *session) request(m *message) {
 	r, err := newRequest(m)
 	if err != nil {
 		s.push(replyMessage(m.ID, 400, "BAD_REQUEST"))
@@ -100,22 +103,104 @@ func (s *session) request(m message) {
 		return
 	}
 	if refused := s.charge(); refused != nil {
-		r.handler = refuseWith(refused)
+		s.turnAway(m, r, refused)
+		return
+	}
+	if m.oversized {
+		s.route(r)
+		r.handler = refuseWith(objects.ErrTooLarge.With("The message has %d bytes; at most %d are allowed", m.size, s.server.config.MessageBytes))
+		s.requests.start(s.ctx, s.orderKeys(r), func() { s.serve(r) })
+		s.discard(m)
+		return
+	}
+	if s.requests.reserve(s.ctx, m.size) != nil {
+		return
+	}
+	if !s.server.config.RequestBytes.Take(s.holder, int64(m.size)) {
+		s.requests.release(m.size)
+		s.server.metrics.refusals.WithLabelValues("request bytes").Inc()
+		s.turnAway(m, r, objects.ErrTooMany.With("Too many bytes of requests are under way").After(1))
+		return
+	}
+	done := func() {
+		s.server.config.RequestBytes.Return(s.holder, int64(m.size))
+		s.requests.release(m.size)
+	}
+	s.socket.expect(s.server.config.SilenceTimeout) // there may have been a wait
+	payload, err := m.payload()
+	if err != nil {
+		done()
+		s.broken(err)
+		return
 	}
 	if r.handler == nil {
 		s.route(r)
 	}
-	s.requests.start(s.ctx, s.orderKeys(r), func() { s.serve(r) })
+	if r.method == http.MethodPost || r.method == http.MethodPut {
+		// The official client sends a payload that means nothing with DELETE.
+		r.body = payload
+	}
+	if !s.requests.start(s.ctx, s.orderKeys(r), func() { defer done(); s.serve(r) }) {
+		done()
+	}
 }
 
-// charge has the connection pay for a request.
-func (s *session) charge() *objects.Error {
-	limits := s.server.config.Limits
-	bucket := ratelimit.Bucket{Name: s.id, Rate: limits.Rates().Requests}
-	if wait := limits.Take(bucket, 1, s.server.config.Clock()); wait > 0 {
-		return objects.ErrTooMany.With("Rate limit exceeded for requests of a connection").After(int(wait / time.Second))
+// turnAway answers a request at once, before any more is read.
+func (s *session) turnAway(m *message, r *request, refused *objects.Error) {
+	s.answer(r, s.failure(r, refused))
+	s.discard(m)
+}
+
+// discard passes over the payload of a message.
+func (s *session) discard(m *message) {
+	s.socket.expect(s.server.config.SilenceTimeout)
+	s.broken(m.discard())
+}
+
+// broken ends the session when a message was shorter than it said. Errors of the
+// connection are met again by whoever reads next.
+func (s *session) broken(err error) {
+	if errors.Is(err, errMessage) {
+		s.end(endMalformed)
 	}
-	return nil
+}
+
+// charge has the connection and its identity pay for a request, or for anything
+// else that a client has the server do. Who is refused all the time is told to
+// stay away.
+func (s *session) charge() *objects.Error {
+	c, now := &s.server.config, s.server.config.Clock()
+	wait := c.Limits.Take(ratelimit.Bucket{Name: s.id, Rate: c.Limits.Rates().Requests}, 1, now)
+	whose := "a connection"
+	if wait == 0 {
+		wait = c.Limits.Take(ratelimit.Bucket{Name: "requests-" + s.holder, Rate: c.IdentityRequests}, 1, now)
+		whose = "an identity"
+	}
+	if wait == 0 {
+		return nil
+	}
+	s.server.metrics.refusals.WithLabelValues("requests").Inc()
+	if s.refusals.add(now) == c.FloodRefusals {
+		s.end(endFlood)
+	}
+	return objects.ErrTooMany.With("Rate limit exceeded for requests of %s", whose).After(int(wait / time.Second))
+}
+
+// refusals counts what a session was refused lately. It is its reader's.
+type refusals struct {
+	since time.Time
+	count int
+}
+
+// refusalWindow is the time after which the count begins anew.
+const refusalWindow = 10 * time.Second
+
+func (r *refusals) add(now time.Time) (count int) {
+	if now.Sub(r.since) >= refusalWindow {
+		r.since, r.count = now, 0
+	}
+	r.count++
+	return r.count
 }
 
 // refuseWith is the handler of a request that is not carried out.
@@ -123,19 +208,20 @@ func refuseWith(err error) handler {
 	return func(*session, context.Context, *request) (answer, error) { return answer{}, err }
 }
 
-// newRequest decodes a request, once. It keeps nothing of the message's bytes.
-func newRequest(m message) (*request, error) {
+// newRequest decodes the header of a request, once. Of one that is too large not
+// all is known: it addresses nothing.
+func newRequest(m *message) (*request, error) {
+	r := &request{id: m.ID}
+	if m.oversized && m.HTTPRequest == nil {
+		return r, nil
+	}
 	var h httpRequest
 	if err := json.Unmarshal(m.HTTPRequest, &h); err != nil {
 		return nil, errMessage
 	}
-	r := &request{id: m.ID, method: h.Method, headers: h.Headers}
+	r.method, r.headers = h.Method, h.Headers
 	if err := r.address(&h); err != nil {
 		r.handler = refuseWith(err)
-	}
-	if r.method == http.MethodPost || r.method == http.MethodPut {
-		// The official client sends a payload that means nothing with DELETE.
-		r.body = bytes.Clone(m.payload)
 	}
 	return r, nil
 }
@@ -245,9 +331,7 @@ func (s *session) failure(r *request, err error) answer {
 			return b
 		}
 		// Mobile clients wait that long (part 9).
-		b = append(b[:len(b)-1], `,"backoff_policy":{"reconnect_min_ms":`...)
-		b = strconv.AppendInt(b, 1000*int64(max(1, e.RetryAfter)), 10)
-		return append(b, "}}"...)
+		return appendBackoff(append(b[:len(b)-1], ','), time.Duration(e.RetryAfter)*time.Second)
 	}}
 }
 
@@ -255,20 +339,70 @@ func (s *session) failure(r *request, err error) answer {
 // time: an answer may be large, and sixty-four of them would be far too large.
 func (s *session) answer(r *request, a answer) {
 	s.requests.answering <- struct{}{}
-	s.queue.Room(s.ctx) // fails only when the session is over, and the queue with it
+	// Both fail only when the session is over, and the queue with it.
+	s.queue.Room(s.ctx)
+	s.server.config.AnswerBytes.Room(s.ctx, s.holder)
+	a, frame := s.frameOf(r, a)
+	s.answers.push(s, len(frame), func() {
+		if r.command == (fsm.CommandID{}) {
+			s.queue.Push(frame)
+		} else {
+			s.queue.Finish(r.command, frame, a.mute)
+		}
+	})
+	<-s.requests.answering
+	if a.then != nil {
+		a.then()
+	}
+}
+
+// frameOf writes an answer. Few are written at a time on a node, so that those
+// that have been let in at once are not much more than the bound.
+func (s *session) frameOf(r *request, a answer) (out answer, frame []byte) {
+	s.server.writing <- struct{}{}
+	defer func() { <-s.server.writing }()
 	a, body := s.bodyOf(r, a)
 	h := appendStatus(appendHead(nil, methodReply, r.id), "status", 200, "OK")
 	h = appendStatus(h, "http_status", a.status, http.StatusText(a.status))
 	h = append(h, `,"http_headers":{}`...)
-	frame := appendMessage(nil, h, body)
-	if r.command == (fsm.CommandID{}) {
-		s.queue.Push(frame)
-	} else {
-		s.queue.Finish(r.command, frame, a.mute)
-	}
-	<-s.requests.answering
-	if a.then != nil {
-		a.then()
+	return a, appendMessage(nil, h, body)
+}
+
+// answers are the bytes of answers that wait for a client, at most: how many of
+// what waits are those of answers is not known, but all that waits is.
+type answers struct {
+	mu      sync.Mutex
+	waiting int
+}
+
+func (w *answers) push(s *session, size int, push func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting += size
+	s.server.config.AnswerBytes.Charge(s.holder, int64(size))
+	push()
+}
+
+// written is called after a write, and returns how much waits now.
+func (w *answers) written(s *session) (waiting int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, waiting = s.queue.Waiting()
+	w.keep(s, waiting)
+	return waiting
+}
+
+// end is called when nothing will be written any more.
+func (w *answers) end(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keep(s, 0)
+}
+
+func (w *answers) keep(s *session, most int) {
+	if gone := w.waiting - most; gone > 0 {
+		w.waiting = most
+		s.server.config.AnswerBytes.Return(s.holder, int64(gone))
 	}
 }
 
@@ -336,34 +470,70 @@ type requests struct {
 
 	stopped chan struct{} // closed by finish: no more are started
 
+	limit int64         // of bytes
+	freed chan struct{} // one slot: there are fewer bytes
+
 	mu     sync.Mutex
+	bytes  int64                    // of those under way
 	closed bool                     // stopped is
 	last   map[string]chan struct{} // by key, closed when the last request is done
 }
 
-func (q *requests) init(limit int) {
+func (q *requests) init(limit int, bytes int64) {
+	q.limit, q.freed = bytes, make(chan struct{}, 1)
 	q.slots = make(chan struct{}, limit)
 	q.answering = make(chan struct{}, 1)
 	q.stopped = make(chan struct{})
 	q.last = make(map[string]chan struct{})
 }
 
+// reserve waits until the requests under way leave room for one of this size.
+// Only the session's reader calls it.
+func (q *requests) reserve(ctx context.Context, size int) error {
+	for {
+		q.mu.Lock()
+		fits := q.bytes == 0 || q.bytes+int64(size) <= q.limit
+		if fits {
+			q.bytes += int64(size)
+		}
+		q.mu.Unlock()
+		if fits {
+			return nil
+		}
+		select {
+		case <-q.freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (q *requests) release(size int) {
+	q.mu.Lock()
+	q.bytes -= int64(size)
+	q.mu.Unlock()
+	select {
+	case q.freed <- struct{}{}:
+	default:
+	}
+}
+
 // start runs a request behind those that were started earlier with one of its
-// keys. It waits for a slot.
-func (q *requests) start(ctx context.Context, keys []string, run func()) {
+// keys. It waits for a slot, and reports false if the request is not run.
+func (q *requests) start(ctx context.Context, keys []string, run func()) bool {
 	select {
 	case q.slots <- struct{}{}:
 	case <-q.stopped:
-		return
+		return false
 	case <-ctx.Done():
-		return
+		return false
 	}
 	done := make(chan struct{})
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		<-q.slots
-		return
+		return false
 	}
 	earlier := q.enter(keys, done)
 	q.running.Go(func() {
@@ -374,6 +544,7 @@ func (q *requests) start(ctx context.Context, keys []string, run func()) {
 		q.leave(keys, done)
 		<-q.slots
 	})
+	return true
 }
 
 // enter is called with the lock held.

@@ -7,9 +7,17 @@
 // and a writer, and one for each request under way, of which there is a bounded
 // number. Close ends all of them and waits.
 //
+// What a client sends is looked at by its declared size before it is kept. The
+// bytes of requests under way are bounded for each session, from which no more is
+// read, for each identity and for the node, which refuse more with 429. Until it
+// has introduced itself a client has a place in a small pool, and is no session.
+// Whatever it sends costs it something; who is refused all the time is told to
+// stay away.
+//
 // What waits for a client is bounded, too: live events as package hub says,
 // answers by reading no further from a client that does not take them. A client
-// whose socket takes nothing for the write timeout is disconnected.
+// whose socket takes nothing for the write timeout, or too little for long, is
+// disconnected.
 //
 // It does not speak the v1 API, does not decide on permissions or limits, and
 // knows nothing of consensus.
@@ -20,7 +28,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/netip"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,7 +44,10 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/connlimit"
 	"lockstep/server/hub"
+	"lockstep/server/ratelimit"
+	"lockstep/server/source"
 )
 
 // Server is the endpoint of the protocol: an http.Handler for /v3/wsconnect.
@@ -48,9 +62,15 @@ type Server struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // every goroutine
 
-	mu       sync.Mutex
-	closed   bool // no more sessions
-	sessions map[*session]struct{}
+	writing  chan struct{}   // one slot for each answer that is being written
+	arrivals *connlimit.Pool // connections that have not introduced themselves
+
+	mu         sync.Mutex
+	closed     bool // no more sessions
+	sessions   map[*session]struct{}
+	introduced int // of them
+	byIdentity map[string]int
+	bySource   map[netip.Addr]int
 }
 
 // New makes a Server, which follows the feed until Close.
@@ -60,6 +80,10 @@ func New(config Config) *Server {
 		config:   config,
 		upgrader: newUpgrader(),
 		sessions: make(map[*session]struct{}),
+		writing:  make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
+		arrivals: connlimit.New(config.Arrivals, config.ArrivalsPerSource),
+
+		byIdentity: make(map[string]int), bySource: make(map[netip.Addr]int),
 	}
 	s.metrics = newMetrics(config.Metrics, s.countSubscriptions)
 	s.hub = hub.New(hub.Config{
@@ -84,6 +108,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
 		return
 	}
+	from := source.Of(r, s.config.TrustedProxies)
+	if refused := s.mayConnect("source-"+from.String(), s.config.ConnectsPerSource); refused != nil {
+		refuse(w, refused)
+		return
+	}
 	origin := s.config.PublicURL
 	switch {
 	case origin != "":
@@ -99,8 +128,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // answered
 	}
-	if x := newSession(s, socket, origin, audit.Source(r, s.config.TrustedProxies)); !s.start(x) {
+	x := newSession(s, socket, origin, audit.Source(r, s.config.TrustedProxies), from)
+	place, _ := s.arrivals.Enter(from, func() { x.end(endEvicted) })
+	x.place = place
+	if !s.start(x) {
 		x.cancel()
+		place.Leave()
 		socket.close()
 	}
 }
@@ -113,7 +146,72 @@ func (s *Server) open() bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.closed && len(s.sessions) < s.config.Sessions
+	return !s.closed && s.introduced < s.config.Sessions
+}
+
+// mayConnect has whoever connects pay for it.
+func (s *Server) mayConnect(who string, perSecond float64) *objects.Error {
+	bucket := ratelimit.Bucket{Name: "connects-" + who, Rate: perSecond}
+	if wait := s.config.Limits.Take(bucket, 1, s.config.Clock()); wait > 0 {
+		s.metrics.refusals.WithLabelValues("connects").Inc()
+		return objects.ErrTooMany.With("Too many new connections").After(int(wait / time.Second))
+	}
+	return nil
+}
+
+// enter makes a connection a session of this identity, unless there are too
+// many.
+func (s *Server) enter(x *session, service objects.SID, identity string) *objects.Error {
+	who := holder(service, identity)
+	if refused := s.mayConnect(who, s.config.ConnectsPerIdentity); refused != nil {
+		return refused
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed || s.introduced >= s.config.Sessions:
+		s.metrics.refusals.WithLabelValues("sessions").Inc()
+		return objects.ErrUnavailable.With("This node has as many sessions as it may")
+	case reached(s.byIdentity[who], s.config.SessionsPerIdentity):
+		s.metrics.refusals.WithLabelValues("sessions of identity").Inc()
+		return objects.ErrTooMany.With("This identity has as many sessions on this node as it may").After(connectLater)
+	case reached(s.bySource[x.network], s.config.SessionsPerSource):
+		s.metrics.refusals.WithLabelValues("sessions of source").Inc()
+		return objects.ErrTooMany.With("There are as many sessions from this address as there may be").After(connectLater)
+	}
+	x.holder = who
+	s.introduced++
+	s.byIdentity[who]++
+	s.bySource[x.network]++
+	s.metrics.sessions.Inc()
+	return nil
+}
+
+// connectLater is the seconds after which a client may try again whose identity
+// or address has too many sessions.
+const connectLater = 30
+
+func reached(n, most int) bool { return most >= 0 && n >= most }
+
+// holder names an identity of a service among those of all services.
+func holder(service objects.SID, identity string) string {
+	return "identity-" + service.String() + "-" + identity
+}
+
+// leave takes a session out of the counts again.
+func (s *Server) leave(x *session) {
+	s.metrics.sessions.Dec()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.introduced--
+	decrement(s.byIdentity, x.holder)
+	decrement(s.bySource, x.network)
+}
+
+func decrement[K comparable](counts map[K]int, key K) {
+	if counts[key]--; counts[key] <= 0 {
+		delete(counts, key)
+	}
 }
 
 // start runs a session in a goroutine of its own: that of the HTTP server
@@ -121,15 +219,13 @@ func (s *Server) open() bool {
 func (s *Server) start(x *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.sessions) >= s.config.Sessions {
+	if s.closed {
 		return false
 	}
 	s.sessions[x] = struct{}{}
-	s.metrics.sessions.Inc()
 	s.work.Go(func() {
 		defer close(x.gone)
 		x.run()
-		s.metrics.sessions.Dec()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.sessions, x)
@@ -159,28 +255,39 @@ func refuse(w http.ResponseWriter, e *objects.Error) {
 
 // admit checks a token and finds the service that it is for. What the local
 // store does not know may have been made on another node a moment ago, so
-// nobody is turned away before a linearizable point.
-func (s *Server) admit(ctx context.Context, token string) (auth.Principal, *objects.Service, *objects.Error) {
-	principal, service, refused := s.check(token)
-	if refused == nil || !errors.Is(refused, objects.ErrTokenInvalid) {
-		return principal, service, refused
+// nobody is turned away for that before a linearizable point. Such points are
+// few for each source: whoever makes up keys shall not make this node ask its
+// leader about them.
+func (s *Server) admit(ctx context.Context, token string, from netip.Addr) (auth.Principal, *objects.Service, *objects.Error) {
+	principal, service, err := s.check(token)
+	if !errors.Is(err, auth.ErrUnknownKey) && !errors.Is(err, errUnknownService) {
+		return principal, service, refusal(err)
+	}
+	bucket := ratelimit.Bucket{Name: "unknown-keys-" + from.String(), Rate: s.config.UnknownKeysPerSource}
+	if wait := s.config.Limits.Take(bucket, 1, s.config.Clock()); wait > 0 {
+		return principal, nil, objects.ErrTooMany.With("Too many tokens with unknown keys").After(int(wait / time.Second))
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.InitTimeout)
 	defer cancel()
 	if _, err := s.config.Node.Read(ctx, ""); err != nil {
 		return principal, nil, objects.ErrUnavailable
 	}
-	return s.check(token)
+	principal, service, err = s.check(token)
+	return principal, service, refusal(err)
 }
 
-func (s *Server) check(token string) (auth.Principal, *objects.Service, *objects.Error) {
+var errUnknownService = errors.New("the token is for an unknown service")
+
+func (s *Server) check(token string) (auth.Principal, *objects.Service, error) {
 	principal, err := auth.Token(token, s.config.Keyring, s.config.Clock())
 	if err != nil {
-		return principal, nil, refusal(err)
+		return principal, nil, err
 	}
 	service, ok := s.config.Node.View().Service(fsm.ParseRef(principal.ServiceSID))
-	bound := principal.Scope.Service
-	if !ok || !bound.IsZero() && bound != service.SID {
+	if !ok {
+		return principal, nil, fmt.Errorf("%w: %w", objects.ErrTokenInvalid, errUnknownService)
+	}
+	if bound := principal.Scope.Service; !bound.IsZero() && bound != service.SID {
 		return principal, nil, objects.ErrTokenInvalid
 	}
 	return principal, service, nil
@@ -189,6 +296,9 @@ func (s *Server) check(token string) (auth.Principal, *objects.Service, *objects
 // refusal gives the error of the catalogue that an error is. One that is none
 // is a fault of the server.
 func refusal(err error) *objects.Error {
+	if err == nil {
+		return nil
+	}
 	var e *objects.Error
 	if errors.As(err, &e) {
 		return e

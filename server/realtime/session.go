@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/auth"
+	"lockstep/server/connlimit"
 	"lockstep/server/hub"
 )
 
@@ -26,14 +28,17 @@ import (
 // client, starts the writer and the requests, and waits for all of them before
 // it returns.
 type session struct {
-	server *Server
-	id     string // its own, unlike that of the client's endpoint
-	source string // the address that the client came from
-	socket *socket
-	form   api.Form
-	ctx    context.Context // ends with the session
-	cancel context.CancelFunc
-	gone   chan struct{} // closed when it has ended
+	server  *Server
+	id      string           // its own, unlike that of the client's endpoint
+	source  string           // the address that the client came from
+	network netip.Addr       // of that, as it is counted
+	holder  string           // of its identity's limits; set by init
+	place   *connlimit.Place // until it is introduced
+	socket  *socket
+	form    api.Form
+	ctx     context.Context // ends with the session
+	cancel  context.CancelFunc
+	gone    chan struct{} // closed when it has ended
 
 	// Set by init, before there is another goroutine.
 	actor   fsm.Actor
@@ -43,15 +48,18 @@ type session struct {
 	introduced atomic.Bool // queue is set
 	closing    atomic.Bool // nothing more is served
 	requests   requests
+	answers    answers
+	refusals   refusals
 	fetched    fetched
 
 	token token
 }
 
-func newSession(server *Server, socket *socket, origin, source string) *session {
-	s := &session{server: server, id: randomID("CN"), source: source, socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
+func newSession(server *Server, socket *socket, origin, source string, network netip.Addr) *session {
+	s := &session{server: server, id: randomID("CN"), source: source, network: network, socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(server.ctx)
-	s.requests.init(server.config.RequestsPerSession)
+	s.requests.init(server.config.RequestsPerSession, server.config.SessionRequestBytes)
+	s.socket.incoming.setPace(s.ctx, server.config.SessionByteRate)
 	return s
 }
 
@@ -59,9 +67,12 @@ func newSession(server *Server, socket *socket, origin, source string) *session 
 func (s *session) run() {
 	defer s.socket.close()
 	defer s.cancel()
-	if !s.introduce() {
+	introduced := s.introduce()
+	s.place.Leave()
+	if !introduced {
 		return
 	}
+	defer s.server.leave(s)
 	defer s.server.hub.Follow(s.service.SID, s).Stop()
 	s.token.begin(s)
 	defer s.token.end()
@@ -76,6 +87,7 @@ func (s *session) run() {
 	s.requests.wait()
 	s.queue.UnsubscribeAll()
 	s.leave(err, &writer)
+	s.answers.end(s)
 }
 
 func (s *session) tell(hook func(objects.SID, fsm.Actor, string)) {
@@ -91,7 +103,8 @@ func (s *session) leave(err error, writer *sync.WaitGroup) {
 	switch {
 	case s.socket.ending.Load():
 	case errors.Is(err, websocket.ErrReadLimit):
-		code = websocket.CloseMessageTooBig
+		code = endTooBig.socket
+		s.server.metrics.closed(endTooBig)
 	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
 		code = websocket.CloseNormalClosure
 	}
@@ -105,42 +118,69 @@ func (s *session) leave(err error, writer *sync.WaitGroup) {
 }
 
 // introduce serves the first message. Nothing else is served before an init
-// that succeeded.
+// that succeeded, and nothing is kept that is too large for one.
 func (s *session) introduce() bool {
-	s.socket.ws.SetPingHandler(func(string) error { return nil })
-	ok, err := s.socket.read(s.server.config.InitTimeout, func(b []byte, binary bool) bool {
-		m, err := parseMessage(b)
+	s.socket.ws.SetPingHandler(s.fewPings())
+	c := s.server.config
+	ok, err := s.socket.read(c.InitTimeout, int(c.InitBytes), func(m *message, err error) bool {
 		switch {
-		case err != nil || !binary:
-			s.refuse(closeMessage(417, "MALFORMED"))
+		case err != nil:
+			s.refuse(endMalformed)
 			return false
-		case m.Method != methodInit:
-			s.refuse(closeMessage(401, "UNAUTHORIZED"))
+		case m.Method != methodInit || m.oversized:
+			s.refuse(endUnauthorized)
 			return false
 		}
 		return s.init(m)
 	})
 	var silent net.Error
 	if errors.As(err, &silent) && silent.Timeout() {
-		s.refuse(closeMessage(401, "UNAUTHORIZED"))
+		s.refuse(endUnauthorized)
 	}
 	return ok
 }
 
-// refuse sends a last message before there is a writer.
-func (s *session) refuse(message []byte) {
-	if s.socket.write(append(message, closeWebsocket(websocket.CloseNormalClosure)...)) == nil {
-		s.socket.end()
-		for more := true; more; {
-			more, _ = s.socket.read(lingerTime, func([]byte, bool) bool { return true })
+// fewPings lets a client that has not introduced itself send some pings, which
+// are not answered.
+func (s *session) fewPings() func(string) error {
+	left := 16
+	return func(string) error {
+		if left--; left < 0 {
+			return errPings
+		}
+		return nil
+	}
+}
+
+var errPings = errors.New("too many pings")
+
+// refuse ends the connection before there is a writer.
+func (s *session) refuse(e ending) {
+	s.server.metrics.closed(e)
+	s.last(e.frames())
+}
+
+// last sends the last frames before there is a writer, and gives the client a
+// moment to read them.
+func (s *session) last(frames []byte) {
+	if s.socket.write(frames) != nil {
+		return
+	}
+	s.socket.end()
+	for {
+		if _, _, err := s.socket.ws.NextReader(); err != nil {
+			return
 		}
 	}
 }
 
-func (s *session) init(m message) bool {
+func (s *session) init(m *message) bool {
 	principal, service, refused := s.admit(m.Token)
+	if refused == nil {
+		refused = s.server.enter(s, service.SID, principal.Identity)
+	}
 	if refused != nil {
-		s.refuse(initRefusal(m.ID, refused))
+		s.last(append(initRefusal(m.ID, refused), closeWebsocket(websocket.CloseNormalClosure)...))
 		return false
 	}
 	s.service = service
@@ -202,7 +242,13 @@ func hashOf(texts ...string) string {
 // tells the application the error's (part 2.1).
 func initRefusal(id string, e *objects.Error) []byte {
 	text := "UNAUTHORIZED"
-	if e.Status != 401 {
+	var payload []byte
+	switch e.Status {
+	case 401:
+	case 429:
+		text = "TOO_MANY_REQUESTS"
+		payload = appendBackoff([]byte("{"), time.Duration(e.RetryAfter)*time.Second)
+	default:
 		text = "UNAVAILABLE"
 	}
 	h := appendStatus(appendHead(nil, methodReply, id), "status", e.Status, text)
@@ -210,7 +256,7 @@ func initRefusal(id string, e *objects.Error) []byte {
 	h = objects.AppendString(h, e.Message)
 	h = append(h, `,"errorCode":`...)
 	h = strconv.AppendInt(h, int64(e.Code), 10)
-	return appendMessage(nil, append(h, '}'), nil)
+	return appendMessage(nil, append(h, '}'), payload)
 }
 
 // readAll serves messages until the connection ends. The error says how.
@@ -219,35 +265,46 @@ func (s *session) readAll() error {
 	s.socket.ws.SetPongHandler(func(string) error { alive(); return nil })
 	s.socket.ws.SetPingHandler(func(data string) error {
 		alive()
+		if s.charge() != nil {
+			return nil // it has more pongs coming than it can be waiting for
+		}
 		return s.push(pong(data))
 	})
 	for {
-		if more, err := s.socket.read(s.server.config.SilenceTimeout, s.receive); err != nil || !more {
+		more, err := s.socket.read(s.server.config.SilenceTimeout, int(s.server.config.MessageBytes), s.receive)
+		if err != nil || !more {
 			return err
 		}
 	}
 }
 
 // receive serves one message. It gives false when the client has said goodbye.
-func (s *session) receive(b []byte, binary bool) (more bool) {
+func (s *session) receive(m *message, err error) (more bool) {
 	if s.closing.Load() {
 		return true // the end is on its way
 	}
-	m, err := parseMessage(b)
-	if err != nil || !binary {
-		s.end(417, "MALFORMED")
+	if err != nil {
+		s.end(endMalformed)
 		return true
 	}
 	switch m.Method {
 	case methodReply, methodTelemetry:
+		return true // the client owes them, or they are nothing to it
 	case methodMessage:
 		s.request(m)
+		return true
+	case methodClose:
+		return false
+	}
+	if refused := s.charge(); refused != nil {
+		s.push(tooManyMessage(m.ID, time.Duration(refused.RetryAfter)*time.Second))
+		return true
+	}
+	switch m.Method {
 	case methodUpdate:
 		s.update(m)
 	case methodPing, methodPutCtx, methodDeleteCtx:
 		s.push(replyMessage(m.ID, 200, "OK"))
-	case methodClose:
-		return false
 	default:
 		s.push(replyMessage(m.ID, 400, "BAD_REQUEST"))
 	}
@@ -264,33 +321,29 @@ func (s *session) push(frame []byte) error {
 	return nil
 }
 
-// close ends the session with a frame behind what waits for the client. It may
-// be called from anywhere and does not block.
-func (s *session) close(last []byte) {
+// end ends the session, for a reason that is told behind what waits for the
+// client. It may be called from anywhere and does not block.
+func (s *session) end(e ending) {
 	if s.closing.Swap(true) {
 		return
 	}
+	s.server.metrics.closed(e)
 	if !s.introduced.Load() {
 		s.cancel()
 		s.socket.close()
 		return
 	}
-	s.queue.Close(last)
+	s.queue.Close(e.frames())
 }
 
-// drain is close without a message of the protocol, which would keep the client
-// away for a while. What the client has asked for is answered before, as long
-// as the context allows: the client does not ask twice.
+// drain ends the session without a message of the protocol, which would keep the
+// client away for a while. What the client has asked for is answered before, as
+// long as the context allows: the client does not ask twice.
 func (s *session) drain(ctx context.Context) {
 	if s.introduced.Load() {
 		s.requests.finish(ctx)
 	}
-	s.close(closeWebsocket(websocket.CloseServiceRestart))
-}
-
-// end is close with a message that says why.
-func (s *session) end(code int, text string) {
-	s.close(append(closeMessage(code, text), closeWebsocket(websocket.CloseNormalClosure)...))
+	s.end(endDrained)
 }
 
 func (s *session) subscriptions() int {
@@ -306,10 +359,11 @@ func (s *session) subscriptions() int {
 func (s *session) write() {
 	silence := time.NewTimer(s.server.config.PingInterval)
 	defer silence.Stop()
+	taking := taking{since: time.Now()}
 	for {
 		select {
 		case <-s.queue.Wake():
-			sent, last, err := s.flush()
+			sent, last, err := s.flush(&taking)
 			if err != nil || last {
 				s.sent(err)
 				return
@@ -326,7 +380,7 @@ func (s *session) write() {
 }
 
 // flush sends until nothing waits.
-func (s *session) flush() (sent, last bool, err error) {
+func (s *session) flush(taking *taking) (sent, last bool, err error) {
 	buffer := outgoing.Get().(*[]byte)
 	defer outgoing.Put(buffer)
 	for {
@@ -341,6 +395,9 @@ func (s *session) flush() (sent, last bool, err error) {
 			return true, last, err
 		}
 		sent = true
+		if waiting := s.answers.written(s); taking.tooSlow(&s.server.config, len(b), waiting) {
+			return true, false, errSlow
+		}
 	}
 }
 
@@ -352,8 +409,13 @@ func (s *session) sent(err error) {
 		s.socket.end()
 		return
 	}
-	var slow net.Error
-	if overrun || errors.As(err, &slow) && slow.Timeout() {
+	var timeout net.Error
+	if overrun || errors.Is(err, errSlow) || errors.As(err, &timeout) && timeout.Timeout() {
+		why := endSlow
+		if overrun {
+			why = endOverrun
+		}
+		s.server.metrics.closed(why)
 		s.server.metrics.slow.Inc()
 		s.server.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
 	}
@@ -363,13 +425,38 @@ func (s *session) sent(err error) {
 	s.cancel()
 }
 
+var errSlow = errors.New("the client takes too little")
+
+// taking is how much a client takes of what waits for it.
+type taking struct {
+	since time.Time // of the window
+	bytes int
+}
+
+// tooSlow reports, after a write of n bytes, whether much has been waiting for a
+// whole window while the client took little.
+func (t *taking) tooSlow(c *Config, n, waiting int) bool {
+	if c.SlowRate < 0 || int64(waiting) < c.SlowBytes {
+		t.since, t.bytes = time.Now(), 0
+		return false
+	}
+	t.bytes += n
+	window := time.Since(t.since)
+	if window < c.SlowWindow {
+		return false
+	}
+	slow := float64(t.bytes) < float64(c.SlowRate)*window.Seconds()
+	t.since, t.bytes = time.Now(), 0
+	return slow
+}
+
 // Happened implements hub.Follower for the session's service and API key.
 func (s *session) Happened(e *hub.Event) (more bool) {
 	switch e.Type {
 	case objects.ServiceChanged:
 		s.queue.Recheck()
 	case objects.ServiceRemoved, objects.KeyRevoked:
-		s.end(401, "UNAUTHORIZED")
+		s.end(endUnauthorized)
 		return false
 	}
 	return true
@@ -378,7 +465,7 @@ func (s *session) Happened(e *hub.Event) (more bool) {
 // Missed implements hub.Follower.
 func (s *session) Missed(view *fsm.View) (more bool) {
 	if _, ok := view.Service(fsm.Ref{SID: s.service.SID}); !ok || !s.token.holds(view) {
-		s.end(401, "UNAUTHORIZED")
+		s.end(endUnauthorized)
 		return false
 	}
 	s.queue.Recheck()

@@ -231,10 +231,12 @@ func TestATextFrameIsNoMessage(t *testing.T) {
 	})
 }
 
-func TestAMessageThatIsTooBigEndsTheConnection(t *testing.T) {
-	inWorld(t, nil, func(w *world) {
+func TestAMessageBeyondWhatIsReadPastEndsTheConnection(t *testing.T) {
+	inWorld(t, func(c *realtime.Config) { c.DiscardBytes = 1 << 20 }, func(w *world) {
 		c := w.connect("alice")
-		c.ws.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)) // may fail half-way
+		big := request("POST", "/v3/Documents", nil, nil)
+		big["id"] = "TMbig"
+		c.ws.WriteMessage(websocket.BinaryMessage, encode(big, strings.Repeat("x", 1<<20))) // may fail half-way
 		_, code := c.closes()
 		require.Contains(w, []int{websocket.CloseMessageTooBig, -1}, code)
 	})
@@ -315,7 +317,7 @@ func TestAnEndpointOutlivesItsConnection(t *testing.T) {
 func TestDataThatIsTooLargeIsRefusedAndTheSessionGoesOn(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
-		for _, size := range []int{16 << 10, 70_000, 200_000, 256_000} {
+		for _, size := range []int{16 << 10, 70_000, 256_000, 2_000_000} {
 			refused := c.http(413, "POST", "/v3/Documents", `{"data":"`+strings.Repeat("x", size)+`"}`)
 			require.EqualValues(w, 54006, refused["code"])
 		}

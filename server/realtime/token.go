@@ -64,7 +64,7 @@ func (t *token) schedule(left time.Duration) {
 		warn = min(left/4, noticeGrace)
 	}
 	t.notice = time.AfterFunc(warn, func() { s.queue.Push(expiryMessage()) })
-	t.expiry = time.AfterFunc(left, func() { s.end(410, "TOKEN_EXPIRED") })
+	t.expiry = time.AfterFunc(left, func() { s.end(endExpired) })
 }
 
 func (t *token) stop() {
@@ -102,7 +102,7 @@ func known(view *fsm.View, key objects.SID) bool {
 // admit is Server.admit. Who guesses waits for the answer; a token that has
 // expired was a good one.
 func (s *session) admit(text string) (auth.Principal, *objects.Service, *objects.Error) {
-	p, service, refused := s.server.admit(s.ctx, text)
+	p, service, refused := s.server.admit(s.ctx, text, s.network)
 	if hook := s.server.config.Refused; hook != nil && refused != nil && refused.Is(objects.ErrTokenInvalid) {
 		hook(s.ctx, s.source)
 	}
@@ -110,7 +110,7 @@ func (s *session) admit(text string) (auth.Principal, *objects.Service, *objects
 }
 
 // update takes a new token, of the same identity and service (part 2.2).
-func (s *session) update(m message) {
+func (s *session) update(m *message) {
 	p, service, refused := s.admit(m.Token)
 	if refused != nil {
 		s.push(initRefusal(m.ID, refused))

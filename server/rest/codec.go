@@ -14,6 +14,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/auth"
+	"lockstep/server/budget"
 )
 
 // maxBody is how much of a body is read. Percent-encoding and JSON escapes make
@@ -27,6 +28,26 @@ const maxIdempotencyKey = 128
 type body struct {
 	http    *http.Request
 	control *http.ResponseController
+	bodies  *budget.Share
+}
+
+// errBodies refuses a body because of those of other requests.
+var errBodies = objects.ErrTooMany.With("Too many bytes of requests are under way").After(1)
+
+// reserve takes the bytes of the body from what a credential may have under way.
+// A body that does not say its size may have the largest one.
+func (b body) reserve(credential string) (done func(), err error) {
+	if b.http == nil || b.bodies == nil {
+		return func() {}, nil
+	}
+	size := b.http.ContentLength
+	if size < 0 || size > maxBody {
+		size = maxBody
+	}
+	if !b.bodies.Take(credential, size) {
+		return nil, errBodies
+	}
+	return func() { b.bodies.Return(credential, size) }, nil
 }
 
 // limitBody bounds the size of a body and the time it may take, also for the
@@ -39,7 +60,7 @@ func (h *handler) limitBody(w http.ResponseWriter, r *http.Request) body {
 	// Only writers that have no connection, as in tests, know no deadline.
 	_ = control.SetReadDeadline(time.Now().Add(h.BodyTimeout))
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	return body{http: r, control: control}
+	return body{http: r, control: control, bodies: h.Bodies}
 }
 
 // read returns the form in the body of a POST, percent-encoded; other methods

@@ -21,6 +21,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/fsm/fsmtest"
 	"lockstep/server/api"
+	"lockstep/server/budget"
 	"lockstep/server/rest"
 )
 
@@ -342,4 +343,17 @@ func TestNothingIsServedWhileUnavailable(t *testing.T) {
 	w := httptest.NewRecorder()
 	rest.Unavailable("it starts").ServeHTTP(w, httptest.NewRequest("OPTIONS", "/v1/Services", nil))
 	require.Equal(t, 204, w.Code)
+}
+
+// Bytes of bodies are taken before a body is read, and given back with the answer.
+func TestBodiesUnderWayAreBounded(t *testing.T) {
+	bodies := budget.New(-1)
+	c := start(t, func(c *rest.Config) { c.Bodies = bodies.Share(1000) })
+	chunked := func(r *http.Request) { r.ContentLength = -1 }
+	refused := c.send("POST", home+"/Documents", "Data="+strings.Repeat("1", 1000))
+	refused.refused(t, 429, 20429)
+	require.Equal(t, "1", refused.Header().Get("Retry-After"))
+	c.send("POST", home+"/Documents", "Data=1", chunked).refused(t, 429, 20429)
+	require.Equal(t, 201, c.send("POST", home+"/Documents", "Data=1").Code)
+	require.Zero(t, bodies.Used())
 }

@@ -27,6 +27,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/budget"
 )
 
 // Config sets up the handler.
@@ -44,6 +45,9 @@ type Config struct {
 	// Timeout bounds the work on a request that has arrived. Clients wait ten
 	// seconds. Default 9 s.
 	Timeout time.Duration
+
+	// Bodies are those of requests under way, by credential. nil: not bounded.
+	Bodies *budget.Share
 
 	// BodyTimeout bounds the arrival of a request's body. Default 30 s.
 	BodyTimeout time.Duration
@@ -182,6 +186,11 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 	if err := h.withinScope(r.Context(), r.Method, principal.Scope, target); err != nil {
 		return answer{}, err
 	}
+	done, err := body.reserve(principal.AccountSID + "/" + principal.KeySID)
+	if err != nil {
+		return answer{}, err
+	}
+	defer done()
 	raw, err := body.read()
 	if err != nil {
 		return answer{}, err
