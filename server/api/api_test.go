@@ -302,7 +302,8 @@ func TestKeyedWritesHappenOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "{}", string(o.Data))
 	}
-	require.NoError(t, a.RemoveObject(ctx, system, objects.KindDocument, name("d")))
+	_, err = a.RemoveObject(ctx, system, objects.KindDocument, name("d"))
+	require.NoError(t, err)
 	o, err := a.UpdateObject(ctx, keyed, objects.KindDocument, fsm.Ref{SID: d.SID}, api.Update{TTL: new(int64(60))})
 	require.NoError(t, err)
 	require.Equal(t, d.SID, o.SID)

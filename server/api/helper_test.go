@@ -87,7 +87,7 @@ func everything(ctx context.Context, a *api.API, c api.Caller, ref fsm.Ref) map[
 	for _, kind := range []objects.Kind{objects.KindDocument, objects.KindList, objects.KindMap, objects.KindStream} {
 		_, errs["fetch "+kind.String()] = a.FetchObject(ctx, c, kind, ref)
 		_, errs["update "+kind.String()] = a.UpdateObject(ctx, c, kind, ref, api.Update{TTL: new(int64(60))})
-		errs["remove "+kind.String()] = a.RemoveObject(ctx, c, kind, ref)
+		_, errs["remove "+kind.String()] = a.RemoveObject(ctx, c, kind, ref)
 	}
 	_, errs["write item"] = a.WriteItem(ctx, c, objects.KindMap, ref, api.ItemWrite{Mode: fsm.PutItem, Key: key("k"), Data: []byte("1")})
 	_, errs["remove item"] = a.RemoveItem(ctx, c, objects.KindMap, ref, key("k"), objects.Precondition{})

@@ -135,10 +135,14 @@ func (a *API) complete(ctx context.Context, o *objects.Object) (*objects.Object,
 	return withData(o, now.Data), nil
 }
 
-// RemoveObject removes an object with its items and permissions.
-func (a *API) RemoveObject(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref) error {
-	_, err := a.propose(ctx, c, &fsm.RemoveObject{Kind: kind, Object: ref})
-	return err
+// RemoveObject removes an object with its items and permissions, and returns it
+// as it was last.
+func (a *API) RemoveObject(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref) (*objects.Object, error) {
+	result, err := a.propose(ctx, c, &fsm.RemoveObject{Kind: kind, Object: ref})
+	if err != nil {
+		return nil, err
+	}
+	return result.Object, nil
 }
 
 // Publish sends a message to a stream's subscribers, and gives its SID and its

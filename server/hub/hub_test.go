@@ -63,7 +63,7 @@ func (s *source) Check(view *fsm.View) *objects.Error {
 	return nil
 }
 
-func (s *source) Replay(b []byte, view *fsm.View, known, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
+func (s *source) Replay(b []byte, view *fsm.View, known, after, until objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
 	if s.replayed != nil {
 		s.replayed()
 	}
@@ -76,10 +76,16 @@ func (s *source) Replay(b []byte, view *fsm.View, known, after objects.EventID) 
 	}
 	events, refused := view.Replay(o, known, after, s.chunk)
 	for i := range events {
+		if until != 0 && events[i].ID > until {
+			return b, until, true, nil
+		}
 		if !s.queue.Muted(&events[i]) {
 			b = append(b, line(&events[i], s.form)...)
 		}
 		after = events[i].ID
+	}
+	if len(events) < s.chunk && refused == nil && until != 0 && o.EventID > until {
+		return b, until, true, nil
 	}
 	if len(events) < s.chunk && refused == nil {
 		return b, o.EventID, false, nil
@@ -572,7 +578,7 @@ func (d *derived) Form() hub.Form { return 0 }
 
 func (d *derived) Check(*fsm.View) *objects.Error { return nil }
 
-func (d *derived) Replay(b []byte, _ *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
+func (d *derived) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
 	at := d.at
 	if at != after {
 		b = fmt.Appendf(b, "whole %d\n", at)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"slices"
 
 	"lockstep/fsm"
@@ -42,19 +43,27 @@ type own struct {
 type write struct {
 	object   objects.SID // zero if that is not known
 	requests int         // that wait for its result: a client may repeat one
+
+	decided bool
+	after   objects.EventID // if so: the last event in front of the answer
 }
 
-// writes says whether a write to the object is under way.
-func (w *own) writes(object objects.SID) bool {
+// limit returns the last event of an object that the client may hear of while
+// its own writes to it are under way. limited reports whether there are any.
+func (w *own) limit(object objects.SID) (until objects.EventID, limited bool) {
 	if object.IsZero() {
-		return false
+		return 0, false
 	}
 	for _, p := range w.pending {
-		if p.object == object {
-			return true
+		switch {
+		case p.object != object:
+		case !p.decided:
+			return 0, true
+		case !limited || p.after < until:
+			until, limited = p.after, true
 		}
 	}
-	return false
+	return until, limited
 }
 
 func (w *own) isPending(id fsm.CommandID) bool {
@@ -92,6 +101,20 @@ func (q *Queue) Begin(id fsm.CommandID, object objects.SID) {
 		q.own.pending[id] = &write{object: object}
 	}
 	q.own.pending[id].requests++
+}
+
+// Decided says that the result of the write is known, and waits until the
+// client has been told of what happened before: its answer may follow after.
+func (q *Queue) Decided(ctx context.Context, id fsm.CommandID, after Point) error {
+	q.mu.Lock()
+	if p := q.own.pending[id]; p != nil {
+		p.object, p.decided, p.after = after.Object, true, after.Event
+		if len(q.due) > 0 {
+			q.signal()
+		}
+	}
+	q.mu.Unlock()
+	return q.Told(ctx, after)
 }
 
 // Finish appends the answer to the write, and then what waited for it. mute is

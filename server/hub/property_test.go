@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ type reader struct {
 	t       *rapid.T
 	queue   *hub.Queue
 	known   objects.EventID
+	replied objects.EventID // of the last own write whose answer is read
 	items   map[string]string
 	own     fsm.CommandID   // the write whose answer is still to be read
 	ownID   objects.EventID // its event
@@ -43,6 +45,7 @@ func (r *reader) apply(text string) {
 	case "", "established":
 		return
 	case "answer":
+		r.replied = r.ownID
 		r.own = fsm.CommandID{}
 		return
 	}
@@ -50,6 +53,7 @@ func (r *reader) apply(text string) {
 	_, err := fmt.Sscan(id, &event)
 	require.NoError(r.t, err, text)
 	require.Greater(r.t, event, r.known, "ids rise")
+	require.GreaterOrEqual(r.t, event, r.replied, "what happened before an own write comes before its answer")
 	if r.own != (fsm.CommandID{}) {
 		require.NotEqual(r.t, r.ownID, event, "the answer comes before the echo")
 	}
@@ -95,11 +99,19 @@ func TestEveryReaderEndsInTheStateOfTheServer(t *testing.T) {
 			_, err := node.Propose(t.Context(), c)
 			require.NoError(t, err)
 		}
+		var finishing sync.WaitGroup
+		defer func() { cancel(); finishing.Wait() }()
 		finish := func(r *reader) {
-			if r.writing {
-				r.writing = false
-				r.queue.Finish(r.own, []byte("answer\n"), hub.Mute{})
+			if !r.writing {
+				return
 			}
+			r.writing = false
+			id, after := r.own, hub.Point{Object: m, Event: r.ownID - 1}
+			finishing.Go(func() {
+				if r.queue.Decided(ctx, id, after) == nil {
+					r.queue.Finish(id, []byte("answer\n"), hub.Mute{})
+				}
+			})
 		}
 		anyReader := rapid.IntRange(0, len(readers)-1)
 		value := 0
@@ -121,6 +133,9 @@ func TestEveryReaderEndsInTheStateOfTheServer(t *testing.T) {
 			"read":   func(t *rapid.T) { readers[anyReader.Draw(t, "reader")].take(rapid.IntRange(1, 40).Draw(t, "size")) },
 			"subscribe again": func(t *rapid.T) {
 				r := readers[anyReader.Draw(t, "reader")]
+				if r.own != (fsm.CommandID{}) && !r.writing {
+					t.Skip() // a request on an object waits for the answer to the one before
+				}
 				r.queue.SubscribeObject(m, &source{queue: r.queue, object: m, chunk: 2}).Start(r.known)
 			},
 		})
@@ -131,7 +146,7 @@ func TestEveryReaderEndsInTheStateOfTheServer(t *testing.T) {
 		for _, r := range readers {
 			finish(r)
 			deadline := time.Now().Add(5 * time.Second)
-			for r.known < o.EventID && time.Now().Before(deadline) {
+			for (r.known < o.EventID || r.own != fsm.CommandID{}) && time.Now().Before(deadline) {
 				r.take(1 << 20)
 				select {
 				case <-r.queue.Wake():

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"lockstep/fsm"
-	"lockstep/objects"
 )
 
 // Queue is what waits to be written to one client. All of it is bounded, in
@@ -37,6 +36,7 @@ type Queue struct {
 	due     []*Subscription // behind or ending, in the order of their turns
 	leaving []func()        // what is to be called without the lock, for subscriptions that ended
 	own     own
+	moved   chan struct{} // closed by the next move; nil: nobody waits for it
 }
 
 // size is a number of frames and of their bytes.
@@ -105,6 +105,7 @@ func (q *Queue) Close(last []byte) {
 	}
 	q.waiting.push(entry{frame: last})
 	q.closing = true
+	q.move()
 	q.signal()
 }
 
@@ -119,12 +120,12 @@ func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 		last = q.closing && empty
 		var view *fsm.View
 		var sub *Subscription
-		var known, after objects.EventID
+		var part stretch
 		if empty && !q.closing && len(b) < size {
 			// The view is taken while the lock keeps own writes from beginning:
-			// it contains none whose reply is still to come.
+			// up to the limit it contains none whose reply is still to come.
 			if sub = q.nextDue(); sub != nil && sub.state == behind {
-				view, known, after = q.hub.config.View(), sub.known, sub.sent
+				view, part = q.hub.config.View(), sub.lacks()
 			}
 		}
 		if sub != nil && sub.state == ending {
@@ -141,7 +142,7 @@ func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 			return b, last
 		}
 		if view != nil {
-			b = sub.catchUp(b, view, known, after)
+			b = sub.catchUp(b, view, part)
 		}
 	}
 }
@@ -184,6 +185,7 @@ func (q *Queue) giveUp() {
 		s.dropHeld()
 	}
 	q.waiting, q.own.holding = backlog{}, nil
+	q.move()
 	q.freed()
 	q.signal()
 }
@@ -255,13 +257,14 @@ func (q *Queue) schedule(s *Subscription) {
 }
 
 // nextDue takes the first subscription that may have its turn now. One that is
-// to catch up with an object that the client itself is writing to keeps its
+// to catch up with an object that the client itself is writing to does so up to
+// that write, as soon as it is known which event that was, and then keeps its
 // place: the reply must come before the echo, and a replay cannot tell whose
 // write it was.
 func (q *Queue) nextDue() *Subscription {
 	for i := 0; i < len(q.due); {
 		s := q.due[i]
-		if s.state == behind && q.own.writes(s.object) {
+		if until, limited := q.own.limit(s.object); s.state == behind && limited && s.sent >= until {
 			i++
 			continue
 		}

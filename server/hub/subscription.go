@@ -22,7 +22,10 @@ type Source interface {
 	// reached is the last event that the client knows then, more says that
 	// there are later ones. The client knows the state at the event known, and
 	// of what came later the part up to after. refused ends the subscription.
-	Replay(b []byte, view *fsm.View, known, after objects.EventID) (out []byte, reached objects.EventID, more bool, refused *objects.Error)
+	//
+	// Of events beyond until it must not tell, if that is not zero: reached is
+	// at most until then, and more is true.
+	Replay(b []byte, view *fsm.View, known, after, until objects.EventID) (out []byte, reached objects.EventID, more bool, refused *objects.Error)
 
 	// Established says that the client knows everything up to an event and will
 	// hear what comes. It is called once, when the subscription first is live.
@@ -300,6 +303,7 @@ func (s *Subscription) deliver(c change) {
 	switch {
 	case q.own.isMuted(c.mute):
 		s.sent = max(s.sent, c.id)
+		q.move()
 	case c.lossy:
 		if q.makeRoom(c.frame) {
 			q.push(e)
@@ -309,6 +313,7 @@ func (s *Subscription) deliver(c change) {
 	case q.fits(c.frame):
 		q.push(e)
 		s.sent = c.id
+		q.move()
 		if c.last {
 			s.give(over)
 		}
@@ -369,6 +374,7 @@ func (s *Subscription) end(why *objects.Error) {
 	}
 	s.dropHeld()
 	s.state, s.why = ending, why
+	s.queue.move()
 	s.queue.schedule(s)
 }
 
@@ -390,23 +396,39 @@ func (s *Subscription) give(final state) {
 		}
 	}
 	s.state = final
+	q.move()
+}
+
+// stretch is what a subscription lacks, as Replay takes it.
+type stretch struct{ known, after, until objects.EventID }
+
+func (s *Subscription) lacks() stretch {
+	until, _ := s.queue.own.limit(s.object)
+	return stretch{known: s.known, after: s.sent, until: until}
 }
 
 // catchUp appends what the subscription lacks. The one that fills the queue
 // calls it, without the lock.
-func (s *Subscription) catchUp(b []byte, view *fsm.View, known, after objects.EventID) []byte {
-	out, reached, more, refused := s.source.Replay(b, view, known, after)
+func (s *Subscription) catchUp(b []byte, view *fsm.View, part stretch) []byte {
+	out, reached, more, refused := s.source.Replay(b, view, part.known, part.after, part.until)
 	q := s.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case s.state != behind:
 		return b // given up meanwhile
+	case refused != nil && part.until != 0 && !exists(view, s.object):
+		// That may be the client's own doing: then the answer tells it first.
+		s.sent = part.until
+		q.move()
+		q.schedule(s)
+		return b
 	case refused != nil:
 		s.why = refused
 		return s.tellEnd(b)
 	}
 	s.sent = reached
+	q.move()
 	if !more {
 		s.known = reached
 	}
@@ -420,4 +442,9 @@ func (s *Subscription) catchUp(b []byte, view *fsm.View, known, after objects.Ev
 		out = s.source.Established(out, reached)
 	}
 	return out
+}
+
+func exists(view *fsm.View, object objects.SID) bool {
+	_, ok := view.ObjectBySID(object)
+	return ok
 }

@@ -319,3 +319,50 @@ func TestNothingStaysOfAClientThatTakesNothing(t *testing.T) {
 		require.Zero(w, metric(w, metrics, "lockstep_sessions"))
 	})
 }
+
+// A client ignores events that are older than what an answer told it.
+func TestNoAnswerOvertakesAnEarlierEvent(t *testing.T) {
+	asks := map[string]func(c *client, m string) (id string){
+		"write": func(c *client, m string) string {
+			return c.begin(request("PUT", "/v3/Maps/"+m+"/Items/k", nil, nil), `{"data":"mine"}`)
+		},
+		"write of a TTL": func(c *client, m string) string {
+			return c.begin(request("POST", "/v3/Maps/"+m+"/Items/k", nil, nil), `{"ttl":100}`)
+		},
+		"read of an item": func(c *client, m string) string {
+			return c.begin(request("GET", "/v3/Maps/"+m+"/Items/k", nil, nil), "")
+		},
+		"query": func(c *client, m string) string {
+			return c.begin(request("GET", "/v3/Maps/"+m+"/Items", nil, nil), "")
+		},
+		"open": func(c *client, m string) string {
+			return c.begin(request("GET", "/v3/Maps/"+m, nil, map[string]any{"Include": "items"}), "")
+		},
+	}
+	for name, ask := range asks {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(c *realtime.Config) { c.QueueLength = 4 }, func(w *world) {
+				c, other := w.connect("alice"), w.connect("bob")
+				m := c.create("Maps")
+				c.subscribe(1, wish(m, "map", 0))
+				c.heard(1)
+				c.holdUp()
+				for i := range 20 {
+					other.put(m, "k", fmt.Sprint(i))
+				}
+				id := ask(c, m)
+				synctest.Wait()
+				c.letGo()
+				c.answered(200, c.await(id))
+				require.NotEmpty(w, c.notes)
+				before := c.heard(len(c.notes))
+				if name == "write" {
+					require.Equal(w, []string{`map_item_updated 21 k "mine"`}, c.heard(1))
+				} else {
+					require.Equal(w, "map_item_updated 20 k 19", before[len(before)-1])
+				}
+				c.silent()
+			})
+		})
+	}
+}

@@ -97,7 +97,10 @@ func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite
 	if w.Created {
 		status = http.StatusCreated
 	}
-	return answer{status: status, body: func(b []byte) []byte { return s.form.Item(b, w.Object, w.Item, false) }}, nil
+	return answer{
+		status: status, after: before(w.Object, w.Item.EventID, write.Data == nil),
+		body: func(b []byte) []byte { return s.form.Item(b, w.Object, w.Item, false) },
+	}, nil
 }
 
 // removeItem answers with the item, which the client reads. It shall not hear
@@ -113,6 +116,7 @@ func removeItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (a
 	}
 	a := answer{status: http.StatusOK, body: func(b []byte) []byte { return s.form.Item(b, w.Object, w.Item, false) }}
 	a.mute.SID, a.mute.ID = w.Object.SID, w.Item.EventID
+	a.after = before(w.Object, w.Item.EventID, false)
 	return a, nil
 }
 
@@ -122,7 +126,10 @@ func fetchItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (an
 		return answer{}, err
 	}
 	s.fetched.note(found.Object)
-	return answer{status: http.StatusOK, body: func(b []byte) []byte { return s.form.Item(b, found.Object, item, true) }}, nil
+	return answer{
+		status: http.StatusOK, after: at(found.Object, item.EventID),
+		body: func(b []byte) []byte { return s.form.Item(b, found.Object, item, true) },
+	}, nil
 }
 
 // queryItems gives a page of items, or by Index or Key at most one.
@@ -145,7 +152,7 @@ func queryItems(s *session, ctx context.Context, r *request) (answer, error) {
 		page.Before, page.After = page.After, page.Before
 		p.Desc = !p.Desc
 	}
-	return answer{status: http.StatusOK, body: func(b []byte) []byte {
+	return answer{status: http.StatusOK, after: at(page.Object, latest(items)), body: func(b []byte) []byte {
 		b = s.appendItems(append(b, `{"items":`...), page.Object, items)
 		first, last := edges(items, p.From)
 		b = append(b, `,"meta":{"previous_token":`...)
@@ -154,6 +161,14 @@ func queryItems(s *session, ctx context.Context, r *request) (answer, error) {
 		b = appendPageToken(b, page.After, tokenForth, p.Desc, last)
 		return append(b, "}}"...)
 	}}, nil
+}
+
+// latest returns the last event of some items.
+func latest(items []*objects.Item) (event objects.EventID) {
+	for _, i := range items {
+		event = max(event, i.EventID)
+	}
+	return event
 }
 
 func (s *session) appendItems(b []byte, o *objects.Object, items []*objects.Item) []byte {

@@ -101,11 +101,11 @@ func fetchObject(s *session, ctx context.Context, r *request) (answer, error) {
 	}
 	o := found.Object
 	if r.kind != objects.KindMap || r.params["Include"] != "items" {
-		return answer{status: http.StatusOK, body: func(b []byte) []byte { return s.form.Object(b, o, true) }}, nil
+		return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte { return s.form.Object(b, o, true) }}, nil
 	}
 	items := found.View.Items(o, fsm.Range{Limit: objects.DefaultPageSize})
 	s.fetched.note(o)
-	return answer{status: http.StatusOK, body: func(b []byte) []byte {
+	return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte {
 		b = s.form.Object(b, o, true)
 		b = append(b[:len(b)-1], `,"items":`...)
 		return append(s.appendItems(b, o, items), '}')
@@ -130,15 +130,18 @@ func updateObject(withData bool) handler {
 		if err != nil {
 			return answer{}, err
 		}
-		return s.written(http.StatusOK, o), nil
+		a := s.written(http.StatusOK, o)
+		a.after = before(o, o.EventID, update.Data == nil)
+		return a, nil
 	}
 }
 
 func removeObject(s *session, ctx context.Context, r *request) (answer, error) {
-	if err := s.server.config.API.RemoveObject(ctx, s.writer(r), r.kind, r.ref); err != nil {
+	o, err := s.server.config.API.RemoveObject(ctx, s.writer(r), r.kind, r.ref)
+	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusNoContent}, nil
+	return answer{status: http.StatusNoContent, after: at(o, o.EventID)}, nil
 }
 
 func fetchContext(s *session, ctx context.Context, r *request) (answer, error) {
@@ -147,7 +150,7 @@ func fetchContext(s *session, ctx context.Context, r *request) (answer, error) {
 		return answer{}, err
 	}
 	o := found.Object
-	return answer{status: http.StatusOK, body: func(b []byte) []byte {
+	return answer{status: http.StatusOK, after: at(o, o.ContextEvent), body: func(b []byte) []byte {
 		data := o.Data
 		if len(data) == 0 {
 			data = objects.EmptyObject

@@ -137,7 +137,7 @@ type querySource struct {
 
 // Replay implements hub.Source: it gives the whole result, unless that is what
 // the client has.
-func (q *querySource) Replay(b []byte, _ *fsm.View, _, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
+func (q *querySource) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
 	frame, at, why := q.live.state(q.form)
 	if why == nil {
 		// The result may be newer than the view, but not than the latest one.

@@ -81,6 +81,7 @@ type answer struct {
 	status int
 	body   func(b []byte) []byte // appends JSON; nil: there is none
 	mute   hub.Mute              // the echo that the answer makes needless
+	after  hub.Point             // the last event that the client must hear of before
 	then   func()                // is called when the answer is in the queue
 }
 
@@ -335,9 +336,11 @@ func (s *session) failure(r *request, err error) answer {
 	}}
 }
 
-// answer writes an answer when there is room for it, one of a session at a
-// time: an answer may be large, and sixty-four of them would be far too large.
+// answer writes an answer when the client has been told of what happened before
+// and there is room for it, one of a session at a time: an answer may be large,
+// and sixty-four of them would be far too large.
 func (s *session) answer(r *request, a answer) {
+	s.tellEarlier(r, a)
 	s.requests.answering <- struct{}{}
 	// Both fail only when the session is over, and the queue with it.
 	s.queue.Room(s.ctx)
@@ -404,6 +407,30 @@ func (w *answers) keep(s *session, most int) {
 		w.waiting = most
 		s.server.config.AnswerBytes.Return(s.holder, int64(gone))
 	}
+}
+
+// tellEarlier waits until what happened before the answer is in the queue. It
+// fails only when the session is over.
+func (s *session) tellEarlier(r *request, a answer) {
+	if r.command == (fsm.CommandID{}) {
+		s.queue.Told(s.ctx, a.after)
+	} else if a.after != (hub.Point{}) {
+		s.queue.Decided(s.ctx, r.command, a.after)
+	}
+}
+
+// at is the point at which a client is that reads an object at an event.
+func at(o *objects.Object, event objects.EventID) hub.Point {
+	return hub.Point{Object: o.SID, Event: event}
+}
+
+// before is the point in front of a write's own event. A write of nothing but a
+// TTL has none: it answers with the last event of before.
+func before(o *objects.Object, event objects.EventID, silent bool) hub.Point {
+	if !silent && event > 0 {
+		event--
+	}
+	return at(o, event)
 }
 
 // bodyOf writes an answer's body, and if that fails, the answer that says so.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -265,7 +266,7 @@ func (o *objectSource) find(view *fsm.View) (*objects.Object, *objects.Error) {
 const replayLength = 64
 
 // Replay implements hub.Source.
-func (o *objectSource) Replay(b []byte, view *fsm.View, known, after objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
+func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
 	object, why := o.find(view)
 	if why != nil || object.Kind() == objects.KindStream {
 		return b, after, false, why
@@ -278,6 +279,10 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after objects.Eve
 	reached, more := object.EventID, len(part) < len(events) || len(part) == replayLength
 	if more {
 		reached = part[len(part)-1].ID
+	}
+	if until != 0 && reached > until {
+		reached, more = until, true
+		part = slices.DeleteFunc(part, func(e objects.Event) bool { return e.ID > until })
 	}
 	heard := part[:0]
 	for i := range part {

@@ -52,7 +52,8 @@ func (q *request) updateObject() (answer, error) {
 }
 
 func (q *request) removeObject() (answer, error) {
-	return removed, q.api.RemoveObject(q.ctx, q.caller, q.kind, q.ref())
+	_, err := q.api.RemoveObject(q.ctx, q.caller, q.kind, q.ref())
+	return removed, err
 }
 
 func (q *request) listObjects() (answer, error) {
