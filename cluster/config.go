@@ -69,6 +69,10 @@ type Config struct {
 	SnapshotInterval  time.Duration
 	TrailingLogs      uint64
 
+	// FeedBytes bounds the events that the store keeps for followers of its feed.
+	// Default 64 MiB.
+	FeedBytes int64
+
 	// Admit is asked on the leader about each command of a client before it is
 	// written. A result other than nil is the answer, and nothing is written.
 	// It must not block. Nil: all are admitted.

@@ -105,7 +105,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		failed:  make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.fsm = fsm.New(fsm.Config{Applied: n.onApplied})
+	n.fsm = fsm.New(fsm.Config{Applied: n.onApplied, FeedBytes: config.FeedBytes})
 	n.forward = newForwarder(n)
 	n.reader = newReader(n)
 	defer func() {

@@ -46,14 +46,20 @@ func itemExpiry(o *objects.Object, i *objects.Item) expiry {
 	return expiry{At: i.Expires, Service: o.Service, Kind: o.Kind(), Object: o.Num, IsItem: true, Item: ItemKey{i.Index, i.Key}}
 }
 
-// NextExpiry gives the time, in Unix milliseconds, at which something is due to
-// be removed; it is in the past when removed collections wait to be cleared.
+// NextExpiry returns the time, in Unix milliseconds, at which something is due to
+// be removed or forgotten; it is in the past when removed collections wait to be cleared.
 func (v *View) NextExpiry() (unixMilli int64, ok bool) {
 	if v.garbage.Len() > 0 {
 		return v.Time(), true
 	}
 	e, ok := v.expiries.Min()
-	return e.At, ok
+	unixMilli = e.At
+	if t, some := v.buried.Min(); some {
+		if end := t.At + maxTombstoneMillis; !ok || end < unixMilli {
+			unixMilli, ok = end, true
+		}
+	}
+	return unixMilli, ok
 }
 
 // At most this much is done by one expire command, so that applying never
@@ -81,6 +87,7 @@ func (*expire) apply(tx *tx) Result {
 		tx.view.expiries.Delete(e)
 		tx.expired(e)
 	}
+	tx.forgetRemovals(maxExpired)
 	tx.clear(maxCleared)
 	due, ok := tx.view.NextExpiry()
 	return Result{More: ok && due <= tx.now()}
@@ -167,7 +174,7 @@ func (tx *tx) clearObject(g garbage, limit int) (done int) {
 	}
 	done = len(items)
 	for _, t := range v.tombstonesAfter(g.Num, 0, limit-done) {
-		v.tombstones.Delete(t)
+		tx.dropTombstone(t)
 		done++
 	}
 	for _, p := range v.Permissions(o, Span[string]{Limit: limit - done}) {

@@ -1,12 +1,19 @@
 package fsm
 
-import "lockstep/objects"
+import (
+	"cmp"
 
-// A collection remembers at most this many removed items, and this many bytes
-// of their last data, so that clients who were away can be told.
+	"lockstep/objects"
+)
+
+// Clients who were away are told of what was removed meanwhile. A collection
+// remembers at most this many removed items, and this many bytes of their last
+// data; all collections together this much memory; and each at most this long.
 const (
-	maxTombstones     = 10_000
-	maxTombstoneBytes = 4 << 20
+	maxTombstones      = 10_000
+	maxTombstoneBytes  = 4 << 20
+	maxTombstonesTotal = 128 << 20
+	maxTombstoneMillis = 24 * 60 * 60 * 1000
 )
 
 // Tombstone is a removed item.
@@ -15,6 +22,13 @@ type Tombstone struct {
 	EventID objects.EventID `cbor:"2,keyasint"` // of the removal
 	At      int64           `cbor:"3,keyasint"`
 	Item    *objects.Item   `cbor:"4,keyasint"` // as it was last
+	Service uint64          `cbor:"5,keyasint"` // of the collection
+	Kind    objects.Kind    `cbor:"6,keyasint"` // likewise
+}
+
+// lessBuried orders tombstones by age.
+func lessBuried(a, b *Tombstone) bool {
+	return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Object, b.Object), cmp.Compare(a.EventID, b.EventID)) < 0
 }
 
 func lessTombstone(a, b *Tombstone) bool {
@@ -29,16 +43,59 @@ func (t *Tombstone) size() uint64 { return uint64(len(t.Item.Key) + len(t.Item.D
 // bury keeps a removed item for replay and forgets the oldest ones beyond the
 // bounds. next is the collection's next record, still being made.
 func (tx *tx) bury(next *objects.Object, i *objects.Item) {
-	t := &Tombstone{Object: next.Num, EventID: next.EventID, At: tx.now(), Item: i}
-	tx.view.tombstones.Set(t)
+	v := tx.view
+	t := &Tombstone{Object: next.Num, EventID: next.EventID, At: tx.now(), Item: i, Service: next.Service, Kind: next.Kind()}
+	v.tombstones.Set(t)
+	v.buried.Set(t)
 	next.Tombs++
 	next.TombBytes += t.size()
 	for next.Tombs > maxTombstones || next.TombBytes > maxTombstoneBytes {
-		oldest := tx.view.tombstonesAfter(next.Num, 0, 1)[0]
-		tx.view.tombstones.Delete(oldest)
-		next.Tombs--
-		next.TombBytes -= oldest.size()
-		next.Floor = oldest.EventID
+		tx.unbury(next, v.tombstonesAfter(next.Num, 0, 1)[0])
+	}
+	for v.tombstones.bytes > maxTombstonesTotal {
+		oldest, _ := v.buried.Min()
+		if oldest.Object == next.Num {
+			tx.unbury(next, oldest)
+		} else {
+			tx.forgetRemoval(oldest)
+		}
+	}
+}
+
+// unbury forgets the oldest removal of a collection, whose next record is being
+// made.
+func (tx *tx) unbury(next *objects.Object, t *Tombstone) {
+	tx.dropTombstone(t)
+	next.Tombs--
+	next.TombBytes -= t.size()
+	next.Floor = t.EventID
+}
+
+func (tx *tx) dropTombstone(t *Tombstone) {
+	tx.view.tombstones.Delete(t)
+	tx.view.buried.Delete(t)
+}
+
+// forgetRemoval forgets the oldest removal of whichever collection.
+func (tx *tx) forgetRemoval(t *Tombstone) {
+	o, ok := tx.view.object(t.Service, t.Kind, t.Object)
+	if !ok { // removed, and its parts are still to be cleared
+		tx.dropTombstone(t)
+		return
+	}
+	next := *o
+	tx.unbury(&next, t)
+	tx.replaceObject(o, &next)
+}
+
+// forgetRemovals forgets at most limit removals whose time is over.
+func (tx *tx) forgetRemovals(limit int) {
+	for range limit {
+		oldest, ok := tx.view.buried.Min()
+		if !ok || oldest.At+maxTombstoneMillis > tx.now() {
+			return
+		}
+		tx.forgetRemoval(oldest)
 	}
 }
 

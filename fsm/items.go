@@ -93,7 +93,7 @@ func (tx *tx) addItem(s *objects.Service, o, next *objects.Object, key ItemKey, 
 	if op.TTL != nil {
 		i.Expires = tx.expiry(*op.TTL)
 	}
-	tx.replaceItem(o, nil, i)
+	tx.replaceItem(next, nil, i)
 	tx.replaceObject(o, next)
 	tx.emit(objects.Event{Type: objects.ItemAdded, ID: next.EventID, Service: s, Object: next, Item: i})
 	return Result{Object: leanObject(next), Item: leanItem(i), Created: true}
@@ -110,7 +110,7 @@ func (tx *tx) updateItem(s *objects.Service, o, next *objects.Object, old *objec
 	if op.TTL != nil {
 		i.Expires = tx.expiry(*op.TTL)
 	}
-	tx.replaceItem(o, old, &i)
+	tx.replaceItem(next, old, &i)
 	tx.replaceObject(o, next)
 	tx.emit(objects.Event{Type: objects.ItemUpdated, ID: next.EventID, Service: s, Object: next, Item: &i})
 	return Result{Object: leanObject(next), Item: leanItem(&i)}
@@ -123,16 +123,17 @@ func (tx *tx) touchItem(o, next *objects.Object, old *objects.Item, op *WriteIte
 		i.Expires = tx.expiry(*op.TTL)
 	}
 	i.Updated = tx.now()
-	tx.replaceItem(o, old, &i)
+	tx.replaceItem(next, old, &i)
 	tx.replaceObject(o, next)
 	return Result{Object: leanObject(next), Item: &i}
 }
 
 // replaceItem puts a new record of an item in the place of the old one; either
-// may be nil.
+// may be nil. o is the collection's next record, still being made.
 func (tx *tx) replaceItem(o *objects.Object, old, next *objects.Item) {
 	v := tx.view
 	if old != nil {
+		o.Bytes -= uint64(itemSize(old))
 		if next == nil {
 			v.items.Delete(old)
 		}
@@ -144,6 +145,7 @@ func (tx *tx) replaceItem(o *objects.Object, old, next *objects.Item) {
 		}
 	}
 	if next != nil {
+		o.Bytes += uint64(itemSize(next))
 		v.items.Set(next)
 		v.changes.Set(next)
 		if next.Expires != 0 {
@@ -186,7 +188,7 @@ func (tx *tx) removeItem(s *objects.Service, o *objects.Object, i *objects.Item)
 	next.EventID++
 	next.Updated = tx.now()
 	next.Items--
-	tx.replaceItem(o, i, nil)
+	tx.replaceItem(&next, i, nil)
 	tx.bury(&next, i)
 	tx.replaceObject(o, &next)
 	tx.emit(objects.Event{Type: objects.ItemRemoved, ID: next.EventID, Service: s, Object: &next, Item: i})

@@ -324,6 +324,8 @@ func (m *machine) check(t *rapid.T) {
 		m.backlog = nil
 		require.Equal(t, sum(t, m.fsm), sum(t, m.lagging), "a replica that applies many at a time")
 	}
+	requireCounted(t, m.fsm.View())
+	requireCounted(t, m.restored.View())
 	require.Equal(t, m.heldSum, describe(m.held), "a published view never changes")
 	if rapid.Bool().Draw(t, "hold this view") {
 		m.hold()

@@ -37,8 +37,9 @@ func (op *CreateObject) apply(tx *tx) Result {
 		tx.view.expiries.Set(objectExpiry(o))
 	}
 	if a := tx.command.Actor; a.Token && s.ACLEnabled && kind != objects.KindStream {
-		tx.view.permissions.Set(&objects.Permission{Object: o.Num, Identity: a.Identity, Rights: objects.Read | objects.Write | objects.Manage})
+		tx.putPermission(o, &objects.Permission{Object: o.Num, Identity: a.Identity, Rights: objects.Read | objects.Write | objects.Manage})
 	}
+	tx.view.charge(s.Num, held(o))
 	tx.emit(objects.Event{Type: objects.ObjectCreated, Service: s, Object: o})
 	return Result{Object: leanObject(o)}
 }
@@ -96,6 +97,7 @@ func (op *UpdateObject) apply(tx *tx) Result {
 // replaceObject puts a new record of an object in the place of the old one.
 func (tx *tx) replaceObject(old, next *objects.Object) {
 	tx.view.objects.Set(next)
+	tx.view.charge(next.Service, held(next)-held(old))
 	if old.Expires == next.Expires {
 		return
 	}
@@ -133,6 +135,7 @@ func (tx *tx) removeObject(s *objects.Service, o *objects.Object) {
 func (tx *tx) dropObject(o *objects.Object) {
 	v := tx.view
 	v.objects.Delete(o)
+	v.charge(o.Service, -held(o))
 	v.sids.Delete(sidEntry{sid: o.SID})
 	if o.UniqueName != "" {
 		v.names.Delete(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName})

@@ -18,9 +18,19 @@ func (op *SetPermission) apply(tx *tx) Result {
 		return refuse(refused)
 	}
 	p := &objects.Permission{Object: o.Num, Identity: op.Identity, Rights: op.Rights}
-	tx.view.permissions.Set(p)
+	next := *o
+	tx.putPermission(&next, p)
+	tx.replaceObject(o, &next)
 	tx.emit(objects.Event{Type: objects.PermissionChanged, Service: s, Object: o, Identity: op.Identity})
 	return Result{Object: leanObject(o), Permission: p}
+}
+
+// putPermission adds or replaces a permission of an object, whose next record is
+// being made.
+func (tx *tx) putPermission(next *objects.Object, p *objects.Permission) {
+	if _, replaced := tx.view.permissions.Set(p); !replaced {
+		next.Bytes += uint64(permissionSize(p))
+	}
 }
 
 // RemovePermission takes the entry of an identity away.
@@ -41,6 +51,9 @@ func (op *RemovePermission) apply(tx *tx) Result {
 	if !ok {
 		return refuse(objects.ErrPermissionGone)
 	}
+	next := *o
+	next.Bytes -= uint64(permissionSize(p))
+	tx.replaceObject(o, &next)
 	tx.emit(objects.Event{Type: objects.PermissionChanged, Service: s, Object: o, Identity: op.Identity})
 	return Result{Object: leanObject(o), Permission: p}
 }

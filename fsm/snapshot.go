@@ -11,7 +11,6 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/tidwall/btree"
 
 	"lockstep/objects"
 )
@@ -103,7 +102,7 @@ func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 	return rw.err
 }
 
-func writeAll[T any](w *recordWriter, t recordType, records *btree.BTreeG[T]) {
+func writeAll[T any](w *recordWriter, t recordType, records *table[T]) {
 	records.Scan(func(x T) bool {
 		w.write(t, x)
 		return w.err == nil
@@ -230,6 +229,7 @@ func (l *loader) load(t recordType, record []byte) error {
 	case recordObject:
 		return loadInto(record, func(o *objects.Object) {
 			v.objects.Set(o)
+			v.charge(o.Service, held(o))
 			v.sids.Set(sidEntry{sid: o.SID, service: o.Service, num: o.Num})
 			if o.UniqueName != "" {
 				v.names.Set(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName, num: o.Num})
@@ -241,7 +241,10 @@ func (l *loader) load(t recordType, record []byte) error {
 			v.changes.Set(i)
 		})
 	case recordTombstone:
-		return loadInto(record, func(x *Tombstone) { v.tombstones.Set(x) })
+		return loadInto(record, func(x *Tombstone) {
+			v.tombstones.Set(x)
+			v.buried.Set(x)
+		})
 	case recordPermission:
 		return loadInto(record, func(x *objects.Permission) { v.permissions.Set(x) })
 	case recordKey:

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/tidwall/btree"
-
 	"lockstep/objects"
 )
 
@@ -18,19 +16,21 @@ import (
 type View struct {
 	meta
 
-	services    *btree.BTreeG[*objects.Service]    // by number
-	objects     *btree.BTreeG[*objects.Object]     // by service, kind, number
-	sids        *btree.BTreeG[sidEntry]            // services and objects by SID
-	names       *btree.BTreeG[nameEntry]           // services and objects by unique name
-	items       *btree.BTreeG[*objects.Item]       // by object, then index or key
-	changes     *btree.BTreeG[*objects.Item]       // the same items by object, then last event id
-	tombstones  *btree.BTreeG[*Tombstone]          // by object, then event id
-	permissions *btree.BTreeG[*objects.Permission] // by object, then identity
-	keys        *btree.BTreeG[*objects.APIKey]     // by SID
-	expiries    *btree.BTreeG[expiry]              // by time
-	garbage     *btree.BTreeG[garbage]             // removed collections and services whose parts are still in the trees
-	outbox      *btree.BTreeG[*Delivery]           // by sequence number
-	endpoints   *btree.BTreeG[Endpoint]            // by service, identity, endpoint
+	services    *table[*objects.Service]    // by number
+	objects     *table[*objects.Object]     // by service, kind, number
+	sids        *table[sidEntry]            // services and objects by SID
+	names       *table[nameEntry]           // services and objects by unique name
+	items       *table[*objects.Item]       // by object, then index or key
+	changes     *table[*objects.Item]       // the same items by object, then last event id
+	tombstones  *table[*Tombstone]          // by object, then event id
+	buried      *table[*Tombstone]          // the same tombstones by age
+	permissions *table[*objects.Permission] // by object, then identity
+	keys        *table[*objects.APIKey]     // by SID
+	expiries    *table[expiry]              // by time
+	usage       *table[usage]               // by service; made of the objects
+	garbage     *table[garbage]             // removed collections and services whose parts are still in the trees
+	outbox      *table[*Delivery]           // by sequence number
+	endpoints   *table[Endpoint]            // by service, identity, endpoint
 }
 
 // meta is the part of the state that is one record.
@@ -60,35 +60,33 @@ type nameEntry struct {
 	num     uint64
 }
 
-func tree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
-	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
-}
-
 func newView() *View {
 	return &View{
-		services:    tree(func(a, b *objects.Service) bool { return a.Num < b.Num }),
-		objects:     tree(lessObject),
-		sids:        tree(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }),
-		names:       tree(lessName),
-		items:       tree(lessItem),
-		changes:     tree(lessChange),
-		tombstones:  tree(lessTombstone),
-		permissions: tree(lessPermission),
-		keys:        tree(func(a, b *objects.APIKey) bool { return string(a.SID[:]) < string(b.SID[:]) }),
-		expiries:    tree(lessExpiry),
-		garbage:     tree(lessGarbage),
-		outbox:      tree(func(a, b *Delivery) bool { return a.Seq < b.Seq }),
-		endpoints:   tree(lessEndpoint),
+		services:    newTable(func(a, b *objects.Service) bool { return a.Num < b.Num }, serviceSize),
+		objects:     newTable(lessObject, objectSize),
+		sids:        newTable(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }, nil),
+		names:       newTable(lessName, nil),
+		items:       newTable(lessItem, itemSize),
+		changes:     newTable(lessChange, nil),
+		tombstones:  newTable(lessTombstone, tombstoneSize),
+		buried:      newTable(lessBuried, nil),
+		permissions: newTable(lessPermission, permissionSize),
+		keys:        newTable(func(a, b *objects.APIKey) bool { return string(a.SID[:]) < string(b.SID[:]) }, keySize),
+		expiries:    newTable(lessExpiry, nil),
+		usage:       newTable(func(a, b usage) bool { return a.service < b.service }, nil),
+		garbage:     newTable(lessGarbage, nil),
+		outbox:      newTable(func(a, b *Delivery) bool { return a.Seq < b.Seq }, deliverySize),
+		endpoints:   newTable(lessEndpoint, endpointSize),
 	}
 }
 
-// copy gives an independent version of the view. The receiver must be the
+// copy returns an independent version of the view. The receiver must be the
 // working version of the apply goroutine: copying writes to its trees.
 func (v *View) copy() *View {
 	return &View{
 		meta: v.meta, services: v.services.Copy(), objects: v.objects.Copy(), sids: v.sids.Copy(),
-		names: v.names.Copy(), items: v.items.Copy(), changes: v.changes.Copy(), tombstones: v.tombstones.Copy(),
-		permissions: v.permissions.Copy(), keys: v.keys.Copy(), expiries: v.expiries.Copy(), garbage: v.garbage.Copy(),
+		names: v.names.Copy(), items: v.items.Copy(), changes: v.changes.Copy(), tombstones: v.tombstones.Copy(), buried: v.buried.Copy(),
+		permissions: v.permissions.Copy(), keys: v.keys.Copy(), expiries: v.expiries.Copy(), usage: v.usage.Copy(), garbage: v.garbage.Copy(),
 		outbox: v.outbox.Copy(), endpoints: v.endpoints.Copy(),
 	}
 }
@@ -364,7 +362,7 @@ func (v *View) Count() (services, objs, items int) {
 	return v.services.Len(), v.objects.Len(), v.items.Len()
 }
 
-func collect[T any](t *btree.BTreeG[T], from T, limit int, within func(T) bool) []T {
+func collect[T any](t *table[T], from T, limit int, within func(T) bool) []T {
 	out := make([]T, 0, min(limit, objects.MaxPageSize))
 	t.Ascend(from, func(x T) bool {
 		if len(out) >= limit || !within(x) {
@@ -377,7 +375,7 @@ func collect[T any](t *btree.BTreeG[T], from T, limit int, within func(T) bool) 
 }
 
 // collectBack gives the last entries in front of an entry, in the tree's order.
-func collectBack[T any](t *btree.BTreeG[T], before T, limit int, within func(T) bool) []T {
+func collectBack[T any](t *table[T], before T, limit int, within func(T) bool) []T {
 	out := make([]T, 0, min(limit, objects.MaxPageSize))
 	t.Descend(before, func(x T) bool {
 		if !t.Less(x, before) {

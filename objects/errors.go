@@ -74,8 +74,10 @@ var (
 	ErrDefault       = &Error{Code: 20001, Status: 400, Message: "The default service cannot be deleted"}
 	ErrUnknownWriter = &Error{Code: 20503, Status: 503, Message: "The write is too old to be repeated safely", RetryAfter: 1}
 
-	ErrKeysFull   = &Error{Code: 54903, Status: 503, Message: "More writes with an idempotency key are remembered than fit; none is forgotten before its time", RetryAfter: 5}
-	ErrAnswerGone = &Error{Code: 54904, Status: 409, Message: "The write with this idempotency key was carried out before, and its answer is no longer kept; read the object"}
+	ErrStateFull   = &Error{Code: 54901, Status: 507, Message: "The installation holds as much as it may; remove something, or raise --max-state-bytes"}
+	ErrServiceFull = &Error{Code: 54902, Status: 507, Message: "The service holds as much as it may; remove something, or raise --max-service-bytes"}
+	ErrKeysFull    = &Error{Code: 54903, Status: 503, Message: "More writes with an idempotency key are remembered than fit; none is forgotten before its time", RetryAfter: 5}
+	ErrAnswerGone  = &Error{Code: 54904, Status: 409, Message: "The write with this idempotency key was carried out before, and its answer is no longer kept; read the object"}
 
 	ErrDocumentGone     = &Error{Code: 54100, Status: 404, Message: "Document not found"}
 	ErrDocumentNull     = &Error{Code: 54101, Status: 400, Message: "Document data must not be null"}

@@ -48,6 +48,7 @@ type Object struct {
 	Floor        EventID `cbor:"16,keyasint,omitempty"` // removals up to this event are forgotten
 	ContextEvent EventID `cbor:"17,keyasint,omitempty"` // lists: of the last change of the context
 	ContextAt    int64   `cbor:"18,keyasint,omitempty"` // and its time
+	Bytes        uint64  `cbor:"19,keyasint,omitempty"` // what its items and permissions take in memory
 }
 
 // Kind says which of the four kinds it is.

@@ -27,6 +27,7 @@ type limits struct {
 	buckets *ratelimit.Limiter
 	rates   ratelimit.Rates
 	clock   func() time.Time
+	space   space
 
 	// store is this node's own. It is there before the node can lead.
 	store atomic.Pointer[fsm.FSM]
@@ -34,23 +35,38 @@ type limits struct {
 	admitted recent
 }
 
-func newLimits(rates ratelimit.Rates, clock func() time.Time) *limits {
-	return &limits{buckets: ratelimit.New(rates), rates: rates, clock: clock}
+func newLimits(rates ratelimit.Rates, clock func() time.Time, space space) *limits {
+	return &limits{buckets: ratelimit.New(rates), rates: rates, clock: clock, space: space}
 }
 
-// admit decides on the leader whether a command may enter the log. A refusal is
-// a result; nil lets it in.
-//
-// A command that was let in once is let in again: its second copy comes from a
-// node that does not know what became of the first, and must hear what became
-// of it, not that it is one too many. After some repetitions that is no excuse
-// any more: clients choose the ids of some commands.
+// admit decides on the leader whether a command may enter the log: whether its
+// bucket pays for it, and whether there is space for it. A refusal is a result;
+// nil lets it in.
 func (l *limits) admit(c *fsm.Command) *fsm.Result {
 	store := l.store.Load()
 	if store == nil {
 		return nil
 	}
-	b, price, limited := l.price(store.View(), c)
+	view := store.View()
+	if refusal := l.admitRate(store, view, c); refusal != nil {
+		return refusal
+	}
+	if refused := l.space.refuse(view, c); refused != nil {
+		if _, known := store.Lookup(c.ID); !known {
+			return &fsm.Result{Err: refused}
+		}
+	}
+	return nil
+}
+
+// admitRate decides whether a command's bucket pays for it.
+//
+// A command that was let in once is let in again: its second copy comes from a
+// node that does not know what became of the first, and must hear what became
+// of it, not that it is one too many. After some repetitions that is no excuse
+// any more: clients choose the ids of some commands.
+func (l *limits) admitRate(store *fsm.FSM, view *fsm.View, c *fsm.Command) *fsm.Result {
+	b, price, limited := l.price(view, c)
 	if !limited || b.Rate == 0 {
 		return nil
 	}

@@ -28,7 +28,7 @@ func newLimited(t *testing.T) *limited {
 	l := &limited{now: time.Unix(1_700_000_000, 0)}
 	clock := func() time.Time { return l.now }
 	l.node = fsmtest.New(clock)
-	l.limits = newLimits(ratelimit.Default(), clock)
+	l.limits = newLimits(ratelimit.Default(), clock, space{})
 	l.store.Store(l.node.FSM())
 	return l
 }
@@ -209,7 +209,7 @@ func TestLevelsOutliveTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := time.Now
 		node := fsmtest.New(clock)
-		follower := newLimits(ratelimit.Default(), clock)
+		follower := newLimits(ratelimit.Default(), clock, space{})
 		follower.store.Store(node.FSM())
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -247,7 +247,7 @@ func TestLevelsOutliveTheLeader(t *testing.T) {
 func TestALeaderDoesNotChargeTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node := fsmtest.New(time.Now)
-		leader := newLimits(ratelimit.Default(), time.Now)
+		leader := newLimits(ratelimit.Default(), time.Now, space{})
 		leader.store.Store(node.FSM())
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -272,7 +272,7 @@ func TestALeaderDoesNotChargeTwice(t *testing.T) {
 }
 
 func TestWhatExpiresIsNobodysWrite(t *testing.T) {
-	l := newLimits(ratelimit.Default(), time.Now)
+	l := newLimits(ratelimit.Default(), time.Now, space{})
 	object := &objects.Object{SID: newSID(objects.KindMap)}
 	bucket := ratelimit.Bucket{Name: "write-map-" + object.SID.String(), Rate: 20}
 	removed := objects.Event{Type: objects.ItemRemoved, Object: object, Item: &objects.Item{Expires: 1000}}

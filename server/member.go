@@ -57,7 +57,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	c := s.config
 	m := &member{
 		Server: s, front: front, book: &book{dir: c.DataDir, record: *r},
-		limits: newLimits(c.RateLimits, c.Clock), metrics: newMetrics(),
+		limits: newLimits(c.RateLimits, c.Clock, newSpace(c.Bounds)), metrics: newMetrics(),
 	}
 	var err error
 	if m.node, err = s.openOrRejoin(ctx, r, m.limits); err != nil {
@@ -69,7 +69,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		return nil, errors.Join(err, m.node.Close())
 	}
 	m.limits.store.Store(m.node.FSM())
-	m.metrics.registry.MustRegister(nodeCollector{m.node})
+	m.metrics.registry.MustRegister(nodeCollector{m.node, m.limits.space})
 	m.store = store{node: m.node, limits: m.limits, metrics: m.metrics}
 	m.keys = keyring{m.store.View}
 	operations := api.New(m.store)

@@ -69,15 +69,22 @@ var (
 	dedupAge    = prometheus.NewDesc("lockstep_dedup_age_seconds", "Age of the oldest remembered command, by window.", []string{"window"}, nil)
 	answerAge   = prometheus.NewDesc("lockstep_dedup_answer_age_seconds", "Age of the oldest remembered command whose answer is kept, by window.", []string{"window"}, nil)
 	feedDesc    = prometheus.NewDesc("lockstep_feed_bytes", "Memory that the events kept for slow followers of this node's store take.", nil, nil)
+	stateDesc   = prometheus.NewDesc("lockstep_state_bytes", "Memory that the state takes, about, as every node counts it.", nil, nil)
+	stateMax    = prometheus.NewDesc("lockstep_state_bytes_limit", "Above this many bytes of state, this node as leader refuses what grows it.", nil, nil)
+	tombDesc    = prometheus.NewDesc("lockstep_tombstone_bytes", "Memory that removed items take, which are kept for clients that were away.", nil, nil)
+	outboxDesc  = prometheus.NewDesc("lockstep_outbox_bytes", "Memory that waiting webhooks take.", nil, nil)
 	storedDesc  = prometheus.NewDesc("lockstep_stored", "What this node's store holds.", []string{"kind"}, nil)
 )
 
 // nodeCollector reads the node when it is asked.
-type nodeCollector struct{ node *cluster.Node }
+type nodeCollector struct {
+	node  *cluster.Node
+	space space
+}
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc} {
 		out <- d
 	}
 }
@@ -102,6 +109,12 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for role, n := range roles {
 		gauge(membersDesc, n, string(role))
+	}
+	gauge(stateDesc, float64(view.Bytes()))
+	gauge(tombDesc, float64(view.TombstoneBytes()))
+	gauge(outboxDesc, float64(view.OutboxBytes()))
+	if c.space.state > 0 {
+		gauge(stateMax, float64(c.space.state))
 	}
 	gauge(feedDesc, float64(c.node.FSM().Feed().Bytes()))
 	age := func(since int64) float64 {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lockstep/server"
+	"lockstep/server/memory"
 	"lockstep/server/ratelimit"
 )
 
@@ -59,6 +60,7 @@ an account is made up then, and printed once.`,
 			if c.WebhookAllow, err = parsePrefixes("webhook-allow", webhooks); err != nil {
 				return usage{err}
 			}
+			memory.LimitRuntime(c.Logger)
 			s, err := server.New(c)
 			if err != nil {
 				return usage{err}

@@ -71,6 +71,46 @@ type Bounds struct {
 	SlowBytes  Bytes         `name:"slow-bytes" default:"512KiB" help:"what waits for a realtime client that takes less than slow-rate" full:"after slow-window it is disconnected"`
 	SlowRate   Bytes         `name:"slow-rate" default:"32KiB" off:"yes" help:"what a realtime client takes a second, at least, when slow-bytes wait" full:"likewise"`
 	SlowWindow time.Duration `name:"slow-window" default:"20s" help:"for how long it may be slower" full:"likewise"`
+
+	StateBytes   Memory `name:"max-state-bytes" default:"40%" off:"yes" help:"memory of the whole state, which every node holds; a share is of the machine's or its cgroup's" full:"what grows is refused (507, 54901); removals, expiry and writes that shrink pass"`
+	ServiceBytes Memory `name:"max-service-bytes" default:"off" off:"yes" help:"and of the objects of one service" full:"likewise (507, 54902)"`
+	FeedBytes    Bytes  `name:"feed-bytes" default:"64MiB" help:"events that a node keeps for its slow followers within" full:"the oldest go, and who had not read them catches up from the state"`
+}
+
+// Memory is a size, or a share of the memory that the process may use: 2GiB or
+// 40% on the command line. Values up to 100 are percent.
+type Memory int64
+
+// Of returns the size in bytes, given the memory that the process may use; 0 if
+// that is not known, and -1 for no bound.
+func (m Memory) Of(total int64) int64 {
+	if m > 0 && m <= 100 {
+		return total / 100 * int64(m)
+	}
+	return int64(m)
+}
+
+// String returns the size or share as on the command line.
+func (m Memory) String() string {
+	if m <= 100 {
+		return strconv.FormatInt(int64(m), 10) + "%"
+	}
+	return Bytes(m).String()
+}
+
+func parseMemory(text string) (Memory, error) {
+	if digits, ok := strings.CutSuffix(text, "%"); ok {
+		n, err := strconv.ParseUint(digits, 10, 8)
+		if err != nil || n > 100 {
+			return 0, fmt.Errorf("%q is not a share from 1%% to 100%%", text)
+		}
+		return Memory(n), nil
+	}
+	n, err := ParseBytes(text)
+	if err == nil && n > 0 && n <= 100 {
+		err = errors.New("must be above 100 bytes")
+	}
+	return Memory(n), err
 }
 
 // Bytes is a size: 1024, 64KiB, 1MiB or 2GiB on the command line.
@@ -170,6 +210,10 @@ func (v *value) String() string {
 		if x > 0 {
 			return x.String()
 		}
+	case Memory:
+		if x > 0 {
+			return x.String()
+		}
 	case int:
 		if x > 0 {
 			return strconv.Itoa(x)
@@ -198,6 +242,9 @@ func (v *value) Set(text string) error {
 	case Bytes:
 		n, err := ParseBytes(text)
 		return v.set(reflect.ValueOf(n), n > 0, err)
+	case Memory:
+		n, err := parseMemory(text)
+		return v.set(reflect.ValueOf(n), n > 0, err)
 	}
 	n, err := strconv.Atoi(text)
 	return v.set(reflect.ValueOf(n), n > 0, err)
@@ -220,7 +267,7 @@ func (v *value) Type() string {
 		return "duration"
 	case float64:
 		return "number"
-	case Bytes:
+	case Bytes, Memory:
 		return "size"
 	}
 	return "int"

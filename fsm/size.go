@@ -1,0 +1,137 @@
+package fsm
+
+import "lockstep/objects"
+
+// The sizes of records: about what each takes in memory, its place in the trees
+// and indexes included. They are part of the state's meaning, as every node has
+// to come to the same sums.
+
+func serviceSize(s *objects.Service) int64 {
+	return 480 + int64(2*len(s.UniqueName)+len(s.FriendlyName)+len(s.WebhookURL))
+}
+
+func objectSize(o *objects.Object) int64 {
+	size := 360 + int64(2*len(o.UniqueName)+len(o.CreatedBy)+len(o.Data))
+	if o.Expires != 0 {
+		size += expirySize
+	}
+	return size
+}
+
+func itemSize(i *objects.Item) int64 {
+	size := 200 + int64(len(i.Key)+len(i.CreatedBy)+len(i.Data))
+	if i.Expires != 0 {
+		size += expirySize
+	}
+	return size
+}
+
+// expirySize is that of an entry of the expiry index. It is counted with what
+// expires, so that the sum for a service is right.
+const expirySize = 160
+
+func tombstoneSize(t *Tombstone) int64 {
+	return 280 + int64(len(t.Item.Key)+len(t.Item.CreatedBy)+len(t.Item.Data))
+}
+
+func permissionSize(p *objects.Permission) int64 { return 80 + int64(len(p.Identity)) }
+
+func keySize(k *objects.APIKey) int64 { return 160 + int64(len(k.Secret)+len(k.FriendlyName)) }
+
+func deliverySize(d *Delivery) int64 {
+	size := 240 + int64(len(d.Stream)+len(d.URL))
+	for _, p := range d.Params {
+		size += 32 + int64(len(p.Value))
+	}
+	return size
+}
+
+func endpointSize(e Endpoint) int64 {
+	return 160 + int64(len(e.Identity)+len(e.ID)+len(e.Session))
+}
+
+// usage is what the objects of one service take, with all that belongs to them.
+type usage struct {
+	service uint64
+	bytes   int64
+}
+
+// held is what an object takes with its items and permissions.
+func held(o *objects.Object) int64 { return objectSize(o) + int64(o.Bytes) }
+
+// Bytes returns about how much memory the state takes: what clients put there,
+// which grows until they remove it. What has a bound of its own is left out.
+func (v *View) Bytes() int64 {
+	return v.services.bytes + v.objects.bytes + v.items.bytes + v.permissions.bytes + v.keys.bytes + v.endpoints.bytes
+}
+
+// TombstoneBytes returns about how much memory removed items take.
+func (v *View) TombstoneBytes() int64 { return v.tombstones.bytes }
+
+// OutboxBytes returns about how much memory waiting webhooks take.
+func (v *View) OutboxBytes() int64 { return v.outbox.bytes }
+
+// ServiceBytes returns about how much memory the objects of a service take.
+func (v *View) ServiceBytes(service uint64) int64 {
+	u, _ := v.usage.Get(usage{service: service})
+	return u.bytes
+}
+
+// charge adds to what a service's objects take.
+func (v *View) charge(service uint64, bytes int64) {
+	if bytes == 0 {
+		return
+	}
+	u := usage{service: service, bytes: v.ServiceBytes(service) + bytes}
+	if u.bytes == 0 {
+		v.usage.Delete(u)
+		return
+	}
+	v.usage.Set(u)
+}
+
+// Growth returns by how much the state would grow by a command of a client, and
+// the number of the service that it would grow in. What only removes, shrinks or
+// passes on grows nothing, and neither does what will be refused anyway.
+func (v *View) Growth(c *Command) (service uint64, bytes int64) {
+	if op, ok := c.Op.(*CreateService); ok {
+		return 0, serviceSize(&objects.Service{UniqueName: op.UniqueName, ServiceSettings: op.Settings})
+	}
+	s, ok := v.Service(Ref{SID: c.Service})
+	if !ok {
+		return 0, 0
+	}
+	switch op := c.Op.(type) {
+	case *CreateObject:
+		bytes = objectSize(&objects.Object{UniqueName: op.UniqueName, CreatedBy: c.Actor.name(), Data: op.Data})
+	case *UpdateObject:
+		if o, ok := v.Object(s.Num, op.Kind, op.Object); ok && op.Data != nil {
+			bytes = int64(len(op.Data) - len(o.Data))
+		}
+	case *WriteItem:
+		bytes = v.itemGrowth(s, c, op)
+	case *SetPermission:
+		if o, ok := v.Object(s.Num, op.Kind, op.Object); ok {
+			if _, ok := v.Permission(o, op.Identity); !ok {
+				bytes = permissionSize(&objects.Permission{Identity: op.Identity})
+			}
+		}
+	}
+	return s.Num, max(0, bytes)
+}
+
+func (v *View) itemGrowth(s *objects.Service, c *Command, op *WriteItem) int64 {
+	o, ok := v.Object(s.Num, op.Kind, op.Object)
+	if !ok {
+		return 0
+	}
+	if op.Mode != AppendItem {
+		switch old, ok := v.Item(o, op.Item); {
+		case ok && op.Data == nil, !ok && op.Mode == UpdateItem:
+			return 0
+		case ok:
+			return int64(len(op.Data) - len(old.Data))
+		}
+	}
+	return itemSize(&objects.Item{Key: op.Item.Key, CreatedBy: c.Actor.name(), Data: op.Data})
+}

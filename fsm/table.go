@@ -1,0 +1,46 @@
+package fsm
+
+import (
+	"github.com/tidwall/btree"
+)
+
+// table is an ordered tree of immutable records that knows how much memory they
+// take. A copy is independent of the original, and made at no cost.
+type table[T any] struct {
+	*btree.BTreeG[T]
+	size  func(T) int64 // of one record; nil: records of another table, counted there
+	bytes int64         // of all records
+}
+
+func newTable[T any](less func(a, b T) bool, size func(T) int64) *table[T] {
+	return &table[T]{BTreeG: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}), size: size}
+}
+
+func (t *table[T]) sizeOf(x T) int64 {
+	if t.size == nil {
+		return 0
+	}
+	return t.size(x)
+}
+
+// Set adds a record, in the place of an equal one if there is one.
+func (t *table[T]) Set(x T) (replaced T, ok bool) {
+	if replaced, ok = t.BTreeG.Set(x); ok {
+		t.bytes -= t.sizeOf(replaced)
+	}
+	t.bytes += t.sizeOf(x)
+	return replaced, ok
+}
+
+// Delete removes the record that equals x.
+func (t *table[T]) Delete(x T) (removed T, ok bool) {
+	if removed, ok = t.BTreeG.Delete(x); ok {
+		t.bytes -= t.sizeOf(removed)
+	}
+	return removed, ok
+}
+
+// Copy returns an independent version.
+func (t *table[T]) Copy() *table[T] {
+	return &table[T]{BTreeG: t.BTreeG.Copy(), size: t.size, bytes: t.bytes}
+}

@@ -1,0 +1,38 @@
+package server
+
+import (
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/bounds"
+	"lockstep/server/memory"
+)
+
+// space bounds the state in bytes. The leader refuses what would grow it beyond
+// the bound before anything is written, so that a full installation is not one
+// with a full log; what removes or shrinks passes. Zero or less: no bound.
+type space struct {
+	state   int64 // of everything
+	service int64 // of the objects of one service
+}
+
+func newSpace(b bounds.Bounds) space {
+	total := memory.Total()
+	return space{state: b.StateBytes.Of(total), service: b.ServiceBytes.Of(total)}
+}
+
+// refuse returns the refusal of a command for which there is no space, or nil.
+func (s space) refuse(view *fsm.View, c *fsm.Command) *objects.Error {
+	if s.state <= 0 && s.service <= 0 {
+		return nil
+	}
+	service, growth := view.Growth(c)
+	switch {
+	case growth == 0:
+		return nil
+	case s.state > 0 && view.Bytes()+growth > s.state:
+		return objects.ErrStateFull
+	case s.service > 0 && service != 0 && view.ServiceBytes(service)+growth > s.service:
+		return objects.ErrServiceFull
+	}
+	return nil
+}
