@@ -82,7 +82,8 @@ type Config struct {
 	// gives a grant for each charge. It must not block. Nil: all are admitted.
 	AdmitReads func([]ReadCharge) []ReadGrant
 
-	// Clock stamps batches. Default time.Now.
+	// Clock is the machine's clock, towards which the cluster's is steered.
+	// Default time.Now.
 	Clock func() time.Time
 
 	Logger *slog.Logger

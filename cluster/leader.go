@@ -170,6 +170,7 @@ func (n *Node) lead(t *term) {
 // the commit index covers all that earlier terms have acknowledged, which the
 // commit index of a leader just elected need not.
 func (n *Node) startTerm(t *term) error {
+	n.startClock(t.ctx)
 	command, err := fsm.TermStarted(fsm.NewID()).Encode()
 	if err != nil {
 		return err
@@ -210,12 +211,6 @@ func (n *Node) startedTerm(ctx context.Context) (*term, error) {
 			return nil, fmt.Errorf("%w: %w", ErrNoLeader, ctx.Err())
 		}
 	}
-}
-
-// stamp is the time for a batch, in Unix milliseconds. The store's time never
-// goes backwards, so neither does the stamp.
-func (n *Node) stamp() int64 {
-	return max(n.config.Clock().UnixMilli(), n.fsm.View().Time())
 }
 
 // expirePause bounds how often things that fall due one by one are expired.

@@ -61,6 +61,11 @@ type NodeStatus struct {
 	Candidate    bool   `cbor:"10,keyasint,omitempty"`
 	Server       string `cbor:"11,keyasint"` // the id in raft's configuration
 	Process      uint64 `cbor:"12,keyasint"` // different in each process
+
+	// Clock is the machine's, and ClusterClock the cluster's time as the node
+	// carries it on, if it does; since 1970.
+	Clock        time.Duration `cbor:"30,keyasint"`
+	ClusterClock time.Duration `cbor:"31,keyasint,omitempty"`
 }
 
 // Status is the account of all members.
@@ -155,6 +160,10 @@ func (n *Node) ownStatus() NodeStatus {
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
 		LastIndex: n.raft.LastIndex(), Server: n.self, Process: n.process, Candidate: state.role == raft.Candidate,
+	}
+	s.Clock = n.clock.now()
+	if now, known := n.clock.read(); known {
+		s.ClusterClock = now
 	}
 	switch {
 	case state.role == raft.Leader:

@@ -13,7 +13,7 @@
 // One of them (terms) owns leadership and waits for what a term started. FSM
 // callbacks come on raft's apply goroutine and never block.
 //
-// Locks: Node.mu, Node.jobsMu, waiters.mu, reader.mu, queue.mu and cell.mu
+// Locks: Node.mu, Node.jobsMu, waiters.mu, reader.mu, queue.mu, clock.mu and cell.mu
 // are leaves; none is held while taking another, or across I/O.
 //
 // The package carries opaque commands: it does not know what a Document is. It
@@ -60,6 +60,7 @@ type Node struct {
 	state   cell[raftState]
 	leading cell[*term] // the term this node leads, once it has started
 
+	clock   *clock
 	waiters *waiters
 	forward *forwarder
 	reader  *reader
@@ -97,6 +98,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	n := &Node{
 		config:  config,
 		process: rand.Uint64(),
+		clock:   newClock(config.Clock),
 		waiters: newWaiters(),
 		applied: make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
@@ -204,6 +206,7 @@ func (n *Node) start() {
 	n.work.Go(n.watchLeader)
 	n.work.Go(n.watchMembership)
 	n.work.Go(n.becomeReady)
+	n.work.Go(n.watchClock)
 	if voters := n.voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
 		n.work.Go(n.stand) // nobody else could lead: no need to wait for a time-out
 	}

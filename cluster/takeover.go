@@ -87,7 +87,7 @@ func (n *Node) takeOver(dead raftState) {
 	for range takeoverSteps {
 		reports := n.reportsWithin(step, remain)
 		rank, votes := successorRank(reports, n.self)
-		if !votes || n.succeeded(dead) {
+		if !votes || n.succeeded(dead) || n.clock.farOff() {
 			return
 		}
 		switch latest, candidates := standing(reports); {
