@@ -229,13 +229,19 @@ func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.operator.ServeHTTP(w, r)
 	case !m.serves():
 		rest.Unavailable("it is starting").ServeHTTP(w, r)
-	case path == "/v3/wsconnect" && m.stopping.Load():
+	case realtimePath(path) && m.stopping.Load():
 		rest.Unavailable("it is stopping").ServeHTTP(w, r)
-	case path == "/v3/wsconnect":
+	case path == realtime.ExchangePath:
+		m.realtime.ServeExchange(w, r)
+	case realtimePath(path):
 		m.realtime.ServeHTTP(w, r)
 	default:
 		m.serveREST(w, r)
 	}
+}
+
+func realtimePath(path string) bool {
+	return path == realtime.Path || path == realtime.OldPath || path == realtime.ExchangePath
 }
 
 // serves says whether the node knows the state: it has caught up since its

@@ -17,9 +17,10 @@ type ending struct {
 }
 
 // The reasons. What a client does about each is decided by its code: after 401,
-// 410 and 417 it does not come back by itself, after 308 when it has waited, and
+// 406, 410 and 417 it does not come back by itself, after 308 when it has waited, and
 // at once when there is no message.
 var (
+	endForeign      = ending{reason: "foreign", code: 406, status: "UNSUPPORTED", socket: websocket.CloseNormalClosure}
 	endMalformed    = ending{reason: "malformed", code: 417, status: "MALFORMED", socket: websocket.CloseNormalClosure}
 	endUnauthorized = ending{reason: "unauthorized", code: 401, status: "UNAUTHORIZED", socket: websocket.CloseNormalClosure}
 	endExpired      = ending{reason: "token_expired", code: 410, status: "TOKEN_EXPIRED", socket: websocket.CloseNormalClosure}

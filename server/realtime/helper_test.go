@@ -219,11 +219,17 @@ func (c slow) Read(b []byte) (int, error) {
 }
 
 // dial connects without introducing itself.
-func (w *world) dial() *client { return w.dialBy(w.pipes.dial) }
+func (w *world) dial() *client { return w.dialPath(realtime.Path) }
+
+func (w *world) dialPath(path string) *client { return w.dialTo(path, w.pipes.dial) }
 
 func (w *world) dialBy(dial func(context.Context, string, string) (net.Conn, error)) *client {
+	return w.dialTo(realtime.Path, dial)
+}
+
+func (w *world) dialTo(path string, dial func(context.Context, string, string) (net.Conn, error)) *client {
 	dialer := websocket.Dialer{NetDialContext: dial}
-	ws, _, err := dialer.Dial("ws://node.example/v3/wsconnect", nil)
+	ws, _, err := dialer.Dial("ws://node.example"+path, nil)
 	require.NoError(w, err)
 	c := &client{world: w, ws: ws, form: 4, messages: make(chan got, 10_000), held: make(chan struct{}, 1)}
 	c.reading.Go(c.read)

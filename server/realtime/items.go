@@ -3,7 +3,9 @@ package realtime
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,6 +92,9 @@ func (s *session) changeItem(ctx context.Context, r *request, write api.ItemWrit
 
 func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite) (answer, error) {
 	w, err := s.server.config.API.WriteItem(ctx, s.writer(r), r.kind, r.ref, write)
+	if err != nil && errors.Is(err, objects.ErrMapItemExists) {
+		return s.itemExists(r, write.Key.Key), nil
+	}
 	if err != nil {
 		return answer{}, err
 	}
@@ -101,6 +106,22 @@ func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite
 		status: status, after: before(w.Object, w.Item.EventID, write.Data == nil),
 		body: func(b []byte) []byte { return s.form.Item(b, w.Object, w.Item, false) },
 	}, nil
+}
+
+// itemExists refuses to add an item and says where the one is that exists.
+// Clients before 0.7 go on with that.
+func (s *session) itemExists(r *request, key string) answer {
+	e := objects.ErrMapItemExists
+	return answer{status: e.Status, body: func(b []byte) []byte {
+		b = api.AppendError(b, e)
+		b = append(b[:len(b)-1], `,"links":{"item":"`...)
+		b = append(b, s.form.Base...)
+		for _, segment := range append(slices.Clone(r.path), key) {
+			b = append(b, '/')
+			b = append(b, url.PathEscape(segment)...)
+		}
+		return append(b, `"}}`...)
+	}}
 }
 
 // removeItem answers with the item, which the client reads. It shall not hear
@@ -156,9 +177,9 @@ func queryItems(s *session, ctx context.Context, r *request) (answer, error) {
 		b = s.appendItems(append(b, `{"items":`...), page.Object, items)
 		first, last := edges(items, p.From)
 		b = append(b, `,"meta":{"previous_token":`...)
-		b = appendPageToken(b, page.Before, tokenBack, p.Desc, first)
+		b = p.appendToken(b, page.Before, tokenBack, first)
 		b = append(b, `,"next_token":`...)
-		b = appendPageToken(b, page.After, tokenForth, p.Desc, last)
+		b = p.appendToken(b, page.After, tokenForth, last)
 		return append(b, "}}"...)
 	}}, nil
 }
@@ -257,9 +278,9 @@ func (r *request) pageSize(p *page) error {
 	return nil
 }
 
-// A page token names the item at the edge of a page, the order of the page, and
-// the side on which to go on. Both clients go on by From instead, and ask only
-// whether there is a token.
+// A page token names the side of a page on which to go on, the order and the
+// size of pages, and the item at the edge: "na50:key". Clients before 3.3 turn
+// pages by it alone; newer ones go on by From, and ask only whether there is one.
 
 const (
 	tokenForth, tokenBack = "n", "p"
@@ -278,31 +299,35 @@ func edges(items []*objects.Item, from *fsm.ItemKey) (first, last fsm.ItemKey) {
 	return first, last
 }
 
-// appendPageToken appends a token if there are items on that side, else null.
-func appendPageToken(b []byte, exists bool, side string, desc bool, edge fsm.ItemKey) []byte {
+// appendToken appends a token if there are items on that side, else null.
+func (p *page) appendToken(b []byte, exists bool, side string, edge fsm.ItemKey) []byte {
 	if !exists {
 		return append(b, "null"...)
 	}
 	order, key := tokenAsc, edge.Key
-	if desc {
+	if p.Desc {
 		order = tokenDesc
 	}
 	if key == "" {
 		key = strconv.FormatUint(edge.Index, 10)
 	}
 	b = append(b, '"')
-	b = base64.RawURLEncoding.AppendEncode(b, []byte(side+order+key))
+	b = base64.RawURLEncoding.AppendEncode(b, []byte(side+order+strconv.Itoa(p.Limit)+":"+key))
 	return append(b, '"')
 }
 
 // continued is the page that a token leads to.
 func (r *request) continued(token string) (page, error) {
-	p := page{Range: fsm.Range{Limit: objects.DefaultPageSize, Exclusive: true}}
+	p := page{Range: fsm.Range{Exclusive: true}}
 	text, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(text) < 3 || !strings.ContainsRune("np", rune(text[0])) || !strings.ContainsRune("ad", rune(text[1])) {
 		return p, objects.ErrPageToken
 	}
-	key, err := parseKey(r.kind, string(text[2:]))
+	size, edge, _ := strings.Cut(string(text[2:]), ":")
+	if p.Limit, err = strconv.Atoi(size); err != nil || p.Limit < 1 || p.Limit > objects.MaxPageSize {
+		return p, objects.ErrPageToken
+	}
+	key, err := parseKey(r.kind, edge)
 	if err != nil {
 		return p, objects.ErrPageToken
 	}

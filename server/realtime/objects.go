@@ -81,9 +81,7 @@ func createObject(s *session, ctx context.Context, r *request) (answer, error) {
 	create := api.Create{Name: b.name, TTL: b.ttl}
 	switch r.kind {
 	case objects.KindDocument:
-		if create.Data = b.data; b.nullData {
-			return answer{}, objects.ErrDocumentNull
-		}
+		create.Data = b.data // the oldest clients send null, which is as good as none
 	case objects.KindList:
 		create.Data = b.context
 	}

@@ -44,7 +44,6 @@ func TestErrorsCarryStatusCodeAndMessage(t *testing.T) {
 			{"PATCH", "/v3/Documents", "", 405, 20004},
 			{"POST", "/v3/Documents", "{bad", 400, 54008},
 			{"POST", "/v3/Documents", "[]", 400, 20001},
-			{"POST", "/v3/Documents", `{"data":null}`, 400, 54101},
 			{"POST", "/v3/Documents", `{"unique_name":5}`, 400, 54302},
 			{"POST", "/v3/Documents", `{"unique_name":"` + strings.Repeat("x", 321) + `"}`, 400, 54302},
 			{"POST", "/v3/Documents", `{"ttl":-1}`, 400, 54011},
@@ -94,7 +93,12 @@ func TestObjectsInBothForms(t *testing.T) {
 			item := c.http(201, "POST", items, `{"key":"k/`+id+`","data":{"v":1}}`)
 			require.Equal(w, m["sid"], item["map_sid"])
 			require.NotContains(w, item, "data")
-			require.Equal(w, 409, c.ask(request("POST", items, nil, nil), `{"key":"k/`+id+`","data":1}`).HTTPStatus.Code)
+			exists := c.answered(409, c.ask(request("POST", items, nil, nil), `{"key":"k/`+id+`","data":1}`))
+			require.EqualValues(w, 54208, exists["code"])
+			there, err := url.Parse(exists["links"].(map[string]any)["item"].(string))
+			require.NoError(w, err)
+			require.Equal(w, "http://node.example", there.Scheme+"://"+there.Host)
+			require.Equal(w, item["revision"], c.http(200, "GET", there.EscapedPath(), "")["revision"], "so the oldest clients go on")
 			one := path("map_item", "{mapId}", url.PathEscape(id), "{itemId}", url.PathEscape("k/"+id))
 			require.NotContains(w, c.http(200, "POST", one, `{"data":{"v":2}}`), "data")
 			require.Equal(w, map[string]any{"v": 2.0}, c.http(200, "GET", one, "")["data"])
@@ -180,12 +184,19 @@ func TestPages(t *testing.T) {
 		first := get(map[string]any{"PageSize": "2"})
 		require.Equal(w, "ab", first.items)
 		require.Nil(w, first.prev)
-		second := get(map[string]any{"PageSize": "2", "PageToken": first.next})
+		second := get(map[string]any{"PageToken": first.next})
 		require.Equal(w, "cd", second.items)
-		require.Equal(w, "ab", get(map[string]any{"PageSize": "2", "PageToken": second.prev}).items)
-		last := get(map[string]any{"PageSize": "2", "PageToken": second.next})
+		back := get(map[string]any{"PageToken": second.prev})
+		require.Equal(w, first, back, "just where it began")
+		last := get(map[string]any{"PageToken": second.next})
+		require.Equal(w, "cde", get(map[string]any{"PageToken": first.next, "PageSize": "3"}).items, "unless another is asked for")
 		require.Equal(w, "e", last.items)
 		require.Nil(w, last.next)
+		turned := get(map[string]any{"Order": "desc", "PageSize": "2"})
+		require.Equal(w, "ed", turned.items)
+		turned = get(map[string]any{"PageToken": turned.next})
+		require.Equal(w, "cb", turned.items)
+		require.Equal(w, "ed", get(map[string]any{"PageToken": turned.prev}).items)
 		require.Equal(w, "edcba", get(map[string]any{"Direction": "backward"}).items)
 		require.Equal(w, "dc", get(map[string]any{"From": "e", "Bounds": "exclusive", "Order": "desc", "PageSize": []string{"2"}}).items)
 		require.Equal(w, "c", get(map[string]any{"Key": "c"}).items)
@@ -288,5 +299,18 @@ func TestNestedHeadersCostNoMoreThanFlatOnes(t *testing.T) {
 		h := `{"method":"message","id":"TMn","payload_size":0,"http_request":{"path":"/v3/Maps/x","method":"GET","headers":{` + strings.Join(headers, ",") + `}}}`
 		c.raw(fmt.Appendf(nil, "TWILSOCK V3.0 %d\r\n%s\r\n", len(h), h))
 		c.answered(404, c.await("TMn"))
+	})
+}
+
+func TestADocumentOfNothingIsEmpty(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c := w.connect("alice")
+		for _, body := range []string{`{"data":null}`, `{}`, ``, `{"unique_name":"d","data":null}`, `{"unique_name":null,"data":null,"purpose":null,"context":null}`} {
+			d := c.http(201, "POST", "/v3/Documents", body)["sid"].(string)
+			require.Equal(w, map[string]any{}, c.http(200, "GET", "/v3/Documents/"+d, "")["data"])
+		}
+		for _, kind := range []string{"Lists", "Maps"} {
+			c.http(201, "POST", "/v3/"+kind, `{"unique_name":null,"data":null,"purpose":null,"context":null}`)
+		}
 	})
 }

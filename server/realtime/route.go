@@ -24,6 +24,9 @@ func (s *session) route(r *request) {
 	case version == "v4" && len(path) == 1 && path[0] == "Subscriptions":
 		r.handler, r.batched = only(r, http.MethodPost, subscribe), true
 		return
+	case version == "v1" && len(path) == 1 && path[0] == "token":
+		r.handler = only(r, http.MethodPost, exchangeToken)
+		return
 	case version != "v3":
 		return
 	case path[0] == "Services":

@@ -50,7 +50,7 @@ import (
 	"lockstep/server/source"
 )
 
-// Server is the endpoint of the protocol: an http.Handler for /v3/wsconnect.
+// Server is the endpoint of the protocol: an http.Handler for Path and OldPath.
 type Server struct {
 	config   Config
 	hub      *hub.Hub
@@ -102,6 +102,18 @@ func (s *Server) encode(e *objects.Event, form hub.Form) []byte {
 	return appendEvents(nil, form, s.config.eventOrigin(), []objects.Event{*e}, nil)
 }
 
+// Path is that of the endpoint. At OldPath clients of 2017 connect, which speak
+// another protocol (protocol versions, part 6): they are told that it is not
+// served, in a frame of this one, which makes them give up instead of trying
+// again for ever.
+const (
+	Path    = "/v3/wsconnect"
+	OldPath = "/v2/wsconnect"
+
+	// ExchangePath is that of the exchange of tokens, ServeExchange.
+	ExchangePath = "/v1/token"
+)
+
 // ServeHTTP takes a client's connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.open() {
@@ -131,6 +143,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newSession(s, socket, origin, audit.Source(r, s.config.TrustedProxies), from)
 	place, _ := s.arrivals.Enter(from, func() { x.end(endEvicted) })
 	x.place = place
+	x.foreign = r.URL.Path == OldPath
 	if !s.start(x) {
 		x.cancel()
 		place.Leave()

@@ -34,6 +34,7 @@ type session struct {
 	network netip.Addr       // of that, as it is counted
 	holder  string           // of its identity's limits; set by init
 	place   *connlimit.Place // until it is introduced
+	foreign bool             // it speaks another protocol
 	socket  *socket
 	form    api.Form
 	ctx     context.Context // ends with the session
@@ -120,6 +121,10 @@ func (s *session) leave(err error, writer *sync.WaitGroup) {
 // introduce serves the first message. Nothing else is served before an init
 // that succeeded, and nothing is kept that is too large for one.
 func (s *session) introduce() bool {
+	if s.foreign {
+		s.refuse(endForeign)
+		return false
+	}
 	s.socket.ws.SetPingHandler(s.fewPings())
 	c := s.server.config
 	ok, err := s.socket.read(c.InitTimeout, int(c.InitBytes), func(m *message, err error) bool {
@@ -175,7 +180,7 @@ func (s *session) last(frames []byte) {
 }
 
 func (s *session) init(m *message) bool {
-	principal, service, refused := s.admit(m.Token)
+	principal, service, refused := s.visitor().admit(s.ctx, m.Token)
 	if refused == nil {
 		refused = s.server.enter(s, service.SID, principal.Identity)
 	}

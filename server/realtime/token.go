@@ -1,6 +1,8 @@
 package realtime
 
 import (
+	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -99,19 +101,30 @@ func known(view *fsm.View, key objects.SID) bool {
 	return ok
 }
 
+// visitor is somebody who shows a token.
+type visitor struct {
+	server  *Server
+	source  string     // the address that they come from
+	network netip.Addr // of that, as it is counted
+}
+
+func (s *session) visitor() visitor {
+	return visitor{server: s.server, source: s.source, network: s.network}
+}
+
 // admit is Server.admit. Who guesses waits for the answer; a token that has
 // expired was a good one.
-func (s *session) admit(text string) (auth.Principal, *objects.Service, *objects.Error) {
-	p, service, refused := s.server.admit(s.ctx, text, s.network)
-	if hook := s.server.config.Refused; hook != nil && refused != nil && refused.Is(objects.ErrTokenInvalid) {
-		hook(s.ctx, s.source)
+func (v visitor) admit(ctx context.Context, text string) (auth.Principal, *objects.Service, *objects.Error) {
+	p, service, refused := v.server.admit(ctx, text, v.network)
+	if hook := v.server.config.Refused; hook != nil && refused != nil && refused.Is(objects.ErrTokenInvalid) {
+		hook(ctx, v.source)
 	}
 	return p, service, refused
 }
 
 // update takes a new token, of the same identity and service (part 2.2).
 func (s *session) update(m *message) {
-	p, service, refused := s.admit(m.Token)
+	p, service, refused := s.visitor().admit(s.ctx, m.Token)
 	if refused != nil {
 		s.push(initRefusal(m.ID, refused))
 		return

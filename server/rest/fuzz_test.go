@@ -66,7 +66,7 @@ func FuzzParams(f *testing.F) {
 }
 
 func FuzzToken(f *testing.F) {
-	f.Add(encodeToken(true, tagOf("items", objects.SID{}, false, "k"), "k"))
+	f.Add(token{back: true, size: 50, tag: tagOf("items", objects.SID{}, false, "k"), position: "k"}.encode())
 	f.Add("no-such-token")
 	f.Add("YX00000000\n0") // the decoder skips line breaks
 	f.Fuzz(func(t *testing.T, text string) {
@@ -75,6 +75,6 @@ func FuzzToken(f *testing.F) {
 			require.ErrorIs(t, err, objects.ErrPageToken)
 			return
 		}
-		require.Equal(t, text, encodeToken(token.back, token.tag, token.position), "one token has one text")
+		require.Equal(t, text, token.encode(), "one token has one text")
 	})
 }

@@ -122,12 +122,13 @@ func (q *request) itemQuery() (itemQuery, error) {
 	}
 	query := itemQuery{paging: p}
 	switch order := q.params.get("Order"); order {
-	case "", "asc":
-	case "desc":
-		query.asked.Desc, query.desc = true, true
+	case "":
+	case "asc", "desc":
+		query.desc = order == "desc"
 	default:
 		return itemQuery{}, objects.ErrOrder
 	}
+	query.asked.Desc = query.desc
 	switch bounds := q.params.get("Bounds"); bounds {
 	case "", "inclusive":
 	case "exclusive":

@@ -23,6 +23,14 @@ type paging struct {
 
 func (q *request) paging() (paging, error) {
 	p := paging{size: objects.DefaultPageSize}
+	if text := q.params.get("PageToken"); text != "" {
+		t, err := parseToken(text)
+		if err != nil {
+			return p, err
+		}
+		// What the request does not say anew is as it was for the first page.
+		p.token, p.size, p.desc = t, t.size, t.desc
+	}
 	if text := q.params.get("PageSize"); text != "" {
 		size, err := parseWhole(text)
 		if err != nil || size == 0 {
@@ -33,13 +41,6 @@ func (q *request) paging() (paging, error) {
 	}
 	if n, err := strconv.ParseUint(q.params.get("Page"), 10, 31); err == nil {
 		p.number = int(n)
-	}
-	if text := q.params.get("PageToken"); text != "" {
-		t, err := parseToken(text)
-		if err != nil {
-			return p, err
-		}
-		p.token = t
 	}
 	return p, nil
 }
@@ -80,37 +81,55 @@ func cut[T any](p *paging, entries []T) (page []T, more bool) {
 }
 
 // token is a position in the order of one collection. It stays right when
-// entries come and go, and says the same on every node.
+// entries come and go, says the same on every node, and is enough to turn pages
+// by: the next page is as long as the first was asked for.
 type token struct {
 	text     string
 	back     bool   // the page is the one in front of the position; else the one behind it
+	desc     bool   // the collection is read backwards
+	size     int    // of a page
 	tag      string // binds it to its collection and order
 	position string
 }
 
-const tagLength = 6
+// In front of a token's tag stand its side, its order and the size of a page.
+const (
+	sizeAt    = 2
+	tagAt     = 3
+	tagLength = 6
+)
 
-// encodeToken makes the text of a token from letters, digits, "-" and "_" only:
-// a helper library deletes dots before digits from queries.
-func encodeToken(back bool, tag, position string) string {
-	b := make([]byte, 0, 1+len(tag)+len(position))
-	if back {
-		b = append(b, 'b')
-	} else {
-		b = append(b, 'a')
-	}
-	b = append(append(b, tag...), position...)
+// encode makes the text of a token from letters, digits, "-" and "_" only: a
+// helper library deletes dots before digits from queries.
+func (t token) encode() string {
+	b := make([]byte, 0, tagAt+len(t.tag)+len(t.position))
+	b = append(b, letter(t.back, 'b', 'a'), letter(t.desc, 'd', 'a'), byte(t.size))
+	b = append(append(b, t.tag...), t.position...)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// parseToken reads what encodeToken made. The tag is checked when the
+func letter(is bool, yes, no byte) byte {
+	if is {
+		return yes
+	}
+	return no
+}
+
+// parseToken reads what encode made. The tag is checked when the
 // collection has been read.
 func parseToken(text string) (*token, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) <= 1+tagLength || (b[0] != 'a' && b[0] != 'b') || strings.ContainsAny(text, "\r\n") {
+	if err != nil || len(b) <= tagAt+tagLength || strings.ContainsAny(text, "\r\n") {
 		return nil, objects.ErrPageToken
 	}
-	return &token{text: text, back: b[0] == 'b', tag: string(b[1 : 1+tagLength]), position: string(b[1+tagLength:])}, nil
+	t := &token{
+		text: text, back: b[0] == 'b', desc: b[1] == 'd', size: int(b[sizeAt]),
+		tag: string(b[tagAt : tagAt+tagLength]), position: string(b[tagAt+tagLength:]),
+	}
+	if t.encode() != text || t.size == 0 || t.size > objects.MaxPageSize {
+		return nil, objects.ErrPageToken
+	}
+	return t, nil
 }
 
 // tagOf binds a position to a collection, named by the key of its array and the
@@ -214,7 +233,7 @@ func (p *pageOf[T]) appendNext(b []byte, q *request) []byte {
 // turn gives the token of the page in front of or behind an entry.
 func (p *pageOf[T]) turn(back bool, entry T) string {
 	position := p.position(entry)
-	return encodeToken(back, tagOf(p.key, p.of, p.desc, position), position)
+	return token{back: back, desc: p.desc, size: p.size, tag: tagOf(p.key, p.of, p.desc, position), position: position}.encode()
 }
 
 // appendPageURL appends the URL of a page of the collection that was asked for,

@@ -270,3 +270,44 @@ func TestAPageThatIsGoneRefersToTheFirst(t *testing.T) {
 	require.Nil(t, gone["previous_page_url"])
 	require.Equal(t, gone["first_page_url"], gone["next_page_url"])
 }
+
+// A token alone is enough: the pages stay as long, and in the order, as the
+// first was asked for.
+func TestPagesCanBeTurnedByTheTokenAlone(t *testing.T) {
+	c := start(t)
+	for _, s := range shelves(c, 13) {
+		orders := []string{""}
+		if s.name == "items" {
+			orders = append(orders, "&Order=desc")
+		}
+		for _, order := range orders {
+			turn := func(page reply, link string) (reply, bool) {
+				url, ok := meta(page)[link].(string)
+				if !ok {
+					return page, false
+				}
+				_, token, given := strings.Cut(url, "PageToken=")
+				require.True(t, given, url)
+				return c.get(s.at + "?PageToken=" + token), true
+			}
+			first := c.get(s.at + "?PageSize=5" + order)
+			pages := [][]string{s.of(first)}
+			page, more := turn(first, "next_page_url")
+			for ; more; page, more = turn(page, "next_page_url") {
+				pages = append(pages, s.of(page))
+			}
+			require.Len(t, pages, 3)
+			require.Equal(t, []int{5, 5}, []int{len(pages[0]), len(pages[1])})
+			for i := 1; i >= 0; i-- {
+				page, more = turn(page, "previous_page_url")
+				require.True(t, more)
+				require.Equal(t, pages[i], s.of(page))
+			}
+			all := slices.Concat(pages...)
+			if order != "" {
+				slices.Reverse(all)
+			}
+			require.Equal(t, s.values, all)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"lockstep/objects"
+	"lockstep/server/audit"
+	"lockstep/server/auth"
+	"lockstep/server/source"
+)
+
+// Clients before 0.8 exchange their access token before they do anything else,
+// over HTTP until they are connected, and then as a request in the tunnel
+// (protocol versions, part 3.2). There is nothing to exchange it for: they get
+// it back, with what it is good for.
+
+// exchangeOrder is the body of such a request.
+type exchangeOrder struct {
+	Token        string          `json:"fpa_token"`
+	Continuation json.RawMessage `json:"continuation_token"`
+}
+
+// ServeExchange answers POST /v1/token. It costs a stranger as much as a
+// connection.
+func (s *Server) ServeExchange(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Access-Control-Allow-Origin", "*") // the page that asks is another origin's
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		refuse(w, objects.ErrMethod)
+		return
+	}
+	if !s.open() {
+		refuse(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
+		return
+	}
+	from := source.Of(r, s.config.TrustedProxies)
+	if refused := s.mayConnect("source-"+from.String(), s.config.ConnectsPerSource); refused != nil {
+		refuse(w, refused)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.config.InitTimeout)
+	defer cancel()
+	body, err := s.readExchange(w, r)
+	if err != nil {
+		refuse(w, refusal(err))
+		return
+	}
+	v := visitor{server: s, network: from, source: audit.Source(r, s.config.TrustedProxies)}
+	answer, err := v.exchange(ctx, body)
+	if err != nil {
+		refuse(w, refusal(err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Write(answer)
+}
+
+// readExchange reads no more than an init may have.
+func (s *Server) readExchange(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	// A listener that cannot take a deadline has one of its own.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.config.InitTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.config.InitBytes))
+	if err != nil {
+		return nil, objects.ErrParameter.With("The body cannot be read, or is too long")
+	}
+	return body, nil
+}
+
+// exchangeToken is the same in the tunnel.
+func exchangeToken(s *session, ctx context.Context, r *request) (answer, error) {
+	body, err := s.visitor().exchange(ctx, r.body)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{status: http.StatusOK, body: func(b []byte) []byte { return append(b, body...) }}, nil
+}
+
+// exchange returns the answer to an order.
+func (v visitor) exchange(ctx context.Context, body []byte) ([]byte, error) {
+	var order exchangeOrder
+	if err := json.Unmarshal(body, &order); err != nil || order.Token == "" {
+		return nil, objects.ErrParameter.With("The body must be JSON with an fpa_token")
+	}
+	p, service, refused := v.admit(ctx, order.Token)
+	if refused != nil {
+		return nil, refused
+	}
+	return v.server.exchanged(order, p, service), nil
+}
+
+func (s *Server) exchanged(order exchangeOrder, p auth.Principal, service *objects.Service) []byte {
+	continuation, first := continuationToken(order.Continuation)
+	status := "UPDATED"
+	if first {
+		status = "NEW"
+	}
+	b := append([]byte(nil), `{"twilio_rtd_token":`...)
+	b = objects.AppendString(b, order.Token)
+	b = append(b, `,"ttl":`...)
+	b = strconv.AppendInt(b, int64(p.Expires.Sub(s.config.Clock())/time.Second), 10)
+	b = append(b, `,"continuation_token":`...)
+	b = objects.AppendString(b, continuation)
+	b = append(b, `,"status":{"status":"`...)
+	b = append(b, status...)
+	b = append(b, `"},"identity":`...)
+	b = objects.AppendString(b, p.Identity)
+	b = append(b, `,"account_sid":`...)
+	b = objects.AppendString(b, p.AccountSID)
+	b = append(b, `,"instance_sids":{"data_sync":"`...)
+	b = service.SID.Append(b)
+	return append(b, `"}}`...)
+}
