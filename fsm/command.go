@@ -85,8 +85,8 @@ const (
 	opPromoteAuthToken opKind = 53
 	opDropAuthToken    opKind = 54
 
-	// From here on the cluster's own: they have the same effect however often
-	// they are applied, and need no place in the dedup window.
+	// From here on the cluster's own. But for opConnectEndpoint they have the same
+	// effect however often they are applied, and need no place in the dedup window.
 	opOwn                opKind = 100
 	opInitialise         opKind = 100
 	opTermStarted        opKind = 101

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"cmp"
+	"math"
 
 	"lockstep/objects"
 )
@@ -24,10 +25,35 @@ func lessEndpoint(a, b Endpoint) bool {
 	) < 0
 }
 
-// Endpoints calls visit for all connected endpoints until it gives false.
+// lessConnection orders endpoints by the node that they are connected to.
+func lessConnection(a, b Endpoint) bool {
+	if a.Node != b.Node {
+		return a.Node < b.Node
+	}
+	return lessEndpoint(a, b)
+}
+
+func (v *View) setEndpoint(e Endpoint) {
+	v.endpoints.Set(e)
+	v.connections.Set(e)
+}
+
+func (v *View) dropEndpoint(e Endpoint) {
+	v.endpoints.Delete(e)
+	v.connections.Delete(e)
+}
+
+// endpointsOf returns some endpoints of a service.
+func (v *View) endpointsOf(service uint64, limit int) []Endpoint {
+	return collect(v.endpoints, Endpoint{Service: service}, limit, func(e Endpoint) bool { return e.Service == service })
+}
+
+// Endpoints calls visit for all connected endpoints until it returns false.
 func (v *View) Endpoints(visit func(Endpoint) bool) { v.endpoints.Scan(visit) }
 
-// ConnectEndpoint says that the actor's endpoint connected to a node.
+// ConnectEndpoint says that the actor's endpoint connected to a node. Unlike the
+// other operations of the cluster's own it has a place in the dedup window: a
+// late copy must not bring back a connection that has ended meanwhile.
 type ConnectEndpoint struct {
 	Node    string `cbor:"1,keyasint"`
 	Session string `cbor:"2,keyasint"`
@@ -43,7 +69,7 @@ func (op *ConnectEndpoint) apply(tx *tx) Result {
 	a := tx.command.Actor
 	e := Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: op.Node, Session: op.Session}
 	known := tx.connected(e)
-	tx.view.endpoints.Set(e)
+	tx.view.setEndpoint(e)
 	if known {
 		return Result{}
 	}
@@ -73,7 +99,8 @@ func (op *DisconnectEndpoint) apply(tx *tx) Result {
 	return Result{}
 }
 
-// DropEndpoints says that nobody is connected to a node any more.
+// DropEndpoints says that nobody is connected to a node any more. Its result
+// says in More whether another one is needed, for the rest.
 type DropEndpoints struct {
 	Node string `cbor:"1,keyasint"`
 }
@@ -81,25 +108,29 @@ type DropEndpoints struct {
 func (*DropEndpoints) kind() opKind { return opDropEndpoints }
 
 func (op *DropEndpoints) apply(tx *tx) Result {
-	for _, e := range tx.endpointsWhere(func(e Endpoint) bool { return e.Node == op.Node }) {
-		if s, ok := tx.view.services.Get(&objects.Service{Num: e.Service}); ok {
+	v := tx.view
+	gone := collect(v.connections, Endpoint{Node: op.Node}, maxExpired, func(e Endpoint) bool { return e.Node == op.Node })
+	for _, e := range gone {
+		if s, ok := v.services.Get(&objects.Service{Num: e.Service}); ok {
 			tx.disconnect(s, e)
+		} else {
+			v.dropEndpoint(e)
 		}
 	}
-	return Result{}
+	return Result{More: len(gone) == maxExpired}
 }
 
 // disconnect removes a connection. If that was the endpoint's last, it tells
 // so, at once or, with debouncing, when its identity has stayed away for the
 // window.
 func (tx *tx) disconnect(s *objects.Service, e Endpoint) {
-	tx.view.endpoints.Delete(e)
+	tx.view.dropEndpoint(e)
 	switch {
 	case tx.connected(e):
 	case !s.Debouncing:
 		tx.tellEndpoint(s, "endpoint_disconnected", e.Identity, e.ID)
 	case !tx.present(s.Num, e.Identity):
-		tx.view.expiries.Set(expiry{At: tx.now() + s.DebounceWindow, Service: s.Num, Identity: e.Identity, Endpoint: e.ID})
+		tx.view.setExpiry(expiry{At: tx.now() + s.DebounceWindow, Service: s.Num, Identity: e.Identity, Endpoint: e.ID})
 	}
 }
 
@@ -139,31 +170,15 @@ func (tx *tx) present(service uint64, identity string) bool {
 // forgetDisconnects drops the disconnections of an identity that wait for the
 // end of their window: it is back.
 func (tx *tx) forgetDisconnects(service uint64, identity string) {
-	var drop []expiry
-	tx.view.expiries.Scan(func(e expiry) bool {
-		if e.Kind == objects.KindNone && e.Service == service && e.Identity == identity {
-			drop = append(drop, e)
-		}
-		return e.At <= tx.now()+objects.MaxDebounce
-	})
-	for _, e := range drop {
-		tx.view.expiries.Delete(e)
+	for _, e := range collect(tx.view.absences, expiry{Service: service, Identity: identity}, math.MaxInt, func(e expiry) bool {
+		return e.Service == service && e.Identity == identity
+	}) {
+		tx.view.dropExpiry(e)
 	}
 }
 
 func (tx *tx) dropServiceEndpoints(service uint64) {
-	for _, e := range tx.endpointsWhere(func(e Endpoint) bool { return e.Service == service }) {
-		tx.view.endpoints.Delete(e)
+	for _, e := range tx.view.endpointsOf(service, math.MaxInt) {
+		tx.view.dropEndpoint(e)
 	}
-}
-
-func (tx *tx) endpointsWhere(match func(Endpoint) bool) []Endpoint {
-	var out []Endpoint
-	tx.view.endpoints.Scan(func(e Endpoint) bool {
-		if match(e) {
-			out = append(out, e)
-		}
-		return true
-	})
-	return out
 }

@@ -28,6 +28,28 @@ func lessExpiry(a, b expiry) bool {
 	) < 0
 }
 
+// lessAbsence orders the expiries of endpoints by whose they are.
+func lessAbsence(a, b expiry) bool {
+	return cmp.Or(
+		cmp.Compare(a.Service, b.Service), cmp.Compare(a.Identity, b.Identity),
+		cmp.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.At, b.At),
+	) < 0
+}
+
+func (v *View) setExpiry(e expiry) {
+	v.expiries.Set(e)
+	if e.Kind == objects.KindNone {
+		v.absences.Set(e)
+	}
+}
+
+func (v *View) dropExpiry(e expiry) {
+	v.expiries.Delete(e)
+	if e.Kind == objects.KindNone {
+		v.absences.Delete(e)
+	}
+}
+
 func compareBool(a, b bool) int {
 	switch {
 	case a == b:
@@ -84,7 +106,7 @@ func (*expire) apply(tx *tx) Result {
 		if !ok || e.At > tx.now() {
 			break
 		}
-		tx.view.expiries.Delete(e)
+		tx.view.dropExpiry(e)
 		tx.expired(e)
 	}
 	tx.forgetRemovals(maxExpired)
@@ -156,6 +178,14 @@ func (tx *tx) clearService(num uint64, limit int) (done int) {
 			tx.dropObject(o)
 			done++
 		}
+	}
+	for _, d := range tx.view.deliveriesOf(num, limit-done) {
+		tx.view.dropDelivery(d.Seq)
+		done++
+	}
+	for _, e := range tx.view.endpointsOf(num, limit-done) {
+		tx.view.dropEndpoint(e)
+		done++
 	}
 	return done
 }

@@ -120,7 +120,8 @@ func (f *FSM) publish() {
 
 // apply decides one command against the working version.
 func (f *FSM) apply(tx *tx) Result {
-	own := tx.command.Op.kind() >= opOwn
+	kind := tx.command.Op.kind()
+	own := kind >= opOwn && kind != opConnectEndpoint
 	if !own {
 		if known, refused := f.dedup.check(tx.command); refused != nil {
 			return refuse(refused)

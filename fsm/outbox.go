@@ -1,14 +1,20 @@
 package fsm
 
 import (
+	"cmp"
 	"strconv"
 
 	"lockstep/objects"
 )
 
-// maxDeliveries bounds the webhooks that wait in the whole cluster. Beyond it
-// the oldest are given up: writes never wait for a receiver.
-const maxDeliveries = 100_000
+// The webhooks that wait in the whole cluster are bounded in number and in
+// bytes. Beyond that the service that holds most gives up its oldest: writes never
+// wait for a receiver, and no service loses a delivery to make room for one of a
+// service that holds more.
+const (
+	maxDeliveries  = 100_000
+	maxOutboxBytes = 256 << 20
+)
 
 // Delivery is one webhook request that waits to be sent, or to be sent again.
 type Delivery struct {
@@ -28,20 +34,90 @@ type Param struct {
 	Value string `cbor:"2,keyasint"`
 }
 
-// Deliveries calls visit for the waiting deliveries whose number is greater
-// than after, by number, until it gives false.
-func (v *View) Deliveries(after uint64, visit func(*Delivery) bool) {
-	v.outbox.Ascend(&Delivery{Seq: after + 1}, visit)
+// share is what one service holds of the outbox.
+type share struct {
+	service uint64
+	count   int
+	bytes   int64
 }
 
-// NewestDelivery gives the number of the newest delivery ever queued.
+// weight makes number and bytes one measure: a service that has all of either has
+// all of the outbox.
+func (s share) weight() int64 { return s.bytes + int64(s.count)*(maxOutboxBytes/maxDeliveries) }
+
+func lessByWeight(a, b share) bool {
+	return cmp.Or(cmp.Compare(a.weight(), b.weight()), cmp.Compare(a.service, b.service)) < 0
+}
+
+func lessByService(a, b *Delivery) bool {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Seq, b.Seq)) < 0
+}
+
+// Deliveries calls visit for the waiting deliveries whose number is greater
+// than after, by number, until it returns false.
+func (v *View) Deliveries(after uint64, visit func(*Delivery) bool) {
+	v.outbox.Ascend(&Delivery{Seq: after + 1}, func(d *Delivery) bool { return !v.wanted(d) || visit(d) })
+}
+
+// NewestDelivery returns the number of the newest delivery ever queued.
 func (v *View) NewestDelivery() uint64 { return v.NextSeq }
 
 // Delivery finds one waiting delivery.
-func (v *View) Delivery(seq uint64) (*Delivery, bool) { return v.outbox.Get(&Delivery{Seq: seq}) }
+func (v *View) Delivery(seq uint64) (*Delivery, bool) {
+	d, ok := v.outbox.Get(&Delivery{Seq: seq})
+	return d, ok && v.wanted(d)
+}
 
-// WaitingDeliveries gives the length of the outbox.
+// wanted reports whether a delivery's service is still there. Those of a removed
+// one are out of reach, and cleared bit by bit.
+func (v *View) wanted(d *Delivery) bool {
+	_, ok := v.services.Get(&objects.Service{Num: d.Service})
+	return ok
+}
+
+// WaitingDeliveries returns the length of the outbox.
 func (v *View) WaitingDeliveries() int { return v.outbox.Len() }
+
+// DroppedDeliveries returns how many deliveries were ever given up for want of
+// room.
+func (v *View) DroppedDeliveries() uint64 { return v.Dropped }
+
+// addDelivery puts a new delivery into the outbox.
+func (v *View) addDelivery(d *Delivery) {
+	v.outbox.Set(d)
+	v.waiting.Set(d)
+	v.weigh(d, 1)
+}
+
+// dropDelivery takes a delivery out of the outbox.
+func (v *View) dropDelivery(seq uint64) {
+	if d, ok := v.outbox.Delete(&Delivery{Seq: seq}); ok {
+		v.waiting.Delete(d)
+		v.weigh(d, -1)
+	}
+}
+
+// weigh adds a delivery to what its service holds, or takes it away.
+func (v *View) weigh(d *Delivery, count int) {
+	s, known := v.shares.Get(share{service: d.Service})
+	if known {
+		v.byWeight.Delete(s)
+	}
+	s.service = d.Service
+	s.count += count
+	s.bytes += int64(count) * deliverySize(d)
+	if s.count == 0 {
+		v.shares.Delete(s)
+		return
+	}
+	v.shares.Set(s)
+	v.byWeight.Set(s)
+}
+
+// deliveriesOf returns the oldest deliveries of a service.
+func (v *View) deliveriesOf(service uint64, limit int) []*Delivery {
+	return collect(v.waiting, &Delivery{Service: service}, limit, func(d *Delivery) bool { return d.Service == service })
+}
 
 // enqueueWebhook puts an event that the service wants to hear into the outbox.
 func (tx *tx) enqueueWebhook(e objects.Event) {
@@ -65,9 +141,11 @@ func (tx *tx) deliver(s *objects.Service, stream, identity string, params []Para
 	v.NextSeq++
 	params = append(params,
 		Param{"AccountSid", v.AccountSID}, Param{"ServiceSid", s.SID.String()}, Param{"Identity", identity})
-	v.outbox.Set(&Delivery{Seq: v.NextSeq, Service: s.Num, Stream: stream, URL: s.WebhookURL, Params: params, Created: tx.now()})
-	if v.outbox.Len() > maxDeliveries {
-		v.outbox.PopMin()
+	v.addDelivery(&Delivery{Seq: v.NextSeq, Service: s.Num, Stream: stream, URL: s.WebhookURL, Params: params, Created: tx.now()})
+	for v.outbox.Len() > maxDeliveries || v.outbox.bytes > maxOutboxBytes {
+		most, _ := v.byWeight.Max()
+		v.dropDelivery(v.deliveriesOf(most.service, 1)[0].Seq)
+		v.Dropped++
 	}
 }
 
@@ -131,19 +209,6 @@ func paramPrefix(k objects.Kind) string {
 	}[k]
 }
 
-func (tx *tx) dropDeliveries(service uint64) {
-	var drop []*Delivery
-	tx.view.outbox.Scan(func(d *Delivery) bool {
-		if d.Service == service {
-			drop = append(drop, d)
-		}
-		return true
-	})
-	for _, d := range drop {
-		tx.view.outbox.Delete(d)
-	}
-}
-
 // SettleDeliveries tells what became of deliveries: those done (or given up)
 // leave the outbox, the others are to be tried again.
 type SettleDeliveries struct {
@@ -162,13 +227,14 @@ func (*SettleDeliveries) kind() opKind { return opSettleDeliveries }
 
 func (op *SettleDeliveries) apply(tx *tx) Result {
 	for _, seq := range op.Done {
-		tx.view.outbox.Delete(&Delivery{Seq: seq})
+		tx.view.dropDelivery(seq)
 	}
 	for _, r := range op.Retry {
 		if d, ok := tx.view.Delivery(r.Seq); ok && d.Attempts < r.Attempts {
 			again := *d
 			again.Attempts, again.NotBefore = r.Attempts, r.NotBefore
 			tx.view.outbox.Set(&again)
+			tx.view.waiting.Set(&again)
 		}
 	}
 	return Result{}

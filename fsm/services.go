@@ -95,8 +95,6 @@ func (op *RemoveService) apply(tx *tx) Result {
 	if s.UniqueName != "" {
 		v.names.Delete(nameEntry{kind: objects.KindService, name: s.UniqueName})
 	}
-	tx.dropDeliveries(s.Num)
-	tx.dropServiceEndpoints(s.Num)
 	v.garbage.Set(garbage{Num: s.Num, Whole: true})
 	tx.emit(objects.Event{Type: objects.ServiceRemoved, Service: s})
 	return Result{Service: s}

@@ -41,7 +41,39 @@ func requireCounted(t require.TestingT, v *View) {
 	for service, bytes := range services {
 		require.Equal(t, bytes, v.ServiceBytes(service))
 	}
+	requireIndexed(t, v)
+}
+
+// requireIndexed compares the indexes with what they are made of.
+func requireIndexed(t require.TestingT, v *View) {
 	require.Equal(t, v.tombstones.Len(), v.buried.Len())
+	require.Equal(t, v.items.Len(), v.changes.Len())
+	require.Equal(t, v.endpoints.Len(), v.connections.Len())
+	absences := 0
+	v.expiries.Scan(func(e expiry) bool {
+		if e.Kind == objects.KindNone {
+			absences++
+		}
+		return true
+	})
+	require.Equal(t, absences, v.absences.Len())
+	shares := map[uint64]share{}
+	v.outbox.Scan(func(d *Delivery) bool {
+		s := shares[d.Service]
+		shares[d.Service] = share{service: d.Service, count: s.count + 1, bytes: s.bytes + deliverySize(d)}
+		same, ok := v.waiting.Get(d)
+		require.True(t, ok && same == d)
+		return true
+	})
+	require.Equal(t, v.outbox.Len(), v.waiting.Len())
+	require.Equal(t, len(shares), v.shares.Len())
+	require.Equal(t, len(shares), v.byWeight.Len())
+	for _, want := range shares {
+		got, _ := v.shares.Get(want)
+		require.Equal(t, want, got)
+		got, _ = v.byWeight.Get(want)
+		require.Equal(t, want, got)
+	}
 }
 
 func TestTheSizeOfTheStateIsKept(t *testing.T) {

@@ -250,13 +250,13 @@ func (l *loader) load(t recordType, record []byte) error {
 	case recordKey:
 		return loadInto(record, func(x *objects.APIKey) { v.keys.Set(x) })
 	case recordExpiry:
-		return loadInto(record, func(x *expiry) { v.expiries.Set(*x) })
+		return loadInto(record, func(x *expiry) { v.setExpiry(*x) })
 	case recordGarbage:
 		return loadInto(record, func(x *garbage) { v.garbage.Set(*x) })
 	case recordDelivery:
-		return loadInto(record, func(x *Delivery) { v.outbox.Set(x) })
+		return loadInto(record, func(x *Delivery) { v.addDelivery(x) })
 	case recordEndpoint:
-		return loadInto(record, func(x *Endpoint) { v.endpoints.Set(*x) })
+		return loadInto(record, func(x *Endpoint) { v.setEndpoint(*x) })
 	case recordWindow:
 		var w storedWindow
 		if err := decoding.Unmarshal(record, &w); err != nil {

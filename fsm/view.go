@@ -30,7 +30,12 @@ type View struct {
 	usage       *table[usage]               // by service; made of the objects
 	garbage     *table[garbage]             // removed collections and services whose parts are still in the trees
 	outbox      *table[*Delivery]           // by sequence number
+	waiting     *table[*Delivery]           // the same deliveries by service, then sequence number
+	shares      *table[share]               // of the outbox, by service
+	byWeight    *table[share]               // the same shares, the greatest last
 	endpoints   *table[Endpoint]            // by service, identity, endpoint
+	connections *table[Endpoint]            // the same endpoints by node
+	absences    *table[expiry]              // of the expiries those of endpoints, by service and identity
 }
 
 // meta is the part of the state that is one record.
@@ -44,6 +49,7 @@ type meta struct {
 	ClusterID   string `cbor:"7,keyasint"`
 	AccountSID  string `cbor:"8,keyasint"`
 	AuthToken   string `cbor:"9,keyasint"`
+	Dropped     uint64 `cbor:"10,keyasint,omitempty"` // deliveries given up for want of room
 	SecondToken string `cbor:"20,keyasint,omitempty"`
 }
 
@@ -76,7 +82,12 @@ func newView() *View {
 		usage:       newTable(func(a, b usage) bool { return a.service < b.service }, nil),
 		garbage:     newTable(lessGarbage, nil),
 		outbox:      newTable(func(a, b *Delivery) bool { return a.Seq < b.Seq }, deliverySize),
+		waiting:     newTable(lessByService, nil),
+		shares:      newTable(func(a, b share) bool { return a.service < b.service }, nil),
+		byWeight:    newTable(lessByWeight, nil),
 		endpoints:   newTable(lessEndpoint, endpointSize),
+		connections: newTable(lessConnection, nil),
+		absences:    newTable(lessAbsence, nil),
 	}
 }
 
@@ -88,6 +99,8 @@ func (v *View) copy() *View {
 		names: v.names.Copy(), items: v.items.Copy(), changes: v.changes.Copy(), tombstones: v.tombstones.Copy(), buried: v.buried.Copy(),
 		permissions: v.permissions.Copy(), keys: v.keys.Copy(), expiries: v.expiries.Copy(), usage: v.usage.Copy(), garbage: v.garbage.Copy(),
 		outbox: v.outbox.Copy(), endpoints: v.endpoints.Copy(),
+		waiting: v.waiting.Copy(), shares: v.shares.Copy(), byWeight: v.byWeight.Copy(),
+		connections: v.connections.Copy(), absences: v.absences.Copy(),
 	}
 }
 

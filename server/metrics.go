@@ -73,6 +73,7 @@ var (
 	stateMax    = prometheus.NewDesc("lockstep_state_bytes_limit", "Above this many bytes of state, this node as leader refuses what grows it.", nil, nil)
 	tombDesc    = prometheus.NewDesc("lockstep_tombstone_bytes", "Memory that removed items take, which are kept for clients that were away.", nil, nil)
 	outboxDesc  = prometheus.NewDesc("lockstep_outbox_bytes", "Memory that waiting webhooks take.", nil, nil)
+	droppedDesc = prometheus.NewDesc("lockstep_webhooks_dropped_total", "Webhooks given up for want of room in the outbox, ever.", nil, nil)
 	clockDesc   = prometheus.NewDesc("lockstep_clock_offset_seconds", "How far this machine's clock is ahead of the cluster's time.", nil, nil)
 	clockFar    = prometheus.NewDesc("lockstep_clock_far_off", "1 if a majority of the nodes has it that this machine's clock is wrong: such a node does not lead.", nil, nil)
 	storedDesc  = prometheus.NewDesc("lockstep_stored", "What this node's store holds.", []string{"kind"}, nil)
@@ -86,7 +87,7 @@ type nodeCollector struct {
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, clockDesc, clockFar} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar} {
 		out <- d
 	}
 }
@@ -122,6 +123,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(clockFar, far)
 	gauge(tombDesc, float64(view.TombstoneBytes()))
 	gauge(outboxDesc, float64(view.OutboxBytes()))
+	out <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(view.DroppedDeliveries()))
 	if c.space.state > 0 {
 		gauge(stateMax, float64(c.space.state))
 	}

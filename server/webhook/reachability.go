@@ -128,7 +128,9 @@ func (r *Reporter) forget(session string, c *connection) {
 // Run sends the reports until the context ends. It starts by clearing what an
 // earlier life of this node left behind.
 func (r *Reporter) Run(ctx context.Context) {
-	r.propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: &fsm.DropEndpoints{Node: r.id}})
+	if err := dropEndpoints(ctx, r.node, r.id); err != nil && ctx.Err() == nil {
+		r.logger.Warn("endpoints of an earlier life not reported", "error", err)
+	}
 	var lanes sync.WaitGroup
 	for _, lane := range r.lanes {
 		lanes.Go(func() { r.send(ctx, lane) })

@@ -32,14 +32,23 @@ func Sweep(ctx context.Context, node Node, reachable func() []string, logger *sl
 			if now[id] = missed[id] + 1; now[id] < patience {
 				continue
 			}
-			attempt, cancel := context.WithTimeout(ctx, reportTimeout)
-			_, err := node.Propose(attempt, &fsm.Command{ID: fsm.NewID(), Op: &fsm.DropEndpoints{Node: id}})
-			cancel()
-			if err != nil && ctx.Err() == nil {
+			if err := dropEndpoints(ctx, node, id); err != nil && ctx.Err() == nil {
 				logger.Warn("endpoints of a lost node not reported", "node", id, "error", err)
 			}
 		}
 		missed = now
+	}
+}
+
+// dropEndpoints reports that nobody is connected to a node any more.
+func dropEndpoints(ctx context.Context, node Node, id string) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, reportTimeout)
+		r, err := node.Propose(attempt, &fsm.Command{ID: fsm.NewID(), Op: &fsm.DropEndpoints{Node: id}})
+		cancel()
+		if err != nil || !r.More {
+			return err
+		}
 	}
 }
 
