@@ -344,3 +344,37 @@ func (c *clock) advance(by time.Duration) {
 	defer c.mu.Unlock()
 	c.at = c.at.Add(by)
 }
+
+// Twenty services whose receivers take a request and say nothing: what another
+// service has to say is delivered at once.
+func TestHangingReceiversHoldUpNobodyElse(t *testing.T) {
+	release := make(chan struct{})
+	hung := newReceiver(t, func(int, url.Values) int {
+		<-release
+		return 200
+	})
+	t.Cleanup(func() { close(release) }) // before the receiver is closed
+	r := newReceiver(t, ok)
+	n := start(t, r.URL, Config{})
+	createDocument(n, 1)
+	eventually(t, "delivered", func() bool { return n.View().WaitingDeliveries() == 0 })
+	const services, objectsEach = 20, 30
+	for s := range services {
+		service := objects.NewSID(objects.KindService, [16]byte{9, byte(s)})
+		n.Must(&fsm.CreateService{SID: service, Settings: objects.ServiceSettings{WebhookURL: hung.URL + fmt.Sprint("/", s), WebhooksFromREST: true}})
+		for i := range objectsEach {
+			_, err := n.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Service: service, Op: &fsm.CreateObject{
+				SID: objects.NewSID(objects.KindDocument, [16]byte{8, byte(s), byte(i)}), Data: []byte(`{}`),
+			}})
+			require.NoError(t, err)
+		}
+	}
+	eventually(t, "each has its one", func() bool { return len(hung.received()) == services })
+	begin := time.Now()
+	for i := byte(2); i < 12; i++ {
+		createDocument(n, i)
+	}
+	eventually(t, "delivered all the same", func() bool { return n.View().WaitingDeliveries() == services*objectsEach })
+	require.Less(t, time.Since(begin), 5*time.Second, "a time-out is three times as long")
+	require.Len(t, hung.received(), services)
+}
