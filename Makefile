@@ -13,7 +13,7 @@ COUNT       ?= 20
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-conformance test-browser fuzz bench verify fmt soak
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-conformance test-browser fuzz bench verify fmt soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test-sim: ## run whole clusters in virtual time
 
 test-chaos: ## kill, pause and restart the nodes of real clusters
 	go test -race -count=1 -timeout 10m ./test/cluster
+
+test-attacks: ## attack real clusters and measure what an innocent client feels
+	go test -tags attack -count=1 -timeout 20m -v ./test/attack
 
 test-conformance: build ## run the official clients' suites against a fresh cluster; CONFORMANCE=folder
 	go run ./test/conformance -binary bin/lockstep -suites $(CONFORMANCE)

@@ -57,6 +57,19 @@ func (n *Node) UntilReady() {
 	n.cluster.Until(n.ID+" is ready", func() error { return n.Client().Ready(n.cluster.t.Context()) })
 }
 
+// PID is the id of the process.
+func (n *Node) PID() int { return n.cmd.Process.Pid }
+
+// Exited reports whether the process has ended.
+func (n *Node) Exited() bool {
+	select {
+	case <-n.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // Kill9 kills the process without a warning, and waits for its end.
 func (n *Node) Kill9() {
 	n.cluster.t.Helper()

@@ -94,6 +94,29 @@ func (r *Realtime) Do(method, path string, body any) (Answer, error) {
 	}}, payload)
 }
 
+// Post sends a request in the tunnel and does not read its answer. It fails when
+// the node does not take it in time.
+func (r *Realtime) Post(method, path string, payload []byte, patience time.Duration) error {
+	r.seq++
+	r.conn.SetWriteDeadline(time.Now().Add(patience))
+	return r.send(map[string]any{
+		"method": "message", "id": "TM" + strconv.Itoa(r.seq), "payload_size": len(payload),
+		"http_request": map[string]any{
+			"host": "cds", "method": method, "path": path, "headers": map[string]string{"Content-Type": "application/json"},
+		},
+	}, payload)
+}
+
+// Update sends a new token and does not read the answer.
+func (r *Realtime) Update(token string, patience time.Duration) error {
+	r.seq++
+	r.conn.SetWriteDeadline(time.Now().Add(patience))
+	return r.send(map[string]any{"method": "update", "id": "TM" + strconv.Itoa(r.seq), "token": token}, nil)
+}
+
+// Conn is the connection below, for tests that misbehave.
+func (r *Realtime) Conn() *websocket.Conn { return r.conn }
+
 // Follow subscribes to an object from behind an event on. The answer comes as a
 // notification.
 func (r *Realtime) Follow(sid, kind string, last uint64) error {
