@@ -50,6 +50,7 @@ test-attacks: ## attack real clusters and measure what an innocent client feels
 	go test -tags attack -count=1 -timeout 20m -v ./test/attack
 
 test-conformance: build ## run the official clients' suites against a fresh cluster; CONFORMANCE=folder
+	scripts/chromium.sh
 	go run ./test/conformance -binary bin/lockstep -suites $(CONFORMANCE)
 
 test-browser: build ## the official client in headless Chromium against a fresh cluster, and the examples

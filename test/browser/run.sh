@@ -7,15 +7,7 @@ cd "$(dirname "$0")"
 binary=${LOCKSTEP_BINARY:-../../bin/lockstep}
 [ -x "$binary" ] || { echo "$binary is missing: run make build" >&2; exit 1; }
 
-if [ ! -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
-  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "install Chromium, or set CHROMIUM to the path of its program" >&2
-    exit 1
-  fi
-  echo "installing chromium"
-  apt-get update -qq -o Acquire::Retries=3
-  DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install -y -qq --no-install-recommends chromium >/dev/null
-fi
+../../scripts/chromium.sh
 
 for folder in . ../../docs/examples; do
   [ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ] && continue

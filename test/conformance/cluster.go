@@ -19,8 +19,9 @@ import (
 
 // devCluster is a running `lockstep dev`.
 type devCluster struct {
-	cmd *exec.Cmd
-	env dev.Env
+	binary string
+	cmd    *exec.Cmd
+	env    dev.Env
 }
 
 func startCluster(ctx context.Context, binary, dataDir string) (*devCluster, error) {
@@ -44,7 +45,7 @@ func startCluster(ctx context.Context, binary, dataDir string) (*devCluster, err
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the cluster: %w", err)
 	}
-	c := &devCluster{cmd: cmd}
+	c := &devCluster{binary: binary, cmd: cmd}
 	if err := untilReady(ctx, out); err != nil {
 		return nil, errors.Join(err, c.stop())
 	}
@@ -94,5 +95,14 @@ func (c *devCluster) environment() []string {
 		"SYNC_API_KEY=" + c.env.APIKey,
 		"SYNC_API_SECRET=" + c.env.APISecret,
 		"TWILIO_REGION=", "TWILIO_EDGE=",
+
+		// The field cases know a cluster by its dev.env, and start some of their
+		// own, on ports that the system gives to nobody else.
+		"LOCKSTEP_BIN=" + c.binary, "FIELD_PORT=26500",
+		"LOCKSTEP_URLS=" + strings.Join(c.env.URLs, ","),
+		"LOCKSTEP_ACCOUNT_SID=" + c.env.AccountSID,
+		"LOCKSTEP_AUTH_TOKEN=" + c.env.AuthToken,
+		"LOCKSTEP_API_KEY=" + c.env.APIKey,
+		"LOCKSTEP_API_SECRET=" + c.env.APISecret,
 	}
 }

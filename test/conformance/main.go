@@ -18,13 +18,15 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
 // runTime bounds all suites together.
-const runTime = 12 * time.Minute
+const runTime = 24 * time.Minute
 
 func main() {
 	binary := flag.String("binary", "bin/lockstep", "the program under test")
@@ -56,28 +58,43 @@ func run(ctx context.Context, binary, suites, only string) (err error) {
 	}
 	defer func() { err = errors.Join(err, cluster.stop()) }()
 
-	failed := false
-	var lines []string
-	for _, s := range all {
-		if only != "" && s.name != only {
-			continue
-		}
-		fmt.Printf("== conformance %s\n", s.name)
-		r, err := s.run(ctx, filepath.Join(dir, "conformance", s.folder), cluster.environment())
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-		failed = failed || r.failed > 0
-		lines = append(lines, fmt.Sprintf("conformance %-9s %d passed, %d failed", s.name, r.passed, r.failed))
-	}
-	if len(lines) == 0 {
+	chosen := slices.DeleteFunc(slices.Clone(all), func(s suite) bool { return only != "" && s.name != only })
+	if len(chosen) == 0 {
 		return fmt.Errorf("there is no suite %q", only)
 	}
-	fmt.Println(strings.Join(lines, "\n"))
-	if failed {
-		return errors.New("cases failed")
+	results, err := runAll(ctx, chosen, filepath.Join(dir, "conformance"), cluster.environment())
+	failed := false
+	for i, r := range results {
+		failed = failed || r.failed > 0
+		fmt.Printf("conformance %-12s %d passed, %d failed\n", chosen[i].name, r.passed, r.failed)
 	}
-	return nil
+	if err == nil && failed {
+		err = errors.New("cases failed")
+	}
+	return err
+}
+
+// runAll runs suites, those of one stage side by side.
+func runAll(ctx context.Context, chosen []suite, dir string, env []string) ([]result, error) {
+	results, errs := make([]result, len(chosen)), make([]error, len(chosen))
+	for stage := range stages {
+		var running sync.WaitGroup
+		for i, s := range chosen {
+			if s.stage != stage {
+				continue
+			}
+			running.Go(func() {
+				begin := time.Now()
+				fmt.Printf("== conformance %s\n", s.name)
+				if results[i], errs[i] = s.run(ctx, filepath.Join(dir, s.folder), env); errs[i] != nil {
+					errs[i] = fmt.Errorf("%s: %w", s.name, errs[i])
+				}
+				fmt.Printf("== conformance %s took %v\n", s.name, time.Since(begin).Round(time.Second))
+			})
+		}
+		running.Wait()
+	}
+	return results, errors.Join(errs...)
 }
 
 // copySuites lays the suites and the API description out as they stand in

@@ -14,6 +14,7 @@ import (
 // suite is one of the conformance suites.
 type suite struct {
 	name, folder string
+	stage        int      // suites of one stage run side by side
 	setUp        []string // a command; nil for none
 	test         []string
 	count        func(output []byte) (result, error)
@@ -21,11 +22,17 @@ type suite struct {
 
 type result struct{ passed, failed int }
 
+// all are the suites. The first ones measure time and have the machine to
+// themselves; the last two mostly wait.
 var all = []suite{
-	{name: "rest/node", folder: "rest/node", setUp: npmInstall, test: npmTest, count: countNode},
-	{name: "rest/go", folder: "rest/go", test: []string{"go", "test", "-count=1", "-v", "./..."}, count: countGo},
-	{name: "sdk", folder: "sdk", setUp: npmInstall, test: npmTest, count: countNode},
+	{name: "rest/node", folder: "rest/node", stage: 0, setUp: npmInstall, test: npmTest, count: countNode},
+	{name: "rest/go", folder: "rest/go", stage: 1, test: []string{"go", "test", "-count=1", "-v", "./..."}, count: countGo},
+	{name: "sdk", folder: "sdk", stage: 2, setUp: npmInstall, test: npmTest, count: countNode},
+	{name: "sdk-versions", folder: "sdk-versions", stage: 3, setUp: npmInstall, test: npmTest, count: countNode},
+	{name: "field", folder: "field", stage: 3, setUp: npmInstall, test: npmTest, count: countField},
 }
+
+const stages = 4
 
 var (
 	npmInstall = []string{"npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"}
@@ -83,6 +90,22 @@ func countNode(out []byte) (result, error) {
 		return result{}, errors.New("the output has no summary")
 	}
 	return result{passed: counts["pass"], failed: tests - counts["pass"]}, nil
+}
+
+var fieldSummary = regexp.MustCompile(`(?m)^(\d+) passed, (\d+) failed$`)
+
+// countField reads the last line of the field cases.
+func countField(out []byte) (result, error) {
+	m := fieldSummary.FindSubmatch(out)
+	if m == nil {
+		return result{}, errors.New("the output has no summary")
+	}
+	passed, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		return result{}, err
+	}
+	failed, err := strconv.Atoi(string(m[2]))
+	return result{passed: passed, failed: failed}, err
 }
 
 // countGo counts the cases of a verbose run.
