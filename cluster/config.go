@@ -73,6 +73,11 @@ type Config struct {
 	// Default 64 MiB.
 	FeedBytes int64
 
+	// TrailingBytes bounds, besides TrailingLogs, what stays in the log behind a
+	// snapshot, and what is written to it before the next one is taken. Default
+	// 256 MiB.
+	TrailingBytes int64
+
 	// Admit is asked on the leader about each command of a client before it is
 	// written. A result other than nil is the answer, and nothing is written.
 	// It must not block. Nil: all are admitted.
@@ -139,6 +144,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TrailingLogs == 0 {
 		c.TrailingLogs = 65536
+	}
+	if c.TrailingBytes <= 0 {
+		c.TrailingBytes = defaultTrailingBytes
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

@@ -52,6 +52,7 @@ type Node struct {
 	transport *guard
 	peers     Peers
 	stores    *stores
+	meter     *meter  // of the log
 	gossip    *gossip // nil without
 
 	ctx    context.Context // ends when Close begins to stop things
@@ -139,6 +140,8 @@ func (n *Node) openParts() error {
 	if n.stores, err = openStores(n.config); err != nil {
 		return err
 	}
+	n.meter = &meter{LogStore: n.stores.logs}
+	n.stores.logs = n.meter
 	incarnation, err := incarnate(n.stores.stable, n.config.Incarnation)
 	if err != nil {
 		return err
@@ -207,6 +210,7 @@ func (n *Node) start() {
 	n.work.Go(n.watchMembership)
 	n.work.Go(n.becomeReady)
 	n.work.Go(n.watchClock)
+	n.work.Go(n.trimLog)
 	if voters := n.voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
 		n.work.Go(n.stand) // nobody else could lead: no need to wait for a time-out
 	}

@@ -188,7 +188,7 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits) (*
 		InternalAddr: r.InternalAddr, InternalAdvertise: c.advertised(r.InternalAddr), GossipAddr: r.GossipAddr,
 		HTTPURL: r.HTTPURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: r.Seeds, TimeoutScale: c.TimeoutScale,
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
-		FeedBytes: int64(c.Bounds.FeedBytes), Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
+		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
 	}
 	if n, err := hex.Decode(config.Key[:], []byte(r.ClusterKey)); err != nil || n != len(config.Key) {
 		return nil, errors.New("the cluster key in node.json is damaged")
