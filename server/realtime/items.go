@@ -101,6 +101,7 @@ func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite
 	status := http.StatusOK
 	if w.Created {
 		status = http.StatusCreated
+		s.made.note(at(w.Object, w.Item.EventID))
 	}
 	return answer{
 		status: status, after: before(w.Object, w.Item.EventID, write.Data == nil),

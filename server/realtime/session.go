@@ -52,6 +52,7 @@ type session struct {
 	answers    answers
 	refusals   refusals
 	fetched    fetched
+	made       made
 
 	token token
 }

@@ -285,10 +285,14 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until obje
 		part = slices.DeleteFunc(part, func(e objects.Event) bool { return e.ID > until })
 	}
 	heard := part[:0]
-	for i := range part {
-		if !o.session.queue.Muted(&part[i]) {
-			heard = append(heard, part[i])
+	for _, e := range part {
+		if o.session.queue.Muted(&e) {
+			continue
 		}
+		if e.Type == objects.ItemAdded && e.ID > e.Item.Added && o.session.made.has(at(object, e.Item.Added)) {
+			e.Type = objects.ItemUpdated
+		}
+		heard = append(heard, e)
 	}
 	o.replayed += len(heard)
 	o.session.server.metrics.replayed.Add(float64(len(heard)))
@@ -322,6 +326,31 @@ func (o *objectSource) Ended(b []byte, why *objects.Error) []byte {
 		o.session.server.metrics.refused(why)
 	}
 	return appendFailed(b, o.form, o.object.String(), o.correlation, why)
+}
+
+// made remembers the last items that the session has made, by the event of
+// that. When others have changed one since, a replay has to say so: clients
+// before 0.7 ignore that an item was added which they know already.
+type made struct {
+	mu   sync.Mutex
+	last []hub.Point // oldest first
+}
+
+const maxMade = 64
+
+func (m *made) note(p hub.Point) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.last) == maxMade {
+		m.last = slices.Delete(m.last, 0, 1)
+	}
+	m.last = append(m.last, p)
+}
+
+func (m *made) has(p hub.Point) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.last, p)
 }
 
 // fetched remembers which event of an object held when the session first read

@@ -248,3 +248,16 @@ func TestASocketThatTakesNothingIsClosed(t *testing.T) {
 		require.Equal(w, -1, code)
 	})
 }
+
+func TestAReplayCallsAnItemThatOneHasMadeUpdated(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		c, other := w.connect("alice"), w.connect("bob")
+		m := c.create("Maps")
+		c.put(m, "mine", "1")
+		other.put(m, "theirs", "1")
+		other.put(m, "mine", "2")
+		other.put(m, "theirs", "2")
+		c.subscribe(1, wish(m, "map", 0))
+		require.Equal(w, []string{"map_item_updated 3 mine 2 (1)", "map_item_added 4 theirs 2 (1)", "subscription_established 4 (1)"}, c.heard(3))
+	})
+}
