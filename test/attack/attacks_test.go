@@ -31,7 +31,7 @@ var attacks = []entry{
 	{name: "large bodies", attack: largeBodies},
 	{name: "unfinished first messages", attack: unfinished},
 	{name: "silent strangers, leader killed", attack: silentStrangers},
-	{name: "growth", attack: growth},
+	{name: "growth", env: []string{"LOCKSTEP_MAX_STATE_BYTES=64MiB"}, attack: growth},
 	{name: "shared limits used up", order: order{Queries: true}, attack: usedUp, latency: queries},
 	{name: "scans", env: []string{"LOCKSTEP_RATE_LIMITS=writes=100000,creations=100000"}, order: order{Queries: true}, prepare: longMap, attack: scans, latency: queries},
 	{name: "hanging receivers", order: order{Receiver: "any"}, prepare: hangingServices, attack: hangingReceivers, latency: webhooks},
@@ -57,7 +57,7 @@ func (a *arena) again(run func() error) {
 		for a.ctx.Err() == nil {
 			_ = run() // whatever became of it: that is what an attacker does
 			select {
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(500 * time.Millisecond):
 			case <-a.ctx.Done():
 			}
 		}
@@ -186,9 +186,12 @@ func unfinished(a *arena) {
 	}
 }
 
+// stranger is the address that attackers without a token come from.
+var stranger = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}
+
 // hold opens a connection, sends, and keeps it for as long as it is let.
 func (a *arena) hold(address string, parts ...[]byte) error {
-	conn, err := new(net.Dialer).DialContext(a.ctx, "tcp", address)
+	conn, err := (&net.Dialer{LocalAddr: stranger}).DialContext(a.ctx, "tcp", address)
 	if err != nil {
 		return err
 	}

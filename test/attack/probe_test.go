@@ -73,7 +73,7 @@ func runProbe(text string) {
 		go func() { _ = http.Serve(l, http.HandlerFunc(p.receive)) }()
 	}
 	go p.again(func() error { return p.listen(ctx) })
-	n := 0
+	n := 1000 // numbers of one length: no write makes the state grow
 	go p.again(func() error { return p.write(ctx, &n) })
 	if p.order.Queries {
 		go p.again(func() error { return p.query(ctx) })
