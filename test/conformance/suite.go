@@ -28,7 +28,7 @@ var all = []suite{
 	{name: "rest/node", folder: "rest/node", stage: 0, setUp: npmInstall, test: npmTest, count: countNode},
 	{name: "rest/go", folder: "rest/go", stage: 1, test: []string{"go", "test", "-count=1", "-v", "./..."}, count: countGo},
 	{name: "sdk", folder: "sdk", stage: 2, setUp: npmInstall, test: npmTest, count: countNode},
-	{name: "sdk-versions", folder: "sdk-versions", stage: 3, setUp: npmInstall, test: npmTest, count: countNode},
+	{name: "sdk-versions", folder: "sdk-versions", stage: 3, setUp: npmInstall, test: npmTest, count: countVersions},
 	{name: "field", folder: "field", stage: 3, setUp: npmInstall, test: npmTest, count: countField},
 }
 
@@ -90,6 +90,16 @@ func countNode(out []byte) (result, error) {
 		return result{}, errors.New("the output has no summary")
 	}
 	return result{passed: counts["pass"], failed: tests - counts["pass"]}, nil
+}
+
+var notInVersion = regexp.MustCompile(`(?m)^. \S+ .* # no \w+ in [\d.]+$`)
+
+// countVersions leaves out the cases about what a version of the client does
+// not have. Whatever else was skipped has not passed.
+func countVersions(out []byte) (result, error) {
+	r, err := countNode(out)
+	r.failed -= len(notInVersion.FindAll(out, -1))
+	return r, err
 }
 
 var fieldSummary = regexp.MustCompile(`(?m)^(\d+) passed, (\d+) failed$`)
