@@ -28,8 +28,11 @@ type node struct {
 }
 
 // defaults are settings that a node of its own would not have: a developer's
-// webhook receivers are on this machine.
-var defaults = map[string]string{"LOCKSTEP_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128"}
+// webhook receivers are on this machine, and three nodes share its memory.
+var defaults = map[string]string{
+	"LOCKSTEP_WEBHOOK_ALLOW":   "127.0.0.0/8,::1/128",
+	"LOCKSTEP_MAX_STATE_BYTES": "13%",
+}
 
 // writeScript writes the node's run script: the one way in which it is started,
 // here and by hand. It keeps the settings that the environment has now.

@@ -158,7 +158,11 @@ func TestWritesHappenOnce(t *testing.T) {
 	seeds(t, 20, func(t *testing.T, r *rand.Rand) {
 		network := NewNetwork(r, Calm, Calm)
 		snapshots := r.IntN(2) == 0
+		machines := newClocks(r)
 		c := Start(t, 3, network, func(config *cluster.Config) {
+			if machines != nil {
+				config.Clock = machines.of(config.ID)
+			}
 			if snapshots {
 				config.SnapshotThreshold, config.TrailingLogs, config.SnapshotInterval = 20, 10, 2*time.Second
 			}
@@ -205,6 +209,7 @@ func TestWritesHappenOnce(t *testing.T) {
 				}
 			})
 		}
+		clients.Go(func() { machines.step(ctx) })
 		c.Trouble(ctx, r)
 		clients.Wait()
 
@@ -225,6 +230,47 @@ func TestWritesHappenOnce(t *testing.T) {
 		retried.Add(int64(len(unknown)))
 	})
 	t.Logf("%d writes, %d of unknown outcome tried again", acknowledged.Load(), retried.Load())
+}
+
+// clocks are the clocks of the nodes' machines; nil: all are right.
+type clocks struct {
+	r     *rand.Rand
+	mu    sync.Mutex
+	ahead map[string]time.Duration
+}
+
+// newClocks gives every other simulation clocks of its own.
+func newClocks(r *rand.Rand) *clocks {
+	if r.IntN(2) == 0 {
+		return nil
+	}
+	c := &clocks{r: rand.New(rand.NewPCG(r.Uint64(), 2)), ahead: make(map[string]time.Duration)}
+	c.change("n1")
+	c.change("n2")
+	return c
+}
+
+func (c *clocks) of(id string) func() time.Time {
+	return func() time.Time {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return time.Now().Add(c.ahead[id])
+	}
+}
+
+// change sets a clock anew, to within twenty minutes.
+func (c *clocks) change(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead[id] = time.Duration(c.r.Int64N(int64(40*time.Minute))) - 20*time.Minute
+}
+
+// step changes a clock every few seconds until the context ends.
+func (c *clocks) step(ctx context.Context) {
+	for c != nil && ctx.Err() == nil {
+		Sleep(ctx, 3*time.Second)
+		c.change([]string{"n1", "n2", "n3"}[c.r.IntN(3)])
+	}
 }
 
 func itemsOf(view *fsm.View) map[string]int {
