@@ -18,6 +18,11 @@ const (
 	clockWarnPause = time.Minute
 	// clockFar is a difference beyond which a clock is not believed.
 	clockFar = 10 * time.Second
+	// yieldPause is the pause before leadership is handed over again when that
+	// failed: until then all requests to the other node that were under way have
+	// ended. Raft never ends a second transfer whose target still has the first one
+	// to see to when the leader steps down.
+	yieldPause = 2 * transportTimeout
 	// steering is the part of the time passed by which the cluster's clock is
 	// moved towards the clocks of its nodes: a tenth.
 	steering = 10
@@ -180,7 +185,7 @@ func (n *Node) startClock(ctx context.Context) {
 // the time of whoever leads, and hands leadership over when this node's clock is
 // far off.
 func (n *Node) watchClock() {
-	var warned time.Time
+	var warned, yielded time.Time
 	for {
 		n.pause(n.ctx, clockInterval)
 		if n.ctx.Err() != nil {
@@ -198,8 +203,9 @@ func (n *Node) watchClock() {
 		if time.Since(warned) >= clockWarnPause && n.warnOfClocks(peers, far) {
 			warned = time.Now()
 		}
-		if far && leads {
+		if far && leads && time.Since(yielded) >= yieldPause {
 			n.yield(peers)
+			yielded = time.Now()
 		}
 	}
 }
