@@ -70,6 +70,45 @@ func (r *running) hello(t *testing.T, key admin.Key, service string) string {
 	return string(answer)
 }
 
+func TestWhereOldClientsComeTo(t *testing.T) {
+	s := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount})
+	s.untilReady(t)
+	key, err := s.CreateKey(t.Context(), admin.NewKey{})
+	require.NoError(t, err)
+	token, err := auth.Mint(auth.TokenSpec{AccountSID: testAccount.SID, KeySID: key.SID, Secret: key.Secret, Identity: "alice", ServiceSID: "default"}, time.Now())
+	require.NoError(t, err)
+
+	// A page of another origin asks first whether it may.
+	req, err := http.NewRequestWithContext(t.Context(), "OPTIONS", s.url+"/v1/token", nil)
+	require.NoError(t, err)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, 204, res.StatusCode)
+	require.Contains(t, res.Header.Get("Access-Control-Allow-Methods"), "POST")
+	require.Contains(t, res.Header.Get("Access-Control-Allow-Headers"), "Content-Type")
+
+	res, err = http.Post(s.url+"/v1/token", "application/json", strings.NewReader(`{"fpa_token":"`+token+`","continuation_token":null}`))
+	require.NoError(t, err)
+	defer res.Body.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(res.Body)
+	require.NoError(t, err)
+	require.Equal(t, 200, res.StatusCode, b.String())
+	require.Equal(t, "*", res.Header.Get("Access-Control-Allow-Origin"))
+	require.Contains(t, b.String(), `"status":{"status":"NEW"},"identity":"alice"`)
+
+	ws, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(s.url, "http")+"/v2/wsconnect?token="+token, nil)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	defer ws.Close()
+	_, told, err := ws.ReadMessage()
+	require.NoError(t, err)
+	require.Contains(t, string(told), "TWILSOCK V3.0")
+	_, _, err = ws.ReadMessage()
+	require.True(t, websocket.IsCloseError(err, websocket.CloseNormalClosure), "%v", err)
+}
+
 func itoa(n int) string {
 	return strings.TrimLeft(string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)}), "0")
 }

@@ -341,14 +341,16 @@ func TestNoAnswerOvertakesAnEarlierEvent(t *testing.T) {
 	}
 	for name, ask := range asks {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(c *realtime.Config) { c.QueueLength = 4 }, func(w *world) {
+			inWorld(t, func(c *realtime.Config) { c.QueueBytes = 20_000 }, func(w *world) {
 				c, other := w.connect("alice"), w.connect("bob")
 				m := c.create("Maps")
 				c.subscribe(1, wish(m, "map", 0))
 				c.heard(1)
 				c.holdUp()
-				for i := range 20 {
-					other.put(m, "k", fmt.Sprint(i))
+				// One event is being written, one waits, and the subscription is behind.
+				large := `"` + strings.Repeat("x", 15_000) + `"`
+				for range 4 {
+					other.put(m, "k", large)
 				}
 				id := ask(c, m)
 				synctest.Wait()
@@ -357,9 +359,9 @@ func TestNoAnswerOvertakesAnEarlierEvent(t *testing.T) {
 				require.NotEmpty(w, c.notes)
 				before := c.heard(len(c.notes))
 				if name == "write" {
-					require.Equal(w, []string{`map_item_updated 21 k "mine"`}, c.heard(1))
+					require.Equal(w, []string{`map_item_updated 5 k "mine"`}, c.heard(1))
 				} else {
-					require.Equal(w, "map_item_updated 20 k 19", before[len(before)-1])
+					require.Equal(w, "map_item_updated 4 k "+large, before[len(before)-1])
 				}
 				c.silent()
 			})
