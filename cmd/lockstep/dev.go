@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -14,16 +15,19 @@ import (
 )
 
 // ofOneNode are the flags of serve that cannot be the same for three nodes on
-// one machine: dev decides them. It passes all others on.
-var ofOneNode = []string{
-	"data-dir", "node-id", "http-addr", "http-port", "internal-addr", "gossip-addr", "advertise", "bootstrap", "join",
+// one machine, besides those of addresses (-addr): dev decides them, or leaves
+// them to the node's run script. It passes all others on.
+var ofOneNode = []string{"data-dir", "node-id", "http-port", "advertise", "bootstrap", "join", "replace"}
+
+func isOfOneNode(flag string) bool {
+	return slices.Contains(ofOneNode, flag) || strings.HasSuffix(flag, "-addr")
 }
 
 // passedOn returns the variables of the settings that dev passes on.
 func passedOn() []string {
 	var variables []string
 	newServe().Flags().VisitAll(func(f *pflag.Flag) {
-		if !slices.Contains(ofOneNode, f.Name) {
+		if !isOfOneNode(f.Name) {
 			variables = append(variables, f.Annotations[environmentKey]...)
 		}
 	})
