@@ -175,7 +175,10 @@ func TestAWaitingNodeJoinsAndLeaves(t *testing.T) {
 	dir := dataDir(t)
 	second := start(t, Config{DataDir: dir, NodeID: "second", Account: testAccount})
 
-	require.ErrorContains(t, second.Ready(t.Context()), "belongs to no cluster")
+	require.Eventually(t, func() bool {
+		err := second.Ready(t.Context())
+		return err != nil && strings.Contains(err.Error(), "belongs to no cluster") // before: it is starting
+	}, 10*time.Second, 5*time.Millisecond)
 	code, body := second.get(t, "/v1/Services/default", testAccount.SID, testAccount.AuthToken)
 	require.Equal(t, 503, code, body)
 	require.Contains(t, body, `"code":20503`)
