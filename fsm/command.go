@@ -247,7 +247,7 @@ func decodeBatch(b []byte) (unixMilli int64, commands []*Command, err error) {
 // encoding and decoding are the one way in which commands, results and records
 // are written: deterministic, so that equal values have equal bytes.
 var (
-	encoding = mustMode(cbor.EncOptions{Sort: cbor.SortCoreDeterministic}.EncMode())
+	encoding = mustMode(cbor.EncOptions{Sort: cbor.SortCoreDeterministic}.UserBufferEncMode())
 	decoding = mustMode(cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"sync"
@@ -60,7 +61,8 @@ type dedup struct {
 	byID    map[CommandID]uint32 // to the number of the chunk; no pointers, for the collector's sake
 	chunks  map[uint32]*chunk
 	windows [windowKinds]window
-	next    uint32 // number of the next chunk
+	next    uint32       // number of the next chunk
+	answer  bytes.Buffer // the one being remembered
 
 	maxRecords int   // as the constants, but in tests
 	maxAnswers int64 // likewise
@@ -190,10 +192,11 @@ func (d *dedup) remember(c *Command, now int64, r Result) {
 	if !keepsData(c.Op) {
 		r = r.withoutData()
 	}
-	answer, err := r.Encode()
-	if err != nil {
+	d.answer.Reset()
+	if err := encoding.MarshalToBuffer(&r, &d.answer); err != nil {
 		panic(err) // results are plain values
 	}
+	answer := d.answer.Bytes()
 	kind := windowOf(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -224,7 +227,7 @@ func (d *dedup) open(kind windowKind, now int64) *chunk {
 			return last
 		}
 	}
-	ch := &chunk{oldest: now, records: make([]record, 0, chunkRecords)}
+	ch := &chunk{oldest: now, records: make([]record, 0, chunkRecords), answers: make([]byte, 0, chunkAnswers/4)}
 	d.add(w, ch)
 	return ch
 }
