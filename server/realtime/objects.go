@@ -21,6 +21,7 @@ type body struct {
 	data, context []byte
 	ttl           *int64
 	nullData      bool // there were data, but null
+	nameGiven     bool // there was a name, be it null
 }
 
 func (r *request) decode() (*body, error) {
@@ -42,7 +43,8 @@ func (r *request) decode() (*body, error) {
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return nil, objects.ErrParameter.With("The body is not a JSON object")
 	}
-	b.data, b.context, b.nullData = orNil(raw.Data), orNil(raw.Context), isNull(raw.Data)
+	b.data, b.context = orNil(raw.Data), orNil(raw.Context)
+	b.nullData, b.nameGiven = isNull(raw.Data), raw.Name != nil
 	if n := orNil(raw.Name); n != nil && json.Unmarshal(n, &b.name) != nil {
 		return nil, objects.ErrName
 	}
@@ -81,7 +83,11 @@ func createObject(s *session, ctx context.Context, r *request) (answer, error) {
 	create := api.Create{Name: b.name, TTL: b.ttl}
 	switch r.kind {
 	case objects.KindDocument:
-		create.Data = b.data // the oldest clients send null, which is as good as none
+		// The oldest clients send null for none, and always a name with it, if
+		// only null. Null alone is a mistake, as by REST.
+		if create.Data = b.data; b.nullData && !b.nameGiven {
+			return answer{}, objects.ErrDocumentNull
+		}
 	case objects.KindList:
 		create.Data = b.context
 	}

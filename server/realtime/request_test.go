@@ -49,6 +49,7 @@ func TestErrorsCarryStatusCodeAndMessage(t *testing.T) {
 			{"POST", "/v3/Documents", `{"ttl":-1}`, 400, 54011},
 			{"POST", "/v3/Documents", `{"ttl":"soon"}`, 400, 54011},
 			{"POST", "/v3/Documents", `{"data":"` + strings.Repeat("x", 16384) + `"}`, 413, 54006},
+			{"POST", "/v3/Documents", `{"data":null}`, 400, 54101},
 			{"POST", "/v3/Lists/" + l + "/Items", `{"data":null}`, 400, 54156},
 			{"GET", "/v3/Lists/" + l + "/Items/x", "", 400, 54458},
 			{"GET", "/v3/Lists/" + l + "/Items/0", "", 404, 54151},
@@ -305,7 +306,7 @@ func TestNestedHeadersCostNoMoreThanFlatOnes(t *testing.T) {
 func TestADocumentOfNothingIsEmpty(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
-		for _, body := range []string{`{"data":null}`, `{}`, ``, `{"unique_name":"d","data":null}`, `{"unique_name":null,"data":null,"purpose":null,"context":null}`} {
+		for _, body := range []string{`{}`, ``, `{"unique_name":"d","data":null}`, `{"unique_name":null,"data":null,"purpose":null,"context":null}`} {
 			d := c.http(201, "POST", "/v3/Documents", body)["sid"].(string)
 			require.Equal(w, map[string]any{}, c.http(200, "GET", "/v3/Documents/"+d, "")["data"])
 		}
