@@ -97,8 +97,8 @@ func (c *devCluster) environment() []string {
 		"TWILIO_REGION=", "TWILIO_EDGE=",
 
 		// The field cases know a cluster by its dev.env, and start some of their
-		// own, on ports that the system gives to nobody else.
-		"LOCKSTEP_BIN=" + c.binary, "FIELD_PORT=26500",
+		// own, on ports that neither the system nor nodedir.FreePorts gives away.
+		"LOCKSTEP_BIN=" + c.binary, "FIELD_PORT=19000",
 		"LOCKSTEP_URLS=" + strings.Join(c.env.URLs, ","),
 		"LOCKSTEP_ACCOUNT_SID=" + c.env.AccountSID,
 		"LOCKSTEP_AUTH_TOKEN=" + c.env.AuthToken,
