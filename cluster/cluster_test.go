@@ -463,12 +463,12 @@ func TestReadIndexRefusesOtherTerm(t *testing.T) {
 	leader := m.leader()
 	term := leader.raft.CurrentTerm()
 	for _, asked := range []uint64{term - 1, term + 1} {
-		_, err := leader.answerReadIndex(m.context(), m.followers()[0].ID(), readIndexRequest{Term: asked, Server: m.followers()[0].self})
+		_, err := leader.answerReadIndex(m.context(), m.followers()[0].self, readIndexRequest{Term: asked})
 		require.ErrorIs(t, err, errOtherTerm)
 	}
-	_, err := leader.answerReadIndex(m.context(), "stranger", readIndexRequest{Term: term, Server: "stranger.1"})
+	_, err := leader.answerReadIndex(m.context(), "stranger.1", readIndexRequest{Term: term})
 	require.ErrorIs(t, err, ErrNotMember)
-	_, err = m.followers()[0].answerReadIndex(m.context(), leader.ID(), readIndexRequest{Term: term})
+	_, err = m.followers()[0].answerReadIndex(m.context(), leader.self, readIndexRequest{Term: term})
 	require.ErrorIs(t, err, errNotLeader)
 }
 

@@ -30,9 +30,20 @@ type Config struct {
 	// ClusterID names the cluster. Nodes of another one are refused.
 	ClusterID string
 
-	// Key is the cluster's secret. Whoever has it is a peer: it authenticates
-	// the internal port and encrypts gossip.
-	Key [32]byte
+	// Key is the cluster's secret: it authenticates the internal port and encrypts
+	// gossip. Whoever has it may connect; only members are answered. OtherKeys are
+	// accepted, too, while the key is being changed.
+	Key       [32]byte
+	OtherKeys [][32]byte
+
+	// KeepKeys is told of changes of the two, which the next start needs. The node
+	// uses a key only after KeepKeys has kept it. Nil: they are not kept.
+	KeepKeys func(key [32]byte, others [][32]byte) error
+
+	// Members are the servers (see Node.Server) that a node which has not been
+	// added yet takes raft's requests from: its cluster's, as it was told when it
+	// enrolled. Empty: whoever has the cluster's key.
+	Members []string
 
 	// InternalAddr is the host:port on which the node talks to its peers, and
 	// InternalAdvertise what it tells them, if that differs; a DNS name is

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -41,6 +42,7 @@ type gossipMeta struct {
 // is in raft's configuration only.
 type gossip struct {
 	list       *memberlist.Memberlist
+	keyring    *memberlist.Keyring
 	roster     *roster
 	advertised string
 	log        *slog.Logger
@@ -49,14 +51,18 @@ type gossip struct {
 }
 
 // startGossip opens the gossip port. It joins nobody yet.
-func startGossip(c Config, self, internalAddr string) (*gossip, error) {
+func startGossip(c Config, keys [][32]byte, self, internalAddr string) (*gossip, error) {
 	meta, err := encodeMeta(gossipMeta{InternalAddr: internalAddr, HTTPURL: c.HTTPURL, Version: c.Version})
 	if err != nil {
 		return nil, err
 	}
 	m := memberlist.DefaultLANConfig()
-	if m.SecretKey, err = hkdf.Key(sha256.New, c.Key[:], []byte(c.ClusterID), "lockstep gossip", 32); err != nil {
-		return nil, fmt.Errorf("derive gossip key: %w", err)
+	secrets, err := gossipSecrets(keys, c.ClusterID)
+	if err != nil {
+		return nil, err
+	}
+	if m.Keyring, err = memberlist.NewKeyring(secrets, secrets[0]); err != nil {
+		return nil, fmt.Errorf("make gossip keyring: %w", err)
 	}
 	m.Name = self // a replaced node and its successor are two
 	m.Label = c.ClusterID
@@ -81,7 +87,7 @@ func startGossip(c Config, self, internalAddr string) (*gossip, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
-	return &gossip{list: list, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self, seeds: slices.Clone(c.Seeds)}, nil
+	return &gossip{list: list, keyring: m.Keyring, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self, seeds: slices.Clone(c.Seeds)}, nil
 }
 
 // run joins the seeds, again and again, until ctx ends.
@@ -111,6 +117,43 @@ func (g *gossip) close(left bool) error {
 		err = g.list.Leave(leaveTimeout)
 	}
 	return errors.Join(err, g.list.Shutdown())
+}
+
+// use changes the cluster's keys: the first encrypts, all are understood.
+func (g *gossip) use(keys [][32]byte, clusterID string) error {
+	secrets, err := gossipSecrets(keys, clusterID)
+	if err != nil {
+		return err
+	}
+	for _, s := range secrets {
+		if err := g.keyring.AddKey(s); err != nil {
+			return err
+		}
+	}
+	if err := g.keyring.UseKey(secrets[0]); err != nil {
+		return err
+	}
+	for _, old := range slices.Clone(g.keyring.GetKeys()) {
+		if !slices.ContainsFunc(secrets, func(s []byte) bool { return bytes.Equal(s, old) }) {
+			if err := g.keyring.RemoveKey(old); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// gossipSecrets derives what gossip encrypts with from the cluster's keys.
+func gossipSecrets(keys [][32]byte, clusterID string) ([][]byte, error) {
+	var secrets [][]byte
+	for _, key := range keys {
+		secret, err := hkdf.Key(sha256.New, key[:], []byte(clusterID), "lockstep gossip", 32)
+		if err != nil {
+			return nil, fmt.Errorf("derive gossip key: %w", err)
+		}
+		secrets = append(secrets, secret)
+	}
+	return secrets, nil
 }
 
 func encodeMeta(m gossipMeta) ([]byte, error) {

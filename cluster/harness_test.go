@@ -96,7 +96,7 @@ func (m *members) join(id string, edits ...func(*Config)) *Node {
 	n := m.open(id, edits...)
 	ctx := m.context()
 	require.NoError(m.t, m.leader().AddMember(ctx, MemberSpec{ID: id, InternalAddr: n.InternalAddr()}))
-	m.eventually(func() bool { return m.suffrage(id) == raft.Voter && n.isMember(id) })
+	m.eventually(func() bool { return m.suffrage(id) == raft.Voter && n.isServer(n.self) })
 	return n
 }
 

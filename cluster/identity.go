@@ -1,13 +1,16 @@
 package cluster
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/link"
 )
 
 // A server, in raft's sense, is one life of a node: its id and the incarnation
@@ -30,32 +33,36 @@ func nodeOf(server raft.ServerID) string {
 	return string(server)
 }
 
-// incarnationKey is where the stable store, which holds term and vote, keeps
-// the incarnation: what loses the one loses the other.
-var incarnationKey = []byte("Incarnation")
+// nodeKey is where the stable store, which holds term and vote, keeps the node's
+// own private key. Its name is the incarnation: what loses the one loses the
+// other, and nobody can pass for a server whose key he does not have.
+var nodeKey = []byte("NodeKey")
 
-// incarnate finds the incarnation of a node's stores. New stores get one, unless
-// the node had one before: then they are not new, but the old ones are lost.
-func incarnate(stable raft.StableStore, expected string) (string, error) {
-	b, err := stable.Get(incarnationKey)
-	kept := string(b)
+// incarnate finds the key and the incarnation of a node's stores. New stores get
+// them, unless the node had some before: then they are not new, but the old ones
+// are lost.
+func incarnate(stable raft.StableStore, expected string) (ed25519.PrivateKey, string, error) {
+	seed, err := stable.Get(nodeKey)
 	switch {
 	case err != nil && err.Error() != "not found": // as raft tells it
-		return "", fmt.Errorf("read incarnation: %w", err)
-	case kept == "" && expected != "":
-		return "", fmt.Errorf("%w: log, term and vote are gone", ErrStateLost)
-	case kept != "" && expected != "" && kept != expected:
-		return "", fmt.Errorf("%w: log, term and vote are those of another incarnation", ErrStateLost)
-	case kept != "":
-		return kept, nil
+		return nil, "", fmt.Errorf("read node key: %w", err)
+	case len(seed) == 0 && expected != "":
+		return nil, "", fmt.Errorf("%w: log, term and vote are gone", ErrStateLost)
+	case len(seed) == 0:
+		seed = make([]byte, ed25519.SeedSize)
+		rand.Read(seed) // never fails
+		if err := stable.Set(nodeKey, seed); err != nil {
+			return nil, "", fmt.Errorf("keep node key: %w", err)
+		}
+	case len(seed) != ed25519.SeedSize:
+		return nil, "", errors.New("the node's key is damaged")
 	}
-	made := make([]byte, 4)
-	rand.Read(made) // never fails
-	kept = hex.EncodeToString(made)
-	if err := stable.Set(incarnationKey, []byte(kept)); err != nil {
-		return "", fmt.Errorf("keep incarnation: %w", err)
+	key := ed25519.NewKeyFromSeed(seed)
+	incarnation := link.IncarnationOf(key.Public().(ed25519.PublicKey))
+	if expected != "" && incarnation != expected {
+		return nil, "", fmt.Errorf("%w: log, term and vote are those of another incarnation", ErrStateLost)
 	}
-	return kept, nil
+	return key, incarnation, nil
 }
 
 // superseded reports whether a server is followed, in the order in which they

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/fsm"
 )
 
 // Role is a member's part in the cluster.
@@ -66,6 +68,8 @@ type NodeStatus struct {
 	// carries it on, if it does; since 1970.
 	Clock        time.Duration `cbor:"30,keyasint"`
 	ClusterClock time.Duration `cbor:"31,keyasint,omitempty"`
+
+	Keys []fsm.KeyID `cbor:"13,keyasint,omitempty"` // the cluster's keys that it accepts
 }
 
 // Status is the account of all members.
@@ -165,6 +169,9 @@ func (n *Node) ownStatus() NodeStatus {
 	if now, known := n.clock.read(); known {
 		s.ClusterClock = now
 	}
+	for _, key := range n.keys.all() {
+		s.Keys = append(s.Keys, fsm.KeyIDOf(key))
+	}
 	switch {
 	case state.role == raft.Leader:
 		s.Role = RoleLeader
@@ -177,16 +184,6 @@ func (n *Node) ownStatus() NodeStatus {
 // Votes reports whether this very incarnation of the node is a voter.
 func (n *Node) Votes() bool {
 	return slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
-}
-
-// isMember reports whether a node is a member, whichever incarnation of it.
-func (n *Node) isMember(id string) bool {
-	return slices.ContainsFunc(n.configuration(), func(s raft.Server) bool { return nodeOf(s.ID) == id })
-}
-
-// isServer reports whether this very incarnation of a node is a member.
-func (n *Node) isServer(server string) bool {
-	return slices.ContainsFunc(n.configuration(), func(s raft.Server) bool { return string(s.ID) == server })
 }
 
 // AddMember adds a node, which must be running and answer at its address, as a
@@ -301,6 +298,9 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if r := n.fsm.View().KeyRotation(); r != nil && !slices.Contains(at.Keys, r.Key) && n.port != nil && !n.isServer(at.Server) {
+		return fmt.Errorf("%w: %s enrolled with a cluster key that is being changed; let it enrol again", ErrUnreachable, spec.ID)
 	}
 	id, addr := raft.ServerID(at.Server), raft.ServerAddress(spec.InternalAddr)
 	for _, s := range n.configuration() {

@@ -126,7 +126,7 @@ const (
 func (n *Node) askMembership(others []raft.Server) membershipVerdict {
 	for _, s := range others {
 		ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(statusTimeout))
-		a, err := ask[membershipAnswer](ctx, n, string(s.Address), kindMembership, membershipRequest{Server: n.self})
+		a, err := ask[membershipAnswer](ctx, n, string(s.Address), kindMembership, none{})
 		cancel()
 		if err != nil || !a.Leads || a.Term < n.raft.CurrentTerm() {
 			continue

@@ -13,8 +13,9 @@
 // One of them (terms) owns leadership and waits for what a term started. FSM
 // callbacks come on raft's apply goroutine and never block.
 //
-// Locks: Node.mu, Node.jobsMu, waiters.mu, reader.mu, queue.mu, clock.mu and cell.mu
-// are leaves; none is held while taking another, or across I/O.
+// Locks: Node.mu, Node.jobsMu, waiters.mu, reader.mu, queue.mu, clock.mu, keys.mu,
+// vouched.mu and cell.mu are leaves; none is held while taking another, or across
+// I/O.
 //
 // The package carries opaque commands: it does not know what a Document is. It
 // decides no membership by itself, except to promote a node that was added and
@@ -51,9 +52,14 @@ type Node struct {
 	raft      *raft.Raft
 	transport *guard
 	peers     Peers
+	port      *link.Port // peers, unless there are Parts
 	stores    *stores
 	meter     *meter  // of the log
 	gossip    *gossip // nil without
+
+	keys       keys
+	credential *link.Credential // nil with Parts
+	vouched    vouched
 
 	ctx    context.Context // ends when Close begins to stop things
 	cancel context.CancelFunc
@@ -108,6 +114,8 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		failed:  make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.keys.step = make(chan struct{}, 1)
+	n.keys.list = append([][32]byte{config.Key}, config.OtherKeys...)
 	n.fsm = fsm.New(fsm.Config{Applied: n.onApplied, FeedBytes: config.FeedBytes})
 	n.forward = newForwarder(n)
 	n.reader = newReader(n)
@@ -126,7 +134,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if config.GossipAddr != "" {
-		if n.gossip, err = startGossip(config, n.self, n.peers.Addr()); err != nil {
+		if n.gossip, err = startGossip(config, n.keys.all(), n.self, n.peers.Addr()); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +150,7 @@ func (n *Node) openParts() error {
 	}
 	n.meter = &meter{LogStore: n.stores.logs}
 	n.stores.logs = n.meter
-	incarnation, err := incarnate(n.stores.stable, n.config.Incarnation)
+	key, incarnation, err := incarnate(n.stores.stable, n.config.Incarnation)
 	if err != nil {
 		return err
 	}
@@ -151,18 +159,18 @@ func (n *Node) openParts() error {
 		n.transport, n.peers = newGuard(n, p.Transport), p.Peers
 		return nil
 	}
-	credential, err := link.NewCredential(n.config.Key, n.config.ClusterID, n.config.ID, incarnation)
-	if err != nil {
+	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.all()...); err != nil {
 		return err
 	}
 	port, err := link.Listen(link.Config{
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
-		Credential: credential, Logger: n.config.Logger, Expect: n.expected,
+		Credential: n.credential, Logger: n.config.Logger,
+		Expect: n.expected, Anybody: func(kind byte) bool { return kind == kindStatus }, Admit: n.admits,
 	})
 	if err != nil {
 		return err
 	}
-	n.peers = port
+	n.peers, n.port = port, port
 	streams := port.Streams()
 	n.transport = newGuard(n, &patientTransport{node: n, streams: streams, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: streams, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
@@ -201,13 +209,17 @@ func (n *Node) startRaft() error {
 
 // start runs the node's own goroutines.
 func (n *Node) start() {
-	n.peers.Serve(n.handle)
+	n.peers.Serve(n.self, n.handle)
 	n.work.Go(n.watchRaft)
 	n.onRaft.Go(n.terms)
 	n.work.Go(n.forward.run)
 	n.work.Go(n.reader.run)
 	n.work.Go(n.watchLeader)
 	n.work.Go(n.watchMembership)
+	if n.port != nil {
+		n.work.Go(n.followKeys)
+		n.work.Go(n.dismissStrangers)
+	}
 	n.work.Go(n.becomeReady)
 	n.work.Go(n.watchClock)
 	n.work.Go(n.trimLog)

@@ -234,9 +234,6 @@ func (n *Node) answerPropose(ctx context.Context, from string, body []byte) ([]b
 	if err != nil {
 		return nil, err
 	}
-	if !n.isMember(from) {
-		return nil, fmt.Errorf("%w: %s", ErrNotMember, from)
-	}
 	group, err := decodeProposals(ctx, body)
 	if err != nil {
 		return nil, err

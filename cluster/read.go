@@ -205,9 +205,9 @@ func (n *Node) readIndex(state raftState, changed <-chan struct{}, charges []Rea
 	defer stop()
 	// This node's term is read after the round began: by sending it, a voter
 	// affirms it.
-	request := readIndexRequest{Term: n.raft.CurrentTerm(), Charges: charges, Server: n.self}
+	request := readIndexRequest{Term: n.raft.CurrentTerm(), Charges: charges}
 	if state.leader == n.self {
-		return n.answerReadIndex(ctx, n.config.ID, request)
+		return n.answerReadIndex(ctx, n.self, request)
 	}
 	return ask[readIndexAnswer](ctx, n, state.addr, kindReadIndex, request)
 }
@@ -230,14 +230,14 @@ func (n *Node) answerReadIndex(ctx context.Context, from string, r readIndexRequ
 	if r.Term != t.number {
 		return readIndexAnswer{}, fmt.Errorf("%w: %d leads in %d", errOtherTerm, r.Term, t.number)
 	}
-	if nodeOf(raft.ServerID(r.Server)) != from || !n.isServer(r.Server) {
+	if !n.isServer(from) {
 		return readIndexAnswer{}, fmt.Errorf("%w: %s", ErrNotMember, from)
 	}
 	index := n.raft.CommitIndex()
 	if !n.leads(t.number) {
 		return readIndexAnswer{}, errNotLeader
 	}
-	if err := n.affirm(ctx, t.number, r.Server); err != nil {
+	if err := n.affirm(ctx, t.number, from); err != nil {
 		return readIndexAnswer{}, err
 	}
 	if !n.leads(t.number) {

@@ -17,9 +17,10 @@ type Peers interface {
 	// Addr is the address under which other members reach this one.
 	Addr() string
 
-	// Serve gives the handler of incoming requests; from is the node id of who
-	// asks. It is called once, when the node can answer.
-	Serve(handle func(ctx context.Context, from string, kind byte, body []byte) []byte)
+	// Serve gives the handler of incoming requests; from is the server that asks,
+	// which nobody else can pass for, and self is this one. It is called once, when
+	// the node can answer.
+	Serve(self string, handle func(ctx context.Context, from string, kind byte, body []byte) []byte)
 
 	// Call sends a request to the member at addr and waits for the answer. An
 	// error that does not wrap ErrNotSent leaves open whether it was handled.
@@ -43,6 +44,8 @@ const (
 	kindAddMember    byte = 5
 	kindRemoveMember byte = 6
 	kindMembership   byte = 7
+	kindVouch        byte = 50
+	kindClusterKey   byte = 51
 )
 
 // An answer begins with succeeded, or with the code of a failure.
@@ -52,7 +55,6 @@ type (
 	readIndexRequest struct {
 		Term    uint64       `cbor:"1,keyasint"`
 		Charges []ReadCharge `cbor:"2,keyasint,omitempty"`
-		Server  string       `cbor:"3,keyasint"` // which asks, and thereby affirms the term
 	}
 	readIndexAnswer struct {
 		Index  uint64      `cbor:"1,keyasint"`
@@ -71,8 +73,14 @@ type (
 		Forwarded bool   `cbor:"2,keyasint,omitempty"`
 		Server    string `cbor:"3,keyasint,omitempty"` // only this incarnation of it
 	}
-	membershipRequest struct {
+	vouchRequest struct {
 		Server string `cbor:"1,keyasint"`
+	}
+	clusterKeyRequest struct {
+		ID fsm.KeyID `cbor:"1,keyasint"`
+	}
+	clusterKeyAnswer struct {
+		Key [32]byte `cbor:"1,keyasint"`
 	}
 	membershipAnswer struct {
 		Leads  bool   `cbor:"1,keyasint,omitempty"` // the answer is a leader's, whose term has started
@@ -95,6 +103,9 @@ func (n *Node) answer(ctx context.Context, from string, kind byte, body []byte) 
 	if n.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
+	if !n.mayAsk(from, kind) {
+		return nil, fmt.Errorf("%w: %s", ErrNotMember, from)
+	}
 	switch kind {
 	case kindPropose:
 		return n.answerPropose(ctx, from, body)
@@ -111,7 +122,11 @@ func (n *Node) answer(ctx context.Context, from string, kind byte, body []byte) 
 	case kindRemoveMember:
 		return answerWith(body, func(r removeMemberRequest) (none, error) { return none{}, n.removeMember(ctx, r) })
 	case kindMembership:
-		return answerWith(body, func(r membershipRequest) (membershipAnswer, error) { return n.membershipOf(r.Server), nil })
+		return answerWith(body, func(none) (membershipAnswer, error) { return n.membershipOf(from), nil })
+	case kindVouch:
+		return answerWith(body, func(r vouchRequest) (none, error) { return none{}, n.vouch(r.Server) })
+	case kindClusterKey:
+		return answerWith(body, func(r clusterKeyRequest) (clusterKeyAnswer, error) { return n.answerClusterKey(r.ID) })
 	}
 	return nil, fmt.Errorf("%w: kind %d", errBadRequest, kind)
 }

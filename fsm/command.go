@@ -84,6 +84,7 @@ const (
 	opAddAuthToken     opKind = 52
 	opPromoteAuthToken opKind = 53
 	opDropAuthToken    opKind = 54
+	opRotateKey        opKind = 55
 
 	// From here on the cluster's own. But for opConnectEndpoint they have the same
 	// effect however often they are applied, and need no place in the dedup window.
@@ -95,6 +96,8 @@ const (
 	opConnectEndpoint    opKind = 104
 	opDisconnectEndpoint opKind = 105
 	opDropEndpoints      opKind = 106
+	opReachKeyStage      opKind = 107
+	opAdvanceKey         opKind = 108
 )
 
 func newOp(k opKind) Op {
@@ -131,6 +134,8 @@ func newOp(k opKind) Op {
 		return new(PromoteAuthToken)
 	case opDropAuthToken:
 		return new(DropAuthToken)
+	case opRotateKey:
+		return new(RotateKey)
 	case opInitialise:
 		return new(Initialise)
 	case opTermStarted:
@@ -145,6 +150,10 @@ func newOp(k opKind) Op {
 		return new(DisconnectEndpoint)
 	case opDropEndpoints:
 		return new(DropEndpoints)
+	case opReachKeyStage:
+		return new(ReachKeyStage)
+	case opAdvanceKey:
+		return new(AdvanceKey)
 	}
 	return nil
 }

@@ -32,6 +32,9 @@ func everyOp() []Op {
 		&AddAuthToken{Token: "t"},
 		&PromoteAuthToken{},
 		&DropAuthToken{},
+		&RotateKey{Key: KeyID{1}},
+		&ReachKeyStage{Key: KeyID{1}, Stage: KeyUsed, Server: "n"},
+		&AdvanceKey{Key: KeyID{1}, Stage: KeySpreads},
 		&RevokeKey{SID: ref.SID},
 		&Initialise{ClusterID: "c", AccountSID: "a", AuthToken: "t", Service: testService},
 		&startTerm{},
@@ -97,6 +100,8 @@ func filled(t require.TestingT) *store {
 	s.must(asREST, &CreateObject{SID: s.sid(objects.KindDocument), UniqueName: "d", Data: []byte(`{"x":"y"}`), TTL: 60})
 	s.must(asREST, &CreateKey{SID: s.sid(objects.KindKey), Secret: "secret", Scope: objects.KeyScope{ReadOnly: true, Service: testService}})
 	s.must(asREST, &AddAuthToken{Token: "second"})
+	s.must(asREST, &RotateKey{Key: KeyID{1}})
+	s.must(asREST, &ReachKeyStage{Key: KeyID{1}, Stage: KeySpreads, Server: "n"})
 	s.must(asAlice, &ConnectEndpoint{Node: "n"})
 	l := s.create(objects.KindList, "gone")
 	s.push(l, `1`)

@@ -51,6 +51,9 @@ type meta struct {
 	AuthToken   string `cbor:"9,keyasint"`
 	Dropped     uint64 `cbor:"10,keyasint,omitempty"` // deliveries given up for want of room
 	SecondToken string `cbor:"20,keyasint,omitempty"`
+
+	ClusterKey KeyID        `cbor:"21,keyasint"`
+	Rotation   *KeyRotation `cbor:"22,keyasint,omitempty"`
 }
 
 type sidEntry struct {

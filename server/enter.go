@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,6 +151,7 @@ func (s *Server) askEnrolment(ctx context.Context, id string, j admin.Join) (e a
 func (s *Server) keepEnrolment(r *nodedir.Record, j admin.Join, e admin.Enrolment) error {
 	next := *r
 	next.ClusterID, next.ClusterKey, next.Seeds, next.JoinThrough = e.ClusterID, e.ClusterKey, e.Seeds, j.Member
+	next.OtherKeys, next.Members = e.OtherKeys, e.Members
 	next.Incarnation, next.Bootstrap, next.Replace = "", false, j.Replace
 	next.AccountSID, next.AuthToken = j.AccountSID, j.AuthToken
 	if err := next.Save(s.config.DataDir); err != nil {
@@ -181,7 +181,7 @@ func retry(ctx context.Context, try func() error) error {
 const retryPause = 200 * time.Millisecond
 
 // open starts the node's part of the cluster.
-func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits) (*cluster.Node, error) {
+func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits, keep keepKeys) (*cluster.Node, error) {
 	c := s.config
 	config := cluster.Config{
 		ID: r.ID, Incarnation: r.Incarnation, DataDir: c.DataDir, ClusterID: r.ClusterID,
@@ -190,10 +190,11 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits) (*
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
 	}
-	if n, err := hex.Decode(config.Key[:], []byte(r.ClusterKey)); err != nil || n != len(config.Key) {
-		return nil, errors.New("the cluster key in node.json is damaged")
-	}
+	config.KeepKeys, config.Members = keep, r.Members
 	var err error
+	if config.Key, config.OtherKeys, err = clusterKeys(r); err != nil {
+		return nil, err
+	}
 	if config.GossipAdvertise, err = resolve(ctx, c.advertised(r.GossipAddr)); err != nil {
 		return nil, err
 	}

@@ -59,8 +59,9 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		Server: s, front: front, book: &book{dir: c.DataDir, record: *r},
 		limits: newLimits(c.RateLimits, c.Clock, newSpace(c.Bounds)), metrics: newMetrics(),
 	}
+	recorded := make(chan struct{})
 	var err error
-	if m.node, err = s.openOrRejoin(ctx, r, m.limits); err != nil {
+	if m.node, err = s.openOrRejoin(ctx, r, m.limits, m.book.keepKeys(recorded)); err != nil {
 		return nil, err
 	}
 	// From here on the node knows its log when it sees it: before anybody counts on it.
@@ -68,6 +69,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	if err := m.book.change(func(kept *nodedir.Record) { *kept = *r }); err != nil {
 		return nil, errors.Join(err, m.node.Close())
 	}
+	close(recorded)
 	m.limits.store.Store(m.node.FSM())
 	m.metrics.registry.MustRegister(nodeCollector{m.node, m.limits.space})
 	m.store = store{node: m.node, limits: m.limits, metrics: m.metrics}

@@ -133,7 +133,29 @@ func (o operator) Enrolment(_ context.Context, e admin.Enrol) (admin.Enrolment, 
 	if own := o.node.GossipAddr(); own != "" {
 		seeds = append([]string{own}, seeds...)
 	}
-	return admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, Seeds: seeds}, nil
+	return admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, OtherKeys: r.OtherKeys, Seeds: seeds, Members: o.node.Servers()}, nil
+}
+
+// RotateKey implements admin.Node.
+func (o operator) RotateKey(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	return refusal(o.node.RotateKey(ctx))
+}
+
+// KeyRotation implements admin.Node.
+func (o operator) KeyRotation(ctx context.Context) (admin.KeyRotation, error) {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	r, err := o.node.KeyRotation(ctx)
+	stage := admin.KeyStageNone
+	switch r.Stage {
+	case fsm.KeySpreads:
+		stage = admin.KeyStageSpreads
+	case fsm.KeyUsed:
+		stage = admin.KeyStageUsed
+	}
+	return admin.KeyRotation{Stage: stage, Waiting: append([]string{}, r.Waiting...)}, refusal(err)
 }
 
 // AddMember implements admin.Node.

@@ -31,8 +31,8 @@ func (s *Server) stateError(err error) error {
 // openOrRejoin opens the node. One whose state is lost, and that was told so,
 // joins anew in its own place: as another incarnation, without a vote until it
 // has what the others have.
-func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *limits) (*cluster.Node, error) {
-	node, err := s.open(ctx, r, limits)
+func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *limits, keep keepKeys) (*cluster.Node, error) {
+	node, err := s.open(ctx, r, limits, keep)
 	if !errors.Is(err, cluster.ErrStateLost) {
 		return node, err
 	}
@@ -43,7 +43,7 @@ func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *li
 	if err := s.rejoin(ctx, r, s.config.Join); err != nil {
 		return nil, err
 	}
-	return s.open(ctx, r, limits)
+	return s.open(ctx, r, limits, keep)
 }
 
 // rejoin puts what the node has of raft's state aside, once a member has told

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,7 +14,7 @@ import (
 )
 
 func newKeys() *cobra.Command {
-	return group("keys", "Create, list and revoke API keys, and change the account's token", newKeysCreate(), newKeysList(), newKeysRevoke(), newKeysRotateAccount())
+	return group("keys", "Create, list and revoke API keys; change the account's token and the cluster's key", newKeysCreate(), newKeysList(), newKeysRevoke(), newKeysRotateAccount(), newKeysRotateCluster())
 }
 
 func newKeysCreate() *cobra.Command {
@@ -149,4 +153,60 @@ that they signed, are not touched. Nodes keep the new token in node.json by them
 	cmd.Flags().BoolVar(&drop, "drop", false, "take the second token away")
 	cmd.MarkFlagsMutuallyExclusive("promote", "drop")
 	return cmd
+}
+
+func newKeysRotateCluster() *cobra.Command {
+	var t target
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "rotate-cluster-key",
+		Short: "Change the secret that the nodes share",
+		Long: `Change the secret that the nodes share, while they serve. Every member fetches the
+new one and accepts both, then uses the new one, then forgets the old one; each step
+waits for all members, and the command says for whom. A member that is away holds the
+change up until it is back, or removed (lockstep leave ID). Called again, the command
+goes on where the change is.
+
+A machine that was removed can do nothing with the secret that it has; after a change it
+cannot even connect.`,
+		Args: cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			client, err := t.client(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
+			defer cancel()
+			if err := client.RotateKey(ctx); err != nil {
+				return err
+			}
+			return followRotation(ctx, cmd.OutOrStdout(), client)
+		}),
+	}
+	t.flags(cmd.Flags())
+	cmd.Flags().DurationVar(&wait, "timeout", 5*time.Minute, "how long to wait for the members; the change goes on without the command")
+	return cmd
+}
+
+// followRotation says how far the change of the cluster's key has come, until it
+// is done.
+func followRotation(ctx context.Context, out io.Writer, client *admin.Client) error {
+	said := ""
+	for {
+		r, err := client.KeyRotation(ctx)
+		if err == nil && r.Stage == admin.KeyStageNone {
+			fmt.Fprintln(out, "the cluster's key was changed; the old one is worth nothing")
+			return nil
+		}
+		waiting := strings.Join(r.Waiting, ", ")
+		if line := fmt.Sprintf("the new key %s; waiting for %s", r.Stage, waiting); err == nil && waiting != "" && line != said {
+			said = line
+			fmt.Fprintln(out, line)
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the change goes on, and waits for %s: %w", waiting, ctx.Err())
+		}
+	}
 }

@@ -16,6 +16,8 @@
 //	POST   /cluster/account/token    gives the account a second auth token, shown only here
 //	POST   /cluster/account/promote  makes it the only one
 //	DELETE /cluster/account/token    takes it away
+//	POST   /cluster/key              begins to change the cluster's key
+//	GET    /cluster/key              how far that has come
 //	POST   /cluster/join          a node that waits for it joins a cluster (see Waiting)
 //
 // Everything under /cluster/ asks for the account's SID and auth token; API keys
@@ -67,6 +69,11 @@ type Node interface {
 	AddAuthToken(ctx context.Context) (token string, err error)
 	PromoteAuthToken(ctx context.Context) error
 	DropAuthToken(ctx context.Context) error
+
+	// RotateKey begins to change the cluster's key, or lets a change go on;
+	// KeyRotation returns how far it has come.
+	RotateKey(ctx context.Context) error
+	KeyRotation(ctx context.Context) (KeyRotation, error)
 }
 
 // Config sets up the handler.
@@ -111,6 +118,8 @@ func New(c Config) http.Handler {
 	h.route(mux, "POST /cluster/keys", h.createKey)
 	h.route(mux, "GET /cluster/keys", h.keys)
 	h.route(mux, "DELETE /cluster/keys/{sid}", h.revokeKey)
+	h.route(mux, "POST /cluster/key", h.rotateKey)
+	h.route(mux, "GET /cluster/key", h.keyRotation)
 	h.route(mux, "POST /cluster/account/token", h.addAuthToken)
 	h.route(mux, "POST /cluster/account/promote", h.promoteAuthToken)
 	h.route(mux, "DELETE /cluster/account/token", h.dropAuthToken)
@@ -219,6 +228,15 @@ func (h *handler) revokeKey(r *http.Request) (int, any, error) {
 		return 0, nil, objects.ErrNotFound
 	}
 	return http.StatusNoContent, nil, h.record(r, h.node.RevokeKey(r.Context(), sid), "key revoked", "key", sid.String())
+}
+
+func (h *handler) rotateKey(r *http.Request) (int, any, error) {
+	return http.StatusNoContent, nil, h.record(r, h.node.RotateKey(r.Context()), "change of the cluster key begun")
+}
+
+func (h *handler) keyRotation(r *http.Request) (int, any, error) {
+	k, err := h.node.KeyRotation(r.Context())
+	return http.StatusOK, k, err
 }
 
 func (h *handler) addAuthToken(r *http.Request) (int, any, error) {

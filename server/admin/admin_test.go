@@ -46,8 +46,12 @@ func (f fake) CreateKey(_ context.Context, k admin.NewKey) (admin.Key, error) {
 	return admin.Key{SID: "SK1", FriendlyName: k.FriendlyName, KeyScope: k.KeyScope, Secret: "s"}, nil
 }
 func (f fake) AddAuthToken(context.Context) (string, error) { return "second", nil }
-func (f fake) PromoteAuthToken(context.Context) error       { return nil }
-func (f fake) DropAuthToken(context.Context) error          { return objects.ErrNoSecondToken }
+func (f fake) RotateKey(context.Context) error              { return nil }
+func (f fake) KeyRotation(context.Context) (admin.KeyRotation, error) {
+	return admin.KeyRotation{Stage: admin.KeyStageNone}, nil
+}
+func (f fake) PromoteAuthToken(context.Context) error { return nil }
+func (f fake) DropAuthToken(context.Context) error    { return objects.ErrNoSecondToken }
 
 // allow knows one pair of credentials.
 func allow(r *http.Request) (audit.Actor, error) {

@@ -89,6 +89,16 @@ func (c *Client) RevokeKey(ctx context.Context, sid string) error {
 	return c.do(ctx, "DELETE", "/cluster/keys/"+url.PathEscape(sid), nil, nil)
 }
 
+// RotateKey begins to change the cluster's key.
+func (c *Client) RotateKey(ctx context.Context) error {
+	return c.do(ctx, "POST", "/cluster/key", nil, nil)
+}
+
+// KeyRotation returns how far a change of the cluster's key has come.
+func (c *Client) KeyRotation(ctx context.Context) (k KeyRotation, err error) {
+	return k, c.do(ctx, "GET", "/cluster/key", nil, &k)
+}
+
 // AddAuthToken gives the account a second auth token, and returns it.
 func (c *Client) AddAuthToken(ctx context.Context) (string, error) {
 	var t AuthToken

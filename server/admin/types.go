@@ -38,12 +38,28 @@ func (s Status) Find(id string) (NodeStatus, bool) {
 }
 
 // Enrolment is what a node needs to become a peer. The key is the cluster's
-// secret: whoever has it is a member as far as the internal port is concerned.
+// secret: whoever has it may connect to the internal port, and is answered there
+// once he has been added.
 type Enrolment struct {
 	ClusterID  string   `json:"cluster_id"`
-	ClusterKey string   `json:"cluster_key"` // 64 hexadecimal digits
-	Seeds      []string `json:"seeds"`       // gossip addresses
+	ClusterKey string   `json:"cluster_key"`          // 64 hexadecimal digits
+	OtherKeys  []string `json:"other_keys,omitempty"` // accepted, too, while the key is being changed
+	Seeds      []string `json:"seeds"`                // gossip addresses
+	Members    []string `json:"members"`              // servers that may add the node
 }
+
+// KeyRotation is how far a change of the cluster's key has come.
+type KeyRotation struct {
+	Stage   string   `json:"stage"`   // none, spreads or used
+	Waiting []string `json:"waiting"` // ids of the nodes that it waits for
+}
+
+// The stages of a change of the cluster's key.
+const (
+	KeyStageNone    = "none"
+	KeyStageSpreads = "spreads"
+	KeyStageUsed    = "used"
+)
 
 // Member describes a node that asks to be added.
 type Member struct {

@@ -27,7 +27,9 @@ type Record struct {
 	// Of the cluster; empty as long as the node belongs to none.
 	ClusterID  string   `json:"cluster_id,omitempty"`
 	ClusterKey string   `json:"cluster_key,omitempty"` // 64 hexadecimal digits
+	OtherKeys  []string `json:"other_keys,omitempty"`  // accepted, too, while the key is being changed
 	Seeds      []string `json:"seeds,omitempty"`       // gossip addresses of other members
+	Members    []string `json:"members,omitempty"`     // the servers that there were when the node enrolled
 
 	// Bootstrap says that the node makes the cluster and has not finished.
 	// JoinThrough is the URL of the member through which it joins, until it votes,

@@ -149,6 +149,7 @@ type endpoint struct {
 
 	mu        sync.Mutex
 	heartbeat func(raft.RPC)
+	self      string // the server, valid once serving is closed
 	handle    func(ctx context.Context, from string, kind byte, body []byte) []byte
 	serving   chan struct{} // closed when handle is set
 }
@@ -201,8 +202,8 @@ func (e *endpoint) exchange(ctx context.Context, to string, appends bool, delive
 func (e *endpoint) Addr() string { return e.id }
 
 // Serve implements cluster.Peers.
-func (e *endpoint) Serve(handle func(ctx context.Context, from string, kind byte, body []byte) []byte) {
-	e.handle = handle
+func (e *endpoint) Serve(self string, handle func(ctx context.Context, from string, kind byte, body []byte) []byte) {
+	e.self, e.handle = self, handle
 	close(e.serving)
 }
 
@@ -211,7 +212,7 @@ func (e *endpoint) Call(ctx context.Context, addr string, kind byte, body []byte
 	err = e.exchange(ctx, addr, false, func(ctx context.Context, other *endpoint) error {
 		select {
 		case <-other.serving:
-			answer = other.handle(ctx, e.id, kind, body)
+			answer = other.handle(ctx, e.self, kind, body)
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

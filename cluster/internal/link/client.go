@@ -28,6 +28,11 @@ func (p *Port) Call(ctx context.Context, addr string, kind byte, body []byte) ([
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
+	if p.config.Expect != nil && (p.config.Anybody == nil || !p.config.Anybody(kind)) {
+		if node, incarnation := p.config.Expect(addr); node != "" && incarnation != c.conn.incarnation {
+			return nil, fmt.Errorf("%w: %s is another incarnation of node %q", ErrNotSent, addr, node)
+		}
+	}
 	return c.call(ctx, kind, body)
 }
 

@@ -3,12 +3,16 @@ package link
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,22 +29,36 @@ const patience = 20 * time.Second
 
 var testKey = [32]byte{1}
 
+// echo answers with the node that asks, the kind, and the body.
 func echo(_ context.Context, from string, kind byte, body []byte) []byte {
-	return fmt.Appendf(nil, "%s %d %s", from, kind, body)
+	node, _, _ := strings.Cut(from, ".")
+	return fmt.Appendf(nil, "%s %d %s", node, kind, body)
+}
+
+// ownKey is the private key of a test's node.
+func ownKey(id string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(id))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+func incarnation(id string) string { return IncarnationOf(ownKey(id).Public().(ed25519.PublicKey)) }
+
+func credential(t *testing.T, cluster, id string, keys ...[32]byte) *Credential {
+	c, err := NewCredential(cluster, id, ownKey(id), keys...)
+	require.NoError(t, err)
+	return c
 }
 
 // open starts a port of node id; edit may be nil.
 func open(t *testing.T, id string, handler Handler, edit func(*Config)) *Port {
-	credential, err := NewCredential(testKey, "cluster", id, "1")
-	require.NoError(t, err)
-	config := Config{Bind: "127.0.0.1:0", Credential: credential, Logger: slog.New(slog.DiscardHandler)}
+	config := Config{Bind: "127.0.0.1:0", Credential: credential(t, "cluster", id, testKey), Logger: slog.New(slog.DiscardHandler)}
 	if edit != nil {
 		edit(&config)
 	}
 	p, err := Listen(config)
 	require.NoError(t, err)
 	t.Cleanup(func() { p.Close() })
-	p.Serve(handler)
+	p.Serve(id, handler)
 	return p
 }
 
@@ -131,9 +149,7 @@ func TestBrokenConnectionFailsCalls(t *testing.T) {
 }
 
 func TestSilentPeerIsGivenUp(t *testing.T) {
-	credential, err := NewCredential(testKey, "cluster", "b", "1")
-	require.NoError(t, err)
-	mute, err := tls.Listen("tcp", "127.0.0.1:0", credential.server)
+	mute, err := tls.Listen("tcp", "127.0.0.1:0", credential(t, "cluster", "b", testKey).server())
 	require.NoError(t, err)
 	defer mute.Close()
 	var accepted sync.WaitGroup
@@ -154,14 +170,12 @@ func TestSilentPeerIsGivenUp(t *testing.T) {
 
 func TestOtherKeyOrClusterIsRefused(t *testing.T) {
 	b := open(t, "b", echo, nil)
-	for name, make := range map[string]func() (*Credential, error){
-		"key":     func() (*Credential, error) { return NewCredential([32]byte{2}, "cluster", "a", "1") },
-		"cluster": func() (*Credential, error) { return NewCredential(testKey, "other", "a", "1") },
+	for name, other := range map[string]*Credential{
+		"key":     credential(t, "cluster", "a", [32]byte{2}),
+		"cluster": credential(t, "other", "a", testKey),
 	} {
-		credential, err := make()
-		require.NoError(t, err)
-		a := open(t, "a", echo, func(c *Config) { c.Credential = credential })
-		_, err = a.Call(within(t, patience), b.Addr(), 1, nil)
+		a := open(t, "a", echo, func(c *Config) { c.Credential = other })
+		_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
 		require.ErrorIs(t, err, ErrNotSent, name)
 	}
 	plain, err := net.Dial("tcp", b.Addr())
@@ -179,11 +193,104 @@ func TestOtherKeyOrClusterIsRefused(t *testing.T) {
 }
 
 func TestUnexpectedNodeIsRefused(t *testing.T) {
-	a := open(t, "a", echo, func(c *Config) { c.Expect = func(string) (string, string) { return "c", "1" } })
+	a := open(t, "a", echo, func(c *Config) { c.Expect = func(string) (string, string) { return "c", "" } })
 	b := open(t, "b", echo, nil)
 	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
 	require.ErrorIs(t, err, ErrNotSent)
 	require.ErrorContains(t, err, `is node "b" and not "c"`)
+}
+
+func TestAnotherIncarnationIsRefused(t *testing.T) {
+	const harmless = 9
+	a := open(t, "a", echo, func(c *Config) {
+		c.Expect = func(string) (string, string) { return "b", incarnation("before") }
+		c.Anybody = func(kind byte) bool { return kind == harmless }
+	})
+	b := open(t, "b", echo, nil)
+	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+	require.ErrorIs(t, err, ErrNotSent)
+	require.ErrorContains(t, err, "another incarnation")
+	_, err = a.Streams().Dial(raft.ServerAddress(b.Addr()), patience)
+	require.ErrorContains(t, err, "another incarnation")
+	_, err = a.Call(within(t, patience), b.Addr(), harmless, nil)
+	require.NoError(t, err)
+}
+
+// TestAHolderOfTheKeyIsNobodyElse: the name of a server needs the private key
+// that it is made of.
+func TestAHolderOfTheKeyIsNobodyElse(t *testing.T) {
+	asked := make(chan string, 1)
+	b := open(t, "b", func(_ context.Context, from string, _ byte, _ []byte) []byte {
+		asked <- from
+		return nil
+	}, nil)
+	thief, err := NewCredential("cluster", "a", ownKey("thief"), testKey)
+	require.NoError(t, err)
+	c := open(t, "c", echo, func(c *Config) { c.Credential = thief })
+	_, err = c.Call(within(t, patience), b.Addr(), 1, nil)
+	require.NoError(t, err)
+	require.Equal(t, "a."+incarnation("thief"), <-asked)
+}
+
+func TestOnlyThoseAdmittedGetStreams(t *testing.T) {
+	member := "a." + incarnation("a")
+	b := open(t, "b", echo, func(c *Config) {
+		c.Admit = func(_ context.Context, server string) bool { return server == member }
+	})
+	streams := b.Streams()
+	send := func(p *Port) (net.Conn, error) {
+		s, err := p.Streams().Dial(raft.ServerAddress(b.Addr()), patience)
+		require.NoError(t, err)
+		t.Cleanup(func() { s.Close() })
+		s.SetDeadline(time.Now().Add(patience))
+		_, err = s.Write([]byte("x"))
+		return s, err
+	}
+	stranger, err := send(open(t, "x", echo, nil))
+	if err == nil {
+		_, err = stranger.Read(make([]byte, 1))
+	}
+	require.Error(t, err)
+	require.False(t, errors.Is(err, os.ErrDeadlineExceeded), "it is hung up on")
+
+	mine, err := send(open(t, "a", echo, nil))
+	require.NoError(t, err)
+	theirs, err := streams.Accept()
+	require.NoError(t, err)
+	b.Dismiss(func(server string) bool { return server != member })
+	_, err = theirs.Read(make([]byte, 1))
+	require.NoError(t, err, "it stays")
+	b.Dismiss(func(server string) bool { return server == member })
+	_, err = mine.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.False(t, errors.Is(err, os.ErrDeadlineExceeded), "it ends with the membership")
+}
+
+func TestKeysChangeOneAfterTheOther(t *testing.T) {
+	older, newer := testKey, [32]byte{2}
+	ca, cb := credential(t, "cluster", "a", older), credential(t, "cluster", "b", older)
+	talk := func() error {
+		a := open(t, "a", echo, func(c *Config) { c.Credential = ca })
+		b := open(t, "b", echo, func(c *Config) { c.Credential = cb })
+		_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+		if err == nil {
+			_, err = b.Call(within(t, patience), a.Addr(), 1, nil)
+		}
+		return err
+	}
+	for _, step := range []func() error{
+		func() error { return ca.Use(older, newer) },
+		func() error { return cb.Use(older, newer) },
+		func() error { return ca.Use(newer, older) },
+		func() error { return cb.Use(newer, older) },
+		func() error { return ca.Use(newer) },
+		func() error { return cb.Use(newer) },
+	} {
+		require.NoError(t, step())
+		require.NoError(t, talk())
+	}
+	ca = credential(t, "cluster", "a", older)
+	require.Error(t, talk(), "the old key is worth nothing")
 }
 
 func TestRefused(t *testing.T) {

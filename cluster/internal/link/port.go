@@ -4,8 +4,9 @@
 // requests (multiplexed and pipelined, one connection for each peer), or a
 // connection that is only held, to notice at once when the other process dies.
 //
-// Both sides authenticate with a certificate that only the cluster key can
-// make, and which names the node. A Port owns all of its goroutines and
+// Both sides authenticate with a certificate that only the cluster's key can
+// make, for a key that only that node has; the latter's name is the incarnation
+// in the server's id. A Port owns all of its goroutines and
 // connections; Close ends them and waits. Locks are never held across I/O.
 //
 // The package does not know what the requests mean.
@@ -13,6 +14,7 @@ package link
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -58,7 +60,7 @@ var ErrNotSent = errors.New("link: request not sent")
 // ErrClosed says that the port was closed.
 var ErrClosed = errors.New("link: port closed")
 
-// Handler answers a request that arrived from the node named from. It may block
+// Handler answers a request that arrived from the server named from. It may block
 // until ctx ends, which it does at the caller's deadline or with the connection.
 type Handler = func(ctx context.Context, from string, kind byte, body []byte) []byte
 
@@ -70,10 +72,16 @@ type Config struct {
 	Logger     *slog.Logger
 
 	// Expect names the node, and the incarnation of its log, that an address
-	// should belong to, or "". Requests are not sent to another node, nor raft's
-	// streams to another incarnation: were two members' addresses to reach one
-	// process, it could vote twice.
-	Expect func(addr string) (node, incarnation string)
+	// should belong to, or "". Requests are not sent to another node, nor are
+	// raft's streams and requests that Anybody does not let pass to another
+	// incarnation: were two members' addresses to reach one process, it could vote
+	// twice.
+	Expect  func(addr string) (node, incarnation string)
+	Anybody func(kind byte) bool
+
+	// Admit reports whether raft's streams of a server are taken. It may ask
+	// others. Nil: everybody's are.
+	Admit func(ctx context.Context, server string) bool
 }
 
 // Port is a node's internal port.
@@ -123,8 +131,9 @@ func Listen(config Config) (*Port, error) {
 // Addr is the address under which other members reach this port.
 func (p *Port) Addr() string { return p.addr }
 
-// Serve gives the handler of incoming requests. It is called once.
-func (p *Port) Serve(h Handler) {
+// Serve gives the handler of incoming requests. It is called once. Who this node
+// is, its certificate says.
+func (p *Port) Serve(_ string, h Handler) {
 	p.handler = h
 	close(p.serving)
 }
@@ -191,7 +200,7 @@ func (p *Port) accept() {
 			continue
 		}
 		delay = 0
-		c, err := p.track(tls.Server(raw, p.config.Credential.server), true)
+		c, err := p.track(tls.Server(raw, p.config.Credential.server()), true)
 		if err != nil {
 			continue
 		}
@@ -224,7 +233,7 @@ func (p *Port) receive(c *conn) {
 		return
 	}
 	p.strangers.Release(c)
-	if p.members.Admit(c, c.peer) {
+	if p.members.Admit(c, c.server()) {
 		p.config.Logger.Warn("internal port has too many connections of members, the oldest was closed", "member", c.peer)
 	}
 	if _, err := c.Read(purpose); err != nil {
@@ -234,6 +243,11 @@ func (p *Port) receive(c *conn) {
 	c.SetDeadline(time.Time{})
 	switch purpose[0] {
 	case purposeRaft:
+		if !p.admits(c) {
+			p.config.Logger.Warn("internal connection refused", "remote", c.RemoteAddr().String(), "server", c.server(), "error", "no member")
+			c.Close()
+			return
+		}
 		select {
 		case p.raft <- c:
 		case <-p.ctx.Done():
@@ -258,7 +272,7 @@ func (p *Port) dial(ctx context.Context, addr string, purpose byte) (*conn, erro
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.track(tls.Client(raw, p.config.Credential.client), false)
+	c, err := p.track(tls.Client(raw, p.config.Credential.client()), false)
 	if err != nil {
 		return nil, err
 	}
@@ -298,6 +312,7 @@ type conn struct {
 	once    sync.Once
 
 	peer, incarnation string // of the other side, from its certificate
+	raft              bool   // one of raft's inbound streams; under Port.mu
 }
 
 func (p *Port) track(t *tls.Conn, inbound bool) (*conn, error) {
@@ -316,9 +331,49 @@ func (c *conn) handshake(ctx context.Context) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	subject := c.ConnectionState().PeerCertificates[0].Subject
-	c.peer, c.incarnation = subject.CommonName, subject.SerialNumber
+	certificate := c.ConnectionState().PeerCertificates[0]
+	public, ok := certificate.PublicKey.(ed25519.PublicKey)
+	if !ok {
+		return errors.New("the peer's certificate is for a key of another kind")
+	}
+	c.peer, c.incarnation = certificate.Subject.CommonName, IncarnationOf(public)
 	return nil
+}
+
+// server is the id of the other side in raft's configuration.
+func (c *conn) server() string { return c.peer + "." + c.incarnation }
+
+// admits marks a connection as one of raft's, if its server may have one.
+func (p *Port) admits(c *conn) bool {
+	if p.config.Admit == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, acceptTimeout)
+	defer cancel()
+	if !p.config.Admit(ctx, c.server()) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.raft = true
+	return true
+}
+
+// Dismiss ends raft's streams from servers that may have none any more.
+func (p *Port) Dismiss(gone func(server string) bool) {
+	p.mu.Lock()
+	var inbound []*conn
+	for c := range p.conns {
+		if c.raft {
+			inbound = append(inbound, c)
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range inbound {
+		if gone(c.server()) {
+			c.Close()
+		}
+	}
 }
 
 // Close implements net.Conn. It skips TLS's farewell, which may block: the

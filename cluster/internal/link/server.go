@@ -55,7 +55,7 @@ func (p *Port) serve(c *conn) {
 			defer func() { <-free }()
 			ctx, cancel := context.WithTimeout(ctx, f.timeout)
 			defer cancel()
-			if out.put(frame{id: f.id, body: p.handler(ctx, c.peer, f.kind, f.body)}) != nil {
+			if out.put(frame{id: f.id, body: p.handler(ctx, c.server(), f.kind, f.body)}) != nil {
 				c.Close() // the caller does not read its answers
 			}
 		})
