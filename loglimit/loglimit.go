@@ -50,7 +50,7 @@ func Kind(line string) string {
 		said = rest
 	}
 	if end := strings.IndexAny(said, "0123456789:=\"'`([{<,;\n"); end >= 0 {
-		said, line = said[:end], line[:len(line)-len(said)+end]
+		line = line[:len(line)-len(said)+end]
 	}
 	return strings.TrimSpace(line)
 }
