@@ -12,15 +12,15 @@ import (
 // expr is a node of a parsed query: a disjunction, a conjunction or a
 // comparison. Lists have at least two elements, and none of their own kind.
 type expr interface {
-	match(key string, data []byte) bool
+	match(i *Item) bool
 	append(b []byte) []byte // canonical text
 }
 
 type disjunction []expr
 
-func (d disjunction) match(key string, data []byte) bool {
+func (d disjunction) match(i *Item) bool {
 	for _, e := range d {
-		if e.match(key, data) {
+		if e.match(i) {
 			return true
 		}
 	}
@@ -39,9 +39,9 @@ func (d disjunction) append(b []byte) []byte {
 
 type conjunction []expr
 
-func (c conjunction) match(key string, data []byte) bool {
+func (c conjunction) match(i *Item) bool {
 	for _, e := range c {
-		if !e.match(key, data) {
+		if !e.match(i) {
 			return false
 		}
 	}
@@ -96,8 +96,8 @@ type comparison struct {
 	values []string // exactly one unless the operator takes a list
 }
 
-func (c *comparison) match(key string, data []byte) bool {
-	value := c.field.of(key, data)
+func (c *comparison) match(i *Item) bool {
+	value := c.field.of(i)
 	if !value.Exists() {
 		return c.op.negated()
 	}
@@ -164,7 +164,8 @@ func textOf(value gjson.Result) string {
 // field is the left side of a comparison: a path into the data, or the key.
 type field struct {
 	text  string   // canonical
-	steps []string // member names, escaped for gjson; none: the key
+	names []string // of members; none: the key
+	steps []string // the same, escaped for gjson
 }
 
 // newField takes the parts of a dotted path, none of them empty.
@@ -175,7 +176,7 @@ func newField(parts []string) field {
 	if len(parts) > 1 && parts[0] == "data" {
 		parts = parts[1:]
 	}
-	f := field{text: strings.Join(parts, "."), steps: make([]string, len(parts))}
+	f := field{text: strings.Join(parts, "."), names: parts, steps: make([]string, len(parts))}
 	if f.text == "key" || strings.HasPrefix(f.text, "data.") {
 		f.text = "data." + f.text
 	}
@@ -189,14 +190,16 @@ func newField(parts []string) field {
 //
 // It goes step by step, from object to object: in a whole path gjson would
 // give meaning to a number or a "#", escaped or not, that meets an array.
-func (f field) of(key string, data []byte) gjson.Result {
-	if len(f.steps) == 0 {
-		return gjson.Result{Type: gjson.String, Str: key}
-	}
-	if len(data) == 0 || data[0] != '{' {
+func (f field) of(i *Item) gjson.Result {
+	switch {
+	case len(f.steps) == 0:
+		return gjson.Result{Type: gjson.String, Str: i.key}
+	case !i.once:
+		return i.find(f.names)
+	case len(i.data) == 0 || i.data[0] != '{':
 		return gjson.Result{}
 	}
-	value := gjson.GetBytes(data, f.steps[0])
+	value := gjson.GetBytes(i.data, f.steps[0])
 	for _, step := range f.steps[1:] {
 		if !value.IsObject() {
 			return gjson.Result{}

@@ -37,6 +37,7 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, canonical, again.String())
 		if item, err := objects.ParseData([]byte(data), objects.KindMap); err == nil {
 			require.Equal(t, q.Match(key, item), again.Match(key, item))
+			require.Equal(t, q.Match(key, item), q.MatchItem(query.NewItem(key, item)))
 		}
 	})
 }
@@ -52,6 +53,10 @@ func TestMatchAgainstModel(t *testing.T) {
 		q, err := query.Parse(text)
 		require.NoError(t, err, text)
 		require.Equal(t, want("a", item), q.Match("a", data), "%s on %s", text, data)
+		shared := query.NewItem("a", data)
+		for range 2 {
+			require.Equal(t, want("a", item), q.MatchItem(shared), "%s on %s, read once for many", text, data)
+		}
 		again, err := query.Parse(q.String())
 		require.NoError(t, err, q)
 		require.Equal(t, want("a", item), again.Match("a", data), "%s on %s", q, data)

@@ -80,10 +80,15 @@ func Parse(text string) (*Query, error) {
 	return &Query{root: root}, nil
 }
 
-// Match says whether an item with this key and this data belongs to the
+// Match reports whether an item with this key and this data belongs to the
 // result. The data must be a compact JSON value, as items are stored.
 func (q *Query) Match(key string, data []byte) bool {
-	return q.root == nil || q.root.match(key, data)
+	return q.MatchItem(&Item{key: key, data: data, once: true})
+}
+
+// MatchItem is Match for an item that many queries are compared with.
+func (q *Query) MatchItem(i *Item) bool {
+	return q.root == nil || q.root.match(i)
 }
 
 // String gives the canonical text: the same for queries that differ only in
