@@ -57,7 +57,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	c := s.config
 	m := &member{
 		Server: s, front: front, book: &book{dir: c.DataDir, record: *r},
-		limits: newLimits(c.RateLimits, c.Clock, newSpace(c.Bounds)), metrics: newMetrics(),
+		limits: newLimits(c.RateLimits, c.Clock, newSpace(c.Bounds)), metrics: newMetrics(c.Logger),
 	}
 	recorded := make(chan struct{})
 	var err error
@@ -82,7 +82,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: record, Metrics: m.metrics.registry,
 	})
 	m.rest = rest.New(rest.Config{
-		API: operations, Keyring: m.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger,
+		API: operations, Keyring: m.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: m.metrics.panics,
 		Audit: record, Refused: func(ctx context.Context, source string) bool { return m.guard.Refused(ctx, "rest", source) },
 		Bodies: bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
 	})
@@ -91,7 +91,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		PublicURL: c.PublicURL, NodeURL: front.url, TrustedProxies: c.TrustedProxies, Ready: m.node.Ready(),
 		Connected: m.reporter.Connected, Disconnected: m.reporter.Disconnected,
 		Refused: func(ctx context.Context, source string) { m.guard.Refused(ctx, "realtime", source) },
-		Limits:  m.limits.buckets, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry,
+		Limits:  m.limits.buckets, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry, Panics: m.metrics.panics,
 
 		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
 		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,
@@ -112,7 +112,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		Node: operator{m}, Allow: m.allow, Metrics: m.metrics.registry, Audit: record, Logger: c.Logger,
 	})
 	m.node.OnLead("webhooks", webhook.New(webhook.Config{
-		Node: m.store, Clock: c.Clock, Logger: c.Logger, Registerer: m.metrics.registry,
+		Node: m.store, Clock: c.Clock, Logger: c.Logger, Registerer: m.metrics.registry, Panics: m.metrics.panics,
 		Allow: c.WebhookAllow, Cluster: m.listeners,
 		Timeout: c.Bounds.WebhookTimeout, Total: c.Bounds.WebhookRequests,
 		PerService: c.Bounds.WebhookRequestsPerService, PerHost: c.Bounds.WebhookRequestsPerHost,

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,6 +10,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/fsm"
+	"lockstep/server/panics"
 )
 
 // metrics are those of the node as a whole. Other packages register their own
@@ -17,9 +19,10 @@ type metrics struct {
 	registry *prometheus.Registry
 	writes   *prometheus.HistogramVec
 	reads    *prometheus.HistogramVec
+	panics   *panics.Catcher
 }
 
-func newMetrics() *metrics {
+func newMetrics(logger *slog.Logger) *metrics {
 	buckets := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
@@ -32,6 +35,7 @@ func newMetrics() *metrics {
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.writes, m.reads)
+	m.panics = panics.New(logger, m.registry)
 	return m
 }
 

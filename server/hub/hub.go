@@ -18,8 +18,9 @@
 // may be called from anywhere; Fill of one queue by one goroutine at a time.
 // Nothing here blocks for a client.
 //
-// Locks are taken in the order Hub, whatever a Follower has of its own, Queue.
-// A Follower is called with the hub locked and must not call the hub.
+// Locks are taken in the order topics (a part of the Hub's), whatever a Follower
+// has of its own, Queue. A Follower is called with topics locked and must not
+// call the hub. A panic in a Follower ends that one, and its client's queue.
 //
 // The package knows neither connections nor the wire: frames are bytes that
 // its user makes.
@@ -28,12 +29,13 @@ package hub
 import (
 	"context"
 	"errors"
-	"sync"
+	"hash/maphash"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/panics"
 )
 
 // Config sets up a Hub.
@@ -44,6 +46,8 @@ type Config struct {
 
 	QueueLength int // frames of events that wait for one client; 1024
 	QueueBytes  int // and their bytes; 1 MiB
+
+	Panics *panics.Catcher // of followers; nil: caught, and not told of
 
 	Behind  prometheus.Counter // subscriptions that lost their place
 	Dropped prometheus.Counter // stream messages that a full queue lost
@@ -71,29 +75,22 @@ type Event struct {
 	frames Frames
 }
 
-// Follower is told what happens to a topic, in order, by one goroutine, and
-// must not block. It goes on following while it answers with true.
-type Follower interface {
-	// Happened tells of one event.
-	Happened(e *Event) (more bool)
-
-	// Missed says that events were not told: what they did is to be found in
-	// the view, which contains all that was told before.
-	Missed(view *fsm.View) (more bool)
-}
-
 // Hub knows who follows what.
 type Hub struct {
 	config Config
 	cursor *fsm.Cursor
 
-	mu     sync.Mutex
-	topics map[objects.SID][]*Following
+	seed   maphash.Seed
+	topics [topicShards]topics
 }
 
 // New makes a hub that tells what is applied from now on, once Run runs.
 func New(c Config) *Hub {
-	return &Hub{config: c.withDefaults(), cursor: c.Feed.Follow(), topics: make(map[objects.SID][]*Following)}
+	h := &Hub{config: c.withDefaults(), cursor: c.Feed.Follow(), seed: maphash.MakeSeed()}
+	for i := range h.topics {
+		h.topics[i].panics, h.topics[i].bySID = c.Panics, make(map[objects.SID]*topic)
+	}
+	return h
 }
 
 // Run follows the feed until the context ends.
@@ -128,76 +125,51 @@ func topicOf(e *objects.Event) objects.SID {
 	return e.Object.SID
 }
 
+// happened has an event encoded before it locks anything: only then it is told.
 func (h *Hub) happened(e *Event) {
-	topic := topicOf(e.Event)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.tell(topic, func(f Follower) bool { return f.Happened(e) })
+	sid := topicOf(e.Event)
+	all := h.topicsOf(sid)
+	forms, followed := all.followed(sid)
+	if !followed {
+		return
+	}
+	if !h.encode(e, forms) {
+		view := h.config.View()
+		all.tell(sid, func(f Follower) bool { return f.Missed(view) })
+		return
+	}
+	all.tell(sid, func(f Follower) bool { return f.Happened(e) })
+}
+
+// encode makes the frames that subscribers read. It returns false if that cannot
+// be done: they must find out for themselves.
+func (h *Hub) encode(e *Event, forms [Forms]int) (ok bool) {
+	defer h.config.Panics.Catch("encoding of an event", nil)
+	for form, readers := range forms {
+		if readers > 0 && isTold(e.Event) {
+			e.frames.In(Form(form))
+		}
+	}
+	return true
+}
+
+// isTold reports whether subscribers are told of an event, and not only moved by
+// it.
+func isTold(e *objects.Event) bool {
+	return e.Type != objects.PermissionChanged && e.Type != objects.ObjectCreated
 }
 
 func (h *Hub) missed() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	view := h.config.View()
-	for topic := range h.topics {
-		h.tell(topic, func(f Follower) bool { return f.Missed(view) })
+	for i := range h.topics {
+		h.topics[i].tellAll(func(f Follower) bool { return f.Missed(view) })
 	}
 }
 
-// tell calls all followers of a topic. It goes from the last to the first,
-// since whoever stops is replaced by the last one.
-func (h *Hub) tell(topic objects.SID, call func(Follower) (more bool)) {
-	followers := h.topics[topic]
-	for i := len(followers) - 1; i >= 0; i-- {
-		if f := followers[i]; !call(f.follower) {
-			h.remove(f)
-		}
+// Topics returns the number of topics that somebody follows.
+func (h *Hub) Topics() (total int) {
+	for i := range h.topics {
+		total += h.topics[i].length()
 	}
-}
-
-// Following is one follower's place in a topic.
-type Following struct {
-	hub      *Hub
-	topic    objects.SID
-	place    int // among the followers of the topic; -1: it stopped
-	follower Follower
-}
-
-// Follow has a follower told what happens to a topic from now on.
-func (h *Hub) Follow(topic objects.SID, follower Follower) *Following {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	f := &Following{hub: h, topic: topic, place: len(h.topics[topic]), follower: follower}
-	h.topics[topic] = append(h.topics[topic], f)
-	return f
-}
-
-// Stop ends it. When Stop returns, the follower is not being called and will
-// not be called again.
-func (f *Following) Stop() {
-	f.hub.mu.Lock()
-	defer f.hub.mu.Unlock()
-	f.hub.remove(f)
-}
-
-func (h *Hub) remove(f *Following) {
-	if f.place < 0 {
-		return
-	}
-	followers := h.topics[f.topic]
-	last := followers[len(followers)-1]
-	followers[f.place], last.place = last, f.place
-	followers[len(followers)-1] = nil
-	h.topics[f.topic] = followers[:len(followers)-1]
-	f.place = -1
-	if len(followers) == 1 {
-		delete(h.topics, f.topic)
-	}
-}
-
-// Topics gives the number of topics that somebody follows.
-func (h *Hub) Topics() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.topics)
+	return total
 }

@@ -114,37 +114,48 @@ func (q *Queue) Close(last []byte) {
 // that the queue is closed and this was the end.
 func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 	for {
-		q.mu.Lock()
-		b = q.drain(b, size)
-		empty := q.waiting.length == 0
-		last = q.closing && empty
-		var view *fsm.View
-		var sub *Subscription
-		var part stretch
-		if empty && !q.closing && len(b) < size {
-			// The view is taken while the lock keeps own writes from beginning:
-			// up to the limit it contains none whose reply is still to come.
-			if sub = q.nextDue(); sub != nil && sub.state == behind {
-				view, part = q.hub.config.View(), sub.lacks()
-			}
-		}
-		if sub != nil && sub.state == ending {
-			b = sub.tellEnd(b)
-		}
-		leaving := q.leaving
-		q.leaving = nil
-		q.mu.Unlock()
-
+		var due turn
+		var leaving []func()
+		b, due, leaving, last = q.fill(b, size)
 		for _, leave := range leaving {
 			leave()
 		}
-		if sub == nil {
+		if due.sub == nil {
 			return b, last
 		}
-		if view != nil {
-			b = sub.catchUp(b, view, part)
+		b = due.sub.catchUp(b, due.view, due.part)
+	}
+}
+
+// turn is that of a subscription to catch up: with what it lacks in this view.
+type turn struct {
+	sub  *Subscription
+	view *fsm.View
+	part stretch
+}
+
+// fill is the part of Fill that needs the lock: it stops when a subscription is
+// to catch up.
+func (q *Queue) fill(b []byte, size int) (out []byte, due turn, leaving []func(), last bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b = q.drain(b, size)
+	for q.waiting.length == 0 && !q.closing && len(b) < size && due.sub == nil {
+		sub := q.nextDue()
+		if sub == nil {
+			break
+		}
+		switch sub.state {
+		case ending:
+			b = sub.tellEnd(b)
+		case behind:
+			// The view is taken while the lock keeps own writes from beginning:
+			// up to the limit it contains none whose reply is still to come.
+			due = turn{sub: sub, view: q.hub.config.View(), part: sub.lacks()}
 		}
 	}
+	leaving, q.leaving = q.leaving, nil
+	return b, due, leaving, q.closing && q.waiting.length == 0
 }
 
 // drain moves frames from the queue to b.
@@ -170,7 +181,8 @@ func (q *Queue) push(e entry) {
 	if !q.hasRoom() {
 		q.beyond.add(1, e.frame)
 		if c := q.hub.config; q.beyond.length > c.QueueLength || q.beyond.bytes > c.QueueBytes {
-			q.giveUp()
+			q.overrun = true
+			q.abandon()
 			return
 		}
 	}
@@ -178,9 +190,9 @@ func (q *Queue) push(e entry) {
 	q.signal()
 }
 
-// giveUp ends the queue of a client that takes less than it asks for.
-func (q *Queue) giveUp() {
-	q.closing, q.overrun = true, true
+// abandon ends the queue at once, without what waits.
+func (q *Queue) abandon() {
+	q.closing = true
 	for _, s := range q.own.holding {
 		s.dropHeld()
 	}

@@ -173,13 +173,10 @@ func (s *Subscription) End(why *objects.Error) {
 func (s *Subscription) Happened(e *Event) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
-	switch e.Type {
-	case objects.PermissionChanged:
-		if e.Identity == s.queue.identity {
-			s.recheck()
-		}
-	case objects.ObjectCreated:
-	default:
+	switch {
+	case e.Type == objects.PermissionChanged && e.Identity == s.queue.identity:
+		s.recheck()
+	case isTold(e.Event):
 		s.offer(change{
 			id: e.ID, origin: e.Origin, mute: muteOf(e.Event),
 			lossy: e.Type == objects.MessagePublished, last: e.Type == objects.ObjectRemoved,
@@ -202,6 +199,14 @@ func (s *Subscription) Missed(view *fsm.View) (more bool) {
 		s.lapse()
 	}
 	return s.state < ending
+}
+
+// Failed implements Follower: what its place is nobody knows any more. The
+// client's queue ends, and the client comes back.
+func (s *Subscription) Failed() {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	s.queue.abandon()
 }
 
 // Offer hands a derived subscription its next change. more is false when the

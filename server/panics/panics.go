@@ -10,6 +10,7 @@ package panics
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,8 +38,11 @@ func New(logger *slog.Logger, r prometheus.Registerer) *Catcher {
 // and calls then, unless that is nil, with what it was.
 func (c *Catcher) Catch(where string, then func(error)) {
 	fault := recover()
-	if fault == nil {
+	switch fault {
+	case nil:
 		return
+	case http.ErrAbortHandler:
+		panic(fault) // that is how a handler has net/http cut a connection
 	}
 	if c != nil {
 		c.caught.WithLabelValues(where).Inc()

@@ -14,6 +14,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/auth"
 	"lockstep/server/budget"
+	"lockstep/server/panics"
 	"lockstep/server/ratelimit"
 )
 
@@ -47,6 +48,8 @@ type Config struct {
 	// Limits may be nil. It limits the requests of each connection by its rate
 	// for them.
 	Limits *ratelimit.Limiter
+
+	Panics *panics.Catcher // of clients' work; nil: caught, and not told of
 
 	Clock   func() time.Time
 	Logger  *slog.Logger

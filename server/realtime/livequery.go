@@ -311,6 +311,9 @@ func (q *liveQuery) Missed(*fsm.View) (more bool) {
 	return q.over == nil
 }
 
+// Failed implements hub.Follower.
+func (q *liveQuery) Failed() { q.end(objects.ErrInternal) }
+
 // change evaluates what happened to one item.
 func (q *liveQuery) change(e *objects.Event) {
 	if e.Item == nil || e.ID <= q.at || q.over != nil {

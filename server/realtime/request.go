@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -283,6 +282,7 @@ func (r *request) header(name string) string {
 
 // serve carries a request out and answers it.
 func (s *session) serve(r *request) {
+	defer s.server.config.Panics.Catch("answer", func(error) { s.abort() })
 	ctx, cancel := context.WithTimeout(s.ctx, s.server.config.RequestTimeout)
 	defer cancel()
 	a, err := s.carryOut(ctx, r)
@@ -312,11 +312,7 @@ func (s *session) first(ctx context.Context, r *request, err error) error {
 
 // carryOut keeps a fault in one operation from ending the whole node.
 func (s *session) carryOut(ctx context.Context, r *request) (a answer, err error) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			err = fmt.Errorf("%w: %v\n%s", objects.ErrInternal, fault, debug.Stack())
-		}
-	}()
+	defer s.server.config.Panics.Catch("request", func(fault error) { err = fmt.Errorf("%w: %w", objects.ErrInternal, fault) })
 	return r.handler(s, ctx, r)
 }
 
@@ -435,12 +431,10 @@ func before(o *objects.Object, event objects.EventID, silent bool) hub.Point {
 
 // bodyOf writes an answer's body, and if that fails, the answer that says so.
 func (s *session) bodyOf(r *request, a answer) (out answer, body []byte) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			out = s.failure(r, fmt.Errorf("%w: %v\n%s", objects.ErrInternal, fault, debug.Stack()))
-			body = out.body(nil)
-		}
-	}()
+	defer s.server.config.Panics.Catch("answer", func(fault error) {
+		out = s.failure(r, fmt.Errorf("%w: %w", objects.ErrInternal, fault))
+		body = out.body(nil)
+	})
 	if a.body != nil {
 		body = a.body(nil)
 	}

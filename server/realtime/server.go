@@ -88,7 +88,7 @@ func New(config Config) *Server {
 	s.metrics = newMetrics(config.Metrics, s.countSubscriptions)
 	s.hub = hub.New(hub.Config{
 		Feed: config.Feed, View: config.Node.View, Encode: s.encode,
-		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes,
+		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes, Panics: config.Panics,
 		Behind: s.metrics.behind, Dropped: s.metrics.dropped,
 	})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -238,7 +238,7 @@ func (s *Server) start(x *session) bool {
 	s.sessions[x] = struct{}{}
 	s.work.Go(func() {
 		defer close(x.gone)
-		x.run()
+		x.runGuarded()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.sessions, x)

@@ -65,6 +65,12 @@ func newSession(server *Server, socket *socket, origin, source string, network n
 	return s
 }
 
+// runGuarded keeps a fault in one session from ending the others.
+func (s *session) runGuarded() {
+	defer s.server.config.Panics.Catch("session", nil)
+	s.run()
+}
+
 // run serves a client until it is gone.
 func (s *session) run() {
 	defer s.socket.close()
@@ -266,7 +272,8 @@ func initRefusal(id string, e *objects.Error) []byte {
 }
 
 // readAll serves messages until the connection ends. The error says how.
-func (s *session) readAll() error {
+func (s *session) readAll() (err error) {
+	defer s.server.config.Panics.Catch("message", func(fault error) { err = fault })
 	alive := func() { s.socket.expect(s.server.config.SilenceTimeout) }
 	s.socket.ws.SetPongHandler(func(string) error { alive(); return nil })
 	s.socket.ws.SetPingHandler(func(data string) error {
@@ -363,6 +370,7 @@ func (s *session) subscriptions() int {
 // write is the writer: it sends what waits, as much as there is in one write,
 // and a ping after silence.
 func (s *session) write() {
+	defer s.server.config.Panics.Catch("writer", func(error) { s.abort() })
 	silence := time.NewTimer(s.server.config.PingInterval)
 	defer silence.Stop()
 	taking := taking{since: time.Now()}
@@ -425,8 +433,12 @@ func (s *session) sent(err error) {
 		s.server.metrics.slow.Inc()
 		s.server.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
 	}
-	// The reader may be waiting for the client, or for room in a queue that nobody
-	// empties any more.
+	s.abort()
+}
+
+// abort ends the session at once: the reader may be waiting for the client, or
+// for room in a queue that nobody empties any more.
+func (s *session) abort() {
 	s.socket.close()
 	s.cancel()
 }
@@ -455,6 +467,9 @@ func (t *taking) tooSlow(c *Config, n, waiting int) bool {
 	t.since, t.bytes = time.Now(), 0
 	return slow
 }
+
+// Failed implements hub.Follower.
+func (s *session) Failed() { s.abort() }
 
 // Happened implements hub.Follower for the session's service and API key.
 func (s *session) Happened(e *hub.Event) (more bool) {

@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -28,6 +27,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/budget"
+	"lockstep/server/panics"
 )
 
 // Config sets up the handler.
@@ -60,7 +60,8 @@ type Config struct {
 	// closed after the answer. It may be nil.
 	Refused func(ctx context.Context, source string) bool
 
-	Logger *slog.Logger // default: slog.Default
+	Logger *slog.Logger    // default: slog.Default
+	Panics *panics.Catcher // of requests; nil: caught, and not told of
 }
 
 func (c Config) withDefaults() Config {
@@ -151,16 +152,10 @@ func Unavailable(reason string) http.Handler {
 
 // guard serves a request, and turns a panic into an error of its own.
 func (h *handler) guard(w http.ResponseWriter, r *http.Request, id string) (a answer, err error) {
-	defer func() {
-		switch p := recover(); p {
-		case nil:
-		case http.ErrAbortHandler:
-			panic(p)
-		default:
-			h.Logger.Error("request panicked", "request", id, "panic", p, "stack", string(debug.Stack()))
-			err = objects.ErrInternal
-		}
-	}()
+	defer h.Panics.Catch("rest request", func(fault error) {
+		h.Logger.Error("request failed", "request", id, "error", fault)
+		err = objects.ErrInternal
+	})
 	return h.serve(w, r)
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/fsm"
+	"lockstep/server/panics"
 )
 
 // Node is what this package needs of the cluster.
@@ -52,6 +53,7 @@ type Config struct {
 	Clock      func() time.Time
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: not measured
+	Panics     *panics.Catcher       // of attempts; nil: caught, and not told of
 }
 
 func (c Config) withDefaults() Config {
@@ -255,7 +257,8 @@ func describe(view *fsm.View, d *fsm.Delivery) []any {
 	return []any{"service", service, "receiver", receiver, "delivery", d.Seq}
 }
 
-func (s *Sender) post(ctx context.Context, view *fsm.View, d *fsm.Delivery) error {
+func (s *Sender) post(ctx context.Context, view *fsm.View, d *fsm.Delivery) (err error) {
+	defer s.config.Panics.Catch("webhook", func(fault error) { err = fault })
 	req, err := request(ctx, view, d)
 	if err != nil {
 		return cause(err)
