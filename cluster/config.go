@@ -106,6 +106,9 @@ type Config struct {
 
 	// Parts replaces the network and the disk; for simulations.
 	Parts *Parts
+
+	// wrapLogs puts something around the log that the node made; for tests.
+	wrapLogs func(raft.LogStore) raft.LogStore
 }
 
 // ReadCharge is the number of reads of one round that count against one bucket.

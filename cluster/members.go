@@ -70,6 +70,9 @@ type NodeStatus struct {
 	ClusterClock time.Duration `cbor:"31,keyasint,omitempty"`
 
 	Keys []fsm.KeyID `cbor:"13,keyasint,omitempty"` // the cluster's keys that it accepts
+
+	// Problem says why the node does not serve, if it does not (see Node.Health).
+	Problem string `cbor:"20,keyasint,omitempty"`
 }
 
 // Status is the account of all members.
@@ -110,7 +113,7 @@ func (n *Node) Members() []Member {
 		case n.gossip != nil:
 			meta, alive := n.gossip.lookup(m.server)
 			m.HTTPURL, m.Version = meta.HTTPURL, meta.Version
-			if !alive {
+			if !alive && m.Role != RoleLeader { // of the leader raft knows better
 				m.Role = RoleUnreachable
 			}
 		}
@@ -177,6 +180,9 @@ func (n *Node) ownStatus() NodeStatus {
 		s.Role = RoleLeader
 	case n.Votes():
 		s.Role = RoleFollower
+	}
+	if err := n.Health(); err != nil {
+		s.Problem = err.Error()
 	}
 	return s
 }

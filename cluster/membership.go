@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -48,13 +49,15 @@ func (n *Node) hasLeft() bool {
 }
 
 // membershipOf answers a server that asks whether it is a member. Only a leader
-// whose term has started can tell.
+// whose term has started can tell, and only while its configuration is
+// committed: a removal that is not may never be.
 func (n *Node) membershipOf(server string) membershipAnswer {
 	t, _ := n.leading.get()
+	servers, committed := n.committed()
 	return membershipAnswer{
-		Leads:  t != nil && n.leads(t.number),
+		Leads:  t != nil && committed && n.leads(t.number),
 		Term:   n.raft.CurrentTerm(),
-		Member: n.isServer(server),
+		Member: slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == server }),
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -74,6 +75,9 @@ type Node struct {
 	applied chan struct{} // one slot: a batch was applied
 	changes chan struct{} // one slot, taken while the membership is being changed
 
+	opened  time.Time
+	current atomic.Int64 // nanoseconds after opened at which the store had everything
+
 	ready       chan struct{}
 	removed     chan struct{}
 	removedOnce sync.Once
@@ -106,6 +110,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		config:  config,
 		process: rand.Uint64(),
 		clock:   newClock(config.Clock),
+		opened:  time.Now(),
 		waiters: newWaiters(),
 		applied: make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
@@ -147,6 +152,9 @@ func (n *Node) openParts() error {
 	var err error
 	if n.stores, err = openStores(n.config); err != nil {
 		return err
+	}
+	if wrap := n.config.wrapLogs; wrap != nil {
+		n.stores.logs = wrap(n.stores.logs)
 	}
 	n.meter = &meter{LogStore: n.stores.logs}
 	n.stores.logs = n.meter
@@ -220,7 +228,7 @@ func (n *Node) start() {
 		n.work.Go(n.followKeys)
 		n.work.Go(n.dismissStrangers)
 	}
-	n.work.Go(n.becomeReady)
+	n.work.Go(n.keepUp)
 	n.work.Go(n.watchClock)
 	n.work.Go(n.trimLog)
 	if voters := n.voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
@@ -369,20 +377,6 @@ func (n *Node) onApplied(batch []fsm.Applied) {
 	select {
 	case n.applied <- struct{}{}:
 	default:
-	}
-}
-
-// becomeReady closes ready after the first read index.
-func (n *Node) becomeReady() {
-	for n.ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(n.ctx, requestTimeout)
-		_, err := n.Read(ctx, "")
-		cancel()
-		if err == nil {
-			close(n.ready)
-			return
-		}
-		n.pause(n.ctx, memberInterval)
 	}
 }
 

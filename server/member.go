@@ -123,15 +123,14 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	return m, nil
 }
 
+// reachableTimeout bounds finding out which members are there.
+const reachableTimeout = 2 * time.Second
+
 // reachable names the members that are there.
 func (m *member) reachable() []string {
-	var ids []string
-	for _, x := range m.node.Members() {
-		if x.Role != cluster.RoleUnreachable {
-			ids = append(ids, x.ID)
-		}
-	}
-	return ids
+	ctx, cancel := context.WithTimeout(context.Background(), reachableTimeout)
+	defer cancel()
+	return m.node.Reachable(ctx)
 }
 
 // listeners returns host:port of what the members listen on, as far as this

@@ -67,6 +67,7 @@ var (
 	appliedDesc = prometheus.NewDesc("lockstep_raft_applied_index", "Log index up to which this node's store has applied.", nil, nil)
 	termDesc    = prometheus.NewDesc("lockstep_raft_term", "Term of the last applied log entry.", nil, nil)
 	timeDesc    = prometheus.NewDesc("lockstep_store_time_seconds", "The store's clock: the leader's stamp on the last batch, as Unix time.", nil, nil)
+	ageDesc     = prometheus.NewDesc("lockstep_raft_age_seconds", "Time since this node's store last held everything that the cluster had committed; above a few seconds it does not keep up.", nil, nil)
 	membersDesc = prometheus.NewDesc("lockstep_members", "Members of the cluster by role, as this node sees them.", []string{"role"}, nil)
 	dedupDesc   = prometheus.NewDesc("lockstep_dedup_commands", "Commands whose id is remembered, by window.", []string{"window"}, nil)
 	dedupBytes  = prometheus.NewDesc("lockstep_dedup_bytes", "Memory that remembered commands take, by window.", []string{"window"}, nil)
@@ -91,7 +92,7 @@ type nodeCollector struct {
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar} {
 		out <- d
 	}
 }
@@ -110,6 +111,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(appliedDesc, float64(view.Index()))
 	gauge(termDesc, float64(view.Term()))
 	gauge(timeDesc, float64(view.Time())/1000)
+	gauge(ageDesc, c.node.Age().Seconds())
 	roles := map[cluster.Role]float64{cluster.RoleLeader: 0, cluster.RoleFollower: 0, cluster.RoleNonvoter: 0, cluster.RoleUnreachable: 0}
 	for _, m := range c.node.Members() {
 		roles[m.Role]++

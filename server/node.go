@@ -105,10 +105,8 @@ func (o operator) Ready() error {
 		return errors.New("this node is stopping")
 	case !o.serves():
 		return errors.New("this node is catching up")
-	case !slices.ContainsFunc(o.node.Members(), func(m cluster.Member) bool { return m.Role == cluster.RoleLeader }):
-		return errors.New("no leader is known")
 	}
-	return nil
+	return o.node.Health()
 }
 
 // Status implements admin.Node.
@@ -118,6 +116,7 @@ func (o operator) Status(ctx context.Context) (admin.Status, error) {
 	for i, n := range s.Nodes {
 		out.Nodes[i] = admin.NodeStatus{
 			ID: n.ID, HTTP: n.HTTP, Raft: n.Raft, Role: string(n.Role), AppliedIndex: n.AppliedIndex, Version: n.Version,
+			Problem: n.Problem,
 		}
 	}
 	return out, nil

@@ -36,10 +36,18 @@ func newStatus() *cobra.Command {
 			for _, n := range s.Nodes {
 				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\n", n.ID, n.HTTP, n.Raft, n.Role, n.AppliedIndex, n.Version)
 			}
-			return table.Flush()
+			if err := table.Flush(); err != nil {
+				return err
+			}
+			for _, n := range s.Nodes {
+				if n.Problem != "" {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s does not serve: %s\n", n.ID, n.Problem)
+				}
+			}
+			return nil
 		}),
 	}
 	t.flags(cmd.Flags())
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: nodes[] with id, http, raft, role, applied_index, version")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: nodes[] with id, http, raft, role, applied_index, version, problem")
 	return cmd
 }

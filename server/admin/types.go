@@ -14,6 +14,8 @@ type NodeStatus struct {
 	Role         string `json:"role"` // leader, follower, nonvoter or unreachable
 	AppliedIndex uint64 `json:"applied_index"`
 	Version      string `json:"version"`
+
+	Problem string `json:"problem,omitempty"` // why it does not serve, if it does not
 }
 
 // Votes says whether the node was seen as a voter.
