@@ -16,7 +16,7 @@ var errPipelineBroken = errors.New("cluster: the follower refused an earlier ent
 // answers has gone, nobody empties the queue of what is under way, and the
 // sender stands in front of it. The follower is never sent an entry again, while
 // heartbeats go on, and the leader cannot be stopped. Doing without pipelines
-// would help, too, but costs a sixth of the throughput.
+// would help, too, but costs throughput.
 type pipeline struct {
 	raft.AppendPipeline
 	answers chan raft.AppendFuture
