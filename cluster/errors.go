@@ -40,6 +40,12 @@ var (
 	// any more. It must not go on as the server that it was.
 	ErrStateLost = errors.New("cluster: this node's raft state was lost")
 
+	// ErrDamaged: the node's log is not what was written to it. Its disk lies.
+	ErrDamaged = errors.New("cluster: this node's log is damaged")
+
+	// ErrSnapshots: no snapshot joins the node's log, which is worthless without.
+	ErrSnapshots = errors.New("cluster: this node's snapshots are damaged or missing")
+
 	// ErrTwice: another process runs on a copy of this node's data directory.
 	ErrTwice = errors.New("cluster: another process runs on a copy of this data directory")
 

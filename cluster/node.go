@@ -163,6 +163,10 @@ func (n *Node) openParts() error {
 		return err
 	}
 	n.self = string(serverOf(n.config.ID, incarnation))
+	if err := n.stores.verify(); err != nil {
+		return err
+	}
+	n.stores.checked.damaged = n.fail
 	if p := n.config.Parts; p != nil {
 		n.transport, n.peers = newGuard(n, p.Transport), p.Peers
 		return nil

@@ -27,6 +27,7 @@ const (
 // stores are a node's durable state.
 type stores struct {
 	logs      raft.LogStore
+	checked   *checkedLog // what logs reads from
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
 	close     func() error
@@ -35,7 +36,8 @@ type stores struct {
 // openStores opens the data directory, or fails with ErrLeft.
 func openStores(c Config) (*stores, error) {
 	if p := c.Parts; p != nil {
-		return &stores{logs: p.Logs, stable: p.Stable, snapshots: p.Snapshots, close: func() error { return nil }}, nil
+		checked := &checkedLog{LogStore: p.Logs}
+		return &stores{logs: checked, checked: checked, stable: p.Stable, snapshots: p.Snapshots, close: func() error { return nil }}, nil
 	}
 	dir := filepath.Join(c.DataDir, raftDirectory)
 	for _, d := range []string{c.DataDir, dir} {
@@ -67,7 +69,8 @@ func openStores(c Config) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log %s (is another process using it?): %w", dir, err)
 	}
-	cache, err := raft.NewLogCache(logCacheEntries, bolt)
+	checked := &checkedLog{LogStore: bolt}
+	cache, err := raft.NewLogCache(logCacheEntries, checked)
 	if err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
@@ -75,7 +78,7 @@ func openStores(c Config) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
-	return &stores{logs: cache, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+	return &stores{logs: cache, checked: checked, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
 }
 
 // PutAside takes raft's state out of a data directory, so that the node can begin

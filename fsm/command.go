@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -209,13 +210,31 @@ func DecodeCommand(b []byte) (*Command, error) {
 	}, nil
 }
 
-// batchVersion is the first byte of every log entry.
-const batchVersion = 1
+// batchVersion is the first byte of every log entry; its last four are the CRC-32C
+// of all before them.
+const (
+	batchVersion = 2
+	checksumSize = 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// CheckBatch reports what is wrong with a log entry, if anything, by its checksum.
+func CheckBatch(b []byte) error {
+	if len(b) < 1+checksumSize || b[0] != batchVersion {
+		return fmt.Errorf("%w: batch version", ErrCommand)
+	}
+	end := len(b) - checksumSize
+	if crc32.Checksum(b[:end], castagnoli) != binary.LittleEndian.Uint32(b[end:]) {
+		return fmt.Errorf("%w: batch does not match its checksum", ErrCommand)
+	}
+	return nil
+}
 
 // EncodeBatch makes one log entry of commands (as Encode gave them), stamped
 // with the leader's time.
 func EncodeBatch(unixMilli int64, commands [][]byte) []byte {
-	size := 1 + binary.MaxVarintLen64
+	size := 1 + binary.MaxVarintLen64 + checksumSize
 	for _, c := range commands {
 		size += binary.MaxVarintLen32 + len(c)
 	}
@@ -226,14 +245,14 @@ func EncodeBatch(unixMilli int64, commands [][]byte) []byte {
 		b = binary.AppendUvarint(b, uint64(len(c)))
 		b = append(b, c...)
 	}
-	return b
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 func decodeBatch(b []byte) (unixMilli int64, commands []*Command, err error) {
-	if len(b) == 0 || b[0] != batchVersion {
-		return 0, nil, fmt.Errorf("%w: batch version", ErrCommand)
+	if err := CheckBatch(b); err != nil {
+		return 0, nil, err
 	}
-	b = b[1:]
+	b = b[1 : len(b)-checksumSize]
 	unixMilli, n := binary.Varint(b)
 	if n <= 0 {
 		return 0, nil, fmt.Errorf("%w: batch time", ErrCommand)

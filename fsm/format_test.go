@@ -189,3 +189,16 @@ func FuzzReadSnapshot(f *testing.F) {
 		}
 	})
 }
+
+func TestABatchIsHeldByItsChecksum(t *testing.T) {
+	batch := EncodeBatch(1_700_000_000_000, [][]byte{[]byte("one"), []byte("two")})
+	require.NoError(t, CheckBatch(batch))
+	for bit := range 8 * len(batch) {
+		altered := append([]byte(nil), batch...)
+		altered[bit/8] ^= 1 << (bit % 8)
+		require.ErrorIs(t, CheckBatch(altered), ErrCommand, "bit %d", bit)
+	}
+	for size := range batch {
+		require.ErrorIs(t, CheckBatch(batch[:size]), ErrCommand, "%d bytes of it", size)
+	}
+}

@@ -22,10 +22,16 @@ func (e StateError) Unwrap() error { return e.error }
 // stateError adds the mending command to a loss that the node does not mend
 // itself.
 func (s *Server) stateError(err error) error {
-	if !errors.Is(err, cluster.ErrStateLost) {
+	if !lost(err) {
 		return StateError{err}
 	}
 	return StateError{fmt.Errorf("%w. To have the node come back in its own place, with the data of the others: lockstep serve --data-dir %s --join URL_OF_ANOTHER_NODE --replace", err, s.config.DataDir)}
+}
+
+// lost reports whether what a node had on its disk is gone or cannot be trusted,
+// so that it has to begin anew.
+func lost(err error) bool {
+	return errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots)
 }
 
 // openOrRejoin opens the node. One whose state is lost, and that was told so,
@@ -33,7 +39,7 @@ func (s *Server) stateError(err error) error {
 // has what the others have.
 func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *limits, keep keepKeys) (*cluster.Node, error) {
 	node, err := s.open(ctx, r, limits, keep)
-	if !errors.Is(err, cluster.ErrStateLost) {
+	if !lost(err) {
 		return node, err
 	}
 	if !s.config.Replace {

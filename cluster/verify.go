@@ -1,0 +1,50 @@
+package cluster
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// verify looks at what is on disk before raft does, which panics where a
+// snapshot and the log have a gap between them, and believes what it reads.
+func (s *stores) verify() error {
+	first, err := s.checked.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("%w: first log entry: %w", ErrDamaged, err)
+	}
+	last, err := s.checked.LastIndex()
+	if err != nil {
+		return fmt.Errorf("%w: last log entry: %w", ErrDamaged, err)
+	}
+	taken, err := s.snapshots.List()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshots, err)
+	}
+	good, err := s.newestGood(taken)
+	covered := uint64(0)
+	switch {
+	case good != nil:
+		covered = good.Index
+	case len(taken) > 0:
+		return fmt.Errorf("%w: none of %d can be read: %w", ErrSnapshots, len(taken), err)
+	}
+	if last > 0 && first > covered+1 {
+		return fmt.Errorf("%w: the newest that can be read ends with entry %d, and the log begins with entry %d", ErrSnapshots, covered, first)
+	}
+	return s.checked.verify(first, last, covered)
+}
+
+// newestGood returns the newest snapshot whose content is what was written, as
+// raft will find it.
+func (s *stores) newestGood(taken []*raft.SnapshotMeta) (good *raft.SnapshotMeta, err error) {
+	for _, meta := range taken {
+		_, content, openErr := s.snapshots.Open(meta.ID) // reads all of it
+		if openErr != nil {
+			err = fmt.Errorf("snapshot %s: %w", meta.ID, openErr)
+			continue
+		}
+		return meta, content.Close()
+	}
+	return nil, err
+}
