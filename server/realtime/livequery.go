@@ -10,6 +10,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/hub"
+	"lockstep/server/panics"
 	"lockstep/server/query"
 )
 
@@ -24,6 +25,7 @@ type queries struct {
 	hub       *hub.Hub
 	view      func() *fsm.View
 	spawn     func(func()) // runs a goroutine that the Server waits for
+	panics    *panics.Catcher
 	evaluated prometheus.Counter
 
 	mu   sync.Mutex
@@ -33,8 +35,8 @@ type queries struct {
 // maxScans is how many maps are gone over at a time.
 const maxScans = 2
 
-func newQueries(ctx context.Context, h *hub.Hub, view func() *fsm.View, spawn func(func()), evaluated prometheus.Counter) *queries {
-	return &queries{ctx: ctx, scans: make(chan struct{}, maxScans), hub: h, view: view, spawn: spawn, evaluated: evaluated, byID: make(map[string]*liveQuery)}
+func newQueries(ctx context.Context, h *hub.Hub, view func() *fsm.View, spawn func(func()), evaluated prometheus.Counter, caught *panics.Catcher) *queries {
+	return &queries{panics: caught, ctx: ctx, scans: make(chan struct{}, maxScans), hub: h, view: view, spawn: spawn, evaluated: evaluated, byID: make(map[string]*liveQuery)}
 }
 
 // liveQuery is the result of a query over the items of a map, kept up to date:
@@ -159,6 +161,7 @@ func (all *queries) evaluate(ctx context.Context, q *query.Query, view *fsm.View
 // load evaluates the query over the whole map, and then what happened
 // meanwhile. Afterwards all subscriptions hear the result.
 func (q *liveQuery) load() {
+	defer q.queries.panics.Catch("live query", func(error) { q.Failed() })
 	for {
 		view := q.queries.view()
 		o, ok := view.ObjectBySID(q.object)

@@ -92,7 +92,7 @@ func New(config Config) *Server {
 		Behind: s.metrics.behind, Dropped: s.metrics.dropped,
 	})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.queries = newQueries(s.ctx, s.hub, config.Node.View, s.work.Go, s.metrics.evaluated)
+	s.queries = newQueries(s.ctx, s.hub, config.Node.View, s.work.Go, s.metrics.evaluated, config.Panics)
 	s.work.Go(func() { s.hub.Run(s.ctx) })
 	return s
 }
