@@ -9,7 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"lockstep/loglimit"
+	"lockstep/cluster/loglimit"
 )
 
 // newRaftLogger passes raft's warnings and errors to slog, limited: what a peer

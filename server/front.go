@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/loglimit"
+	"lockstep/cluster/loglimit"
 )
 
 // front is the listener for clients and operators. It answers from the first

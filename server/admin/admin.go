@@ -40,7 +40,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"lockstep/loglimit"
+	"lockstep/cluster/loglimit"
 	"lockstep/objects"
 	"lockstep/server/audit"
 )

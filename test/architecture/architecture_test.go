@@ -52,7 +52,7 @@ func packages(t *testing.T) []pkg {
 // name ending in /... stands for a whole folder.
 var mayImport = map[string][]string{
 	"lockstep/objects":          {},
-	"lockstep/loglimit":         {},
+	"lockstep/cluster/loglimit": {},
 	"lockstep/fsm":              {"lockstep/objects"},
 	"lockstep/fsm/fsmtest":      {"lockstep/fsm", "lockstep/objects"},
 	"lockstep/cluster":          {"lockstep/fsm", "lockstep/objects", "lockstep/cluster/..."},
@@ -79,7 +79,7 @@ var mayImport = map[string][]string{
 }
 
 // forAll may be imported by all but the store: what logs for strangers.
-const forAll = "lockstep/loglimit"
+const forAll = "lockstep/cluster/loglimit"
 
 func TestImportsPointOneWay(t *testing.T) {
 	for _, p := range packages(t) {
@@ -134,6 +134,15 @@ func TestTheStoreKnowsNoWorld(t *testing.T) {
 				require.NotContains(t, p.Imports, banned)
 			}
 		}
+	}
+}
+
+// TestTheTopLevelIsFixed keeps packages in the folder whose job they share.
+func TestTheTopLevelIsFixed(t *testing.T) {
+	folders := []string{"cmd", "cluster", "fsm", "objects", "server", "test"}
+	for _, p := range packages(t) {
+		top, _, _ := strings.Cut(strings.TrimPrefix(p.ImportPath, "lockstep/"), "/")
+		require.Contains(t, folders, top, "%s", p.ImportPath)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"lockstep/loglimit"
+	"lockstep/cluster/loglimit"
 	"lockstep/test/harness"
 )
 

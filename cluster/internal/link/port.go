@@ -28,7 +28,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"lockstep/cluster/internal/slots"
-	"lockstep/loglimit"
+	"lockstep/cluster/loglimit"
 )
 
 // The first byte on a connection. Never reuse a number.
