@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -21,6 +22,10 @@ type checkedLog struct {
 	// damaged is told of an entry that fails the check while raft runs, which can
 	// only panic or go on without the entry.
 	damaged func(error)
+
+	// configuration is the index of the newest configuration that was written, or
+	// a later one if that was replaced: raft does not tell.
+	configuration atomic.Uint64
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -51,7 +56,19 @@ func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
 		entry.Extensions = checksum(l)
 		checked[i] = &entry
 	}
-	return c.LogStore.StoreLogs(checked)
+	if err := c.LogStore.StoreLogs(checked); err != nil {
+		return err
+	}
+	for _, l := range logs {
+		c.note(l)
+	}
+	return nil
+}
+
+func (c *checkedLog) note(l *raft.Log) {
+	if l.Type == raft.LogConfiguration {
+		c.configuration.Store(l.Index)
+	}
 }
 
 // GetLog implements raft.LogStore.
@@ -90,6 +107,8 @@ func (c *checkedLog) verify(first, last, covered uint64) error {
 			return fmt.Errorf("%w: the newest that can be read ends with entry %d, and entry %d is not in the log", ErrSnapshots, covered, index)
 		case err != nil:
 			return err
+		default:
+			c.note(&l)
 		}
 	}
 	return nil

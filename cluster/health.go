@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/hashicorp/raft"
 )
 
 const (
@@ -83,11 +81,4 @@ func (n *Node) Reachable(ctx context.Context) []string {
 		}
 	}
 	return there
-}
-
-// committed returns the configuration, and whether it is committed. The latest
-// in a log may yet be replaced by that of another leader.
-func (n *Node) committed() ([]raft.Server, bool) {
-	latest := n.raft.GetConfiguration()
-	return latest.Configuration().Servers, latest.Index() <= n.raft.CommitIndex()
 }

@@ -161,3 +161,26 @@ func TestACopyOfADataDirectoryIsRefused(t *testing.T) {
 	}
 	m.must(original, appendItem())
 }
+
+// A removal that is in the leader's log only may never be: nobody is told that it
+// is out before a majority has it.
+func TestARemovalCountsOnceItIsCommitted(t *testing.T) {
+	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 4 })
+	leader, followers := m.leader(), m.followers()
+	out := followers[0]
+	require.True(t, leader.membershipOf(out.self).Member)
+	require.True(t, leader.membershipOf(out.self).Leads)
+	for _, f := range followers {
+		m.crash(f)
+	}
+	removal := leader.raft.RemoveServer(raft.ServerID(out.self), 0, time.Second)
+	m.eventually(func() bool {
+		answer := leader.membershipOf(out.self)
+		require.False(t, answer.Leads && !answer.Member, "out by a removal that no majority has")
+		return !answer.Member
+	})
+	require.False(t, leader.membershipOf(out.self).Leads)
+	m.crash(leader)
+	require.Error(t, removal.Error())
+	m.nodes = nil
+}

@@ -53,7 +53,8 @@ func (n *Node) hasLeft() bool {
 // committed: a removal that is not may never be.
 func (n *Node) membershipOf(server string) membershipAnswer {
 	t, _ := n.leading.get()
-	servers, committed := n.committed()
+	servers := n.configuration()
+	committed := n.stores.checked.configuration.Load() <= n.raft.CommitIndex()
 	return membershipAnswer{
 		Leads:  t != nil && committed && n.leads(t.number),
 		Term:   n.raft.CurrentTerm(),
