@@ -36,6 +36,10 @@ type Config struct {
 	Key       [32]byte
 	OtherKeys [][32]byte
 
+	// Past are the clusters that this one was before it was recovered. Members of
+	// them that come back are told so, and get nothing.
+	Past []Past
+
 	// KeepKeys is told of changes of the two, which the next start needs. The node
 	// uses a key only after KeepKeys has kept it. Nil: they are not kept.
 	KeepKeys func(key [32]byte, others [][32]byte) error

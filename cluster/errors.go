@@ -68,6 +68,13 @@ var (
 	ErrQuorum = errors.New("cluster: too few live voters would remain")
 )
 
+// RecoveredError is the failure of a node whose cluster was recovered without it:
+// what it has is of the past.
+type RecoveredError = link.RecoveredError
+
+// Past is a cluster that another one was before it was recovered.
+type Past = link.Past
+
 // ErrNotSent is wrapped by a Peers.Call that failed before the request left.
 var ErrNotSent = link.ErrNotSent
 

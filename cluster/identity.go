@@ -42,27 +42,56 @@ var nodeKey = []byte("NodeKey")
 // them, unless the node had some before: then they are not new, but the old ones
 // are lost.
 func incarnate(stable raft.StableStore, expected string) (ed25519.PrivateKey, string, error) {
-	seed, err := stable.Get(nodeKey)
+	seed, err := storedSeed(stable)
 	switch {
-	case err != nil && err.Error() != "not found": // as raft tells it
-		return nil, "", fmt.Errorf("read node key: %w", err)
-	case len(seed) == 0 && expected != "":
+	case err != nil:
+		return nil, "", err
+	case seed == nil && expected != "":
 		return nil, "", fmt.Errorf("%w: log, term and vote are gone", ErrStateLost)
-	case len(seed) == 0:
+	case seed == nil:
 		seed = make([]byte, ed25519.SeedSize)
 		rand.Read(seed) // never fails
 		if err := stable.Set(nodeKey, seed); err != nil {
 			return nil, "", fmt.Errorf("keep node key: %w", err)
 		}
-	case len(seed) != ed25519.SeedSize:
-		return nil, "", errors.New("the node's key is damaged")
 	}
-	key := ed25519.NewKeyFromSeed(seed)
-	incarnation := link.IncarnationOf(key.Public().(ed25519.PublicKey))
+	key, incarnation := keyOf(seed)
 	if expected != "" && incarnation != expected {
 		return nil, "", fmt.Errorf("%w: log, term and vote are those of another incarnation", ErrStateLost)
 	}
 	return key, incarnation, nil
+}
+
+// incarnationOf returns the incarnation of a node's stores, which must have one.
+func incarnationOf(stable raft.StableStore) (string, error) {
+	seed, err := storedSeed(stable)
+	if err == nil && seed == nil {
+		err = fmt.Errorf("%w: log, term and vote are gone", ErrStateLost)
+	}
+	if err != nil {
+		return "", err
+	}
+	_, incarnation := keyOf(seed)
+	return incarnation, nil
+}
+
+// storedSeed reads what the node's key is made of; nil if there is none.
+func storedSeed(stable raft.StableStore) ([]byte, error) {
+	seed, err := stable.Get(nodeKey)
+	switch {
+	case err != nil && err.Error() != "not found": // as raft tells it
+		return nil, fmt.Errorf("read node key: %w", err)
+	case len(seed) == 0:
+		return nil, nil
+	case len(seed) != ed25519.SeedSize:
+		return nil, errors.New("the node's key is damaged")
+	}
+	return seed, nil
+}
+
+func keyOf(seed []byte) (ed25519.PrivateKey, string) {
+	key := ed25519.NewKeyFromSeed(seed)
+	return key, link.IncarnationOf(key.Public().(ed25519.PublicKey))
 }
 
 // superseded reports whether a server is followed, in the order in which they

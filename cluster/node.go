@@ -174,10 +174,14 @@ func (n *Node) openParts() error {
 	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.all()...); err != nil {
 		return err
 	}
+	if err := n.credential.Succeed(n.config.Past); err != nil {
+		return err
+	}
 	port, err := link.Listen(link.Config{
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
 		Credential: n.credential, Logger: n.config.Logger,
 		Expect: n.expected, Anybody: func(kind byte) bool { return kind == kindStatus }, Admit: n.admits,
+		Recovered: func(err *RecoveredError) { n.fail(err) },
 	})
 	if err != nil {
 		return err

@@ -49,22 +49,14 @@ func openStores(c Config) (*stores, error) {
 			return nil, fmt.Errorf("protect data directory: %w", err)
 		}
 	}
-	switch _, err := os.Stat(filepath.Join(c.DataDir, leftMarker)); {
-	case err == nil:
-		return nil, ErrLeft
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("look for marker of leaving: %w", err)
+	if err := refuseLeft(c.DataDir); err != nil {
+		return nil, err
 	}
 	if err := sweepSnapshots(filepath.Join(dir, "snapshots")); err != nil {
 		return nil, err
 	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, logFile),
-		BoltOptions: &bbolt.Options{
-			Timeout:        lockTimeout, // a second process fails in place of waiting
-			NoFreelistSync: true,        // one write less for each commit
-			FreelistType:   bbolt.FreelistMapType,
-		},
+		Path: filepath.Join(dir, logFile), BoltOptions: boltOptions(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open log %s (is another process using it?): %w", dir, err)
@@ -79,6 +71,25 @@ func openStores(c Config) (*stores, error) {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
 	return &stores{logs: cache, checked: checked, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+}
+
+func boltOptions() *bbolt.Options {
+	return &bbolt.Options{
+		Timeout:        lockTimeout, // a second process fails in place of waiting
+		NoFreelistSync: true,        // one write less for each commit
+		FreelistType:   bbolt.FreelistMapType,
+	}
+}
+
+// refuseLeft fails with ErrLeft if a data directory is that of a node that left.
+func refuseLeft(dataDir string) error {
+	switch _, err := os.Stat(filepath.Join(dataDir, leftMarker)); {
+	case err == nil:
+		return ErrLeft
+	case !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("look for marker of leaving: %w", err)
+	}
+	return nil
 }
 
 // PutAside takes raft's state out of a data directory, so that the node can begin

@@ -99,6 +99,7 @@ const (
 	opDropEndpoints      opKind = 106
 	opReachKeyStage      opKind = 107
 	opAdvanceKey         opKind = 108
+	opRecover            opKind = 120
 )
 
 func newOp(k opKind) Op {
@@ -155,6 +156,8 @@ func newOp(k opKind) Op {
 		return new(ReachKeyStage)
 	case opAdvanceKey:
 		return new(AdvanceKey)
+	case opRecover:
+		return new(Recover)
 	}
 	return nil
 }

@@ -43,6 +43,7 @@ func everyOp() []Op {
 		&ConnectEndpoint{Node: "n"},
 		&DisconnectEndpoint{Node: "n"},
 		&DropEndpoints{Node: "n"},
+		&Recover{ClusterID: "d", Key: KeyID{2}},
 	}
 }
 

@@ -1,7 +1,7 @@
 package objects
 
-// EventID numbers the events of one object: strictly rising, without gaps,
-// never given twice. An object starts at 0, before its first event.
+// EventID numbers the events of one object: strictly rising, without gaps
+// (but for those that the recovery of a cluster leaves), never given twice. An object starts at 0, before its first event.
 type EventID uint64
 
 // EventType says what happened. Types that start with one of the four kinds

@@ -32,6 +32,7 @@ type Credential struct {
 	node, cluster string
 	own           ed25519.PrivateKey
 	current       atomic.Pointer[configs]
+	past          map[string]*tls.Config // by server name; see Succeed
 }
 
 type configs struct{ server, client *tls.Config }
@@ -70,7 +71,7 @@ func (c *Credential) Use(keys ...[32]byte) error {
 		server: &tls.Config{
 			MinVersion: tls.VersionTLS13, Certificates: own,
 			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trusted,
-			SessionTicketsDisabled: true,
+			SessionTicketsDisabled: true, GetConfigForClient: c.forClient,
 		},
 		client: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: own, RootCAs: trusted, ServerName: serverName(c.cluster)},
 	})

@@ -79,6 +79,10 @@ type Config struct {
 	Expect  func(addr string) (node, incarnation string)
 	Anybody func(kind byte) bool
 
+	// Recovered is told when another port says that the cluster was recovered
+	// without this node. Nil: nobody is.
+	Recovered func(*RecoveredError)
+
 	// Admit reports whether raft's streams of a server are taken. It may ask
 	// others. Nil: everybody's are.
 	Admit func(ctx context.Context, server string) bool
@@ -232,6 +236,11 @@ func (p *Port) receive(c *conn) {
 		c.Close()
 		return
 	}
+	if p.config.Credential.isPast(c.ConnectionState()) {
+		p.config.Logger.Warn("a member of this cluster as it was before its recovery was turned away", "remote", c.RemoteAddr().String(), "member", c.peer)
+		c.Close()
+		return
+	}
 	p.strangers.Release(c)
 	if p.members.Admit(c, c.server()) {
 		p.config.Logger.Warn("internal port has too many connections of members, the oldest was closed", "member", c.peer)
@@ -286,6 +295,13 @@ func (p *Port) dial(ctx context.Context, addr string, purpose byte) (*conn, erro
 func (p *Port) introduce(ctx context.Context, c *conn, addr string, purpose byte) error {
 	if err := c.handshake(ctx); err != nil {
 		return fmt.Errorf("handshake with %s: %w", addr, err)
+	}
+	if as := recoveredAs(c.ConnectionState().PeerCertificates[0]); as != "" {
+		err := &RecoveredError{Cluster: p.config.Credential.cluster, As: as}
+		if p.config.Recovered != nil {
+			p.config.Recovered(err)
+		}
+		return fmt.Errorf("%s: %w", addr, err)
 	}
 	if p.config.Expect != nil {
 		node, incarnation := p.config.Expect(addr)
