@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 
+	"lockstep/cluster"
 	"lockstep/server/nodedir"
 )
 
@@ -33,16 +34,32 @@ func (b *book) keepKeys(recorded <-chan struct{}) keepKeys {
 // clusterKeys reads the cluster's keys from the record: the one in use, and those
 // that are accepted besides.
 func clusterKeys(r *nodedir.Record) (key [32]byte, others [][32]byte, err error) {
-	for i, text := range append([]string{r.ClusterKey}, r.OtherKeys...) {
-		var k [32]byte
-		if n, err := hex.Decode(k[:], []byte(text)); err != nil || n != len(k) {
-			return key, nil, errors.New("the cluster key in node.json is damaged")
+	keys, err := parseKeys(append([]string{r.ClusterKey}, r.OtherKeys...))
+	if err != nil {
+		return key, nil, err
+	}
+	return keys[0], keys[1:], nil
+}
+
+// pastClusters reads those that the node's cluster was before it was recovered.
+func pastClusters(r *nodedir.Record) ([]cluster.Past, error) {
+	var pasts []cluster.Past
+	for _, f := range r.Former {
+		keys, err := parseKeys(f.ClusterKeys)
+		if err != nil {
+			return nil, err
 		}
-		if i == 0 {
-			key = k
-		} else {
-			others = append(others, k)
+		pasts = append(pasts, cluster.Past{ClusterID: f.ClusterID, Keys: keys})
+	}
+	return pasts, nil
+}
+
+func parseKeys(texts []string) ([][32]byte, error) {
+	keys := make([][32]byte, len(texts))
+	for i, text := range texts {
+		if n, err := hex.Decode(keys[i][:], []byte(text)); err != nil || n != len(keys[i]) {
+			return nil, errors.New("a cluster key in node.json is damaged")
 		}
 	}
-	return key, others, nil
+	return keys, nil
 }

@@ -32,6 +32,12 @@ func (s *Server) identify(httpURL string) (*nodedir.Record, error) {
 	case c.NodeID != "" && c.NodeID != r.ID:
 		return nil, fmt.Errorf("the data directory belongs to node %s, not %s", r.ID, c.NodeID)
 	}
+	if r.Recovery != nil {
+		if err := finishRecovery(c.DataDir, r); err != nil {
+			return nil, err
+		}
+		s.log.Warn("a recovery that had been cut off was finished", "cluster", r.ClusterID)
+	}
 	r.HTTPURL = httpURL
 	if r.InternalAddr, err = keepAddr(c.InternalAddr, r.InternalAddr); err != nil {
 		return nil, fmt.Errorf("internal address: %w", err)
@@ -71,7 +77,7 @@ func (s *Server) enter(ctx context.Context, front *front, r *nodedir.Record) err
 		if err := (Account{SID: r.AccountSID, AuthToken: r.AuthToken}).validateStrength(); err != nil {
 			return err
 		}
-		r.ClusterID, r.ClusterKey, r.Bootstrap = "lockstep-"+randomHex(8), randomHex(32), true
+		r.ClusterID, r.ClusterKey, r.Bootstrap = newClusterID(), randomHex(32), true
 		s.log.Info("making a new cluster", "cluster", r.ClusterID)
 		return r.Save(c.DataDir)
 	case c.Join != "":
@@ -153,6 +159,10 @@ func (s *Server) keepEnrolment(r *nodedir.Record, j admin.Join, e admin.Enrolmen
 	next.ClusterID, next.ClusterKey, next.Seeds, next.JoinThrough = e.ClusterID, e.ClusterKey, e.Seeds, j.Member
 	next.OtherKeys, next.Members = e.OtherKeys, e.Members
 	next.Incarnation, next.Bootstrap, next.Replace = "", false, j.Replace
+	next.Former, next.RecoveredAs = nil, ""
+	for _, f := range e.Former {
+		next.Former = append(next.Former, nodedir.Former(f))
+	}
 	next.AccountSID, next.AuthToken = j.AccountSID, j.AuthToken
 	if err := next.Save(s.config.DataDir); err != nil {
 		return err
@@ -193,6 +203,9 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits, ke
 	config.KeepKeys, config.Members = keep, r.Members
 	var err error
 	if config.Key, config.OtherKeys, err = clusterKeys(r); err != nil {
+		return nil, err
+	}
+	if config.Past, err = pastClusters(r); err != nil {
 		return nil, err
 	}
 	if config.GossipAdvertise, err = resolve(ctx, c.advertised(r.GossipAddr)); err != nil {

@@ -194,7 +194,7 @@ func (m *member) wait(ctx context.Context, settled <-chan error) error {
 		case <-m.node.Removed(): // by leave, or by others
 			return nil
 		case <-m.node.Failed():
-			return m.stateError(m.node.Failure())
+			return m.failed()
 		}
 	}
 }

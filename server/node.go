@@ -132,7 +132,11 @@ func (o operator) Enrolment(_ context.Context, e admin.Enrol) (admin.Enrolment, 
 	if own := o.node.GossipAddr(); own != "" {
 		seeds = append([]string{own}, seeds...)
 	}
-	return admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, OtherKeys: r.OtherKeys, Seeds: seeds, Members: o.node.Servers()}, nil
+	enrolment := admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, OtherKeys: r.OtherKeys, Seeds: seeds, Members: o.node.Servers()}
+	for _, f := range r.Former {
+		enrolment.Former = append(enrolment.Former, admin.Former(f))
+	}
+	return enrolment, nil
 }
 
 // RotateKey implements admin.Node.

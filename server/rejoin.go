@@ -28,17 +28,42 @@ func (s *Server) stateError(err error) error {
 	return StateError{fmt.Errorf("%w. To have the node come back in its own place, with the data of the others: lockstep serve --data-dir %s --join URL_OF_ANOTHER_NODE --replace", err, s.config.DataDir)}
 }
 
-// lost reports whether what a node had on its disk is gone or cannot be trusted,
-// so that it has to begin anew.
+// lost reports whether what a node had on its disk is gone, cannot be trusted or
+// is of the past, so that it has to begin anew.
 func lost(err error) bool {
-	return errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots)
+	var recovered *cluster.RecoveredError
+	return errors.As(err, &recovered) || errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots)
+}
+
+// outdated returns an error if the node was told that its cluster was recovered
+// without it.
+func outdated(r *nodedir.Record) error {
+	if r.RecoveredAs == "" {
+		return nil
+	}
+	return &cluster.RecoveredError{Cluster: r.ClusterID, As: r.RecoveredAs}
+}
+
+// failed is why the node must not go on. That its cluster was recovered without it
+// is noted: it does not start again on what it has, whether or not anybody is
+// there to tell it.
+func (m *member) failed() error {
+	err := m.node.Failure()
+	var recovered *cluster.RecoveredError
+	if errors.As(err, &recovered) {
+		err = errors.Join(err, m.book.change(func(r *nodedir.Record) { r.RecoveredAs = recovered.As }))
+	}
+	return m.stateError(err)
 }
 
 // openOrRejoin opens the node. One whose state is lost, and that was told so,
 // joins anew in its own place: as another incarnation, without a vote until it
 // has what the others have.
 func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *limits, keep keepKeys) (*cluster.Node, error) {
-	node, err := s.open(ctx, r, limits, keep)
+	node, err := (*cluster.Node)(nil), outdated(r)
+	if err == nil {
+		node, err = s.open(ctx, r, limits, keep)
+	}
 	if !lost(err) {
 		return node, err
 	}

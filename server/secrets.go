@@ -52,3 +52,5 @@ func randomHex(n int) string {
 	rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }
+
+func newClusterID() string { return "lockstep-" + randomHex(8) }

@@ -125,7 +125,7 @@ func (c *Client) Ready(ctx context.Context) error {
 	status, body, err := c.send(ctx, c.URLs[0], "GET", "/readyz", nil)
 	switch {
 	case err != nil:
-		return err
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case status == http.StatusOK:
 		return nil
 	}

@@ -48,6 +48,13 @@ type Enrolment struct {
 	OtherKeys  []string `json:"other_keys,omitempty"` // accepted, too, while the key is being changed
 	Seeds      []string `json:"seeds"`                // gossip addresses
 	Members    []string `json:"members"`              // servers that may add the node
+	Former     []Former `json:"former,omitempty"`     // clusters that this one was before it was recovered
+}
+
+// Former is a cluster of the past, with the keys by which its members are known.
+type Former struct {
+	ClusterID   string   `json:"cluster_id"`
+	ClusterKeys []string `json:"cluster_keys"`
 }
 
 // KeyRotation is how far a change of the cluster's key has come.

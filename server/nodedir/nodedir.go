@@ -38,6 +38,13 @@ type Record struct {
 	JoinThrough string `json:"join_through,omitempty"`
 	Replace     bool   `json:"replace,omitempty"`
 
+	// Recovery is one that was decided and is not finished. Former are the clusters
+	// that this one was before it was recovered, the newest last. RecoveredAs is
+	// what this node's cluster went on as, after it was recovered without this node.
+	Recovery    *Recovery `json:"recovery,omitempty"`
+	Former      []Former  `json:"former,omitempty"`
+	RecoveredAs string    `json:"recovered_as,omitempty"`
+
 	// Peers are the URLs of the other members, as last heard.
 	Peers []string `json:"peers,omitempty"`
 
@@ -49,6 +56,32 @@ type Record struct {
 
 	AccountSID string `json:"account_sid"`
 	AuthToken  string `json:"auth_token"`
+}
+
+// Recovery is what a recovered cluster is called and known by, and the incarnation
+// of the node that it begins with.
+type Recovery struct {
+	ClusterID   string `json:"cluster_id"`
+	ClusterKey  string `json:"cluster_key"`
+	Incarnation string `json:"incarnation"`
+}
+
+// Former is a cluster of the past, with the keys by which its members are known.
+type Former struct {
+	ClusterID   string   `json:"cluster_id"`
+	ClusterKeys []string `json:"cluster_keys"`
+}
+
+// maxFormer is how many clusters of the past are kept, the newest.
+const maxFormer = 8
+
+// Recovered makes the record that of the one node of a recovered cluster.
+func (r *Record) Recovered() {
+	r.Former = append(r.Former, Former{r.ClusterID, append([]string{r.ClusterKey}, r.OtherKeys...)})
+	r.Former = r.Former[max(0, len(r.Former)-maxFormer):]
+	r.ClusterID, r.ClusterKey, r.Incarnation = r.Recovery.ClusterID, r.Recovery.ClusterKey, r.Recovery.Incarnation
+	r.OtherKeys, r.Seeds, r.Members, r.Peers, r.Recovery = nil, nil, nil, nil, nil
+	r.Bootstrap, r.JoinThrough, r.Replace, r.RecoveredAs = false, "", false, ""
 }
 
 // Member says whether the node belongs to a cluster, or is on its way into one.

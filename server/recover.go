@@ -1,0 +1,173 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"lockstep/cluster"
+	"lockstep/server/admin"
+	"lockstep/server/nodedir"
+)
+
+// Recovery makes a cluster of its own of a node that does not run, whose cluster
+// has lost its quorum for good. It holds the data directory until it is closed.
+type Recovery struct {
+	NodeID      string
+	ClusterID   string           // as the node's record has it
+	RecoveredAs string           // another node's recovery made this of it
+	Cut         bool             // this node's own was decided, and has not been finished
+	Remains     *cluster.Remains // nil then
+
+	dir     string
+	record  *nodedir.Record
+	release func()
+}
+
+// OpenRecovery looks at what the node of a data directory has, and changes none
+// of it. The error is a StateError if a cluster cannot go on from that.
+func OpenRecovery(dataDir string, logger *slog.Logger) (*Recovery, error) {
+	record, err := nodedir.Load(dataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not the data directory of a node", dataDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	release, err := nodedir.Occupy(dataDir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: stop it first", err)
+	}
+	r := &Recovery{
+		NodeID: record.ID, ClusterID: record.ClusterID, RecoveredAs: record.RecoveredAs, Cut: record.Recovery != nil,
+		dir: dataDir, record: record, release: release,
+	}
+	if r.Cut {
+		return r, nil
+	}
+	if err := r.open(logger); err != nil {
+		release()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Recovery) open(logger *slog.Logger) error {
+	if !r.record.Member() {
+		return StateError{fmt.Errorf("node %s belongs to no cluster", r.NodeID)}
+	}
+	var err error
+	r.Remains, err = cluster.OpenRemains(cluster.Config{ID: r.NodeID, Incarnation: r.record.Incarnation, DataDir: r.dir, Logger: logger})
+	if lost(err) || errors.Is(err, cluster.ErrNoState) || errors.Is(err, cluster.ErrLeft) {
+		return StateError{err}
+	}
+	return err
+}
+
+// Close releases the data directory.
+func (r *Recovery) Close() error {
+	defer r.release()
+	if r.Remains == nil {
+		return nil
+	}
+	return r.Remains.Close()
+}
+
+// Peer is what another member says that was known when the node last ran.
+type Peer struct {
+	URL    string
+	Says   string
+	Leader bool // it sees one: the cluster lives
+}
+
+// peerTimeout bounds asking one of them; all are asked at once.
+const peerTimeout = 3 * time.Second
+
+// AskPeers asks the other members whether they see a leader.
+func (r *Recovery) AskPeers(ctx context.Context) []Peer {
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	peers := make([]Peer, len(r.record.Peers))
+	var asking sync.WaitGroup
+	for i, url := range r.record.Peers {
+		asking.Go(func() {
+			client := &admin.Client{URLs: []string{url}, AccountSID: r.record.AccountSID, AuthToken: r.record.AuthToken}
+			peers[i] = askPeer(ctx, client)
+		})
+	}
+	asking.Wait()
+	return peers
+}
+
+// askPeer asks a member for its status. Readiness, which it tells without
+// credentials, is another sign that it sees a leader.
+func askPeer(ctx context.Context, client *admin.Client) Peer {
+	p := Peer{URL: client.URLs[0]}
+	if status, err := client.Status(ctx); err == nil {
+		for _, n := range status.Nodes {
+			if n.Role == admin.RoleLeader {
+				p.Says, p.Leader = "sees the leader "+n.ID+" of cluster "+status.ClusterID, true
+			}
+		}
+	}
+	if p.Leader {
+		return p
+	}
+	switch err := client.Ready(ctx); {
+	case err == nil:
+		p.Says, p.Leader = "serves clients", true
+	case errors.Is(err, admin.ErrUnreachable):
+		p.Says = "does not answer"
+	default:
+		p.Says = "answers, and sees no leader: " + err.Error()
+	}
+	return p
+}
+
+// Do makes the node the only one of a new cluster, which goes on from what the
+// node has, and returns the new cluster's id. One that was cut off is finished.
+func (r *Recovery) Do() (clusterID string, err error) {
+	if !r.Cut {
+		if err := r.decide(); err != nil {
+			return "", err
+		}
+	}
+	if err := finishRecovery(r.dir, r.record); err != nil {
+		return "", err
+	}
+	return r.record.ClusterID, nil
+}
+
+// decide makes the new state and notes that it is to take the place of the old
+// one, which it does from then on, whatever happens.
+func (r *Recovery) decide() error {
+	next := nodedir.Recovery{ClusterID: newClusterID(), ClusterKey: randomHex(32)}
+	keys, err := parseKeys([]string{next.ClusterKey})
+	if err != nil {
+		return err
+	}
+	if next.Incarnation, err = r.Remains.Recover(next.ClusterID, keys[0]); err != nil {
+		return err
+	}
+	err = r.Remains.Close() // before its files are moved
+	r.Remains = nil
+	if err != nil {
+		return fmt.Errorf("close the old state: %w", err)
+	}
+	r.record.Recovery = &next
+	return r.record.Save(r.dir)
+}
+
+// finishRecovery does what a recovery that was decided leaves to do. It may be
+// repeated.
+func finishRecovery(dir string, r *nodedir.Record) error {
+	if err := cluster.FinishRecovery(dir); err != nil {
+		return err
+	}
+	r.Recovered()
+	return r.Save(dir)
+}
