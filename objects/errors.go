@@ -46,6 +46,7 @@ var (
 	ErrContentType  = &Error{Code: 20001, Status: 415, Message: "The body must be application/x-www-form-urlencoded or multipart/form-data"}
 	ErrUnauthorized = &Error{Code: 20003, Status: 401, Message: "Authenticate"}
 	ErrKeyScope     = &Error{Code: 20003, Status: 403, Message: "The API key is restricted and may not do this"}
+	ErrForeignPage  = &Error{Code: 20003, Status: 403, Message: "A page of another site may not send this request"}
 	ErrMethod       = &Error{Code: 20004, Status: 405, Message: "Method not allowed"}
 	ErrNotFound     = &Error{Code: 20404, Status: 404, Message: "The requested resource was not found"}
 	ErrTooMany      = &Error{Code: 20429, Status: 429, Message: "Too many requests"}

@@ -43,6 +43,7 @@ import (
 	"lockstep/cluster/loglimit"
 	"lockstep/objects"
 	"lockstep/server/audit"
+	"lockstep/server/auth"
 )
 
 // Node is what this package needs of the node. An error that is an
@@ -124,9 +125,17 @@ func New(c Config) http.Handler {
 	h.route(mux, "POST /cluster/account/promote", h.promoteAuthToken)
 	h.route(mux, "DELETE /cluster/account/token", h.dropAuthToken)
 	h.route(mux, "/", func(*http.Request) (int, any, error) { return 0, nil, objects.ErrNotFound })
-	// A browser that remembers the operator's credentials must not be led here
-	// by another site.
-	return http.NewCrossOriginProtection().Handler(mux)
+	return sameOrigin(mux)
+}
+
+// sameOrigin keeps other sites from leading a browser here that remembers the
+// operator's credentials.
+func sameOrigin(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, r, objects.ErrForeignPage)
+	}))
+	return protection.Handler(next)
 }
 
 // endpoint answers a request that is allowed: a status, and what to write as
@@ -137,7 +146,7 @@ func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		actor, err := h.allow(r)
 		if err != nil {
-			writeError(w, err)
+			writeError(w, r, err)
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), actorKey{}, actor))
@@ -145,7 +154,7 @@ func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
 		status, body, err := e(r)
 		if err != nil {
 			h.logger.Info("operator's request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-			writeError(w, err)
+			writeError(w, r, err)
 			return
 		}
 		writeJSON(w, status, body)
@@ -294,7 +303,7 @@ type Failure struct {
 	Status   int    `json:"status"`
 }
 
-func writeError(w http.ResponseWriter, err error) {
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	var e *objects.Error
 	if !errors.As(err, &e) {
 		// Who asks is the operator, and may know the reason.
@@ -304,7 +313,7 @@ func writeError(w http.ResponseWriter, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 	if e.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
+		auth.Challenge(w.Header(), r)
 	}
 	writeJSON(w, e.Status, Failure{
 		Code: e.Code, Message: e.Message, Status: e.Status,

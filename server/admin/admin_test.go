@@ -185,8 +185,13 @@ func TestBadRequests(t *testing.T) {
 	require.Equal(t, 20001, f.Code)
 	res, body = ask(t, "POST", url+"/cluster/members", `{"id":"`+strings.Repeat("x", 70_000)+`"}`, as...)
 	require.Equal(t, 413, res.StatusCode, body)
-	res, _ = ask(t, "POST", url+"/cluster/leave", "", append(as, "Sec-Fetch-Site", "cross-site")...)
+	res, body = ask(t, "POST", url+"/cluster/leave", "", append(as, "Sec-Fetch-Site", "cross-site")...)
 	require.Equal(t, 403, res.StatusCode, "another site must not use the operator's browser")
+	require.NoError(t, json.Unmarshal([]byte(body), &f))
+	require.Equal(t, 20003, f.Code)
+	res, _ = ask(t, "GET", url+"/cluster/status", "", "Sec-Fetch-Site", "none")
+	require.Equal(t, 401, res.StatusCode)
+	require.Empty(t, res.Header.Get("WWW-Authenticate"), "a browser would remember what its user types")
 }
 
 func TestTheClientPassesOverNodesThatDoNotAnswer(t *testing.T) {

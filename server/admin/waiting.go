@@ -15,10 +15,10 @@ import (
 // not necessarily those of the cluster that it is to join.
 func Waiting(reason string, clients http.Handler, allow Allow, join func(context.Context, Join) (id string, err error)) http.Handler {
 	why := errors.New(reason)
-	joining := http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	joining := sameOrigin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		j, err := readJoin(w, r, allow, join)
 		if err != nil {
-			writeError(w, err)
+			writeError(w, r, err)
 			return
 		}
 		writeJSON(w, http.StatusAccepted, j)

@@ -165,6 +165,8 @@ func (h *handler) refusal(header http.Header, r *http.Request, id string, err er
 		e = objects.ErrInternal
 	}
 	switch e.Status {
+	case http.StatusUnauthorized:
+		auth.Challenge(header, r)
 	case http.StatusNotFound:
 		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(cleanPath(rawPath(r.URL)), "/v1"))
 	case http.StatusServiceUnavailable:
@@ -175,10 +177,7 @@ func (h *handler) refusal(header http.Header, r *http.Request, id string, err er
 
 // refuse is refusal without a word of the request.
 func refuse(header http.Header, e *objects.Error) answer {
-	switch e.Status {
-	case http.StatusUnauthorized:
-		header.Set("WWW-Authenticate", `Basic realm="Twilio API"`)
-	case http.StatusRequestTimeout:
+	if e.Status == http.StatusRequestTimeout {
 		header.Set("Connection", "close")
 	}
 	if e.RetryAfter > 0 {

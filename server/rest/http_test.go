@@ -46,6 +46,24 @@ func TestCredentialsComeFirst(t *testing.T) {
 	c.send("GET", home, "", none).refused(t, 401, 20003)
 }
 
+func TestAPageOfAnotherSiteChangesNothing(t *testing.T) {
+	c := start(t)
+	form := func(r *http.Request) {
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		r.Header.Set("Sec-Fetch-Mode", "navigate")
+	}
+	c.send("POST", home+"/Documents", "UniqueName=planted", form).refused(t, 403, 20003)
+	require.Equal(t, 404, c.send("GET", home+"/Documents/planted", "").Code)
+	script := func(r *http.Request) {
+		form(r)
+		r.Header.Set("Sec-Fetch-Mode", "cors")
+	}
+	require.Equal(t, 201, c.send("POST", home+"/Documents", "", script).Code)
+	answer := c.send("GET", home, "", form, func(r *http.Request) { r.Header.Del("Authorization") })
+	answer.refused(t, 401, 20003)
+	require.Empty(t, answer.Header().Get("WWW-Authenticate"), "a browser would remember what its user types")
+}
+
 func TestHeadersOfEveryAnswer(t *testing.T) {
 	c := start(t)
 	seen := map[string]bool{}

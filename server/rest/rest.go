@@ -159,11 +159,14 @@ func (h *handler) guard(w http.ResponseWriter, r *http.Request, id string) (a an
 	return h.serve(w, r)
 }
 
-// serve makes the answer. The order of its checks is that of the REST
-// specification, part 7: credentials, path, method, body; service, object and
+// serve makes the answer. Behind what a browser may not be made to do, the order
+// of its checks is that of the REST specification, part 7: credentials, path, method, body; service, object and
 // parameters are up to the operation.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err error) {
 	body := h.limitBody(w, r)
+	if auth.IsForeignPage(r) {
+		return answer{}, objects.ErrForeignPage
+	}
 	principal, err := h.authenticate(w, r)
 	if err != nil {
 		return answer{}, err

@@ -72,7 +72,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/api":       {"lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/rest":      {"lockstep/server/api", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/realtime":  {"lockstep/server/api", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/connlimit", "lockstep/server/source", "lockstep/server/ratelimit", "lockstep/server/hub", "lockstep/server/panics", "lockstep/server/query", "lockstep/fsm", "lockstep/objects"},
-	"lockstep/server/admin":     {"lockstep/server/audit", "lockstep/objects"},
+	"lockstep/server/admin":     {"lockstep/server/audit", "lockstep/server/auth", "lockstep/objects"},
 	"lockstep/server":           {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/...":       {"lockstep/server/...", "lockstep/objects"},
 	"lockstep/cmd/lockstep":     {"lockstep/server", "lockstep/server/...", "lockstep/cluster"},
