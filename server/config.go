@@ -205,6 +205,22 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// warnings returns what is allowed and most likely not meant.
+func (c Config) warnings() []string {
+	var w []string
+	host, _, err := net.SplitHostPort(c.HTTPAddr)
+	if err == nil && !isLoopback(host) && c.PublicURL == "" {
+		w = append(w, "URLs in answers name the host by which a client came, and those in live events this node's own address: name the one that clients shall see with --public-url")
+	}
+	return w
+}
+
+// isLoopback reports whether a host is reached from its own machine only.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
 func validateOrigin(text string) error {
 	if text == "" {
 		return nil

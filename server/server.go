@@ -56,6 +56,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	s.log.Info("starting", "node", record.ID, "version", s.config.Version, "http", front.url, "internal", record.InternalAddr, "gossip", record.GossipAddr)
+	for _, warning := range s.config.warnings() {
+		s.log.Warn(warning)
+	}
 	if !record.Member() {
 		if err := s.enter(ctx, front, record); err != nil {
 			return endedBy(ctx, err)

@@ -368,3 +368,12 @@ func TestRefusal(t *testing.T) {
 		require.Equal(t, want, got.Status, err)
 	}
 }
+
+func TestWhatIsLikelyNotMeantIsWarnedOf(t *testing.T) {
+	for addr, warned := range map[string]bool{"127.0.0.1:8080": false, "[::1]:8080": false, "localhost:8080": false, "0.0.0.0:8080": true, "10.0.0.1:8080": true, ":8080": true} {
+		c := Config{HTTPAddr: addr}
+		require.Equal(t, warned, len(c.warnings()) == 1, addr)
+		c.PublicURL = "https://sync.example.com"
+		require.Empty(t, c.warnings(), addr)
+	}
+}

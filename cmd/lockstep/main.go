@@ -29,7 +29,10 @@ const (
 	exitState   = 3
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	keepFilesPrivate()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}

@@ -41,7 +41,7 @@ func Occupy(dir string) (release func(), err error) {
 		}
 	}
 	pid := filepath.Join(dir, pidFile)
-	if err := WriteFile(pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+	if err := WriteFile(pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("write pid file: %w", err)
 	}

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -52,6 +53,30 @@ func TestScripts(t *testing.T) {
 	s, err := c.Admin().Status(t.Context())
 	require.NoError(t, err)
 	require.Len(t, s.Nodes, 1, "every node that joined has left")
+}
+
+// A backup of a data directory that was copied with its modes is nobody else's to
+// read either.
+func TestFilesOfANodeAreItsOwners(t *testing.T) {
+	c := harness.Start(t, harness.Config{Nodes: 1})
+	out, err := c.Run(t.Context(), "snapshot", "--data-dir", c.Nodes[0].Dir)
+	require.NoError(t, err, out)
+	files := 0
+	require.NoError(t, filepath.WalkDir(c.Nodes[0].Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			files++
+			require.Zero(t, info.Mode().Perm()&0o077, "%s %s", info.Mode(), path)
+		}
+		return err
+	}))
+	snapshots, err := filepath.Glob(filepath.Join(c.Nodes[0].Dir, "*", "snapshots", "*", "state.bin"))
+	require.NoError(t, err)
+	require.NotEmpty(t, snapshots)
+	require.Greater(t, files, 6)
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {
