@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/member"
 )
 
 const (
@@ -132,7 +135,7 @@ type peerClock struct {
 // askClocks asks the other voters for their clocks. Half of the time that an
 // answer took is how old it is, about.
 func (n *Node) askClocks(ctx context.Context) []peerClock {
-	others := slices.DeleteFunc(n.voters(), func(s raft.Server) bool { return string(s.ID) == n.self })
+	others := slices.DeleteFunc(n.members.Voters(), func(s raft.Server) bool { return string(s.ID) == n.self })
 	answers := make([]*peerClock, len(others))
 	var asking sync.WaitGroup
 	for i, s := range others {
@@ -187,11 +190,11 @@ func (n *Node) startClock(ctx context.Context) {
 func (n *Node) watchClock() {
 	var warned, yielded time.Time
 	for {
-		n.pause(n.ctx, clockInterval)
-		if n.ctx.Err() != nil {
+		lifetime.Pause(n.life.Context(), clockInterval)
+		if n.life.Context().Err() != nil {
 			return
 		}
-		peers := n.askClocks(n.ctx)
+		peers := n.askClocks(n.life.Context())
 		leads := n.raft.State() == raft.Leader
 		for _, p := range peers {
 			if p.leads && p.time != 0 && !leads {
@@ -215,7 +218,7 @@ func (n *Node) watchClock() {
 // each other and not with this one. The cluster's time has a voice in that, so
 // that of two nodes the wrong one is known.
 func (n *Node) judgeClock(peers []peerClock) (agreed, far bool) {
-	voters := len(n.voters())
+	voters := len(n.members.Voters())
 	var against []time.Duration
 	for _, p := range peers {
 		against = append(against, p.offset)
@@ -257,7 +260,7 @@ func (n *Node) warnOfClocks(peers []peerClock, far bool) bool {
 	}
 	for _, p := range peers {
 		if p.offset.Abs() > clockWarn {
-			n.config.Logger.Warn("clocks differ", "other", nodeOf(p.server.ID), "ahead", p.offset)
+			n.config.Logger.Warn("clocks differ", "other", member.NodeOf(p.server.ID), "ahead", p.offset)
 			return true
 		}
 	}
@@ -276,9 +279,9 @@ func (n *Node) yield(peers []peerClock) {
 	if to == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, 2*n.config.electionTimeout())
+	ctx, cancel := context.WithTimeout(n.life.Context(), 2*n.config.electionTimeout())
 	defer cancel()
-	if err := n.wait(ctx, n.raft.LeadershipTransferToServer(to.server.ID, to.server.Address)); err != nil {
+	if err := n.life.Await(ctx, n.raft.LeadershipTransferToServer(to.server.ID, to.server.Address)); err != nil {
 		n.config.Logger.Warn("leadership not handed over", "error", err)
 	}
 }

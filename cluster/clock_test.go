@@ -77,7 +77,7 @@ func (m *members) transfer(to *Node) {
 			return true
 		}
 		from := m.leader()
-		err := from.wait(m.context(), from.raft.LeadershipTransferToServer(raft.ServerID(to.self), raft.ServerAddress(to.InternalAddr())))
+		err := from.life.Await(m.context(), from.raft.LeadershipTransferToServer(raft.ServerID(to.self), raft.ServerAddress(to.InternalAddr())))
 		return err == nil && to.IsLeader()
 	})
 }

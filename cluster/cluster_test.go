@@ -14,6 +14,11 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
+
+	"lockstep/cluster/internal/batch"
+	"lockstep/cluster/internal/proposer"
+	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/wire"
 )
 
 func TestEveryNodeWritesAndReads(t *testing.T) {
@@ -412,7 +417,7 @@ func TestWithoutQuorumRequestsGiveUp(t *testing.T) {
 	_, err := left.Read(ctx, "")
 	require.ErrorIs(t, err, ErrNoLeader)
 	_, err = left.Propose(ctx, command(appendItem()))
-	require.True(t, notWritten(err) || isUnknown(err), "%v", err)
+	require.True(t, wire.NotWritten(err) || isUnknown(err), "%v", err)
 }
 
 func TestClosedNodeRefuses(t *testing.T) {
@@ -430,7 +435,7 @@ func TestClosedNodeRefuses(t *testing.T) {
 func TestCommandTooLarge(t *testing.T) {
 	m := newMembers(t, 1, nil)
 	op := appendItem()
-	op.Data = make([]byte, maxCommand)
+	op.Data = make([]byte, 1<<20)
 	_, err := m.leader().Propose(m.context(), command(op))
 	require.ErrorIs(t, err, ErrTooLarge)
 }
@@ -456,20 +461,20 @@ func TestGossipCarriesAddresses(t *testing.T) {
 	m.eventually(func() bool { _, alive := m.nodes["n1"].gossip.lookup(m.nodes["n2"].self); return !alive })
 }
 
-func isUnknown(err error) bool { return err != nil && !notWritten(err) }
+func isUnknown(err error) bool { return err != nil && !wire.NotWritten(err) }
 
 func TestReadIndexRefusesOtherTerm(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	leader := m.leader()
 	term := leader.raft.CurrentTerm()
 	for _, asked := range []uint64{term - 1, term + 1} {
-		_, err := leader.answerReadIndex(m.context(), m.followers()[0].self, readIndexRequest{Term: asked})
-		require.ErrorIs(t, err, errOtherTerm)
+		_, err := leader.reads.Answer(m.context(), m.followers()[0].self, readindex.Request{Term: asked})
+		require.ErrorIs(t, err, wire.ErrOtherTerm)
 	}
-	_, err := leader.answerReadIndex(m.context(), "stranger.1", readIndexRequest{Term: term})
+	_, err := leader.reads.Answer(m.context(), "stranger.1", readindex.Request{Term: term})
 	require.ErrorIs(t, err, ErrNotMember)
-	_, err = m.followers()[0].answerReadIndex(m.context(), leader.self, readIndexRequest{Term: term})
-	require.ErrorIs(t, err, errNotLeader)
+	_, err = m.followers()[0].reads.Answer(m.context(), leader.self, readindex.Request{Term: term})
+	require.ErrorIs(t, err, wire.ErrNotLeader)
 }
 
 // What may have been written must not be refused by the rate limit.
@@ -483,14 +488,17 @@ func TestRetryIsNotChargedAgain(t *testing.T) {
 	c.Issued = 1
 	body, err := c.Encode()
 	require.NoError(t, err)
+	leader := m.leader().InternalAddr()
 	for _, again := range []bool{false, true} {
-		for _, n := range m.nodes { // on the leader, and forwarded to it
-			p := newProposal(m.context(), body, again)
-			state, _ := n.state.get()
-			n.dispatch(p, c, state)
-			o := <-p.out
-			require.NoError(t, o.err)
-			require.Nil(t, o.result.Err)
+		for _, n := range m.nodes {
+			group := []*batch.Proposal{batch.NewProposal(m.context(), body, again)}
+			answer, err := wire.Call(m.context(), n.peers, leader, wire.Propose, proposer.EncodeProposals(group))
+			require.NoError(t, err)
+			outcomes, err := proposer.DecodeOutcomes(answer)
+			require.NoError(t, err)
+			require.Len(t, outcomes, 1)
+			require.NoError(t, outcomes[0].Err)
+			require.Nil(t, outcomes[0].Result.Err)
 		}
 		require.EqualValues(t, 3, charged.Load()-before)
 	}

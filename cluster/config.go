@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
 )
 
@@ -115,18 +117,15 @@ type Config struct {
 	wrapLogs func(raft.LogStore) raft.LogStore
 }
 
-// ReadCharge is the number of reads of one round that count against one bucket.
-type ReadCharge struct {
-	Bucket string
-	Count  uint32
-}
+// ReadCharge is the number of reads of one round that count against one bucket,
+// and ReadGrant how many of them may go on.
+type (
+	ReadCharge = readindex.Charge
+	ReadGrant  = readindex.Grant
+)
 
-// ReadGrant is how many reads of a charge may go on, and the time after which
-// one of the others may try again.
-type ReadGrant struct {
-	Count      uint32        `cbor:"1,keyasint"`
-	RetryAfter time.Duration `cbor:"2,keyasint,omitempty"`
-}
+// Peers carries requests between members.
+type Peers = wire.Peers
 
 // Transport is raft's transport, with what this package needs besides.
 type Transport interface {

@@ -69,7 +69,7 @@ func (g *guard) refusal(request any) any {
 	case *raft.RequestPreVoteRequest:
 		answer = &raft.RequestPreVoteResponse{RPCHeader: header, Term: r.Term}
 	}
-	if answer == nil || len(g.node.configuration()) > 0 {
+	if answer == nil || len(g.node.members.All()) > 0 {
 		return nil
 	}
 	return answer

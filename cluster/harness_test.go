@@ -17,6 +17,8 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
+
+	"lockstep/cluster/internal/member"
 )
 
 func TestMain(m *testing.M) {
@@ -96,7 +98,7 @@ func (m *members) join(id string, edits ...func(*Config)) *Node {
 	n := m.open(id, edits...)
 	ctx := m.context()
 	require.NoError(m.t, m.leader().AddMember(ctx, MemberSpec{ID: id, InternalAddr: n.InternalAddr()}))
-	m.eventually(func() bool { return m.suffrage(id) == raft.Voter && n.isServer(n.self) })
+	m.eventually(func() bool { return m.suffrage(id) == raft.Voter && n.members.Has(n.self) })
 	return n
 }
 
@@ -116,7 +118,7 @@ func (m *members) leader() *Node {
 	var leader *Node
 	m.eventually(func() bool {
 		for _, n := range m.nodes {
-			if n.ctx.Err() == nil && n.IsLeader() {
+			if n.life.Context().Err() == nil && n.IsLeader() {
 				leader = n
 			}
 		}
@@ -129,7 +131,7 @@ func (m *members) followers() []*Node {
 	leader := m.leader()
 	var out []*Node
 	for _, n := range m.nodes {
-		if n != leader && n.ctx.Err() == nil {
+		if n != leader && n.life.Context().Err() == nil {
 			out = append(out, n)
 		}
 	}
@@ -138,8 +140,8 @@ func (m *members) followers() []*Node {
 
 // suffrage is a member's by the leader's configuration, or -1.
 func (m *members) suffrage(id string) raft.ServerSuffrage {
-	for _, s := range m.leader().configuration() {
-		if nodeOf(s.ID) == id {
+	for _, s := range m.leader().members.All() {
+		if member.NodeOf(s.ID) == id {
 			return s.Suffrage
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"lockstep/cluster/internal/lifetime"
 )
 
 const (
@@ -30,7 +32,7 @@ func (n *Node) Health() error {
 	default:
 		return errCatchingUp
 	}
-	if state, _ := n.state.get(); state.leader == "" {
+	if state, _ := n.leadership.State(); state.Leader == "" {
 		return errNoLeaderKnown
 	}
 	if age := n.Age(); age > n.config.scaled(lagsAfter) {
@@ -49,13 +51,13 @@ func (n *Node) Age() time.Duration {
 // node runs. The first one that the store reaches makes the node ready.
 func (n *Node) keepUp() {
 	ready := false
-	for n.ctx.Err() == nil {
+	for n.life.Context().Err() == nil {
 		timeout := n.config.scaled(keepUpTimeout)
 		if !ready {
-			timeout = requestTimeout // it may have much to catch up on
+			timeout = lifetime.RequestTimeout // it may have much to catch up on
 		}
 		began := time.Since(n.opened)
-		ctx, cancel := context.WithTimeout(n.ctx, timeout)
+		ctx, cancel := context.WithTimeout(n.life.Context(), timeout)
 		_, err := n.Read(ctx, "")
 		cancel()
 		if err == nil {
@@ -65,7 +67,7 @@ func (n *Node) keepUp() {
 			ready = true
 			close(n.ready)
 		}
-		n.pause(n.ctx, keepUpInterval)
+		lifetime.Pause(n.life.Context(), keepUpInterval)
 	}
 }
 
@@ -73,7 +75,7 @@ func (n *Node) keepUp() {
 // the internal port, and those that gossip sees. Only who is neither is gone.
 func (n *Node) Reachable(ctx context.Context) []string {
 	var there []string
-	reports := n.reports(ctx, n.configuration())
+	reports := n.reports(ctx, n.members.All())
 	for _, m := range n.Members() {
 		_, answers := reports[m.server]
 		if answers || (n.gossip != nil && m.Role != RoleUnreachable) {

@@ -5,33 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/hashicorp/raft"
 
 	"lockstep/cluster/internal/link"
 )
-
-// A server, in raft's sense, is one life of a node: its id and the incarnation
-// that was made up together with its log. A node that has lost its log has lost
-// its promises, too: what it acknowledged, and whom it voted for. It comes back
-// under the same node id, but as another server, which has no vote until it has
-// caught up. Everything about votes and quorums goes by servers; people, client
-// traffic and certificates see nodes.
-
-// serverOf names an incarnation of a node in raft's configuration.
-func serverOf(node, incarnation string) raft.ServerID {
-	return raft.ServerID(node + "." + incarnation)
-}
-
-// nodeOf returns the id of the node that a server is an incarnation of.
-func nodeOf(server raft.ServerID) string {
-	if end := strings.LastIndexByte(string(server), '.'); end > 0 {
-		return string(server[:end])
-	}
-	return string(server)
-}
 
 // nodeKey is where the stable store, which holds term and vote, keeps the node's
 // own private key. Its name is the incarnation: what loses the one loses the
@@ -93,16 +71,3 @@ func keyOf(seed []byte) (ed25519.PrivateKey, string) {
 	key := ed25519.NewKeyFromSeed(seed)
 	return key, link.IncarnationOf(key.Public().(ed25519.PublicKey))
 }
-
-// superseded reports whether a server is followed, in the order in which they
-// were added, by a later incarnation of its node that the filter accepts.
-func superseded(servers []raft.Server, id raft.ServerID, by func(raft.Server) bool) bool {
-	at := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == id })
-	return at >= 0 && slices.ContainsFunc(servers[at+1:], func(s raft.Server) bool {
-		return nodeOf(s.ID) == nodeOf(id) && by(s)
-	})
-}
-
-// outOfReach is the address of a server whose own one its successor has taken.
-// Nothing can be sent there.
-func outOfReach(id raft.ServerID) raft.ServerAddress { return raft.ServerAddress("replaced/" + id) }

@@ -10,13 +10,15 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster/internal/member"
 )
 
 // incarnations counts the servers of a node in the leader's configuration.
 func (m *members) incarnations(id string) int {
 	count := 0
-	for _, s := range m.leader().configuration() {
-		if nodeOf(s.ID) == id {
+	for _, s := range m.leader().members.All() {
+		if member.NodeOf(s.ID) == id {
 			count++
 		}
 	}
@@ -168,8 +170,9 @@ func TestARemovalCountsOnceItIsCommitted(t *testing.T) {
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 4 })
 	leader, followers := m.leader(), m.followers()
 	out := followers[0]
-	require.True(t, leader.membershipOf(out.self).Member)
-	require.True(t, leader.membershipOf(out.self).Leads)
+	m.eventually(func() bool {
+		return leader.membershipOf(out.self) == (membershipAnswer{Leads: true, Term: leader.raft.CurrentTerm(), Member: true})
+	})
 	for _, f := range followers {
 		m.crash(f)
 	}

@@ -10,6 +10,10 @@ import (
 	"time"
 
 	"lockstep/fsm"
+
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/member"
+	"lockstep/cluster/internal/wire"
 )
 
 // The cluster's key changes in three steps, each of which waits for every member:
@@ -79,9 +83,9 @@ func (n *Node) KeyRotation(ctx context.Context) (KeyRotation, error) {
 		return KeyRotation{}, nil
 	}
 	status := KeyRotation{Stage: r.Stage}
-	for _, s := range n.configuration() {
+	for _, s := range n.members.All() {
 		if _, done := slices.BinarySearch(r.Done, string(s.ID)); !done {
-			status.Waiting = append(status.Waiting, nodeOf(s.ID))
+			status.Waiting = append(status.Waiting, member.NodeOf(s.ID))
 		}
 	}
 	return status, nil
@@ -147,13 +151,13 @@ func (n *Node) useKeys(list [][32]byte) error {
 func (n *Node) followKeys() {
 	select {
 	case <-n.ready: // while the log is replayed, the view is of the past
-	case <-n.ctx.Done():
+	case <-n.life.Context().Done():
 		return
 	}
 	said := ""
-	for n.ctx.Err() == nil {
-		n.pause(n.ctx, n.config.scaled(keyInterval))
-		if err := n.stepKeys(); err != nil && n.ctx.Err() == nil && err.Error() != said {
+	for n.life.Context().Err() == nil {
+		lifetime.Pause(n.life.Context(), n.config.scaled(keyInterval))
+		if err := n.stepKeys(); err != nil && n.life.Context().Err() == nil && err.Error() != said {
 			said = err.Error()
 			n.config.Logger.Warn("the change of the cluster's key does not go on", "error", err)
 		}
@@ -164,21 +168,21 @@ func (n *Node) stepKeys() error {
 	select {
 	case n.keys.step <- struct{}{}:
 		defer func() { <-n.keys.step }()
-	case <-n.ctx.Done():
-		return n.ctx.Err()
+	case <-n.life.Context().Done():
+		return n.life.Context().Err()
 	}
 	view := n.fsm.View()
 	r := view.KeyRotation()
 	if r == nil {
 		return n.forgetKeys(view.ClusterKey())
 	}
-	if !n.isServer(n.self) {
+	if !n.members.Has(n.self) {
 		return nil
 	}
 	if err := n.takeKey(r); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(n.life.Context(), lifetime.RequestTimeout)
 	defer cancel()
 	if _, done := slices.BinarySearch(r.Done, n.self); !done {
 		return n.tellKeys(ctx, &fsm.ReachKeyStage{Key: r.Key, Stage: r.Stage, Server: n.self})
@@ -187,7 +191,7 @@ func (n *Node) stepKeys() error {
 		return nil
 	}
 	return n.changing(ctx, func() error { // nobody joins meanwhile
-		for _, s := range n.configuration() {
+		for _, s := range n.members.All() {
 			if _, done := slices.BinarySearch(r.Done, string(s.ID)); !done {
 				return nil
 			}
@@ -234,12 +238,12 @@ func (n *Node) forgetKeys(current fsm.KeyID) error {
 
 // fetchKey asks the other members for a key.
 func (n *Node) fetchKey(id fsm.KeyID) ([32]byte, error) {
-	for _, s := range n.configuration() {
+	for _, s := range n.members.All() {
 		if string(s.ID) == n.self {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(statusTimeout))
-		a, err := ask[clusterKeyAnswer](ctx, n, string(s.Address), kindClusterKey, clusterKeyRequest{ID: id})
+		ctx, cancel := context.WithTimeout(n.life.Context(), n.config.scaled(statusTimeout))
+		a, err := wire.Ask[clusterKeyAnswer](ctx, n.peers, string(s.Address), wire.ClusterKey, clusterKeyRequest{ID: id})
 		cancel()
 		if err == nil && fsm.KeyIDOf(a.Key) == id {
 			return a.Key, nil

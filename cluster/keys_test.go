@@ -15,9 +15,14 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"lockstep/cluster/internal/batch"
 	"lockstep/cluster/internal/link"
+	"lockstep/cluster/internal/proposer"
+	"lockstep/cluster/internal/readindex"
 	"lockstep/fsm"
 	"lockstep/objects"
+
+	"lockstep/cluster/internal/wire"
 )
 
 // machine is somebody with the cluster's key, and perhaps with a node's own one,
@@ -33,7 +38,7 @@ func machine(t *testing.T, id string, own ed25519.PrivateKey) *link.Port {
 	p, err := link.Listen(link.Config{Bind: "127.0.0.1:0", Credential: credential, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { p.Close() })
-	p.Serve("", func(context.Context, string, byte, []byte) []byte { return []byte{succeeded} })
+	p.Serve("", func(context.Context, string, byte, []byte) []byte { return wire.Answer(nil, nil) })
 	return p
 }
 
@@ -48,26 +53,31 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		return b
 	}
 	requests := map[byte][]byte{
-		kindPropose:      encodeProposals([]*proposal{newProposal(m.context(), createKey, false)}),
-		kindReadIndex:    body(readIndexRequest{Term: m.leader().raft.CurrentTerm()}),
-		kindAffirm:       body(none{}),
-		kindStatus:       body(none{}),
-		kindAddMember:    body(addMemberRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
-		kindRemoveMember: body(removeMemberRequest{ID: "n1"}),
-		kindVouch:        body(vouchRequest{Server: m.leader().self}),
-		kindClusterKey:   body(clusterKeyRequest{ID: fsm.KeyIDOf(testKey)}),
+		wire.Propose:      proposer.EncodeProposals([]*batch.Proposal{batch.NewProposal(m.context(), createKey, false)}),
+		wire.ReadIndex:    body(readindex.Request{Term: m.leader().raft.CurrentTerm()}),
+		wire.Affirm:       body(wire.None{}),
+		wire.Status:       body(wire.None{}),
+		wire.AddMember:    body(addMemberRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
+		wire.RemoveMember: body(removeMemberRequest{ID: "n1"}),
+		wire.Vouch:        body(vouchRequest{Server: m.leader().self}),
+		wire.ClusterKey:   body(clusterKeyRequest{ID: fsm.KeyIDOf(testKey)}),
 	}
 	for _, n := range m.nodes {
-		if n.ctx.Err() != nil {
+		if n.life.Context().Err() != nil {
 			continue
+		}
+		for kind := range n.table {
+			if kind != wire.Membership {
+				require.Contains(m.t, requests, kind, "a kind of request that this test does not try")
+			}
 		}
 		for kind, b := range requests {
 			answer, err := stranger.Call(m.context(), n.InternalAddr(), kind, b)
 			require.NoError(m.t, err)
-			require.NotEqual(m.t, succeeded, answer[0], "%s: kind %d is answered by %s", who, kind, n.ID())
-			require.ErrorIs(m.t, decodeFailure(answer), ErrNotMember)
+			_, err = wire.DecodeAnswer(answer)
+			require.ErrorIs(m.t, err, ErrNotMember, "%s: kind %d is answered by %s", who, kind, n.ID())
 		}
-		answer, err := stranger.Call(m.context(), n.InternalAddr(), kindMembership, body(none{}))
+		answer, err := stranger.Call(m.context(), n.InternalAddr(), wire.Membership, body(wire.None{}))
 		require.NoError(m.t, err)
 		var a membershipAnswer
 		require.NoError(m.t, cbor.Unmarshal(answer[1:], &a))
@@ -101,7 +111,7 @@ func TestARemovedMachineCanDoNothing(t *testing.T) {
 	require.NoError(t, m.leader().RemoveMember(m.context(), id))
 	m.eventually(func() bool {
 		for _, n := range m.nodes {
-			if n != removed && n.isServer(removed.self) {
+			if n != removed && n.members.Has(removed.self) {
 				return false
 			}
 		}
@@ -128,7 +138,7 @@ func TestANodeThatWasAwayTakesAnUnknownLeader(t *testing.T) {
 	added := m.join("n4")
 	for !added.IsLeader() {
 		if leader := m.leader(); leader != added {
-			require.NoError(t, leader.wait(m.context(), leader.raft.LeadershipTransferToServer(raft.ServerID(added.self), raft.ServerAddress(added.InternalAddr()))))
+			require.NoError(t, leader.life.Await(m.context(), leader.raft.LeadershipTransferToServer(raft.ServerID(added.self), raft.ServerAddress(added.InternalAddr()))))
 		}
 		m.leader()
 	}
@@ -215,7 +225,7 @@ func TestTheClusterKeyChangesUnderLoad(t *testing.T) {
 	t.Logf("%d writes while the key changed twice", written.Load())
 
 	// The old key connects to nothing; the nodes start again with the new one.
-	_, err := machine(t, "old", nil).Call(m.context(), m.leader().InternalAddr(), kindMembership, nil)
+	_, err := machine(t, "old", nil).Call(m.context(), m.leader().InternalAddr(), wire.Membership, nil)
 	require.ErrorIs(t, err, link.ErrNotSent)
 	again := m.followers()[0]
 	m.crash(again)

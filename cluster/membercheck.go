@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/wire"
 )
 
 // Whoever has the cluster's key can connect. But every request and every stream
@@ -27,10 +30,10 @@ const (
 // members, and tells who it is to those who are about to add it.
 func (n *Node) mayAsk(from string, kind byte) bool {
 	switch {
-	case kind == kindMembership, n.isServer(from):
+	case kind == wire.Membership, n.members.Has(from):
 		return true
-	case kind == kindStatus:
-		return len(n.configuration()) == 0 && n.enrolledWith(from)
+	case kind == wire.Status:
+		return len(n.members.All()) == 0 && n.enrolledWith(from)
 	}
 	return false
 }
@@ -44,11 +47,11 @@ func (n *Node) enrolledWith(server string) bool {
 // this node has not heard of, because it was away when that one was added, may
 // even lead: then one of those that it knows has to vouch for it.
 func (n *Node) admits(ctx context.Context, server string) bool {
-	servers := n.configuration()
+	servers := n.members.All()
 	switch {
 	case len(servers) == 0:
 		return n.enrolledWith(server)
-	case n.isServer(server) || n.vouched.holds(server):
+	case n.members.Has(server) || n.vouched.holds(server):
 		return true
 	}
 	answers := make(chan bool, len(servers))
@@ -59,10 +62,10 @@ func (n *Node) admits(ctx context.Context, server string) bool {
 		}
 		asked++
 		addr := string(s.Address)
-		if n.spawn(&n.work, func() {
+		if n.life.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
 			defer cancel()
-			_, err := ask[none](ctx, n, addr, kindVouch, vouchRequest{Server: server})
+			_, err := wire.Ask[wire.None](ctx, n.peers, addr, wire.Vouch, vouchRequest{Server: server})
 			answers <- err == nil
 		}) != nil {
 			return false
@@ -79,7 +82,7 @@ func (n *Node) admits(ctx context.Context, server string) bool {
 
 // vouch answers a member that asks for another server.
 func (n *Node) vouch(server string) error {
-	if !n.isServer(server) {
+	if !n.members.Has(server) {
 		return fmt.Errorf("%w: %s", ErrNotMember, server)
 	}
 	return nil
@@ -87,10 +90,10 @@ func (n *Node) vouch(server string) error {
 
 // dismissStrangers ends raft's streams of those who are members no longer.
 func (n *Node) dismissStrangers() {
-	for n.ctx.Err() == nil {
-		n.pause(n.ctx, dismissInterval)
-		if len(n.configuration()) > 0 {
-			n.port.Dismiss(func(server string) bool { return !n.isServer(server) && !n.vouched.holds(server) })
+	for n.life.Context().Err() == nil {
+		lifetime.Pause(n.life.Context(), dismissInterval)
+		if len(n.members.All()) > 0 {
+			n.port.Dismiss(func(server string) bool { return !n.members.Has(server) && !n.vouched.holds(server) })
 		}
 	}
 }
@@ -127,7 +130,7 @@ func (v *vouched) holds(server string) bool {
 // enrols (Config.Members).
 func (n *Node) Servers() []string {
 	var ids []string
-	for _, s := range n.configuration() {
+	for _, s := range n.members.All() {
 		ids = append(ids, string(s.ID))
 	}
 	return ids
@@ -135,5 +138,5 @@ func (n *Node) Servers() []string {
 
 // isServer reports whether this very incarnation of a node is a member.
 func (n *Node) isServer(server string) bool {
-	return slices.ContainsFunc(n.configuration(), func(s raft.Server) bool { return string(s.ID) == server })
+	return slices.ContainsFunc(n.members.All(), func(s raft.Server) bool { return string(s.ID) == server })
 }

@@ -12,6 +12,10 @@ import (
 	"github.com/hashicorp/raft"
 
 	"lockstep/fsm"
+
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/member"
+	"lockstep/cluster/internal/wire"
 )
 
 // Role is a member's part in the cluster.
@@ -97,12 +101,12 @@ const (
 // them, in the order of their ids. While a member is being replaced there are
 // two of its id, the new one first.
 func (n *Node) Members() []Member {
-	state, _ := n.state.get()
+	state, _ := n.leadership.State()
 	var members []Member
-	for _, s := range slices.Backward(n.configuration()) {
-		m := Member{ID: nodeOf(s.ID), server: string(s.ID), InternalAddr: string(s.Address), Role: RoleFollower}
+	for _, s := range slices.Backward(n.members.All()) {
+		m := Member{ID: member.NodeOf(s.ID), server: string(s.ID), InternalAddr: string(s.Address), Role: RoleFollower}
 		switch {
-		case m.server == state.leader:
+		case m.server == state.Leader:
 			m.Role = RoleLeader
 		case s.Suffrage != raft.Voter:
 			m.Role = RoleNonvoter
@@ -125,9 +129,9 @@ func (n *Node) Members() []Member {
 
 // Status asks every member for its status, each with a short deadline.
 func (n *Node) Status(ctx context.Context) Status {
-	state, _ := n.state.get()
+	state, _ := n.leadership.State()
 	members := n.Members()
-	status := Status{ClusterID: n.config.ClusterID, Leader: nodeOf(raft.ServerID(state.leader)), Nodes: make([]NodeStatus, len(members))}
+	status := Status{ClusterID: n.config.ClusterID, Leader: member.NodeOf(raft.ServerID(state.Leader)), Nodes: make([]NodeStatus, len(members))}
 	var asking sync.WaitGroup
 	for i, m := range members {
 		asking.Go(func() {
@@ -158,15 +162,15 @@ func (n *Node) statusOf(ctx context.Context, server, addr string) (NodeStatus, e
 func (n *Node) statusAt(ctx context.Context, addr string) (NodeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
 	defer cancel()
-	return ask[NodeStatus](ctx, n, addr, kindStatus, none{})
+	return wire.Ask[NodeStatus](ctx, n.peers, addr, wire.Status, wire.None{})
 }
 
 func (n *Node) ownStatus() NodeStatus {
-	state := look(n.raft)
+	state := n.leadership.Look()
 	s := NodeStatus{
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
-		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.term,
-		LastIndex: n.raft.LastIndex(), Server: n.self, Process: n.process, Candidate: state.role == raft.Candidate,
+		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.Term,
+		LastIndex: n.raft.LastIndex(), Server: n.self, Process: n.process, Candidate: state.Role == raft.Candidate,
 	}
 	s.Clock = n.clock.now()
 	if now, known := n.clock.read(); known {
@@ -176,7 +180,7 @@ func (n *Node) ownStatus() NodeStatus {
 		s.Keys = append(s.Keys, fsm.KeyIDOf(key))
 	}
 	switch {
-	case state.role == raft.Leader:
+	case state.Role == raft.Leader:
 		s.Role = RoleLeader
 	case n.Votes():
 		s.Role = RoleFollower
@@ -189,7 +193,7 @@ func (n *Node) ownStatus() NodeStatus {
 
 // Votes reports whether this very incarnation of the node is a voter.
 func (n *Node) Votes() bool {
-	return slices.ContainsFunc(n.voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
+	return slices.ContainsFunc(n.members.Voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
 }
 
 // AddMember adds a node, which must be running and answer at its address, as a
@@ -208,7 +212,7 @@ func (n *Node) addMember(ctx context.Context, r addMemberRequest) error {
 		func() error { return n.addOnLeader(ctx, r.Spec) },
 		func(addr string) error {
 			r.Forwarded = true
-			_, err := ask[none](ctx, n, addr, kindAddMember, r)
+			_, err := wire.Ask[wire.None](ctx, n.peers, addr, wire.AddMember, r)
 			return err
 		})
 }
@@ -226,7 +230,7 @@ func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
 		func() error { return n.removeOnLeader(ctx, r) },
 		func(addr string) error {
 			r.Forwarded = true
-			_, err := ask[none](ctx, n, addr, kindRemoveMember, r)
+			_, err := wire.Ask[wire.None](ctx, n.peers, addr, wire.RemoveMember, r)
 			return err
 		})
 }
@@ -235,35 +239,35 @@ func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
 // request to it, once. Such changes have the same effect however often they are
 // made, so they are tried again while there is no leader or it changes.
 func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, there func(addr string) error) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := lifetime.Bounded(ctx)
 	defer cancel()
 	for {
-		state, changed := n.state.get()
+		state, changed := n.leadership.State()
 		var err error
 		switch {
-		case state.leader == "":
+		case state.Leader == "":
 			err = ErrNoLeader
-		case state.leader == n.self:
+		case state.Leader == n.self:
 			err = n.changing(ctx, here)
 		case forwarded:
-			return errNotLeader
+			return wire.ErrNotLeader
 		default:
-			err = there(state.addr)
+			err = there(state.Addr)
 		}
 		if err == nil || !worthRetrying(err) {
 			return err
 		}
-		pause := time.NewTimer(jitter(changePause))
+		pause := time.NewTimer(lifetime.Jitter(changePause))
 		select {
 		case <-changed:
 		case <-pause.C:
-		case <-n.ctx.Done():
+		case <-n.life.Context().Done():
 			err = ErrClosed
 		case <-ctx.Done():
 			err = fmt.Errorf("%w: %w", err, ctx.Err())
 		}
 		pause.Stop()
-		if ctx.Err() != nil || n.ctx.Err() != nil {
+		if ctx.Err() != nil || n.life.Context().Err() != nil {
 			return err
 		}
 	}
@@ -284,7 +288,7 @@ func (n *Node) changing(ctx context.Context, change func() error) error {
 
 // worthRetrying is what a change of leader or of configuration may mend.
 func worthRetrying(err error) bool {
-	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, ErrKnownMember, ErrTwice, errBadRequest} {
+	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, ErrKnownMember, ErrTwice, wire.ErrBadRequest} {
 		if errors.Is(err, final) {
 			return false
 		}
@@ -293,9 +297,9 @@ func worthRetrying(err error) bool {
 }
 
 func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
-	for _, s := range n.configuration() {
-		if nodeOf(s.ID) != spec.ID && string(s.Address) == spec.InternalAddr {
-			return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, nodeOf(s.ID))
+	for _, s := range n.members.All() {
+		if member.NodeOf(s.ID) != spec.ID && string(s.Address) == spec.InternalAddr {
+			return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, member.NodeOf(s.ID))
 		}
 	}
 	at, err := n.statusAt(ctx, spec.InternalAddr)
@@ -305,11 +309,11 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	if r := n.fsm.View().KeyRotation(); r != nil && !slices.Contains(at.Keys, r.Key) && n.port != nil && !n.isServer(at.Server) {
+	if r := n.fsm.View().KeyRotation(); r != nil && !slices.Contains(at.Keys, r.Key) && n.port != nil && !n.members.Has(at.Server) {
 		return fmt.Errorf("%w: %s enrolled with a cluster key that is being changed; let it enrol again", ErrUnreachable, spec.ID)
 	}
 	id, addr := raft.ServerID(at.Server), raft.ServerAddress(spec.InternalAddr)
-	for _, s := range n.configuration() {
+	for _, s := range n.members.All() {
 		switch {
 		case s.ID == id && s.Address == addr:
 			return nil
@@ -317,10 +321,10 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 			if err := n.refuseCopy(ctx, s, at); err != nil {
 				return err
 			}
-		case nodeOf(s.ID) == spec.ID && !spec.Replace:
+		case member.NodeOf(s.ID) == spec.ID && !spec.Replace:
 			return fmt.Errorf("%w: %s", ErrKnownMember, spec.ID)
 		case s.Address == addr: // raft wants addresses to be different
-			if err := n.addNonvoter(ctx, s.ID, outOfReach(s.ID)); err != nil {
+			if err := n.addNonvoter(ctx, s.ID, member.OutOfReach(s.ID)); err != nil {
 				return err
 			}
 		}
@@ -334,7 +338,7 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 
 // addNonvoter adds a server, or changes the address of one that is a member.
 func (n *Node) addNonvoter(ctx context.Context, id raft.ServerID, addr raft.ServerAddress) error {
-	if err := n.wait(ctx, n.raft.AddNonvoter(id, addr, 0, changeTimeout)); err != nil {
+	if err := n.life.Await(ctx, n.raft.AddNonvoter(id, addr, 0, changeTimeout)); err != nil {
 		return fmt.Errorf("add member: %w", err)
 	}
 	return nil
@@ -345,7 +349,7 @@ func (n *Node) addNonvoter(ctx context.Context, id raft.ServerID, addr raft.Serv
 func (n *Node) refuseCopy(ctx context.Context, s raft.Server, at NodeStatus) error {
 	old, err := n.statusOf(ctx, string(s.ID), string(s.Address))
 	if err == nil && old.Process != at.Process {
-		return fmt.Errorf("%w: %s answers at %s", ErrTwice, nodeOf(s.ID), s.Address)
+		return fmt.Errorf("%w: %s answers at %s", ErrTwice, member.NodeOf(s.ID), s.Address)
 	}
 	return nil
 }
@@ -353,8 +357,8 @@ func (n *Node) refuseCopy(ctx context.Context, s raft.Server, at NodeStatus) err
 // removeOnLeader removes all incarnations of a node, or the one that is named.
 func (n *Node) removeOnLeader(ctx context.Context, r removeMemberRequest) error {
 	found := false
-	for _, s := range slices.Backward(n.configuration()) {
-		if nodeOf(s.ID) != r.ID || (r.Server != "" && string(s.ID) != r.Server) {
+	for _, s := range slices.Backward(n.members.All()) {
+		if member.NodeOf(s.ID) != r.ID || (r.Server != "" && string(s.ID) != r.Server) {
 			continue
 		}
 		found = true
@@ -369,7 +373,7 @@ func (n *Node) removeOnLeader(ctx context.Context, r removeMemberRequest) error 
 }
 
 func (n *Node) removeServer(ctx context.Context, id raft.ServerID) error {
-	servers := n.configuration()
+	servers := n.members.All()
 	if !removalKeepsQuorum(servers, string(id), n.reports(ctx, servers)) {
 		return ErrQuorum
 	}
@@ -377,12 +381,12 @@ func (n *Node) removeServer(ctx context.Context, id raft.ServerID) error {
 		if err := n.TransferLeadership(ctx); err != nil {
 			return err
 		}
-		return errNotLeader // the caller finds the new leader
+		return wire.ErrNotLeader // the caller finds the new leader
 	}
-	if err := n.wait(ctx, n.raft.RemoveServer(id, 0, changeTimeout)); err != nil {
+	if err := n.life.Await(ctx, n.raft.RemoveServer(id, 0, changeTimeout)); err != nil {
 		return fmt.Errorf("remove member: %w", err)
 	}
-	n.config.Logger.Info("member removed", "member", nodeOf(id), "server", id)
+	n.config.Logger.Info("member removed", "member", member.NodeOf(id), "server", id)
 	return nil
 }
 

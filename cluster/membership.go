@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/wire"
 )
 
 // removalAnswers is how often in a row a leader must have said that this node
@@ -52,11 +55,11 @@ func (n *Node) hasLeft() bool {
 // whose term has started can tell, and only while its configuration is
 // committed: a removal that is not may never be.
 func (n *Node) membershipOf(server string) membershipAnswer {
-	t, _ := n.leading.get()
-	servers := n.configuration()
+	t := n.leadership.Leading()
+	servers := n.members.All()
 	committed := n.stores.checked.configuration.Load() <= n.raft.CommitIndex()
 	return membershipAnswer{
-		Leads:  t != nil && committed && n.leads(t.number),
+		Leads:  t != nil && committed && n.leadership.Leads(t.Number),
 		Term:   n.raft.CurrentTerm(),
 		Member: slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == server }),
 	}
@@ -69,8 +72,8 @@ func (n *Node) membershipOf(server string) membershipAnswer {
 func (n *Node) watchMembership() {
 	denied := 0
 	for {
-		n.pause(n.ctx, n.config.scaled(memberInterval))
-		if n.ctx.Err() != nil || n.hasLeft() {
+		lifetime.Pause(n.life.Context(), n.config.scaled(memberInterval))
+		if n.life.Context().Err() != nil || n.hasLeft() {
 			return
 		}
 		self, others := n.ownEntry()
@@ -78,7 +81,7 @@ func (n *Node) watchMembership() {
 			continue // not added yet
 		}
 		moved := self != nil && string(self.Address) != n.peers.Addr()
-		if state, _ := n.state.get(); state.leader != "" && self != nil && !moved {
+		if state, _ := n.leadership.State(); state.Leader != "" && self != nil && !moved {
 			denied = 0
 			continue
 		}
@@ -107,7 +110,7 @@ func (n *Node) removedByOthers() {
 
 // ownEntry splits the configuration into this node and the others.
 func (n *Node) ownEntry() (self *raft.Server, others []raft.Server) {
-	for _, s := range n.configuration() {
+	for _, s := range n.members.All() {
 		if string(s.ID) == n.self {
 			self = &s
 		} else {
@@ -129,8 +132,8 @@ const (
 // no older than its own answers.
 func (n *Node) askMembership(others []raft.Server) membershipVerdict {
 	for _, s := range others {
-		ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(statusTimeout))
-		a, err := ask[membershipAnswer](ctx, n, string(s.Address), kindMembership, none{})
+		ctx, cancel := context.WithTimeout(n.life.Context(), n.config.scaled(statusTimeout))
+		a, err := wire.Ask[membershipAnswer](ctx, n.peers, string(s.Address), wire.Membership, wire.None{})
 		cancel()
 		if err != nil || !a.Leads || a.Term < n.raft.CurrentTerm() {
 			continue
@@ -146,14 +149,14 @@ func (n *Node) askMembership(others []raft.Server) membershipVerdict {
 // announceAddress tells the leader, through any member, where this node is now.
 func (n *Node) announceAddress(others []raft.Server) {
 	spec := MemberSpec{ID: n.config.ID, InternalAddr: n.peers.Addr(), HTTPURL: n.config.HTTPURL, Version: n.config.Version}
-	ctx, cancel := context.WithTimeout(n.ctx, n.config.scaled(announceTimeout))
+	ctx, cancel := context.WithTimeout(n.life.Context(), n.config.scaled(announceTimeout))
 	defer cancel()
 	err := ErrNoLeader
 	if len(others) == 0 {
 		err = n.AddMember(ctx, spec)
 	}
 	for _, s := range others {
-		if _, err = ask[none](ctx, n, string(s.Address), kindAddMember, addMemberRequest{Spec: spec}); err == nil || errors.Is(err, ErrTwice) {
+		if _, err = wire.Ask[wire.None](ctx, n.peers, string(s.Address), wire.AddMember, addMemberRequest{Spec: spec}); err == nil || errors.Is(err, ErrTwice) {
 			break
 		}
 	}

@@ -13,9 +13,8 @@
 // One of them (terms) owns leadership and waits for what a term started. FSM
 // callbacks come on raft's apply goroutine and never block.
 //
-// Locks: Node.mu, Node.jobsMu, waiters.mu, reader.mu, queue.mu, clock.mu, keys.mu,
-// vouched.mu and cell.mu are leaves; none is held while taking another, or across
-// I/O.
+// Locks, here and in cluster/internal, are leaves: none is held while another one
+// is taken, or across I/O.
 //
 // The package carries opaque commands: it does not know what a Document is. It
 // decides no membership by itself, except to promote a node that was added and
@@ -23,12 +22,10 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,7 +34,14 @@ import (
 	"github.com/hashicorp/raft"
 
 	"lockstep/cluster/internal/link"
+	"lockstep/cluster/internal/proposer"
+	"lockstep/cluster/internal/readindex"
 	"lockstep/fsm"
+
+	"lockstep/cluster/internal/leadership"
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/member"
+	"lockstep/cluster/internal/wire"
 )
 
 // transportTimeout bounds one raft request; for a snapshot raft scales it.
@@ -46,32 +50,31 @@ const transportTimeout = 10 * time.Second
 // Node is a running member of a cluster. Its methods may be called from any
 // goroutine.
 type Node struct {
-	config    Config
-	self      string // this server: the node's id and its incarnation
-	process   uint64 // tells processes apart that run on copies of one directory
+	config  Config
+	self    string // this server: the node's id and its incarnation
+	process uint64 // tells processes apart that run on copies of one directory
+	life    *lifetime.Lifetime
+
+	stores    *stores
+	meter     *meter // of the log
 	fsm       *fsm.FSM
 	raft      *raft.Raft
+	members   member.Configuration
 	transport *guard
 	peers     Peers
 	port      *link.Port // peers, unless there are Parts
-	stores    *stores
-	meter     *meter  // of the log
+	table     map[byte]wire.Handler
 	gossip    *gossip // nil without
 
 	keys       keys
 	credential *link.Credential // nil with Parts
 	vouched    vouched
 
-	ctx    context.Context // ends when Close begins to stop things
-	cancel context.CancelFunc
-
-	state   cell[raftState]
-	leading cell[*term] // the term this node leads, once it has started
+	leadership *leadership.Leadership
+	proposer   *proposer.Proposer
+	reads      *readindex.Reads
 
 	clock   *clock
-	waiters *waiters
-	forward *forwarder
-	reader  *reader
 	applied chan struct{} // one slot: a batch was applied
 	changes chan struct{} // one slot, taken while the membership is being changed
 
@@ -84,15 +87,6 @@ type Node struct {
 	failed      chan struct{}
 	failedOnce  sync.Once
 	failure     error // valid once failed is closed
-
-	jobsMu sync.Mutex
-	jobs   []job
-	open   *term // as leading, for jobs
-
-	mu     sync.Mutex
-	closed bool
-	onRaft sync.WaitGroup // waits for raft's answers: ends before raft does
-	work   sync.WaitGroup // all other goroutines
 
 	stopping sync.Once
 	stopErr  error
@@ -109,21 +103,25 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	n := &Node{
 		config:  config,
 		process: rand.Uint64(),
+		life:    lifetime.New(),
 		clock:   newClock(config.Clock),
 		opened:  time.Now(),
-		waiters: newWaiters(),
 		applied: make(chan struct{}, 1),
 		changes: make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		removed: make(chan struct{}),
 		failed:  make(chan struct{}),
 	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.keys.step = make(chan struct{}, 1)
 	n.keys.list = append([][32]byte{config.Key}, config.OtherKeys...)
-	n.fsm = fsm.New(fsm.Config{Applied: n.onApplied, FeedBytes: config.FeedBytes})
-	n.forward = newForwarder(n)
-	n.reader = newReader(n)
+	waiters := proposer.NewWaiters()
+	n.fsm = fsm.New(fsm.Config{FeedBytes: config.FeedBytes, Applied: func(batch []fsm.Applied) {
+		waiters.Settle(batch)
+		n.onApplied()
+	}})
+	n.leadership = leadership.New(leadership.Config{
+		Store: n.fsm, Life: n.life, Logger: config.Logger, Prepare: n.startClock, Stamp: n.stamp,
+	})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.stop())
@@ -143,6 +141,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 			return nil, err
 		}
 	}
+	n.compose(waiters)
 	n.start()
 	return n, nil
 }
@@ -162,7 +161,7 @@ func (n *Node) openParts() error {
 	if err != nil {
 		return err
 	}
-	n.self = string(serverOf(n.config.ID, incarnation))
+	n.self = string(member.ServerOf(n.config.ID, incarnation))
 	if err := n.stores.verify(); err != nil {
 		return err
 	}
@@ -180,7 +179,7 @@ func (n *Node) openParts() error {
 	port, err := link.Listen(link.Config{
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
 		Credential: n.credential, Logger: n.config.Logger,
-		Expect: n.expected, Anybody: func(kind byte) bool { return kind == kindStatus }, Admit: n.admits,
+		Expect: n.expected, Anybody: func(kind byte) bool { return kind == wire.Status }, Admit: n.admits,
 		Recovered: func(err *RecoveredError) { n.fail(err) },
 	})
 	if err != nil {
@@ -217,47 +216,90 @@ func (n *Node) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
-	n.mu.Lock() // the internal port may ask for the configuration already
 	n.raft = r
-	n.mu.Unlock()
+	n.members.Use(r) // whom the internal port may have asked for already
+	n.leadership.Use(r)
 	return nil
+}
+
+// compose makes the parts that stand on raft.
+func (n *Node) compose(waiters *proposer.Waiters) {
+	n.proposer = proposer.New(proposer.Config{
+		Self: n.self, Leadership: n.leadership, Peers: n.peers, Store: n.fsm, Waiters: waiters, Life: n.life,
+		Admit: n.config.Admit,
+	})
+	n.reads = readindex.New(readindex.Config{
+		Self: n.self, Leadership: n.leadership, Raft: n.raft, Servers: &n.members, Peers: n.peers, Store: n.fsm, Life: n.life,
+		Scale: n.config.scaled, Admit: n.config.AdmitReads,
+	})
+	expiry := &expiry{store: n.fsm, stamp: n.stamp, log: n.config.Logger}
+	n.leadership.OnLead("expiry", expiry.run)
+	n.leadership.OnLead("promotion", n.promote)
+	n.leadership.OnLead("nudges", n.nudge)
+	n.table = n.handlers()
 }
 
 // start runs the node's own goroutines.
 func (n *Node) start() {
-	n.peers.Serve(n.self, n.handle)
-	n.work.Go(n.watchRaft)
-	n.onRaft.Go(n.terms)
-	n.work.Go(n.forward.run)
-	n.work.Go(n.reader.run)
-	n.work.Go(n.watchLeader)
-	n.work.Go(n.watchMembership)
+	n.peers.Serve(n.self, n.serve)
+	_ = n.life.GoOnRaft(n.leadership.Run)
+	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.watchLeader, n.watchMembership, n.keepUp, n.watchClock, n.trimLog}
 	if n.port != nil {
-		n.work.Go(n.followKeys)
-		n.work.Go(n.dismissStrangers)
+		work = append(work, n.followKeys, n.dismissStrangers)
 	}
-	n.work.Go(n.keepUp)
-	n.work.Go(n.watchClock)
-	n.work.Go(n.trimLog)
-	if voters := n.voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
-		n.work.Go(n.stand) // nobody else could lead: no need to wait for a time-out
+	if voters := n.members.Voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
+		work = append(work, n.stand) // nobody else could lead: no need to wait for a time-out
 	}
 	if n.gossip != nil {
-		n.work.Go(func() { n.gossip.run(n.ctx) })
+		work = append(work, func() { n.gossip.run(n.life.Context()) })
+	}
+	for _, f := range work {
+		_ = n.life.Go(f) // the node is not closed yet
 	}
 }
 
-// FSM gives the node's store. Reading its view directly may give stale data.
+// Propose has a command written, once, and returns its result; it may be called
+// on any node. Refusals by the domain are results. An error says that there is
+// no answer: ErrNoLeader, ErrOverloaded, ErrNotMember, ErrTooLarge and
+// ErrClosed if nothing was written, ErrUnknownOutcome if that is not certain.
+//
+// The result is shared: it must not be changed.
+//
+// Without a deadline in ctx it gives up after 30 seconds. If Issued is zero, it
+// is set to this store's index, as for an id that was just made.
+func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	return n.proposer.Propose(ctx, c)
+}
+
+// Read returns a view that contains everything acknowledged before the call,
+// whichever node acknowledged it, and may be called on any node. The read is
+// charged to bucket on the leader, unless that is empty; a refusal is a
+// *RateLimited. Without a leader it waits and tries again until ctx ends, or 30
+// seconds if that has no deadline, and then fails with ErrNoLeader.
+func (n *Node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+	return n.reads.Read(ctx, bucket)
+}
+
+// OnLead has run called, in a goroutine of its own, in each term that this node
+// leads, once the term has started: then the store contains all that was
+// acknowledged before. Its context ends with the term, and the node waits for
+// it to return before it leads again or closes. If the node leads already, run
+// is called at once.
+func (n *Node) OnLead(name string, run func(ctx context.Context)) {
+	n.leadership.OnLead(name, func(t *leadership.Term) { run(t.Context()) })
+}
+
+// FSM returns the node's store. Reading its view directly may give stale data.
 func (n *Node) FSM() *fsm.FSM { return n.fsm }
 
-// ID gives the node's id.
+// ID returns the node's id.
 func (n *Node) ID() string { return n.config.ID }
 
 // Incarnation returns what was made up with the node's log, for Config.Incarnation
 // of the next start.
 func (n *Node) Incarnation() string { return strings.TrimPrefix(n.self, n.config.ID+".") }
 
-// ClusterID gives the cluster's id.
+// ClusterID returns the cluster's id.
 func (n *Node) ClusterID() string { return n.config.ClusterID }
 
 // InternalAddr is the address of the internal port as told to other members.
@@ -294,17 +336,16 @@ func (n *Node) fail(err error) {
 	})
 }
 
-// IsLeader says whether this node leads and its term has started.
+// IsLeader reports whether this node leads and its term has started.
 func (n *Node) IsLeader() bool {
-	t, _ := n.leading.get()
-	return t != nil
+	return n.leadership.Leading() != nil
 }
 
 // Close stops the node in order: it hands leadership over (best effort), then
 // ends its own goroutines, raft, the network and the stores, and waits for all.
 func (n *Node) Close() error {
-	if n.ctx.Err() == nil && len(n.voters()) > 1 {
-		ctx, cancel := context.WithTimeout(n.ctx, 2*n.config.electionTimeout())
+	if !n.life.Ended() && len(n.members.Voters()) > 1 {
+		ctx, cancel := context.WithTimeout(n.life.Context(), 2*n.config.electionTimeout())
 		defer cancel()
 		if err := n.TransferLeadership(ctx); err != nil {
 			n.config.Logger.Warn("leadership not handed over", "error", err)
@@ -322,11 +363,8 @@ func (n *Node) stop() error {
 // stopParts lets raft go on until it has answered all that it was asked: what
 // it has handed to the store when it is shut down, it never answers.
 func (n *Node) stopParts() error {
-	n.mu.Lock()
-	n.closed = true
-	n.mu.Unlock()
-	n.cancel()
-	n.onRaft.Wait()
+	n.life.End()
+	n.life.WaitForRaft()
 	var errs []error
 	var halted raft.Future
 	if n.raft != nil {
@@ -343,7 +381,7 @@ func (n *Node) stopParts() error {
 	if halted != nil {
 		errs = append(errs, halted.Error())
 	}
-	n.work.Wait()
+	n.life.Wait()
 	if n.gossip != nil {
 		errs = append(errs, n.gossip.close(n.hasLeft()))
 	}
@@ -353,35 +391,8 @@ func (n *Node) stopParts() error {
 	return errors.Join(errs...)
 }
 
-// spawn runs f as part of the node, unless it is closed.
-func (n *Node) spawn(group *sync.WaitGroup, f func()) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return ErrClosed
-	}
-	group.Go(f)
-	return nil
-}
-
-// wait waits for one of raft's futures, which know no context. If ctx ends
-// first, the node goes on waiting for it.
-func (n *Node) wait(ctx context.Context, future raft.Future) error {
-	done := make(chan error, 1)
-	if err := n.spawn(&n.onRaft, func() { done <- future.Error() }); err != nil {
-		return err
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // onApplied is called on raft's apply goroutine.
-func (n *Node) onApplied(batch []fsm.Applied) {
-	n.waiters.settle(batch)
+func (n *Node) onApplied() {
 	select {
 	case n.applied <- struct{}{}:
 	default:
@@ -391,12 +402,12 @@ func (n *Node) onApplied(batch []fsm.Applied) {
 // Snapshot writes the state to disk now, so that the log before it can go.
 func (n *Node) Snapshot(ctx context.Context) error {
 	for {
-		err := n.wait(ctx, n.raft.Snapshot())
+		err := n.life.Await(ctx, n.raft.Snapshot())
 		switch {
 		case err == nil, errors.Is(err, raft.ErrNothingNewToSnapshot):
 			return nil
 		case errors.Is(err, raft.ErrLeadershipTransferInProgress):
-			n.pause(ctx, 50*time.Millisecond)
+			lifetime.Pause(ctx, 50*time.Millisecond)
 		default:
 			return fmt.Errorf("take snapshot: %w", err)
 		}
@@ -412,45 +423,17 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 	if n.raft.State() != raft.Leader {
 		return nil
 	}
-	if err := n.wait(ctx, n.raft.LeadershipTransfer()); err != nil {
+	if err := n.life.Await(ctx, n.raft.LeadershipTransfer()); err != nil {
 		return fmt.Errorf("transfer leadership: %w", err)
 	}
 	return nil
 }
 
-// pause waits for d or the end of ctx.
-func (n *Node) pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// configuration is the latest that raft has in its log; nil before it started.
-func (n *Node) configuration() []raft.Server {
-	n.mu.Lock()
-	r := n.raft
-	n.mu.Unlock()
-	if r == nil {
-		return nil
-	}
-	return r.GetConfiguration().Configuration().Servers
-}
-
-// voters is the voting part of the configuration, in the order of ids.
-func (n *Node) voters() []raft.Server {
-	voters := slices.DeleteFunc(slices.Clone(n.configuration()), func(s raft.Server) bool { return s.Suffrage != raft.Voter })
-	slices.SortFunc(voters, func(a, b raft.Server) int { return cmp.Compare(a.ID, b.ID) })
-	return voters
-}
-
 // expected names whose internal address this is by the configuration, if anybody's.
 func (n *Node) expected(addr string) (node, incarnation string) {
-	for _, s := range n.configuration() {
+	for _, s := range n.members.All() {
 		if string(s.Address) == addr {
-			node = nodeOf(s.ID)
+			node = member.NodeOf(s.ID)
 			return node, strings.TrimPrefix(string(s.ID), node+".")
 		}
 	}

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/leadership"
+	"lockstep/cluster/internal/lifetime"
 )
 
 const (
@@ -27,15 +30,15 @@ const (
 // the last entry that this node's own store has applied, by index and term:
 // the two belong together, and the entry is committed. A follower accepts only
 // if its log has that very entry, and so all before it.
-func (n *Node) nudge(t *term) {
+func (n *Node) nudge(t *leadership.Term) {
 	nudged := make(map[raft.ServerID]chan struct{})
 	for {
 		select {
 		case <-n.applied:
-		case <-t.ctx.Done():
+		case <-t.Context().Done():
 			return
 		}
-		servers := n.configuration()
+		servers := n.members.All()
 		for _, s := range servers {
 			if string(s.ID) == n.self {
 				continue
@@ -46,7 +49,7 @@ func (n *Node) nudge(t *term) {
 				nudged[s.ID] = signal
 				// A request to a dead host ends only with the node's network, which
 				// must not hold up the end of the term: the node waits, not the term.
-				if n.spawn(&n.work, func() { n.nudgeOne(t, s.ID, signal) }) != nil {
+				if n.life.Go(func() { n.nudgeOne(t, s.ID, signal) }) != nil {
 					return
 				}
 			}
@@ -59,20 +62,20 @@ func (n *Node) nudge(t *term) {
 }
 
 // nudgeOne nudges one follower as long as the term lasts, one request at a time.
-func (n *Node) nudgeOne(t *term, id raft.ServerID, signal <-chan struct{}) {
+func (n *Node) nudgeOne(t *leadership.Term, id raft.ServerID, signal <-chan struct{}) {
 	for {
 		select {
 		case <-signal:
-		case <-t.ctx.Done():
+		case <-t.Context().Done():
 			return
 		}
-		servers := n.configuration()
+		servers := n.members.All()
 		i := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == id })
 		if i < 0 {
 			continue
 		}
-		if !n.nudgeUntilTaken(t.ctx, t.number, servers[i]) {
-			n.pause(t.ctx, nudgeRest)
+		if !n.nudgeUntilTaken(t.Context(), t.Number, servers[i]) {
+			lifetime.Pause(t.Context(), nudgeRest)
 		}
 	}
 }
@@ -80,7 +83,7 @@ func (n *Node) nudgeOne(t *term, id raft.ServerID, signal <-chan struct{}) {
 func (n *Node) nudgeUntilTaken(ctx context.Context, number uint64, to raft.Server) bool {
 	for try := range nudgeTries {
 		view := n.fsm.View()
-		if !n.leads(number) {
+		if !n.leadership.Leads(number) {
 			return false
 		}
 		request := &raft.AppendEntriesRequest{
@@ -104,7 +107,7 @@ func (n *Node) nudgeUntilTaken(ctx context.Context, number uint64, to raft.Serve
 		if response.Term != number || response.LastLog >= view.Index() || view.Index()-response.LastLog > nudgeReach {
 			return false
 		}
-		n.pause(ctx, nudgePause<<try)
+		lifetime.Pause(ctx, nudgePause<<try)
 	}
 	return false
 }

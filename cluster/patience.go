@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/lifetime"
 )
 
 const (
@@ -63,7 +65,7 @@ func (t *patientTransport) await(id raft.ServerID, addr raft.ServerAddress, term
 	log.Info("member cannot be reached")
 	since := time.Now()
 	for t.wants(id, addr, term) {
-		t.node.pause(t.node.ctx, probeInterval)
+		lifetime.Pause(t.node.life.Context(), probeInterval)
 		if t.probe(addr) == nil {
 			log.Info("member can be reached again", "after", time.Since(since).Round(time.Millisecond))
 			return true
@@ -73,8 +75,8 @@ func (t *patientTransport) await(id raft.ServerID, addr raft.ServerAddress, term
 }
 
 func (t *patientTransport) wants(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
-	return t.node.ctx.Err() == nil && t.node.leads(term) &&
-		slices.ContainsFunc(t.node.configuration(), func(s raft.Server) bool { return s.ID == id && s.Address == addr })
+	return t.node.life.Context().Err() == nil && t.node.leadership.Leads(term) &&
+		slices.ContainsFunc(t.node.members.All(), func(s raft.Server) bool { return s.ID == id && s.Address == addr })
 }
 
 // probe opens a connection to a follower, with the handshake: a process that

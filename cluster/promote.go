@@ -8,6 +8,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/leadership"
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/member"
+	"lockstep/cluster/internal/wire"
 )
 
 const (
@@ -46,14 +51,14 @@ func nextPromotion(servers []raft.Server, reports map[string]NodeStatus, term, c
 // promote makes voters of nonvoters that have caught up, as long as the term
 // lasts. A node becomes a voter only then, since a voter that cannot vote yet
 // raises the quorum and gives nothing for it.
-func (n *Node) promote(t *term) {
+func (n *Node) promote(t *leadership.Term) {
 	seen := make(progress)
 	for {
-		n.pause(t.ctx, promoteInterval)
-		if t.ctx.Err() != nil {
+		lifetime.Pause(t.Context(), promoteInterval)
+		if t.Context().Err() != nil {
 			return
 		}
-		if err := n.changing(t.ctx, func() (err error) {
+		if err := n.changing(t.Context(), func() (err error) {
 			seen, err = n.promoteNext(t, seen)
 			return err
 		}); err != nil {
@@ -62,24 +67,24 @@ func (n *Node) promote(t *term) {
 	}
 }
 
-func (n *Node) promoteNext(t *term, seen progress) (progress, error) {
-	servers := n.configuration()
-	if err := n.retire(t.ctx, servers); err != nil {
+func (n *Node) promoteNext(t *leadership.Term, seen progress) (progress, error) {
+	servers := n.members.All()
+	if err := n.retire(t.Context(), servers); err != nil {
 		return seen, err
 	}
 	nonvoters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool {
-		return s.Suffrage == raft.Voter || superseded(servers, s.ID, func(raft.Server) bool { return true })
+		return s.Suffrage == raft.Voter || member.Superseded(servers, s.ID, func(raft.Server) bool { return true })
 	})
 	if len(nonvoters) == 0 {
 		return nil, nil
 	}
 	commit := n.raft.CommitIndex()
-	chosen, seen := nextPromotion(nonvoters, n.reports(t.ctx, nonvoters), t.number, commit, seen)
+	chosen, seen := nextPromotion(nonvoters, n.reports(t.Context(), nonvoters), t.Number, commit, seen)
 	i := slices.IndexFunc(nonvoters, func(s raft.Server) bool { return string(s.ID) == chosen })
 	if i < 0 {
 		return seen, nil
 	}
-	if err := n.wait(t.ctx, n.raft.AddVoter(nonvoters[i].ID, nonvoters[i].Address, 0, changeTimeout)); err != nil {
+	if err := n.life.Await(t.Context(), n.raft.AddVoter(nonvoters[i].ID, nonvoters[i].Address, 0, changeTimeout)); err != nil {
 		return seen, fmt.Errorf("promote %s: %w", chosen, err)
 	}
 	n.config.Logger.Info("member promoted to voter", "member", chosen)
@@ -90,11 +95,11 @@ func (n *Node) promoteNext(t *term, seen progress) (progress, error) {
 // one that is alive after all knows what was acknowledged.
 func (n *Node) retire(ctx context.Context, servers []raft.Server) error {
 	for _, s := range servers {
-		if !superseded(servers, s.ID, func(by raft.Server) bool { return by.Suffrage == raft.Voter }) {
+		if !member.Superseded(servers, s.ID, func(by raft.Server) bool { return by.Suffrage == raft.Voter }) {
 			continue
 		}
 		err := n.removeServer(ctx, s.ID)
-		if err == nil || errors.Is(err, errNotLeader) { // if it was this one, the next leader goes on
+		if err == nil || errors.Is(err, wire.ErrNotLeader) { // if it was this one, the next leader goes on
 			return nil
 		}
 		return fmt.Errorf("remove replaced %s: %w", s.ID, err)

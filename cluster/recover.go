@@ -13,6 +13,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 
+	"lockstep/cluster/internal/member"
 	"lockstep/fsm"
 )
 
@@ -77,7 +78,7 @@ func OpenRemains(config Config) (_ *Remains, err error) {
 	case config.Incarnation != "" && incarnation != config.Incarnation:
 		return nil, fmt.Errorf("%w: log, term and vote are those of another incarnation", ErrStateLost)
 	}
-	r.self = string(serverOf(config.ID, incarnation))
+	r.self = string(member.ServerOf(config.ID, incarnation))
 	r.term, _ = r.stores.stable.GetUint64([]byte("CurrentTerm")) // no term is an error to raft
 	if err := r.stores.verify(); err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func OpenRemains(config Config) (_ *Remains, err error) {
 	}
 	for _, s := range configuration.Servers {
 		r.Members = append(r.Members, Remnant{
-			ID: nodeOf(s.ID), InternalAddr: string(s.Address), Votes: s.Suffrage == raft.Voter, Self: string(s.ID) == r.self,
+			ID: member.NodeOf(s.ID), InternalAddr: string(s.Address), Votes: s.Suffrage == raft.Voter, Self: string(s.ID) == r.self,
 		})
 	}
 	view := r.fsm.View()
@@ -196,7 +197,7 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 	if incarnation, err = r.writeStable(dir, node.ID, term); err != nil {
 		return "", fmt.Errorf("write recovered state: %w", err)
 	}
-	alone := raft.Configuration{Servers: []raft.Server{{ID: serverOf(node.ID, incarnation), Address: raft.ServerAddress(node.InternalAddr)}}}
+	alone := raft.Configuration{Servers: []raft.Server{{ID: member.ServerOf(node.ID, incarnation), Address: raft.ServerAddress(node.InternalAddr)}}}
 	if err := r.writeSnapshot(dir, index, term, alone); err != nil {
 		return "", fmt.Errorf("write recovered state: %w", err)
 	}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/leadership"
+	"lockstep/cluster/internal/lifetime"
 )
 
 const (
@@ -28,22 +31,22 @@ const (
 // guess costs an election, and at most one a term.
 func (n *Node) watchLeader() {
 	var tried uint64
-	for n.ctx.Err() == nil {
-		state, changed := n.state.get()
-		if state.leader == "" || state.leader == n.self {
+	for n.life.Context().Err() == nil {
+		state, changed := n.leadership.State()
+		if state.Leader == "" || state.Leader == n.self {
 			select {
 			case <-changed:
-			case <-n.ctx.Done():
+			case <-n.life.Context().Done():
 			}
 			continue
 		}
-		ctx, stop := n.untilSucceeded(state.leader)
-		refused := n.peers.Refused(ctx, state.addr)
-		if refused && state.term > tried {
-			tried = state.term
+		ctx, stop := n.untilSucceeded(state.Leader)
+		refused := n.peers.Refused(ctx, state.Addr)
+		if refused && state.Term > tried {
+			tried = state.Term
 			n.takeOver(state)
 		} else {
-			n.pause(ctx, holdPause)
+			lifetime.Pause(ctx, holdPause)
 		}
 		stop()
 	}
@@ -53,13 +56,13 @@ func (n *Node) watchLeader() {
 // there is none for a while is no reason to look away from the last one: others
 // may have stood, and failed, before this node saw why.
 func (n *Node) untilSucceeded(leader string) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(n.ctx)
+	ctx, cancel := context.WithCancel(n.life.Context())
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
 		defer cancel()
 		for {
-			state, changed := n.state.get()
-			if state.leader != "" && state.leader != leader {
+			state, changed := n.leadership.State()
+			if state.Leader != "" && state.Leader != leader {
 				return
 			}
 			select {
@@ -79,10 +82,10 @@ func (n *Node) untilSucceeded(leader string) (context.Context, func()) {
 // else stands or there is a leader again. First in line is whose log is longest:
 // it is the one that can win. The logs may still grow by what the dead leader
 // sent, so the line is looked at anew all the time.
-func (n *Node) takeOver(dead raftState) {
-	remain := slices.DeleteFunc(n.voters(), func(s raft.Server) bool { return string(s.ID) == dead.leader })
+func (n *Node) takeOver(dead leadership.State) {
+	remain := slices.DeleteFunc(n.members.Voters(), func(s raft.Server) bool { return string(s.ID) == dead.Leader })
 	step := n.config.scaled(takeoverStep)
-	term, stalled := dead.term, uint64(0)
+	term, stalled := dead.Term, uint64(0)
 	waited := time.Duration(0)
 	for range takeoverSteps {
 		reports := n.reportsWithin(step, remain)
@@ -92,28 +95,28 @@ func (n *Node) takeOver(dead raftState) {
 		}
 		switch latest, candidates := standing(reports); {
 		case latest > term || (candidates && stalled != term):
-			n.pause(n.ctx, 2*step)
+			lifetime.Pause(n.life.Context(), 2*step)
 			term, stalled, waited = latest, latest, 0
 		case waited >= time.Duration(rank)*step:
-			n.config.Logger.Info("leader's process is gone, standing for election", "leader", dead.leader, "term", term)
+			n.config.Logger.Info("leader's process is gone, standing for election", "leader", dead.Leader, "term", term)
 			n.stand()
-			n.pause(n.ctx, 2*step)
+			lifetime.Pause(n.life.Context(), 2*step)
 		default:
-			n.pause(n.ctx, step/5)
+			lifetime.Pause(n.life.Context(), step/5)
 			waited += step / 5
 		}
 	}
 }
 
 // succeeded says whether there is a leader again, or this node ends.
-func (n *Node) succeeded(dead raftState) bool {
-	now := look(n.raft)
-	again := now.leader != "" && (now.leader != dead.leader || now.term != dead.term)
-	return again || n.ctx.Err() != nil
+func (n *Node) succeeded(dead leadership.State) bool {
+	now := n.leadership.Look()
+	again := now.Leader != "" && (now.Leader != dead.Leader || now.Term != dead.Term)
+	return again || n.life.Context().Err() != nil
 }
 
 func (n *Node) reportsWithin(d time.Duration, servers []raft.Server) map[string]NodeStatus {
-	ctx, cancel := context.WithTimeout(n.ctx, d)
+	ctx, cancel := context.WithTimeout(n.life.Context(), d)
 	defer cancel()
 	return n.reports(ctx, servers)
 }
@@ -129,7 +132,7 @@ func (n *Node) stand() {
 		Addr:            n.transport.EncodePeer(raft.ServerID(n.self), n.transport.LocalAddr()),
 	}}
 	err := n.transport.TimeoutNow(raft.ServerID(n.self), n.transport.LocalAddr(), request, new(raft.TimeoutNowResponse))
-	if err != nil && n.ctx.Err() == nil {
+	if err != nil && n.life.Context().Err() == nil {
 		n.config.Logger.Warn("standing for election failed", "error", err)
 	}
 }

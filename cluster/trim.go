@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/lifetime"
 )
 
 const (
@@ -95,8 +97,8 @@ func (m *meter) within(bytes uint64) (entries uint64, ok bool) {
 // a number of bytes.
 func (n *Node) trimLog() {
 	for {
-		n.pause(n.ctx, trimInterval)
-		if n.ctx.Err() != nil {
+		lifetime.Pause(n.life.Context(), trimInterval)
+		if n.life.Context().Err() != nil {
 			return
 		}
 		if err := n.adaptLog(); err != nil {

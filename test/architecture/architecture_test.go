@@ -56,7 +56,6 @@ var mayImport = map[string][]string{
 	"lockstep/fsm":              {"lockstep/objects"},
 	"lockstep/fsm/fsmtest":      {"lockstep/fsm", "lockstep/objects"},
 	"lockstep/cluster":          {"lockstep/fsm", "lockstep/objects", "lockstep/cluster/..."},
-	"lockstep/cluster/...":      {"lockstep/cluster/..."},
 	"lockstep/server/auth":      {"lockstep/objects"},
 	"lockstep/server/bounds":    {},
 	"lockstep/server/source":    {},
@@ -76,6 +75,17 @@ var mayImport = map[string][]string{
 	"lockstep/server":           {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/...":       {"lockstep/server/...", "lockstep/objects"},
 	"lockstep/cmd/lockstep":     {"lockstep/server", "lockstep/server/...", "lockstep/cluster"},
+
+	"lockstep/cluster/internal/watch":      {},
+	"lockstep/cluster/internal/lifetime":   {},
+	"lockstep/cluster/internal/member":     {},
+	"lockstep/cluster/internal/slots":      {},
+	"lockstep/cluster/internal/link":       {"lockstep/cluster/internal/slots"},
+	"lockstep/cluster/internal/wire":       {"lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/link"},
+	"lockstep/cluster/internal/batch":      {"lockstep/cluster/internal/wire", "lockstep/fsm"},
+	"lockstep/cluster/internal/leadership": {"lockstep/cluster/internal/batch", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/watch", "lockstep/cluster/internal/wire", "lockstep/fsm"},
+	"lockstep/cluster/internal/proposer":   {"lockstep/cluster/internal/batch", "lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm"},
+	"lockstep/cluster/internal/readindex":  {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm"},
 }
 
 // forAll may be imported by all but the store: what logs for strangers.

@@ -1,11 +1,13 @@
-package cluster
+package batch
 
 import (
 	"context"
 	"sync"
+
+	"lockstep/cluster/internal/wire"
 )
 
-// A queue holds at most this much; a proposal more is refused as ErrOverloaded.
+// A queue holds at most this much; a proposal more is refused as wire.ErrOverloaded.
 const (
 	maxQueued      = 16384
 	maxQueuedBytes = 32 << 20
@@ -17,38 +19,40 @@ const (
 	maxGroupBytes = 256 << 10
 )
 
-// queue gathers proposals for whoever sends them on, in groups.
-type queue struct {
+// Queue gathers proposals for whoever sends them on, in groups.
+type Queue struct {
 	wake chan struct{} // one slot
 
 	mu      sync.Mutex
 	closed  error // why nothing more is taken in
-	waiting []*proposal
+	waiting []*Proposal
 	bytes   int
 }
 
-func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
+// NewQueue returns an empty queue.
+func NewQueue() *Queue { return &Queue{wake: make(chan struct{}, 1)} }
 
-func (q *queue) put(p *proposal) error {
+// Put adds a proposal, or returns why it cannot.
+func (q *Queue) Put(p *Proposal) error {
 	q.mu.Lock()
 	switch {
 	case q.closed != nil:
 		q.mu.Unlock()
 		return q.closed
-	case len(q.waiting) >= maxQueued || q.bytes+len(p.body) > maxQueuedBytes:
+	case len(q.waiting) >= maxQueued || q.bytes+len(p.Body) > maxQueuedBytes:
 		q.mu.Unlock()
-		return ErrOverloaded
+		return wire.ErrOverloaded
 	}
 	q.waiting = append(q.waiting, p)
-	q.bytes += len(p.body)
+	q.bytes += len(p.Body)
 	q.mu.Unlock()
 	q.signal()
 	return nil
 }
 
-// take waits for proposals and gives a group of what is there; nil when ctx
+// Take waits for proposals and returns a group of what is there; nil when ctx
 // ended. Those that nobody waits for any more are left out.
-func (q *queue) take(ctx context.Context) []*proposal {
+func (q *Queue) Take(ctx context.Context) []*Proposal {
 	for {
 		if group := q.cut(); len(group) > 0 {
 			return group
@@ -61,22 +65,22 @@ func (q *queue) take(ctx context.Context) []*proposal {
 	}
 }
 
-func (q *queue) cut() (group []*proposal) {
+func (q *Queue) cut() (group []*Proposal) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size, taken := 0, 0
 	for _, p := range q.waiting {
-		if len(group) == maxGroup || (len(group) > 0 && size+len(p.body) > maxGroupBytes) {
+		if len(group) == maxGroup || (len(group) > 0 && size+len(p.Body) > maxGroupBytes) {
 			break
 		}
 		taken++
-		q.bytes -= len(p.body)
+		q.bytes -= len(p.Body)
 		if err := p.ctx.Err(); err != nil {
-			p.settle(nil, ErrNoLeader) // never sent
+			p.Settle(nil, wire.ErrNoLeader) // never sent
 			continue
 		}
 		group = append(group, p)
-		size += len(p.body)
+		size += len(p.Body)
 	}
 	clear(q.waiting[:taken])
 	q.waiting = q.waiting[taken:]
@@ -88,18 +92,16 @@ func (q *queue) cut() (group []*proposal) {
 	return group
 }
 
-// close refuses what waits and what is still put in.
-func (q *queue) close(why error) {
+// Close refuses what waits and what is still put in.
+func (q *Queue) Close(why error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = why
-	for _, p := range q.waiting {
-		p.settle(nil, why)
-	}
+	Fail(q.waiting, why)
 	q.waiting, q.bytes = nil, 0
 }
 
-func (q *queue) signal() {
+func (q *Queue) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:

@@ -1,4 +1,7 @@
-package cluster
+// Package batch makes log entries of proposed commands: proposals wait in a queue,
+// and whoever takes them takes a group. Its Batcher is the leader's; a node that
+// forwards to the leader has a queue of its own.
+package batch
 
 import (
 	"context"
@@ -9,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
 )
 
@@ -17,26 +21,31 @@ const (
 	// the next one is on its way to disk while the last one is being applied;
 	// more make the entries smaller, and each waits behind the other's fsync.
 	batchesUnderWay = 2
-	// enqueueTimeout bounds the wait for raft's main loop to take an entry.
-	enqueueTimeout = 10 * time.Second
+	// EnqueueTimeout bounds the wait for raft's main loop to take an entry.
+	EnqueueTimeout = 10 * time.Second
 )
 
-// batcher makes log entries of the commands that wait on the leader, for one term.
-type batcher struct {
-	queue *queue
+// Batcher makes log entries of the commands that wait on the leader, for one term.
+type Batcher struct {
+	queue *Queue
 	apply func(entry []byte) raft.ApplyFuture
 	stamp func() int64
 }
 
-func newBatcher(apply func([]byte) raft.ApplyFuture, stamp func() int64) *batcher {
-	return &batcher{queue: newQueue(), apply: apply, stamp: stamp}
+// NewBatcher returns a batcher that hands entries to apply, with the time that stamp
+// returns, in Unix milliseconds.
+func NewBatcher(apply func([]byte) raft.ApplyFuture, stamp func() int64) *Batcher {
+	return &Batcher{queue: NewQueue(), apply: apply, stamp: stamp}
 }
 
-// run sends batches until ctx ends, and waits for those under way.
-func (b *batcher) run(ctx context.Context) {
+// Put adds a proposal to what waits, or returns why it cannot.
+func (b *Batcher) Put(p *Proposal) error { return b.queue.Put(p) }
+
+// Run sends batches until ctx ends, and waits for those under way.
+func (b *Batcher) Run(ctx context.Context) {
 	var underWay sync.WaitGroup
 	defer underWay.Wait()
-	defer b.queue.close(errNotLeader)
+	defer b.queue.Close(wire.ErrNotLeader)
 	free := make(chan struct{}, batchesUnderWay)
 	for {
 		select {
@@ -44,7 +53,7 @@ func (b *batcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		group := b.queue.take(ctx)
+		group := b.queue.Take(ctx)
 		if group == nil {
 			return
 		}
@@ -56,26 +65,23 @@ func (b *batcher) run(ctx context.Context) {
 	}
 }
 
-func (b *batcher) entry(group []*proposal) []byte {
+func (b *Batcher) entry(group []*Proposal) []byte {
 	commands := make([][]byte, len(group))
 	for i, p := range group {
-		commands[i] = p.body
+		commands[i] = p.Body
 	}
 	return fsm.EncodeBatch(b.stamp(), commands)
 }
 
 // settleGroup waits for raft's answer and passes it on. Domain refusals are
 // among the results; an error is raft's own.
-func settleGroup(group []*proposal, future raft.ApplyFuture) {
+func settleGroup(group []*Proposal, future raft.ApplyFuture) {
 	if err := future.Error(); err != nil {
-		err = applyError(err)
-		for _, p := range group {
-			p.settle(nil, err)
-		}
+		Fail(group, applyError(err))
 		return
 	}
 	for i, r := range future.Response().([]*fsm.Result) {
-		group[i].settle(r, nil)
+		group[i].Settle(r, nil)
 	}
 }
 
@@ -84,8 +90,8 @@ func settleGroup(group []*proposal, future raft.ApplyFuture) {
 func applyError(err error) error {
 	for _, known := range []error{raft.ErrNotLeader, raft.ErrLeadershipTransferInProgress, raft.ErrEnqueueTimeout} {
 		if errors.Is(err, known) {
-			return fmt.Errorf("%w: %w", errNotLeader, err)
+			return fmt.Errorf("%w: %w", wire.ErrNotLeader, err)
 		}
 	}
-	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	return fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, err)
 }

@@ -1,0 +1,127 @@
+package batch
+
+import (
+	"context"
+	"lockstep/cluster/internal/wire"
+	"lockstep/fsm"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestFullQueueRefuses(t *testing.T) {
+	q := NewQueue()
+	for range maxQueued {
+		require.NoError(t, q.Put(NewProposal(context.Background(), nil, false)))
+	}
+	require.ErrorIs(t, q.Put(NewProposal(context.Background(), nil, false)), wire.ErrOverloaded)
+
+	q = NewQueue()
+	body := make([]byte, 1<<20)
+	for range maxQueuedBytes / len(body) {
+		require.NoError(t, q.Put(NewProposal(context.Background(), body, false)))
+	}
+	require.ErrorIs(t, q.Put(NewProposal(context.Background(), body, false)), wire.ErrOverloaded)
+	require.Len(t, q.Take(context.Background()), 1, "a group of one large proposal")
+	require.NoError(t, q.Put(NewProposal(context.Background(), body, false)), "there is room again")
+}
+
+func TestQueueGivesGroupsInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q := NewQueue()
+		var want []*Proposal
+		gone, cancel := context.WithCancel(context.Background())
+		cancel()
+		for range rapid.IntRange(0, 600).Draw(t, "count") {
+			p := NewProposal(context.Background(), make([]byte, rapid.IntRange(0, 4000).Draw(t, "size")), false)
+			if rapid.IntRange(0, 9).Draw(t, "gone") == 0 {
+				p.ctx = gone
+			} else {
+				want = append(want, p)
+			}
+			require.NoError(t, q.Put(p))
+		}
+		var got []*Proposal
+		for len(got) < len(want) {
+			group := q.Take(context.Background())
+			size := 0
+			for _, p := range group {
+				size += len(p.Body)
+			}
+			require.LessOrEqual(t, len(group), maxGroup)
+			require.LessOrEqual(t, size, maxGroupBytes)
+			got = append(got, group...)
+		}
+		require.Equal(t, want, got)
+		require.Nil(t, q.Take(gone))
+	})
+}
+
+func TestClosedQueueSettlesWhatWaits(t *testing.T) {
+	q := NewQueue()
+	p := NewProposal(context.Background(), nil, false)
+	require.NoError(t, q.Put(p))
+	q.Close(wire.ErrNotLeader)
+	require.ErrorIs(t, (<-p.out).Err, wire.ErrNotLeader)
+	require.ErrorIs(t, q.Put(p), wire.ErrNotLeader)
+}
+
+// heldFuture is an answer of raft that the test gives.
+type heldFuture struct {
+	raft.ApplyFuture
+	release chan error
+	results []*fsm.Result
+}
+
+func (f *heldFuture) Error() error  { return <-f.release }
+func (f *heldFuture) Response() any { return f.results }
+
+func TestBatcherGathersWhileTwoAreUnderWay(t *testing.T) {
+	futures := make(chan *heldFuture, 10)
+	b := NewBatcher(func([]byte) raft.ApplyFuture {
+		f := &heldFuture{release: make(chan error, 1)}
+		futures <- f
+		return f
+	}, func() int64 { return 1 })
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { b.Run(ctx) })
+
+	var all []*Proposal
+	put := func() {
+		p := NewProposal(context.Background(), []byte("x"), false)
+		all = append(all, p)
+		require.NoError(t, b.Put(p))
+	}
+	put()
+	first := <-futures
+	put()
+	second := <-futures
+	for range 10 {
+		put()
+	}
+	select {
+	case <-futures:
+		require.FailNow(t, "a third batch was sent")
+	default:
+	}
+	result := &fsm.Result{Index: 5}
+	first.results = []*fsm.Result{result}
+	first.release <- nil
+	require.Equal(t, Outcome{Result: result}, <-all[0].out)
+	third := <-futures
+	second.release <- raft.ErrLeadershipLost
+	require.ErrorIs(t, (<-all[1].out).Err, wire.ErrUnknownOutcome)
+	third.release <- raft.ErrNotLeader
+	for _, p := range all[2:] {
+		err := (<-p.out).Err
+		require.ErrorIs(t, err, wire.ErrNotLeader)
+		require.True(t, wire.NotWritten(err))
+	}
+	cancel()
+	running.Wait()
+	require.ErrorIs(t, b.Put(all[0]), wire.ErrNotLeader)
+}

@@ -1,0 +1,133 @@
+package proposer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"lockstep/cluster/internal/batch"
+	"lockstep/cluster/internal/leadership"
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/wire"
+	"lockstep/fsm"
+)
+
+// groupsUnderWay is how many requests a node has under way to the leader. It is
+// no brake: what is proposed while one request is written shares the next one.
+const groupsUnderWay = 128
+
+// errFewOutcomes: the leader has answered for fewer commands than were sent.
+var errFewOutcomes = errors.New("outcomes are missing")
+
+// Run passes this node's proposals on to the leader until the node ends. A leader
+// that turns out to be none answers so; nobody forwards twice.
+func (p *Proposer) Run() {
+	ctx := p.Life.Context()
+	var underWay sync.WaitGroup
+	defer underWay.Wait()
+	defer p.forwarded.Close(wire.ErrClosed)
+	free := make(chan struct{}, groupsUnderWay)
+	epoch := p.newLeaderEpoch()
+	defer func() { epoch.end() }()
+	for {
+		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		group := p.forwarded.Take(ctx)
+		if group == nil {
+			return
+		}
+		if epoch.ctx.Err() != nil {
+			epoch.end()
+			epoch = p.newLeaderEpoch()
+		}
+		current := epoch
+		underWay.Go(func() {
+			p.forward(current, group)
+			<-free
+		})
+	}
+}
+
+// leaderEpoch is the time during which one leader is known. Requests to the leader
+// do not outlast it: one that has been replaced may be paused and never answer.
+type leaderEpoch struct {
+	state leadership.State
+	ctx   context.Context
+	end   func()
+}
+
+func (p *Proposer) newLeaderEpoch() *leaderEpoch {
+	state, changed := p.Leadership.State()
+	ctx, end := lifetime.Until(p.Life.Context(), changed)
+	return &leaderEpoch{state, ctx, end}
+}
+
+// forward asks the leader for the outcomes of a group.
+func (p *Proposer) forward(e *leaderEpoch, group []*batch.Proposal) {
+	if e.state.Leader == "" || e.state.Leader == p.Self {
+		batch.Fail(group, wire.ErrNotLeader)
+		return
+	}
+	ctx, cancel := context.WithDeadline(e.ctx, lastDeadline(group))
+	defer cancel()
+	answer, err := wire.Call(ctx, p.Peers, e.state.Addr, wire.Propose, EncodeProposals(group))
+	if err != nil {
+		batch.Fail(group, err)
+		return
+	}
+	outcomes, err := DecodeOutcomes(answer)
+	for i, attempt := range group {
+		if i >= len(outcomes) {
+			attempt.Settle(nil, fmt.Errorf("%w: %v", wire.ErrRemote, cmp.Or(err, errFewOutcomes)))
+			continue
+		}
+		attempt.Settle(outcomes[i].Result, outcomes[i].Err)
+	}
+}
+
+// lastDeadline returns until when somebody waits for the group.
+func lastDeadline(group []*batch.Proposal) time.Time {
+	var last time.Time
+	for _, p := range group {
+		if d, ok := p.Context().Deadline(); ok && d.After(last) {
+			last = d
+		}
+	}
+	return last
+}
+
+// Answer writes the commands that another node forwards. It is a wire.Handler.
+func (p *Proposer) Answer(ctx context.Context, _ string, body []byte) ([]byte, error) {
+	t, err := p.Leadership.Started(ctx)
+	if err != nil {
+		return nil, err
+	}
+	group, err := decodeProposals(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	for _, attempt := range group {
+		c, err := fsm.DecodeCommand(attempt.Body)
+		if err != nil {
+			attempt.Settle(nil, fmt.Errorf("%w: %w", wire.ErrBadRequest, err))
+			continue
+		}
+		p.submit(t, attempt, c)
+	}
+	var answer []byte
+	for _, attempt := range group {
+		select {
+		case o := <-attempt.Outcome():
+			answer = encodeOutcome(answer, o)
+		case <-ctx.Done():
+			answer = encodeOutcome(answer, batch.Outcome{Err: fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, ctx.Err())})
+		}
+	}
+	return answer, nil
+}

@@ -1,0 +1,231 @@
+// Package proposer has commands written, once each, whichever node is asked: it
+// brings them to whoever leads, again and again until their outcome is known.
+package proposer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"lockstep/cluster/internal/batch"
+	"lockstep/cluster/internal/leadership"
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/wire"
+	"lockstep/fsm"
+)
+
+// maxCommand is the size of an encoded command that raft still replicates
+// without unsettling its heartbeats.
+const maxCommand = 512 << 10
+
+// Leadership is what a proposer has to know of who leads.
+type Leadership interface {
+	// State returns who leads, and a channel that is closed when that changed.
+	State() (leadership.State, <-chan struct{})
+
+	// Leading returns the term that this node leads and that has started, or nil.
+	Leading() *leadership.Term
+
+	// Started waits until the term that this node leads has started.
+	Started(ctx context.Context) (*leadership.Term, error)
+}
+
+// Config is what a proposer needs. Every field but Admit is required.
+type Config struct {
+	Self       string // this server
+	Leadership Leadership
+	Peers      wire.Caller
+	Store      *fsm.FSM
+	Waiters    *Waiters // which the store tells what it has applied
+	Life       *lifetime.Lifetime
+
+	// Admit is asked on the leader about each command of a client before it is
+	// written; a result other than nil is the answer.
+	Admit func(*fsm.Command) *fsm.Result
+}
+
+// Proposer is one node's. Its methods may be called from any goroutine.
+type Proposer struct {
+	Config
+	forwarded *batch.Queue
+}
+
+// New returns a proposer, which forwards nothing before Run.
+func New(config Config) *Proposer {
+	return &Proposer{Config: config, forwarded: batch.NewQueue()}
+}
+
+// Propose has a command written, once, and returns its result; it may be called
+// on any node. Refusals by the domain are results. An error says that there is
+// no answer: ErrNoLeader, ErrOverloaded, ErrNotMember, ErrTooLarge and
+// ErrClosed if nothing was written, ErrUnknownOutcome if that is not certain.
+//
+// The result is shared: it must not be changed.
+//
+// Without a deadline in ctx it gives up after 30 seconds. If Issued is zero, it
+// is set to this store's index, as for an id that was just made.
+func (p *Proposer) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	ctx, cancel := lifetime.Bounded(ctx)
+	defer cancel()
+	if c.Issued == 0 {
+		stamped := *c
+		stamped.Issued = p.Store.View().Index()
+		c = &stamped
+	}
+	body, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxCommand {
+		return nil, fmt.Errorf("%w: %d bytes", wire.ErrTooLarge, len(body))
+	}
+	w := write{proposer: p, command: c, body: body}
+	// A client's key may be used for two requests at a time, so that an applied
+	// id alone does not say whose result it is; the leader's answer does.
+	if !c.Keyed {
+		w.applied = p.Waiters.add(c.ID)
+		defer p.Waiters.remove(c.ID, w.applied)
+	}
+	return w.run(ctx)
+}
+
+// write is a Propose under way.
+type write struct {
+	proposer *Proposer
+	command  *fsm.Command
+	body     []byte
+	applied  chan *fsm.Result // what this node's own store decided; nil: not asked
+	again    bool             // some attempt may have been written
+}
+
+// run repeats attempts until the outcome is known: that of an attempt, or of
+// this node's own store, whichever comes first.
+func (w *write) run(ctx context.Context) (*fsm.Result, error) {
+	p := w.proposer
+	for first := true; ; first = false {
+		if !first {
+			if r, ok := w.lookup(); ok {
+				return r, nil
+			}
+		}
+		state, changed := p.Leadership.State()
+		if state.Leader == "" {
+			if r, err := w.await(ctx, changed, nil); r != nil || err != nil {
+				return r, err
+			}
+			continue
+		}
+		attempt := batch.NewProposal(ctx, w.body, w.again)
+		p.dispatch(attempt, w.command, state)
+		select {
+		case r := <-w.applied:
+			return r, nil
+		case o := <-attempt.Outcome():
+			if o.Err == nil {
+				return o.Result, nil
+			}
+			if err := w.classify(o.Err); err != nil {
+				return nil, err
+			}
+			if r, err := w.await(ctx, changed, time.After(lifetime.Jitter(lifetime.RetryPause))); r != nil || err != nil {
+				return r, err
+			}
+		case <-changed: // the answer may never come
+			w.again = true
+		case <-ctx.Done():
+			w.again = true
+			return nil, w.giveUp(ctx.Err())
+		case <-p.Life.Context().Done():
+			w.again = true
+			return nil, w.giveUp(wire.ErrClosed)
+		}
+	}
+}
+
+// await waits for a reason to try (again), or for the end.
+func (w *write) await(ctx context.Context, changed <-chan struct{}, pause <-chan time.Time) (*fsm.Result, error) {
+	select {
+	case r := <-w.applied:
+		return r, nil
+	case <-changed:
+	case <-pause:
+	case <-ctx.Done():
+		return nil, w.giveUp(ctx.Err())
+	case <-w.proposer.Life.Context().Done():
+		return nil, w.giveUp(wire.ErrClosed)
+	}
+	return nil, nil
+}
+
+// classify returns the error that a failed attempt ends the write with, or nil if
+// it is to be tried again.
+func (w *write) classify(err error) error {
+	if !wire.NotWritten(err) {
+		w.again = true
+		return nil
+	}
+	final := errors.Is(err, wire.ErrOverloaded) || errors.Is(err, wire.ErrNotMember) || errors.Is(err, wire.ErrTooLarge) || errors.Is(err, wire.ErrBadRequest)
+	if final && !w.again {
+		return err
+	}
+	return nil
+}
+
+func (w *write) giveUp(cause error) error {
+	switch {
+	case w.again:
+		return fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, cause)
+	case errors.Is(cause, wire.ErrClosed):
+		return cause
+	}
+	return fmt.Errorf("%w: %w", wire.ErrNoLeader, cause)
+}
+
+// lookup finds what became of an earlier attempt when this store learned it
+// from a snapshot.
+func (w *write) lookup() (*fsm.Result, bool) {
+	if w.applied == nil {
+		return nil, false
+	}
+	return w.proposer.Store.Lookup(w.command.ID)
+}
+
+// dispatch brings an attempt to the leader, without waiting for its outcome.
+func (p *Proposer) dispatch(attempt *batch.Proposal, c *fsm.Command, state leadership.State) {
+	if state.Leader != p.Self {
+		if err := p.forwarded.Put(attempt); err != nil {
+			attempt.Settle(nil, err)
+		}
+		return
+	}
+	if t := p.Leadership.Leading(); t != nil {
+		p.submit(t, attempt, c)
+		return
+	}
+	// The term is about to start. This is rare, so it may cost a goroutine.
+	err := p.Life.Go(func() {
+		t, err := p.Leadership.Started(attempt.Context())
+		if err != nil {
+			attempt.Settle(nil, err)
+			return
+		}
+		p.submit(t, attempt, c)
+	})
+	if err != nil {
+		attempt.Settle(nil, err)
+	}
+}
+
+// submit puts a client's command into the batches of a term that this node leads.
+func (p *Proposer) submit(t *leadership.Term, attempt *batch.Proposal, c *fsm.Command) {
+	if p.Admit != nil && !attempt.Again {
+		if refusal := p.Admit(c); refusal != nil {
+			attempt.Settle(refusal, nil)
+			return
+		}
+	}
+	if err := t.Put(attempt); err != nil {
+		attempt.Settle(nil, err)
+	}
+}
