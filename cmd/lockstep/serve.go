@@ -23,6 +23,7 @@ func newServe() *cobra.Command {
 		rateLimits string
 		proxies    []string
 		webhooks   []string
+		account    string
 		level      slog.Level
 	)
 	cmd := &cobra.Command{
@@ -37,7 +38,8 @@ its first start is kept in node.json in its data directory.
 
 The account of a new cluster, or of the one to join, is taken from
 LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN. With --bootstrap they may be left out:
-an account is made up then, and printed once.`,
+an account is made up then, and told once: on a terminal, or else in the file
+account.env in the data directory; --account-file says where.`,
 		Example: `  lockstep serve --data-dir /var/lib/lockstep --bootstrap
   lockstep serve --data-dir /var/lib/lockstep --join http://10.0.0.1:8080 --http-addr 0.0.0.0 \
     --internal-addr 0.0.0.0:7000 --gossip-addr 0.0.0.0:7001 --advertise 10.0.0.2`,
@@ -48,7 +50,9 @@ an account is made up then, and printed once.`,
 			c.Version = version
 			c.Logger, c.Audit = newLogger(level), newLogger(slog.LevelInfo)
 			c.Welcome = func(a server.Account) {
-				fmt.Fprintf(cmd.OutOrStdout(), "LOCKSTEP_ACCOUNT_SID=%s\nLOCKSTEP_AUTH_TOKEN=%s\n", a.SID, a.AuthToken)
+				if err := tellAccount(cmd.OutOrStdout(), c.DataDir, account, a); err != nil {
+					c.Logger.Error("the account's credentials, which are in node.json, were not told", "error", err)
+				}
 			}
 			var err error
 			if c.RateLimits, err = ratelimit.Parse(rateLimits); err != nil {
@@ -80,6 +84,7 @@ an account is made up then, and printed once.`,
 	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto, -Host and -For are believed")
 	f.StringSliceVar(&webhooks, "webhook-allow", nil, "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
 	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none")
+	f.StringVar(&account, "account-file", "", "file for the credentials of an account that --bootstrap makes up; - prints them (default: printed on a terminal, account.env in the data directory otherwise)")
 	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join, if this node belongs to none")
 	f.BoolVar(&c.Replace, "replace", false, "take the place of a member with this node's id; and if this node's own state is lost, join anew")
 	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,requests=500,burst=10s" or a part of it`)

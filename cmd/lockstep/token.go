@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,18 +16,26 @@ func newToken() *cobra.Command {
 }
 
 func newTokenCreate() *cobra.Command {
-	var dataDir string
+	var dataDir, secretFile string
 	var spec auth.TokenSpec
 	cmd := &cobra.Command{
 		Use:   "create --identity NAME",
 		Short: "Make an access token, as an application's server does",
 		Long: `Make an access token, signed with an API key, and print it. No node is asked.
 
-The key comes from LOCKSTEP_API_KEY and LOCKSTEP_API_SECRET, the account from
-LOCKSTEP_ACCOUNT_SID; or all three from the directory of lockstep dev.`,
+The key comes from LOCKSTEP_API_KEY and LOCKSTEP_API_SECRET (or --secret-file), the
+account from LOCKSTEP_ACCOUNT_SID; or all three from the directory of lockstep dev.
+The secret cannot be an argument: all users of the machine would see it.`,
 		Example: "  lockstep token create --identity alice --data-dir data/dev",
 		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			spec.Secret = os.Getenv("LOCKSTEP_API_SECRET")
+			if secretFile != "" {
+				var err error
+				if spec.Secret, err = readSecret(cmd.InOrStdin(), secretFile); err != nil {
+					return err
+				}
+			}
 			if dataDir != "" {
 				e, err := dev.ReadEnv(dataDir)
 				if err != nil {
@@ -50,9 +59,9 @@ LOCKSTEP_ACCOUNT_SID; or all three from the directory of lockstep dev.`,
 	f.StringVar(&dataDir, "data-dir", "", "directory of lockstep dev")
 	f.StringVar(&spec.AccountSID, "account", "", "SID of the account")
 	f.StringVar(&spec.KeySID, "key", "", "SID of the API key")
-	f.StringVar(&spec.Secret, "secret", "", "secret of the API key; better given by the environment")
+	f.StringVar(&secretFile, "secret-file", "", "file with the secret of the API key in the place of LOCKSTEP_API_SECRET; - reads standard input")
 	bind(f, "account", "LOCKSTEP_ACCOUNT_SID")
 	bind(f, "key", "LOCKSTEP_API_KEY")
-	bind(f, "secret", "LOCKSTEP_API_SECRET")
+	bind(f, "secret-file", "LOCKSTEP_API_SECRET_FILE")
 	return cmd
 }

@@ -47,6 +47,8 @@ func TestScripts(t *testing.T) {
 				"exits": exits,
 				// waitfor URL waits until something answers there with 200.
 				"waitfor": waitFor,
+				// waitforfile FILE waits until there is something in a file.
+				"waitforfile": waitForFile,
 			},
 		})
 	})
@@ -110,6 +112,18 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s does not answer", args[0])
+}
+
+func waitForFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitforfile FILE")
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if info, err := os.Stat(ts.MkAbs(args[0])); err == nil && info.Size() > 0 {
+			return
+		}
+	}
+	ts.Fatalf("%s does not appear", args[0])
 }
 
 func exitCode(err error) (int, bool) {
