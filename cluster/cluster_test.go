@@ -453,6 +453,7 @@ func TestGossipCarriesAddresses(t *testing.T) {
 		m.eventually(func() bool {
 			members := n.Members()
 			return len(members) == 2 && members[0].HTTPURL == "http://n1" && members[1].HTTPURL == "http://n2" &&
+				members[0].AdminURL == "http://admin.n1" && members[1].AdminURL == "http://admin.n2" &&
 				members[0].Role == RoleLeader && members[1].Role == RoleFollower
 		})
 	}

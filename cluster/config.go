@@ -65,9 +65,11 @@ type Config struct {
 	// Seeds are gossip addresses of other nodes, tried again and again.
 	Seeds []string
 
-	// HTTPURL and Version are told to the other nodes.
-	HTTPURL string
-	Version string
+	// HTTPURL, AdminURL (where operators have a listener of their own) and Version
+	// are told to the other nodes.
+	HTTPURL  string
+	AdminURL string
+	Version  string
 
 	// Bootstrap makes a new cluster of this node alone. It is refused when
 	// DataDir holds one already.

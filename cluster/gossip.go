@@ -36,6 +36,7 @@ type gossipMeta struct {
 	InternalAddr string `cbor:"1,keyasint"`
 	HTTPURL      string `cbor:"2,keyasint,omitempty"`
 	Version      string `cbor:"3,keyasint,omitempty"`
+	AdminURL     string `cbor:"4,keyasint,omitempty"`
 }
 
 // gossip finds nodes and carries their addresses. It decides nothing: who votes
@@ -52,7 +53,7 @@ type gossip struct {
 
 // startGossip opens the gossip port. It joins nobody yet.
 func startGossip(c Config, keys [][32]byte, self, internalAddr string) (*gossip, error) {
-	meta, err := encodeMeta(gossipMeta{InternalAddr: internalAddr, HTTPURL: c.HTTPURL, Version: c.Version})
+	meta, err := encodeMeta(gossipMeta{InternalAddr: internalAddr, HTTPURL: c.HTTPURL, AdminURL: c.AdminURL, Version: c.Version})
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func newMembers(t testing.TB, count int, edit func(*Config)) *members {
 func (m *members) config(id string) Config {
 	c := Config{
 		ID: id, DataDir: filepath.Join(m.dir, id), ClusterID: "test", Key: testKey,
-		InternalAddr: "127.0.0.1:0", HTTPURL: "http://" + id, Version: "1.0",
+		InternalAddr: "127.0.0.1:0", HTTPURL: "http://" + id, AdminURL: "http://admin." + id, Version: "1.0",
 		Logger: slog.New(slog.NewTextHandler(m.logs, nil)),
 	}
 	if old := m.nodes[id]; old != nil {

@@ -34,6 +34,7 @@ type Member struct {
 	ID           string
 	InternalAddr string
 	HTTPURL      string // empty while gossip has not brought it
+	AdminURL     string // likewise, and if operators come by HTTPURL
 	Version      string // likewise
 	Role         Role
 
@@ -113,10 +114,10 @@ func (n *Node) Members() []Member {
 		}
 		switch {
 		case m.server == n.self:
-			m.HTTPURL, m.Version = n.config.HTTPURL, n.config.Version
+			m.HTTPURL, m.AdminURL, m.Version = n.config.HTTPURL, n.config.AdminURL, n.config.Version
 		case n.gossip != nil:
 			meta, alive := n.gossip.lookup(m.server)
-			m.HTTPURL, m.Version = meta.HTTPURL, meta.Version
+			m.HTTPURL, m.AdminURL, m.Version = meta.HTTPURL, meta.AdminURL, meta.Version
 			if !alive && m.Role != RoleLeader { // of the leader raft knows better
 				m.Role = RoleUnreachable
 			}

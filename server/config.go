@@ -29,6 +29,10 @@ type Config struct {
 	// HTTPAddr is the host:port that clients connect to.
 	HTTPAddr string
 
+	// AdminAddr is the host:port for operators: health, metrics and all of
+	// /cluster/ are there, and no longer on HTTPAddr. Default: on HTTPAddr.
+	AdminAddr string
+
 	// InternalAddr and GossipAddr are host:port for the other nodes, the latter
 	// for TCP and UDP. Port 0 chooses a free one at the first start, and keeps it.
 	// Default: 127.0.0.1:0.
@@ -55,6 +59,10 @@ type Config struct {
 	// be told.
 	Bootstrap bool
 	Join      string
+
+	// InsecureJoin lets the node join over plain HTTP beyond this machine: the
+	// account's credentials and the cluster's key can be read on the way.
+	InsecureJoin bool
 
 	// Replace lets the node take the place of a member with its id when it joins,
 	// and join anew, through Join, when its own state is lost or damaged.
@@ -173,8 +181,11 @@ func (c Config) Validate() error {
 		fault("--bootstrap makes a new cluster and --join joins one: give one of them")
 	}
 	for _, a := range []struct{ flag, addr string }{
-		{"--http-addr and --http-port", c.HTTPAddr}, {"--internal-addr", c.InternalAddr}, {"--gossip-addr", c.GossipAddr},
+		{"--http-addr and --http-port", c.HTTPAddr}, {"--admin-addr", c.AdminAddr}, {"--internal-addr", c.InternalAddr}, {"--gossip-addr", c.GossipAddr},
 	} {
+		if a.addr == "" && a.flag == "--admin-addr" {
+			continue
+		}
 		host, _, err := net.SplitHostPort(a.addr)
 		if err != nil {
 			fault("%s: %q is not HOST:PORT", a.flag, a.addr)
@@ -186,6 +197,9 @@ func (c Config) Validate() error {
 		if err := validateOrigin(u.url); err != nil {
 			fault("%s: %w", u.flag, err)
 		}
+	}
+	if err := SecureJoin(c.Join, c.InsecureJoin); err != nil {
+		fault("--join: %w", err)
 	}
 	if err := c.Account.Validate(); err != nil {
 		faults = append(faults, err)
@@ -219,6 +233,16 @@ func (c Config) warnings() []string {
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// SecureJoin refuses to send the account's credentials to a member, and to take
+// the cluster's key from it, where others can read along.
+func SecureJoin(member string, insecure bool) error {
+	u, err := url.Parse(member)
+	if insecure || err != nil || u.Scheme != "http" || isLoopback(u.Hostname()) {
+		return nil
+	}
+	return errors.New("joining sends the account's auth token and the cluster's key, which anyone on the way can read over plain http: name an https:// URL, that of a proxy in front of the member, or say --insecure-join if the network is yours")
 }
 
 func validateOrigin(text string) error {

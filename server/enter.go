@@ -21,7 +21,7 @@ import (
 
 // identify loads the node's record, or makes one, and brings its addresses up
 // to date.
-func (s *Server) identify(httpURL string) (*nodedir.Record, error) {
+func (s *Server) identify(front *front) (*nodedir.Record, error) {
 	c := s.config
 	r, err := nodedir.Load(c.DataDir)
 	switch {
@@ -38,7 +38,7 @@ func (s *Server) identify(httpURL string) (*nodedir.Record, error) {
 		}
 		s.log.Warn("a recovery that had been cut off was finished", "cluster", r.ClusterID)
 	}
-	r.HTTPURL = httpURL
+	r.HTTPURL, r.AdminURL = front.url, front.adminURL
 	if r.InternalAddr, err = keepAddr(c.InternalAddr, r.InternalAddr); err != nil {
 		return nil, fmt.Errorf("internal address: %w", err)
 	}
@@ -104,6 +104,9 @@ func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record
 		if err := validateOrigin(j.Member); err != nil {
 			return "", objects.ErrParameter.With("member: %v", err)
 		}
+		if err := SecureJoin(j.Member, j.Insecure || c.InsecureJoin); err != nil {
+			return "", objects.ErrParameter.With("member: %v", err)
+		}
 		if err := s.enrol(ctx, r, j); err != nil {
 			return "", err
 		}
@@ -116,7 +119,7 @@ func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record
 		return allowAccount(q, recordKeyring{r.AccountSID, r.AuthToken}, watch, c.TrustedProxies)
 	}
 	const reason = "it belongs to no cluster yet; see lockstep join"
-	front.show(admin.Waiting(reason, rest.Unavailable(reason), allow, join))
+	front.show(rest.Unavailable(reason), admin.Waiting(reason, rest.Unavailable(reason), allow, join))
 	s.log.Info("waiting to join a cluster", "with", "lockstep join MEMBER_URL --data-dir "+s.config.DataDir)
 	select {
 	case <-joined:
@@ -196,7 +199,7 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits, ke
 	config := cluster.Config{
 		ID: r.ID, Incarnation: r.Incarnation, DataDir: c.DataDir, ClusterID: r.ClusterID,
 		InternalAddr: r.InternalAddr, InternalAdvertise: c.advertised(r.InternalAddr), GossipAddr: r.GossipAddr,
-		HTTPURL: r.HTTPURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: r.Seeds, TimeoutScale: c.TimeoutScale,
+		HTTPURL: r.HTTPURL, AdminURL: r.AdminURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: r.Seeds, TimeoutScale: c.TimeoutScale,
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
 	}

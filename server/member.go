@@ -3,9 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,8 +139,10 @@ func (m *member) listeners() []string {
 	addrs := append(m.book.copy().Seeds, m.node.GossipAddr())
 	for _, x := range m.node.Members() {
 		addrs = append(addrs, x.InternalAddr)
-		if u, err := url.Parse(x.HTTPURL); err == nil {
-			addrs = append(addrs, u.Host)
+		for _, text := range []string{x.HTTPURL, x.AdminURL} {
+			if u, err := url.Parse(text); err == nil && u.Host != "" {
+				addrs = append(addrs, u.Host)
+			}
 		}
 	}
 	return addrs
@@ -160,7 +162,7 @@ func (m *member) run(ctx context.Context) error {
 	settled := make(chan error, 1)
 	work.Go(func() { settled <- m.settle(working, m.node, m.book) })
 
-	m.front.show(m)
+	m.front.show(m, m.operator)
 	err := m.wait(ctx, settled)
 
 	m.stopping.Store(true)
@@ -219,15 +221,13 @@ func (m *member) leave(ctx context.Context) error {
 }
 
 // ServeHTTP implements http.Handler: it finds the part of the node that a
-// request is for.
+// client's request is for.
 func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
 	case r.Method == http.MethodOptions:
 		m.rest.ServeHTTP(w, r)
 	case path == "/":
-		about(w, r)
-	case path == "/healthz", path == "/readyz", path == "/metrics", strings.HasPrefix(path, "/cluster/"):
-		m.operator.ServeHTTP(w, r)
+		m.about(w, r)
 	case !m.serves():
 		rest.Unavailable("it is starting").ServeHTTP(w, r)
 	case realtimePath(path) && m.stopping.Load():
@@ -264,13 +264,17 @@ func (m *member) serveREST(w http.ResponseWriter, r *http.Request) {
 }
 
 // about tells a person what this is.
-func about(w http.ResponseWriter, r *http.Request) {
+func (m *member) about(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	operators := `,"health":["/healthz","/readyz"],"metrics":"/metrics"`
+	if m.front.adminURL != "" {
+		operators = "" // clients need not know where
+	}
 	// What fails here is the connection; there is nobody left to tell.
-	_, _ = w.Write([]byte(`{"name":"lockstep","rest":"/v1","realtime":"/v3/wsconnect","health":["/healthz","/readyz"],"metrics":"/metrics"}` + "\n"))
+	_, _ = io.WriteString(w, `{"name":"lockstep","rest":"/v1","realtime":"/v3/wsconnect"`+operators+"}\n")
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func (s *Server) rejoin(ctx context.Context, r *nodedir.Record, through string) 
 // peersInterval is how often a node looks whether its notes of the others hold.
 const peersInterval = 5 * time.Second
 
-// notePeers keeps the URLs of the other members in the node's record.
+// notePeers keeps the URLs of the other members for operators in the node's record.
 func (m *member) notePeers(ctx context.Context) {
 	for {
 		select {
@@ -107,8 +108,9 @@ func (m *member) notePeers(ctx context.Context) {
 		}
 		var peers []string
 		for _, x := range m.node.Members() {
-			if x.ID != m.node.ID() && x.HTTPURL != "" && !slices.Contains(peers, x.HTTPURL) {
-				peers = append(peers, x.HTTPURL)
+			u := cmp.Or(x.AdminURL, x.HTTPURL)
+			if x.ID != m.node.ID() && u != "" && !slices.Contains(peers, u) {
+				peers = append(peers, u)
 			}
 		}
 		if len(peers) == 0 || slices.Equal(peers, m.book.copy().Peers) {

@@ -37,7 +37,7 @@ func New(c Config) (*Server, error) {
 // Run runs the node until the context ends, the node has left its cluster or was
 // removed from it (all of which give nil), or it cannot go on.
 func (s *Server) Run(ctx context.Context) (err error) {
-	front, err := listen(s.config, starting())
+	front, err := listen(s.config)
 	if err != nil {
 		return err
 	}
@@ -51,11 +51,11 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer release()
-	record, err := s.identify(front.url)
+	record, err := s.identify(front)
 	if err != nil {
 		return err
 	}
-	s.log.Info("starting", "node", record.ID, "version", s.config.Version, "http", front.url, "internal", record.InternalAddr, "gossip", record.GossipAddr)
+	s.log.Info("starting", "node", record.ID, "version", s.config.Version, "http", front.url, "operators", record.OperatorURL(), "internal", record.InternalAddr, "gossip", record.GossipAddr)
 	for _, warning := range s.config.warnings() {
 		s.log.Warn(warning)
 	}
@@ -90,8 +90,10 @@ func endedBy(ctx context.Context, err error) error {
 	return err
 }
 
-// starting answers while the node is being opened, and may be asked nothing.
-func starting() http.Handler {
+// starting answers clients and operators while the node is being opened, and may
+// be asked nothing.
+func starting() (clients, operators http.Handler) {
 	const reason = "it is starting"
-	return admin.Waiting(reason, rest.Unavailable(reason), nil, nil)
+	clients = rest.Unavailable(reason)
+	return clients, admin.Waiting(reason, clients, nil, nil)
 }

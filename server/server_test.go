@@ -30,10 +30,11 @@ var testAccount = Account{SID: "AC" + strings.Repeat("a1", 16), AuthToken: "toke
 // running is a server in this process.
 type running struct {
 	*admin.Client
-	url  string
-	dir  string
-	done chan error
-	stop context.CancelFunc
+	url       string // for clients
+	operators string
+	dir       string
+	done      chan error
+	stop      context.CancelFunc
 }
 
 func start(t *testing.T, c Config) *running {
@@ -55,14 +56,14 @@ func start(t *testing.T, c Config) *running {
 		if err != nil || !occupied || record.HTTPURL == "" {
 			return false
 		}
-		r.url = record.HTTPURL
-		res, err := http.Get(r.url + "/healthz")
+		r.url, r.operators = record.HTTPURL, record.OperatorURL()
+		res, err := http.Get(r.operators + "/healthz")
 		if err == nil {
 			res.Body.Close()
 		}
 		return err == nil && res.StatusCode == http.StatusOK
 	}, 10*time.Second, 10*time.Millisecond, "the node answers")
-	r.Client = &admin.Client{URLs: []string{r.url}, AccountSID: testAccount.SID, AuthToken: testAccount.AuthToken}
+	r.Client = &admin.Client{URLs: []string{r.operators}, AccountSID: testAccount.SID, AuthToken: testAccount.AuthToken}
 	return r
 }
 
@@ -196,6 +197,12 @@ func TestAWaitingNodeJoinsAndLeaves(t *testing.T) {
 	_, err = second.Join(t.Context(), wrong)
 	require.ErrorIs(t, err, objects.ErrParameter)
 
+	wrong = join
+	wrong.Member = "http://10.255.255.1:8080"
+	_, err = second.Join(t.Context(), wrong)
+	require.ErrorIs(t, err, objects.ErrParameter, "not over plain HTTP beyond this machine")
+	require.ErrorContains(t, err, "--insecure-join")
+
 	id, err := second.Join(t.Context(), join)
 	require.NoError(t, err)
 	require.Equal(t, "second", id)
@@ -269,7 +276,16 @@ func TestValidate(t *testing.T) {
 	}{
 		{func(*Config) {}, ""},
 		{func(c *Config) { c.DataDir = "" }, "--data-dir"},
-		{func(c *Config) { c.Join = "10.0.0.1:8080"; c.Account = testAccount }, ""},
+		{func(c *Config) { c.Join = "10.0.0.1:8080"; c.Account = testAccount }, "--insecure-join"},
+		{func(c *Config) { c.Join = "http://n1:8080"; c.Account = testAccount }, "plain http"},
+		{func(c *Config) { c.Join = "http://n1:8080"; c.Account = testAccount; c.InsecureJoin = true }, ""},
+		{func(c *Config) { c.Join = "https://n1"; c.Account = testAccount }, ""},
+		{func(c *Config) { c.Join = "127.0.0.1:8080"; c.Account = testAccount }, ""},
+		{func(c *Config) { c.Join = "http://[::1]:8080"; c.Account = testAccount }, ""},
+		{func(c *Config) { c.Join = "localhost:8080"; c.Account = testAccount }, ""},
+		{func(c *Config) { c.AdminAddr = "8081" }, "--admin-addr"},
+		{func(c *Config) { c.AdminAddr = "0.0.0.0:8081" }, "--advertise"},
+		{func(c *Config) { c.AdminAddr = "127.0.0.1:8081" }, ""},
 		{func(c *Config) { c.Join = "http://10.0.0.1:8080" }, "--join needs"},
 		{func(c *Config) { c.Join = "ftp://x"; c.Account = testAccount }, "--join"},
 		{func(c *Config) { c.Bootstrap = true; c.Join = "http://x"; c.Account = testAccount }, "--bootstrap"},
@@ -376,4 +392,40 @@ func TestWhatIsLikelyNotMeantIsWarnedOf(t *testing.T) {
 		c.PublicURL = "https://sync.example.com"
 		require.Empty(t, c.warnings(), addr)
 	}
+}
+
+func TestOperatorsMayHaveAnAddressOfTheirOwn(t *testing.T) {
+	first := start(t, Config{DataDir: dataDir(t), NodeID: "first", Bootstrap: true, Account: testAccount, AdminAddr: "127.0.0.1:0"})
+	require.NotEqual(t, first.url, first.operators)
+	first.untilReady(t)
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/cluster", "/cluster/", "/cluster/status", "/cluster/enrol"} {
+		code, body := first.get(t, path, testAccount.SID, testAccount.AuthToken)
+		require.Equal(t, 404, code, "%s %s", path, body)
+		require.Contains(t, body, `"code":20404`)
+	}
+	code, body := first.get(t, "/", "", "")
+	require.Equal(t, 200, code)
+	require.NotContains(t, body, "metrics")
+	code, body = first.get(t, "/v1/Services/default", testAccount.SID, testAccount.AuthToken)
+	require.Equal(t, 200, code, body)
+
+	atOperators := &running{url: first.operators}
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/cluster/status": 200, "/v1/Services/default": 404, "/v3/wsconnect": 404, "/": 404} {
+		code, body := atOperators.get(t, path, testAccount.SID, testAccount.AuthToken)
+		require.Equal(t, want, code, "%s %s", path, body)
+	}
+
+	wrong, err := New(Config{DataDir: dataDir(t), HTTPAddr: "127.0.0.1:0", Join: first.url, Account: testAccount, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.ErrorContains(t, wrong.Run(t.Context()), "--admin-addr", "told where to go")
+
+	second := start(t, Config{DataDir: dataDir(t), NodeID: "second", Join: first.operators, Account: testAccount, AdminAddr: "127.0.0.1:0"})
+	second.untilReady(t)
+	require.Eventually(t, func() bool {
+		r, err := nodedir.Load(second.dir)
+		return err == nil && len(r.Peers) == 1 && r.Peers[0] == first.operators
+	}, 30*time.Second, 50*time.Millisecond, "it notes where the other one answers operators")
+	require.NoError(t, second.Leave(t.Context()))
+	require.NoError(t, second.ended(t))
+	require.NoError(t, first.end(t))
 }

@@ -17,7 +17,7 @@ import (
 // ofOneNode are the flags of serve that cannot be the same for three nodes on
 // one machine, besides those of addresses (-addr): dev decides them, or leaves
 // them to the node's run script. It passes all others on.
-var ofOneNode = []string{"data-dir", "node-id", "http-port", "advertise", "bootstrap", "account-file", "join", "replace"}
+var ofOneNode = []string{"data-dir", "node-id", "http-port", "advertise", "bootstrap", "account-file", "join", "insecure-join", "replace"}
 
 func isOfOneNode(flag string) bool {
 	return slices.Contains(ofOneNode, flag) || strings.HasSuffix(flag, "-addr")

@@ -16,7 +16,7 @@ import (
 func newJoin() *cobra.Command {
 	var dataDir, nodeURL string
 	var wait time.Duration
-	var replace bool
+	var replace, insecure bool
 	cmd := &cobra.Command{
 		Use:   "join MEMBER_URL",
 		Short: "Make a waiting node join a cluster",
@@ -25,8 +25,12 @@ cluster of MEMBER_URL. The cluster's account (LOCKSTEP_ACCOUNT_SID and
 LOCKSTEP_AUTH_TOKEN) authorises it. Say which node by its data directory, or by its
 URL if it was started with the same account in its environment.
 
+MEMBER_URL, and --url, are those for operators, where a node has an --admin-addr.
+Over plain http:// a node joins through this machine only, unless --insecure-join says
+that the network may be trusted: the credentials and the cluster's key cross it.
+
 Prints each stage and returns when the node votes.`,
-		Example: "  lockstep join http://10.0.0.1:8080 --data-dir /var/lib/lockstep",
+		Example: "  lockstep join https://sync1.example.com --data-dir /var/lib/lockstep",
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			account := accountFromEnvironment()
@@ -43,23 +47,28 @@ Prints each stage and returns when the node votes.`,
 					return err
 				}
 			}
+			if err := errors.Join(server.SecureJoin(server.Origin(args[0]), insecure), server.SecureJoin(server.Origin(nodeURL), insecure)); err != nil {
+				return usage{err}
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
 			member := &admin.Client{URLs: []string{server.Origin(args[0])}, AccountSID: account.SID, AuthToken: account.AuthToken}
-			return join(ctx, cmd.OutOrStdout(), node, member, replace)
+			return join(ctx, cmd.OutOrStdout(), node, member, admin.Join{Replace: replace, Insecure: insecure})
 		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&dataDir, "data-dir", "", "data directory of the node that joins, on this machine")
 	f.StringVar(&nodeURL, "url", "", "URL of the node that joins")
+	f.BoolVar(&insecure, "insecure-join", false, "join over plain http:// beyond this machine")
 	f.BoolVar(&replace, "replace", false, "take the place of a member with the node's id")
 	f.DurationVar(&wait, "timeout", 5*time.Minute, "how long to wait for the node's vote")
 	return cmd
 }
 
 // join tells the node and follows its way by what the member says of it.
-func join(ctx context.Context, out io.Writer, node, member *admin.Client, replace bool) error {
-	id, err := node.Join(ctx, admin.Join{Member: member.URLs[0], AccountSID: member.AccountSID, AuthToken: member.AuthToken, Replace: replace})
+func join(ctx context.Context, out io.Writer, node, member *admin.Client, how admin.Join) error {
+	how.Member, how.AccountSID, how.AuthToken = member.URLs[0], member.AccountSID, member.AuthToken
+	id, err := node.Join(ctx, how)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN. With --bootstrap they may be left 
 an account is made up then, and told once: on a terminal, or else in the file
 account.env in the data directory; --account-file says where.`,
 		Example: `  lockstep serve --data-dir /var/lib/lockstep --bootstrap
-  lockstep serve --data-dir /var/lib/lockstep --join http://10.0.0.1:8080 --http-addr 0.0.0.0 \
+  lockstep serve --data-dir /var/lib/lockstep --join https://sync1.example.com --http-addr 0.0.0.0 \
     --internal-addr 0.0.0.0:7000 --gossip-addr 0.0.0.0:7001 --advertise 10.0.0.2`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
@@ -77,6 +77,7 @@ account.env in the data directory; --account-file says where.`,
 	f.StringVar(&c.NodeID, "node-id", "", "name of this node, unique and for good (default: made up and kept)")
 	f.StringVar(&host, "http-addr", "127.0.0.1", "host or IP that clients connect to")
 	f.IntVar(&port, "http-port", 8080, "port that clients connect to")
+	f.StringVar(&c.AdminAddr, "admin-addr", "", "HOST:PORT for operators and nodes that join: /healthz, /readyz, /metrics and /cluster/ are there only (default: where clients connect)")
 	f.StringVar(&c.InternalAddr, "internal-addr", "127.0.0.1:0", "HOST:PORT for the other nodes; port 0: a free one, chosen once and kept")
 	f.StringVar(&c.GossipAddr, "gossip-addr", "127.0.0.1:0", "HOST:PORT for gossip, TCP and UDP; port 0 likewise")
 	f.StringVar(&c.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
@@ -85,7 +86,8 @@ account.env in the data directory; --account-file says where.`,
 	f.StringSliceVar(&webhooks, "webhook-allow", nil, "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
 	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none")
 	f.StringVar(&account, "account-file", "", "file for the credentials of an account that --bootstrap makes up; - prints them (default: printed on a terminal, account.env in the data directory otherwise)")
-	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join, if this node belongs to none")
+	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join (its --admin-addr, if it has one), if this node belongs to none")
+	f.BoolVar(&c.InsecureJoin, "insecure-join", false, "join over plain http:// beyond this machine, where credentials and the cluster's key can be read on the way")
 	f.BoolVar(&c.Replace, "replace", false, "take the place of a member with this node's id; and if this node's own state is lost, join anew")
 	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,requests=500,burst=10s" or a part of it`)
 	f.Float64Var(&c.TimeoutScale, "timeout-scale", 1, "multiplies the time-outs after which a leader is given up; for slow disks and networks")

@@ -22,7 +22,7 @@ type target struct {
 
 func (t *target) flags(f *pflag.FlagSet) {
 	f.StringVar(&t.dataDir, "data-dir", "", "data directory of a node, or of lockstep dev: says where it is and how to be let in")
-	f.StringSliceVar(&t.urls, "url", nil, "URL of a node, or several; with LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN")
+	f.StringSliceVar(&t.urls, "url", nil, "URL of a node, or several (their --admin-addr, if they have one); with LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN")
 	bind(f, "data-dir", "LOCKSTEP_DATA_DIR")
 	bind(f, "url", "LOCKSTEP_URLS")
 }
@@ -51,7 +51,7 @@ func (t *target) client(f *pflag.FlagSet) (*admin.Client, error) {
 func clientOf(dir string) (*admin.Client, error) {
 	r, err := nodedir.Load(dir)
 	if err == nil {
-		return &admin.Client{URLs: []string{r.HTTPURL}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}, nil
+		return &admin.Client{URLs: []string{r.OperatorURL()}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

@@ -93,7 +93,8 @@ type Join struct {
 	Member     string `json:"member"` // URL
 	AccountSID string `json:"account_sid"`
 	AuthToken  string `json:"auth_token"`
-	Replace    bool   `json:"replace,omitempty"` // the member that has the node's id
+	Replace    bool   `json:"replace,omitempty"`  // the member that has the node's id
+	Insecure   bool   `json:"insecure,omitempty"` // over plain HTTP beyond this machine, too
 }
 
 // Joining is a waiting node's answer: it has enrolled and goes on by itself.

@@ -8,6 +8,7 @@
 package nodedir
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,10 +46,11 @@ type Record struct {
 	Former      []Former  `json:"former,omitempty"`
 	RecoveredAs string    `json:"recovered_as,omitempty"`
 
-	// Peers are the URLs of the other members, as last heard.
+	// Peers are the URLs of the other members for operators, as last heard.
 	Peers []string `json:"peers,omitempty"`
 
-	HTTPURL           string `json:"http_url"` // where this node answers clients
+	HTTPURL           string `json:"http_url"`            // where this node answers clients
+	AdminURL          string `json:"admin_url,omitempty"` // and operators, if elsewhere
 	InternalAddr      string `json:"internal_addr"`
 	InternalAdvertise string `json:"internal_advertise,omitempty"` // if it differs
 	GossipAddr        string `json:"gossip_addr"`
@@ -86,6 +88,9 @@ func (r *Record) Recovered() {
 
 // Member says whether the node belongs to a cluster, or is on its way into one.
 func (r *Record) Member() bool { return r.ClusterID != "" }
+
+// OperatorURL returns where the node answers operators.
+func (r *Record) OperatorURL() string { return cmp.Or(r.AdminURL, r.HTTPURL) }
 
 // RecordFile is the name of the file in the directory.
 const RecordFile = "node.json"

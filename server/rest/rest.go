@@ -142,7 +142,11 @@ func begin(w http.ResponseWriter, r *http.Request, id string) bool {
 // Unavailable is the handler while there is nothing to serve with: it answers
 // 503 and why, to whatever may be asked.
 func Unavailable(reason string) http.Handler {
-	refusal := objects.ErrUnavailable.With("This node does not serve at the moment: %s", reason)
+	return Refusal(objects.ErrUnavailable.With("This node does not serve at the moment: %s", reason))
+}
+
+// Refusal is the handler of what is refused, whatever it may be.
+func Refusal(refusal *objects.Error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if begin(w, r, requestID()) {
 			refuse(w.Header(), refusal).write(w, r)
