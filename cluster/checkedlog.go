@@ -96,20 +96,21 @@ func (c *checkedLog) get(index uint64, l *raft.Log) error {
 
 // verify reads the whole log, before raft does. Up to the entry that a snapshot
 // covers, entries may be missing: raft leaves what stood there before it
-// installed the snapshot.
-func (c *checkedLog) verify(first, last, covered uint64) error {
+// installed the snapshot. It returns the term of the last entry.
+func (c *checkedLog) verify(first, last, covered uint64) (term uint64, err error) {
 	for index := first; first > 0 && index <= last; index++ {
 		var l raft.Log
 		err := c.get(index, &l)
 		switch {
 		case errors.Is(err, raft.ErrLogNotFound) && index <= covered:
 		case errors.Is(err, raft.ErrLogNotFound):
-			return fmt.Errorf("%w: the newest that can be read ends with entry %d, and entry %d is not in the log", ErrSnapshots, covered, index)
+			return 0, fmt.Errorf("%w: the newest that can be read ends with entry %d, and entry %d is not in the log", ErrSnapshots, covered, index)
 		case err != nil:
-			return err
+			return 0, err
 		default:
 			c.note(&l)
+			term = l.Term
 		}
 	}
-	return nil
+	return term, nil
 }

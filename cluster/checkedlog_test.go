@@ -19,13 +19,17 @@ func TestALogEntryIsReadAsItWasWritten(t *testing.T) {
 	noop := &raft.Log{Index: 4, Term: 2, Type: raft.LogNoop}
 	require.NoError(t, c.StoreLogs([]*raft.Log{batchAt(2), batchAt(3), noop}))
 	require.Empty(t, noop.Extensions, "raft's own entry is left as it is")
-	require.NoError(t, c.verify(2, 4, 1))
+	_, err := c.verify(2, 4, 1)
+	require.NoError(t, err)
 	var l raft.Log
 	require.NoError(t, c.GetLog(3, &l))
 	require.Equal(t, *batchAt(3), l)
 	require.ErrorIs(t, c.GetLog(9, &l), raft.ErrLogNotFound)
-	require.ErrorIs(t, c.verify(1, 4, 0), ErrSnapshots, "an entry is missing")
-	require.NoError(t, c.verify(1, 4, 1), "a snapshot covers the missing one")
+	_, err = c.verify(1, 4, 0)
+	require.ErrorIs(t, err, ErrSnapshots, "an entry is missing")
+	term, err := c.verify(1, 4, 1)
+	require.NoError(t, err, "a snapshot covers the missing one")
+	require.EqualValues(t, 2, term)
 }
 
 func TestWhatADiskAltersIsFound(t *testing.T) {
@@ -49,7 +53,8 @@ func TestWhatADiskAltersIsFound(t *testing.T) {
 		require.NoError(t, kept.StoreLog(&altered))
 		require.ErrorIs(t, c.GetLog(2, &l), ErrDamaged, what)
 		require.ErrorIs(t, told, ErrDamaged, what)
-		require.ErrorIs(t, c.verify(2, 2, 2), ErrDamaged, what)
+		_, err := c.verify(2, 2, 2)
+		require.ErrorIs(t, err, ErrDamaged, what)
 	}
 }
 
@@ -67,7 +72,9 @@ func TestABatchThatWasSpoiltOnItsWayIsNotKept(t *testing.T) {
 func TestSnapshotsThatDoNotJoinTheLogAreFound(t *testing.T) {
 	logs := raft.NewInmemStore()
 	c := &checkedLog{LogStore: logs}
-	s := &stores{logs: c, checked: c, snapshots: raft.NewInmemSnapshotStore()}
+	stable := &checkedStable{StableStore: raft.NewInmemStore()}
+	require.NoError(t, stable.SetUint64(currentTermKey, 1))
+	s := &stores{logs: c, checked: c, stable: stable, snapshots: raft.NewInmemSnapshotStore()}
 	require.NoError(t, s.verify(), "a new node has neither")
 	require.NoError(t, c.StoreLogs([]*raft.Log{batchAt(1), batchAt(2)}))
 	require.NoError(t, s.verify(), "the whole log")

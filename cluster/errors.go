@@ -40,8 +40,8 @@ var (
 	// any more. It must not go on as the server that it was.
 	ErrStateLost = errors.New("cluster: this node's raft state was lost")
 
-	// ErrDamaged: the node's log is not what was written to it. Its disk lies.
-	ErrDamaged = errors.New("cluster: this node's log is damaged")
+	// ErrDamaged: the node's log, term, vote or key is not what was written. Its disk lies.
+	ErrDamaged = errors.New("cluster: what this node wrote to its disk is damaged")
 
 	// ErrSnapshots: no snapshot joins the node's log, which is worthless without.
 	ErrSnapshots = errors.New("cluster: this node's snapshots are damaged or missing")

@@ -3,7 +3,6 @@ package cluster
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
@@ -62,7 +61,7 @@ func storedSeed(stable raft.StableStore) ([]byte, error) {
 	case len(seed) == 0:
 		return nil, nil
 	case len(seed) != ed25519.SeedSize:
-		return nil, errors.New("the node's key is damaged")
+		return nil, fmt.Errorf("%w: the node's key has %d bytes", ErrDamaged, len(seed))
 	}
 	return seed, nil
 }

@@ -128,7 +128,7 @@ func TestBootstrapAfterACrashInTheMiddle(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, raftDirectory), 0o700))
 	store, err := raftboltdb.NewBoltStore(filepath.Join(dir, raftDirectory, logFile))
 	require.NoError(t, err)
-	require.NoError(t, store.SetUint64([]byte("CurrentTerm"), 1))
+	require.NoError(t, (&checkedStable{StableStore: store}).SetUint64(currentTermKey, 1))
 	require.NoError(t, store.Close())
 	n, err := Open(t.Context(), Config{
 		ID: "n1", DataDir: dir, ClusterID: "test", Key: testKey, InternalAddr: "127.0.0.1:0", Bootstrap: true,

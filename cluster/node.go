@@ -165,7 +165,7 @@ func (n *Node) openParts() error {
 	if err := n.stores.verify(); err != nil {
 		return err
 	}
-	n.stores.checked.damaged = n.fail
+	n.stores.checked.damaged, n.stores.stable.damaged = n.fail, n.fail
 	if p := n.config.Parts; p != nil {
 		n.transport, n.peers = newGuard(n, p.Transport), p.Peers
 		return nil

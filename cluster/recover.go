@@ -79,7 +79,7 @@ func OpenRemains(config Config) (_ *Remains, err error) {
 		return nil, fmt.Errorf("%w: log, term and vote are those of another incarnation", ErrStateLost)
 	}
 	r.self = string(member.ServerOf(config.ID, incarnation))
-	r.term, _ = r.stores.stable.GetUint64([]byte("CurrentTerm")) // no term is an error to raft
+	r.term, _ = r.stores.stable.GetUint64(currentTermKey) // no term is an error to raft
 	if err := r.stores.verify(); err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func openStoresToRead(c Config) (*stores, error) {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
 	checked := &checkedLog{LogStore: bolt}
-	return &stores{logs: checked, checked: checked, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+	return &stores{logs: checked, checked: checked, stable: &checkedStable{StableStore: bolt}, snapshots: snapshots, close: bolt.Close}, nil
 }
 
 // replayed is how many entries are applied at a time.
@@ -232,10 +232,11 @@ func (r *Remains) writeStable(dir, node string, term uint64) (incarnation string
 		return "", err
 	}
 	defer func() { err = errors.Join(err, bolt.Close()) }()
-	if err := bolt.SetUint64([]byte("CurrentTerm"), term); err != nil {
+	stable := &checkedStable{StableStore: bolt}
+	if err := stable.SetUint64(currentTermKey, term); err != nil {
 		return "", err
 	}
-	_, incarnation, err = incarnate(bolt, "")
+	_, incarnation, err = incarnate(stable, "")
 	return incarnation, err
 }
 

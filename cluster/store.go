@@ -28,7 +28,7 @@ const (
 type stores struct {
 	logs      raft.LogStore
 	checked   *checkedLog // what logs reads from
-	stable    raft.StableStore
+	stable    *checkedStable
 	snapshots raft.SnapshotStore
 	close     func() error
 }
@@ -37,7 +37,7 @@ type stores struct {
 func openStores(c Config) (*stores, error) {
 	if p := c.Parts; p != nil {
 		checked := &checkedLog{LogStore: p.Logs}
-		return &stores{logs: checked, checked: checked, stable: p.Stable, snapshots: p.Snapshots, close: func() error { return nil }}, nil
+		return &stores{logs: checked, checked: checked, stable: &checkedStable{StableStore: p.Stable}, snapshots: p.Snapshots, close: func() error { return nil }}, nil
 	}
 	dir := filepath.Join(c.DataDir, raftDirectory)
 	for _, d := range []string{c.DataDir, dir} {
@@ -70,7 +70,7 @@ func openStores(c Config) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
-	return &stores{logs: cache, checked: checked, stable: bolt, snapshots: snapshots, close: bolt.Close}, nil
+	return &stores{logs: cache, checked: checked, stable: &checkedStable{StableStore: bolt}, snapshots: snapshots, close: bolt.Close}, nil
 }
 
 func boltOptions() *bbolt.Options {
@@ -117,11 +117,11 @@ func (s *stores) clearUnbegun() error {
 	if err != nil {
 		return fmt.Errorf("read snapshots: %w", err)
 	}
-	term, _ := s.stable.GetUint64([]byte("CurrentTerm")) // no term is an error to raft
-	if voted, _ := s.stable.GetUint64([]byte("LastVoteTerm")); last > 0 || len(taken) > 0 || term != 1 || voted > 0 {
+	term, _ := s.stable.GetUint64(currentTermKey) // no term is an error to raft
+	if voted, _ := s.stable.GetUint64(lastVoteTermKey); last > 0 || len(taken) > 0 || term != 1 || voted > 0 {
 		return nil
 	}
-	if err := s.stable.SetUint64([]byte("CurrentTerm"), 0); err != nil {
+	if err := s.stable.SetUint64(currentTermKey, 0); err != nil {
 		return fmt.Errorf("begin the cluster anew: %w", err)
 	}
 	return nil

@@ -22,17 +22,21 @@ func (s *stores) verify() error {
 		return fmt.Errorf("%w: %w", ErrSnapshots, err)
 	}
 	good, err := s.newestGood(taken)
-	covered := uint64(0)
+	covered, term := uint64(0), uint64(0)
 	switch {
 	case good != nil:
-		covered = good.Index
+		covered, term = good.Index, good.Term
 	case len(taken) > 0:
 		return fmt.Errorf("%w: none of %d can be read: %w", ErrSnapshots, len(taken), err)
 	}
 	if last > 0 && first > covered+1 {
 		return fmt.Errorf("%w: the newest that can be read ends with entry %d, and the log begins with entry %d", ErrSnapshots, covered, first)
 	}
-	return s.checked.verify(first, last, covered)
+	newest, err := s.checked.verify(first, last, covered)
+	if err != nil {
+		return err
+	}
+	return s.stable.verify(max(term, newest))
 }
 
 // newestGood returns the newest snapshot whose content is what was written, as
