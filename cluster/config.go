@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/transport"
 	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
 )
@@ -129,12 +130,8 @@ type (
 // Peers carries requests between members.
 type Peers = wire.Peers
 
-// Transport is raft's transport, with what this package needs besides.
-type Transport interface {
-	raft.Transport
-	raft.WithPreVote
-	raft.WithClose
-}
+// Transport is raft's transport, with what a node needs besides.
+type Transport = transport.Transport
 
 // Parts are what a node otherwise makes of its addresses and its data
 // directory. The node does not close them, except for Transport and Peers.

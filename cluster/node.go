@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,8 +35,11 @@ import (
 	"github.com/hashicorp/raft"
 
 	"lockstep/cluster/internal/link"
+	"lockstep/cluster/internal/nudge"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/takeover"
+	"lockstep/cluster/internal/transport"
 	"lockstep/fsm"
 
 	"lockstep/cluster/internal/leadership"
@@ -60,7 +64,7 @@ type Node struct {
 	fsm       *fsm.FSM
 	raft      *raft.Raft
 	members   member.Configuration
-	transport *guard
+	transport *transport.Guard
 	peers     Peers
 	port      *link.Port // peers, unless there are Parts
 	table     map[byte]wire.Handler
@@ -73,6 +77,7 @@ type Node struct {
 	leadership *leadership.Leadership
 	proposer   *proposer.Proposer
 	reads      *readindex.Reads
+	takeover   *takeover.Watcher
 
 	clock   *clock
 	applied chan struct{} // one slot: a batch was applied
@@ -167,7 +172,7 @@ func (n *Node) openParts() error {
 	}
 	n.stores.checked.damaged, n.stores.stable.damaged = n.fail, n.fail
 	if p := n.config.Parts; p != nil {
-		n.transport, n.peers = newGuard(n, p.Transport), p.Peers
+		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.added), p.Peers
 		return nil
 	}
 	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.all()...); err != nil {
@@ -187,9 +192,12 @@ func (n *Node) openParts() error {
 	}
 	n.peers, n.port = port, port
 	streams := port.Streams()
-	n.transport = newGuard(n, &patientTransport{node: n, streams: streams, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: streams, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
-	})})
+	n.transport = transport.NewGuard(&transport.Patient{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: streams, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
+		}),
+		Streams: streams, Context: n.life.Context(), Wants: n.replicatesTo, Logger: n.config.Logger,
+	}, n.self, n.added)
 	return nil
 }
 
@@ -232,10 +240,18 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Servers: &n.members, Peers: n.peers, Store: n.fsm, Life: n.life,
 		Scale: n.config.scaled, Admit: n.config.AdmitReads,
 	})
+	n.takeover = &takeover.Watcher{
+		Self: n.self, Leadership: n.leadership, Raft: n.raft, Transport: n.transport, Life: n.life, Logger: n.config.Logger,
+		Refused: n.peers.Refused, Voters: n.members.Voters, Reports: n.logReports, Unfit: n.clock.farOff, Scale: n.config.scaled,
+	}
+	nudger := &nudge.Nudger{
+		Self: n.self, Store: n.fsm, Transport: n.transport, Servers: n.members.All, Leads: n.leadership.Leads, Life: n.life,
+		Applied: n.applied,
+	}
 	expiry := &expiry{store: n.fsm, stamp: n.stamp, log: n.config.Logger}
 	n.leadership.OnLead("expiry", expiry.run)
 	n.leadership.OnLead("promotion", n.promote)
-	n.leadership.OnLead("nudges", n.nudge)
+	n.leadership.OnLead("nudges", nudger.Run)
 	n.table = n.handlers()
 }
 
@@ -243,12 +259,12 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 func (n *Node) start() {
 	n.peers.Serve(n.self, n.serve)
 	_ = n.life.GoOnRaft(n.leadership.Run)
-	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.watchLeader, n.watchMembership, n.keepUp, n.watchClock, n.trimLog}
+	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.watchMembership, n.keepUp, n.watchClock, n.trimLog}
 	if n.port != nil {
 		work = append(work, n.followKeys, n.dismissStrangers)
 	}
 	if voters := n.members.Voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
-		work = append(work, n.stand) // nobody else could lead: no need to wait for a time-out
+		work = append(work, n.takeover.Stand) // nobody else could lead: no need to wait for a time-out
 	}
 	if n.gossip != nil {
 		work = append(work, func() { n.gossip.run(n.life.Context()) })
@@ -438,4 +454,23 @@ func (n *Node) expected(addr string) (node, incarnation string) {
 		}
 	}
 	return "", ""
+}
+
+// added reports whether this node has a configuration.
+func (n *Node) added() bool { return len(n.members.All()) > 0 }
+
+// replicatesTo reports whether this node leads a term, and has a follower at an
+// address.
+func (n *Node) replicatesTo(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
+	return n.leadership.Leads(term) &&
+		slices.ContainsFunc(n.members.All(), func(s raft.Server) bool { return s.ID == id && s.Address == addr })
+}
+
+// logReports asks servers for what decides who takes over.
+func (n *Node) logReports(ctx context.Context, servers []raft.Server) map[string]takeover.Report {
+	reports := make(map[string]takeover.Report)
+	for server, r := range n.reports(ctx, servers) {
+		reports[server] = takeover.Report{LastIndex: r.LastIndex, Term: r.Term, Candidate: r.Candidate}
+	}
+	return reports
 }

@@ -84,29 +84,6 @@ func TestRemovalKeepsQuorum(t *testing.T) {
 	}
 }
 
-func TestSuccessorRank(t *testing.T) {
-	for _, c := range []struct {
-		name, reports, self string
-		rank                int
-		votes               bool
-	}{
-		{"equal logs, first id", "a:5 b:5", "a", 0, true},
-		{"equal logs, second id", "a:5 b:5", "b", 1, true},
-		{"longest log first", "a:5 b:6", "b", 0, true},
-		{"shorter log second", "a:5 b:6", "a", 1, true},
-		{"alone", "b:5", "b", 0, true},
-		{"no voter", "a:5 b:5", "d", 2, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			rank, votes := successorRank(reports(c.reports), c.self)
-			require.Equal(t, c.votes, votes)
-			if votes {
-				require.Equal(t, c.rank, rank)
-			}
-		})
-	}
-}
-
 func TestMetadataFits512(t *testing.T) {
 	b, err := encodeMeta(gossipMeta{
 		InternalAddr: strings.Repeat("a", 120) + ":7000",

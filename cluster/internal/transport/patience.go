@@ -1,9 +1,14 @@
-package cluster
+// Package transport is raft's transport, with what raft's own lacks: it waits for
+// followers that cannot be reached, ends pipelines at the first refusal, and keeps
+// servers without a vote from voting. All of it leans on how hashicorp/raft uses a
+// transport; contract_test.go fails when a version of it does so differently.
+package transport
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"slices"
+	"log/slog"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -11,13 +16,20 @@ import (
 	"lockstep/cluster/internal/lifetime"
 )
 
+// Transport is raft's transport, with what a node needs besides.
+type Transport interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
 const (
 	probeInterval = 100 * time.Millisecond // between attempts to reach a follower
 	probeTimeout  = 2 * time.Second        // of one of them
 )
 
-// patientTransport is raft's transport, but waits for a follower that cannot be
-// reached instead of failing at once.
+// Patient is raft's transport, but waits for a follower that cannot be reached
+// instead of failing at once.
 //
 // To each failure raft answers with a pause that doubles up to ten seconds and
 // is not cut short when the follower is back. One that was down for a while
@@ -26,14 +38,22 @@ const (
 //
 // Heartbeats and votes are not patient: what they find out is whether a node
 // is there.
-type patientTransport struct {
+type Patient struct {
 	*raft.NetworkTransport
-	node    *Node
-	streams raft.StreamLayer
+	Streams raft.StreamLayer // the network transport's
+
+	// Context ends with the node.
+	Context context.Context
+
+	// Wants reports whether a follower is still to be waited for: this node leads
+	// the term, and the follower is a member at this address.
+	Wants func(id raft.ServerID, addr raft.ServerAddress, term uint64) bool
+
+	Logger *slog.Logger
 }
 
 // AppendEntries implements raft.Transport.
-func (t *patientTransport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (t *Patient) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	err := t.NetworkTransport.AppendEntries(id, addr, args, resp)
 	if err == nil || isHeartbeat(args) || !t.await(id, addr, args.Term) {
 		return err
@@ -42,7 +62,7 @@ func (t *patientTransport) AppendEntries(id raft.ServerID, addr raft.ServerAddre
 }
 
 // InstallSnapshot implements raft.Transport.
-func (t *patientTransport) InstallSnapshot(id raft.ServerID, addr raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+func (t *Patient) InstallSnapshot(id raft.ServerID, addr raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	if !t.await(id, addr, args.Term) {
 		return fmt.Errorf("%s at %s cannot be reached", id, addr)
 	}
@@ -54,18 +74,18 @@ func isHeartbeat(args *raft.AppendEntriesRequest) bool {
 	return args.PrevLogEntry == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
 }
 
-// await waits until a follower can be reached. It gives false when that is no
+// await waits until a follower can be reached. It returns false when that is no
 // longer wanted: the term or the node's time is over, or the follower is no
 // member at this address any more.
-func (t *patientTransport) await(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
+func (t *Patient) await(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
 	if t.probe(addr) == nil {
 		return t.wants(id, addr, term) // only a connection had gone stale
 	}
-	log := t.node.config.Logger.With("member", id, "address", addr)
+	log := t.Logger.With("member", id, "address", addr)
 	log.Info("member cannot be reached")
 	since := time.Now()
 	for t.wants(id, addr, term) {
-		lifetime.Pause(t.node.life.Context(), probeInterval)
+		lifetime.Pause(t.Context, probeInterval)
 		if t.probe(addr) == nil {
 			log.Info("member can be reached again", "after", time.Since(since).Round(time.Millisecond))
 			return true
@@ -74,19 +94,18 @@ func (t *patientTransport) await(id raft.ServerID, addr raft.ServerAddress, term
 	return false
 }
 
-func (t *patientTransport) wants(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
-	return t.node.life.Context().Err() == nil && t.node.leadership.Leads(term) &&
-		slices.ContainsFunc(t.node.members.All(), func(s raft.Server) bool { return s.ID == id && s.Address == addr })
+func (t *Patient) wants(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
+	return t.Context.Err() == nil && t.Wants(id, addr, term)
 }
 
 // probe opens a connection to a follower, with the handshake: a process that
 // hangs does not answer that.
-func (t *patientTransport) probe(addr raft.ServerAddress) error {
-	conn, err := t.streams.Dial(addr, probeTimeout)
+func (t *Patient) probe(addr raft.ServerAddress) error {
+	conn, err := t.Streams.Dial(addr, probeTimeout)
 	if err != nil {
 		return err
 	}
 	return conn.Close()
 }
 
-var _ Transport = (*patientTransport)(nil)
+var _ Transport = (*Patient)(nil)

@@ -1,4 +1,4 @@
-package cluster
+package transport
 
 import (
 	"fmt"
@@ -7,40 +7,43 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// guard is raft's transport, but for two things that raft believes. A node
+// Guard is raft's transport, but for two things that raft believes. A node
 // without a configuration votes for whoever asks, since it may be about to
 // become part of a new cluster; here it is one that has not been added yet, or
 // has lost its log, and has no vote. And an answer counts for the server that was
 // asked, whoever gave it; here it has to be of that very incarnation. (The internal
 // port sees to that for all of raft's streams, by the certificates; this is the
 // same for every transport.)
-type guard struct {
+type Guard struct {
 	Transport
-	node     *Node
+	self     string
+	added    func() bool
 	requests chan raft.RPC
 	closing  chan struct{}
 	once     sync.Once
 	passing  sync.WaitGroup
 }
 
-func newGuard(n *Node, inner Transport) *guard {
-	g := &guard{Transport: inner, node: n, requests: make(chan raft.RPC), closing: make(chan struct{})}
+// NewGuard returns the transport of the server self, guarded; added reports
+// whether this server has a configuration. Close ends its goroutine.
+func NewGuard(inner Transport, self string, added func() bool) *Guard {
+	g := &Guard{Transport: inner, self: self, added: added, requests: make(chan raft.RPC), closing: make(chan struct{})}
 	g.passing.Go(g.pass)
 	return g
 }
 
 // Consumer implements raft.Transport.
-func (g *guard) Consumer() <-chan raft.RPC { return g.requests }
+func (g *Guard) Consumer() <-chan raft.RPC { return g.requests }
 
 // Close implements raft.WithClose.
-func (g *guard) Close() error {
+func (g *Guard) Close() error {
 	g.once.Do(func() { close(g.closing) })
 	g.passing.Wait()
 	return g.Transport.Close()
 }
 
 // pass hands requests on to raft, but for those that it must not answer itself.
-func (g *guard) pass() {
+func (g *Guard) pass() {
 	for {
 		select {
 		case rpc := <-g.Transport.Consumer():
@@ -60,8 +63,8 @@ func (g *guard) pass() {
 }
 
 // refusal returns the answer to a request for the vote of a server that has none.
-func (g *guard) refusal(request any) any {
-	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.node.self)}
+func (g *Guard) refusal(request any) any {
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.self)}
 	var answer any
 	switch r := request.(type) {
 	case *raft.RequestVoteRequest:
@@ -69,26 +72,26 @@ func (g *guard) refusal(request any) any {
 	case *raft.RequestPreVoteRequest:
 		answer = &raft.RequestPreVoteResponse{RPCHeader: header, Term: r.Term}
 	}
-	if answer == nil || len(g.node.members.All()) > 0 {
+	if answer == nil || g.added() {
 		return nil
 	}
 	return answer
 }
 
 // AppendEntries implements raft.Transport.
-func (g *guard) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (g *Guard) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	err := g.Transport.AppendEntries(id, addr, args, resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
 }
 
 // RequestVote implements raft.Transport.
-func (g *guard) RequestVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+func (g *Guard) RequestVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	err := g.Transport.RequestVote(id, addr, args, resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
 }
 
 // RequestPreVote implements raft.WithPreVote.
-func (g *guard) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+func (g *Guard) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	err := g.Transport.RequestPreVote(id, addr, args, resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
 }
