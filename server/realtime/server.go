@@ -39,12 +39,12 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"lockstep/cluster/slots"
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
-	"lockstep/server/connlimit"
 	"lockstep/server/hub"
 	"lockstep/server/ratelimit"
 	"lockstep/server/source"
@@ -62,8 +62,8 @@ type Server struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // every goroutine
 
-	writing  chan struct{}   // one slot for each answer that is being written
-	arrivals *connlimit.Pool // connections that have not introduced themselves
+	writing  chan struct{}           // one slot for each answer that is being written
+	arrivals *slots.Pool[netip.Addr] // connections that have not introduced themselves
 
 	mu         sync.Mutex
 	closed     bool // no more sessions
@@ -81,7 +81,7 @@ func New(config Config) *Server {
 		upgrader: newUpgrader(),
 		sessions: make(map[*session]struct{}),
 		writing:  make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
-		arrivals: connlimit.New(config.Arrivals, config.ArrivalsPerSource),
+		arrivals: slots.New[netip.Addr](config.Arrivals, config.ArrivalsPerSource),
 
 		byIdentity: make(map[string]int), bySource: make(map[netip.Addr]int),
 	}

@@ -16,11 +16,11 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"lockstep/cluster/slots"
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/auth"
-	"lockstep/server/connlimit"
 	"lockstep/server/hub"
 )
 
@@ -29,12 +29,12 @@ import (
 // it returns.
 type session struct {
 	server  *Server
-	id      string           // its own, unlike that of the client's endpoint
-	source  string           // the address that the client came from
-	network netip.Addr       // of that, as it is counted
-	holder  string           // of its identity's limits; set by init
-	place   *connlimit.Place // until it is introduced
-	foreign bool             // it speaks another protocol
+	id      string                   // its own, unlike that of the client's endpoint
+	source  string                   // the address that the client came from
+	network netip.Addr               // of that, as it is counted
+	holder  string                   // of its identity's limits; set by init
+	place   *slots.Place[netip.Addr] // until it is introduced
+	foreign bool                     // it speaks another protocol
 	socket  *socket
 	form    api.Form
 	ctx     context.Context // ends with the session

@@ -7,15 +7,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-)
 
-// network is the part of an IPv6 address that is one source: whoever has one
-// address of a network has all of them.
-const network = 64
+	"lockstep/cluster/slots"
+)
 
 // Of returns where a request comes from, as it is counted: IPv6 addresses stand
 // for their network of 64 bits.
-func Of(r *http.Request, trusted []netip.Prefix) netip.Addr { return Network(Address(r, trusted)) }
+func Of(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	return slots.Network(Address(r, trusted))
+}
 
 // Address returns the address that a request comes from: the peer, or, if that
 // is a trusted proxy, the last address in X-Forwarded-For that is none of the
@@ -52,18 +52,6 @@ func OfPeer(remote string) netip.Addr {
 // Trusts reports whether an address is that of a trusted proxy.
 func Trusts(trusted []netip.Prefix, addr netip.Addr) bool {
 	return addr.IsValid() && slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-// Network returns what an address is counted as.
-func Network(addr netip.Addr) netip.Addr {
-	if !addr.Is6() {
-		return addr
-	}
-	p, err := addr.Prefix(network)
-	if err != nil {
-		return addr
-	}
-	return p.Addr()
 }
 
 // parse reads what proxies write: an address, some with a port.

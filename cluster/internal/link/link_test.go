@@ -344,7 +344,7 @@ func TestRaftStreams(t *testing.T) {
 func TestSilentStrangersKeepNobodyOut(t *testing.T) {
 	b := open(t, "b", echo, nil)
 	var strangers []net.Conn
-	for range 2 * maxFromOneSource {
+	for range 2 * defaultStrangersPerSource {
 		c, err := net.Dial("tcp", b.Addr())
 		require.NoError(t, err)
 		defer c.Close()
@@ -358,7 +358,7 @@ func TestSilentStrangersKeepNobodyOut(t *testing.T) {
 	var timeout net.Error
 	require.Error(t, err)
 	require.False(t, isTimeout(err, &timeout), "the oldest stranger goes")
-	require.LessOrEqual(t, b.strangers.Len(), maxFromOneSource)
+	require.LessOrEqual(t, b.strangers.Len(), defaultStrangersPerSource)
 	require.Equal(t, 1, b.members.Len())
 }
 
@@ -368,12 +368,12 @@ func TestAMembersConnectionsAreBounded(t *testing.T) {
 	other := open(t, "c", echo, nil)
 	_, err := other.Call(within(t, patience), b.Addr(), 1, nil)
 	require.NoError(t, err)
-	for range 2 * maxOfOneMember {
+	for range 2 * defaultPerMember {
 		c, err := a.dial(within(t, patience), b.Addr(), purposeHold)
 		require.NoError(t, err)
 		defer c.Close()
 	}
-	require.Eventually(t, func() bool { return b.members.Len() <= maxOfOneMember+1 && b.strangers.Len() == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return b.members.Len() <= defaultPerMember+1 && b.strangers.Len() == 0 }, patience, time.Millisecond)
 	_, err = a.Call(within(t, patience), b.Addr(), 1, nil)
 	require.NoError(t, err)
 	_, err = other.Call(within(t, patience), b.Addr(), 1, nil)

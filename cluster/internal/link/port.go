@@ -13,6 +13,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -21,14 +22,15 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
 
-	"lockstep/cluster/internal/slots"
 	"lockstep/cluster/loglimit"
+	"lockstep/cluster/slots"
 )
 
 // The first byte on a connection. Never reuse a number.
@@ -43,15 +45,29 @@ const (
 	acceptTimeout = 5 * time.Second
 	// dialTimeout bounds connecting and the TLS handshake.
 	dialTimeout = 3 * time.Second
-	// Whoever connects is a stranger until the handshake is over. Strangers and
-	// members have slots of their own, bounded in all and by source address or
-	// name; when there are too many the oldest is closed, never the newcomer. So
-	// connections that say nothing keep nobody out. A member needs fewer than ten.
-	maxStrangers     = 512
-	maxFromOneSource = 128
-	maxInbound       = 512
-	maxOfOneMember   = 32
+	// The bounds of Limits, if they are not set.
+	defaultStrangers          = 512
+	defaultStrangersPerSource = 128
+	defaultMembers            = 512
+	defaultPerMember          = 32
 )
+
+// Limits bounds the connections that come in. Whoever connects is a stranger
+// until the handshake is over. Strangers and members have places of their own,
+// bounded in all and by source address or server; when there are too many an old
+// one is closed, never the newcomer. So connections that say nothing keep nobody
+// out. Zero is the default.
+type Limits struct {
+	Strangers, StrangersPerSource int // 512, 128
+	Members, PerMember            int // 512, 32; a member needs fewer than ten
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Strangers: cmp.Or(l.Strangers, defaultStrangers), StrangersPerSource: cmp.Or(l.StrangersPerSource, defaultStrangersPerSource),
+		Members: cmp.Or(l.Members, defaultMembers), PerMember: cmp.Or(l.PerMember, defaultPerMember),
+	}
+}
 
 // ErrNotSent is wrapped by a failure of Call that happened before anything of
 // the request left this node, so that it has certainly not been handled.
@@ -69,6 +85,7 @@ type Config struct {
 	Bind       string // host:port to listen on
 	Advertise  string // host:port told to others; empty: the address bound
 	Credential *Credential
+	Limits     Limits
 	Logger     *slog.Logger
 
 	// Expect names the node, and the incarnation of its log, that an address
@@ -101,8 +118,8 @@ type Port struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	strangers *slots.Set[*conn] // inbound, by source address
-	members   *slots.Set[*conn] // inbound and authenticated, by name
+	strangers *slots.Pool[netip.Addr] // inbound, by source address
+	members   *slots.Pool[string]     // inbound and authenticated, by server
 
 	mu      sync.Mutex
 	closed  bool
@@ -117,13 +134,14 @@ func Listen(config Config) (*Port, error) {
 		return nil, fmt.Errorf("listen on internal port: %w", err)
 	}
 	config.Logger = loglimit.New(config.Logger) // strangers cause most of what it says
+	limits := config.Limits.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Port{
 		config: config, listener: listener, addr: config.Advertise,
 		raft: make(chan net.Conn), serving: make(chan struct{}), ctx: ctx, cancel: cancel,
 		conns: make(map[*conn]struct{}), clients: make(map[string]*dialed),
-		strangers: slots.New[*conn](maxStrangers, maxFromOneSource),
-		members:   slots.New[*conn](maxInbound, maxOfOneMember),
+		strangers: slots.New[netip.Addr](limits.Strangers, limits.StrangersPerSource),
+		members:   slots.New[string](limits.Members, limits.PerMember),
 	}
 	if p.addr == "" {
 		p.addr = listener.Addr().String()
@@ -204,24 +222,17 @@ func (p *Port) accept() {
 			continue
 		}
 		delay = 0
-		c, err := p.track(tls.Server(raw, p.config.Credential.server()), true)
+		c, err := p.track(tls.Server(raw, p.config.Credential.server()))
 		if err != nil {
 			continue
 		}
-		if p.strangers.Admit(c, source(raw.RemoteAddr())) {
-			p.config.Logger.Warn("internal port has too many strangers, the oldest was closed", "remote", raw.RemoteAddr().String())
-		}
+		place, _ := p.strangers.Enter(slots.Source(raw.RemoteAddr()), func() {
+			p.config.Logger.Warn("internal port has too many strangers, an old one was closed", "remote", raw.RemoteAddr().String())
+			c.Close()
+		})
+		c.hold(place)
 		p.work.Go(func() { p.receive(c) })
 	}
-}
-
-// source names where a connection comes from, without its port.
-func source(addr net.Addr) string {
-	host, _, err := net.SplitHostPort(addr.String())
-	if err != nil {
-		return addr.String()
-	}
-	return host
 }
 
 // receive finds out who connected, and what for.
@@ -241,10 +252,11 @@ func (p *Port) receive(c *conn) {
 		c.Close()
 		return
 	}
-	p.strangers.Release(c)
-	if p.members.Admit(c, c.server()) {
-		p.config.Logger.Warn("internal port has too many connections of members, the oldest was closed", "member", c.peer)
-	}
+	place, _ := p.members.Enter(c.server(), func() {
+		p.config.Logger.Warn("internal port has too many connections of members, an old one was closed", "member", c.peer)
+		c.Close()
+	})
+	c.hold(place)
 	if _, err := c.Read(purpose); err != nil {
 		c.Close()
 		return
@@ -281,7 +293,7 @@ func (p *Port) dial(ctx context.Context, addr string, purpose byte) (*conn, erro
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.track(tls.Client(raw, p.config.Credential.client()), false)
+	c, err := p.track(tls.Client(raw, p.config.Credential.client()))
 	if err != nil {
 		return nil, err
 	}
@@ -323,16 +335,17 @@ func (p *Port) introduce(ctx context.Context, c *conn, addr string, purpose byte
 // conn is a connection that its port can find and close.
 type conn struct {
 	*tls.Conn
-	port    *Port
-	inbound bool
-	once    sync.Once
+	port *Port
+	once sync.Once
+
+	place place // an inbound one's; under Port.mu
 
 	peer, incarnation string // of the other side, from its certificate
 	raft              bool   // one of raft's inbound streams; under Port.mu
 }
 
-func (p *Port) track(t *tls.Conn, inbound bool) (*conn, error) {
-	c := &conn{Conn: t, port: p, inbound: inbound}
+func (p *Port) track(t *tls.Conn) (*conn, error) {
+	c := &conn{Conn: t, port: p}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -399,14 +412,32 @@ func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.port.mu.Lock()
 		delete(c.port.conns, c)
+		held := c.place
 		c.port.mu.Unlock()
+		if held != nil {
+			held.Leave()
+		}
 		err = c.NetConn().Close()
 	})
-	if c.inbound { // each time: it may have been closed before it became a member's
-		c.port.strangers.Release(c)
-		c.port.members.Release(c)
-	}
 	return err
+}
+
+// place is one among strangers or members.
+type place interface{ Leave() }
+
+// hold gives a connection another place. If it was closed meanwhile it has none.
+func (c *conn) hold(to place) {
+	c.port.mu.Lock()
+	from := c.place
+	c.place = to
+	_, open := c.port.conns[c]
+	c.port.mu.Unlock()
+	if from != nil {
+		from.Leave()
+	}
+	if !open {
+		to.Leave()
+	}
 }
 
 // Streams gives the part of the port that raft's transport uses. Closing the

@@ -1,0 +1,164 @@
+// Package slots bounds the connections that a listener keeps, in all and for each
+// owner: a source address, or a name once the other side has proved one. A
+// newcomer that finds no place takes that of the oldest connection of the owner
+// that has most: a stranger with many connections loses them before anybody else
+// does, and keeps nobody out.
+//
+// The package starts no goroutines and opens or closes nothing itself.
+package slots
+
+import (
+	"container/list"
+	"sync"
+)
+
+// Pool is a bounded set of connections. It can be used by many goroutines.
+type Pool[K comparable] struct {
+	total, each int
+
+	mu      sync.Mutex
+	count   int
+	entered uint64
+	owners  map[K]*holdings[K]
+}
+
+// holdings is the connections of one owner.
+type holdings[K comparable] struct {
+	count int
+	idle  list.List // of *Place, oldest first: those that may be evicted
+}
+
+// Place is that of one connection in a Pool.
+type Place[K comparable] struct {
+	pool   *Pool[K]
+	owner  K
+	evict  func()
+	serial uint64
+	idle   *list.Element // nil while it may not be evicted
+	gone   bool
+}
+
+// New returns a Pool for so many connections, each of them at most of one owner.
+// A negative bound is none.
+func New[K comparable](total, each int) *Pool[K] {
+	return &Pool[K]{total: total, each: each, owners: make(map[K]*holdings[K])}
+}
+
+// Enter takes a connection in. One of nobody, the zero K, counts only among all.
+// evict is called at most once, from another goroutine and without a lock, when
+// the connection has lost its place to another one. Enter reports false when all
+// places are held by connections that may not be evicted.
+func (p *Pool[K]) Enter(owner K, evict func()) (*Place[K], bool) {
+	p.mu.Lock()
+	var losers []*Place[K]
+	var nobody K
+	own, known := p.owners[owner]
+	fits := true
+	if p.each >= 0 && owner != nobody && known && own.count >= p.each {
+		losers, fits = p.take(own, losers)
+	}
+	if fits && p.total >= 0 && p.count >= p.total {
+		losers, fits = p.take(p.largest(), losers)
+	}
+	var x *Place[K]
+	if fits {
+		x = p.add(owner, evict)
+	}
+	p.mu.Unlock()
+	for _, loser := range losers {
+		loser.evict()
+	}
+	return x, fits
+}
+
+func (p *Pool[K]) add(owner K, evict func()) *Place[K] {
+	s, ok := p.owners[owner]
+	if !ok {
+		s = new(holdings[K])
+		p.owners[owner] = s
+	}
+	p.entered++
+	x := &Place[K]{pool: p, owner: owner, evict: evict, serial: p.entered}
+	x.idle = s.idle.PushBack(x)
+	s.count++
+	p.count++
+	return x
+}
+
+// take removes the oldest connection of an owner, if there is one to remove.
+func (p *Pool[K]) take(s *holdings[K], losers []*Place[K]) ([]*Place[K], bool) {
+	if s == nil || s.idle.Len() == 0 {
+		return losers, false
+	}
+	x := s.idle.Front().Value.(*Place[K])
+	p.remove(x)
+	return append(losers, x), true
+}
+
+// largest returns the owner with most connections to evict; of equal ones that
+// with the oldest.
+func (p *Pool[K]) largest() (found *holdings[K]) {
+	for _, s := range p.owners {
+		if s.idle.Len() == 0 {
+			continue
+		}
+		if found == nil || s.idle.Len() > found.idle.Len() || s.idle.Len() == found.idle.Len() && s.oldest() < found.oldest() {
+			found = s
+		}
+	}
+	return found
+}
+
+func (s *holdings[K]) oldest() uint64 { return s.idle.Front().Value.(*Place[K]).serial }
+
+func (p *Pool[K]) remove(x *Place[K]) {
+	if x.gone {
+		return
+	}
+	x.gone = true
+	s := p.owners[x.owner]
+	if x.idle != nil {
+		s.idle.Remove(x.idle)
+		x.idle = nil
+	}
+	p.count--
+	if s.count--; s.count == 0 {
+		delete(p.owners, x.owner)
+	}
+}
+
+// Busy keeps the connection from being evicted until Idle.
+func (x *Place[K]) Busy() {
+	x.pool.mu.Lock()
+	defer x.pool.mu.Unlock()
+	if x.idle != nil {
+		x.pool.owners[x.owner].idle.Remove(x.idle)
+		x.idle = nil
+	}
+}
+
+// Idle lets the connection be evicted again, behind those that are idle already.
+func (x *Place[K]) Idle() {
+	x.pool.mu.Lock()
+	defer x.pool.mu.Unlock()
+	if x.gone || x.idle != nil {
+		return
+	}
+	x.pool.entered++
+	x.serial = x.pool.entered
+	x.idle = x.pool.owners[x.owner].idle.PushBack(x)
+}
+
+// Leave gives the place up. Later calls have no effect.
+func (x *Place[K]) Leave() {
+	x.pool.mu.Lock()
+	defer x.pool.mu.Unlock()
+	x.pool.remove(x)
+}
+
+// Len returns how many connections there are.
+func (p *Pool[K]) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
+}
