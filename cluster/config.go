@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"lockstep/cluster/internal/link"
 	"lockstep/cluster/internal/readindex"
 	"lockstep/cluster/internal/transport"
 	"lockstep/cluster/internal/wire"
@@ -66,6 +68,9 @@ type Config struct {
 	// Seeds are gossip addresses of other nodes, tried again and again.
 	Seeds []string
 
+	// Limits bounds what comes in at the ports for other nodes.
+	Limits Limits
+
 	// HTTPURL, AdminURL (where operators have a listener of their own) and Version
 	// are told to the other nodes.
 	HTTPURL  string
@@ -118,6 +123,44 @@ type Config struct {
 
 	// wrapLogs puts something around the log that the node made; for tests.
 	wrapLogs func(raft.LogStore) raft.LogStore
+}
+
+// Limits bounds what others can have a node hold at its internal and its gossip
+// port. Whoever has not proved to be a member is a stranger. A connection beyond a
+// bound takes the place of the oldest one, of the owner that has most. Zero is the
+// default.
+type Limits struct {
+	// InternalStrangers and InternalMembers are connections to the internal port,
+	// at most so many of them of one source address or one member. Defaults 512
+	// and 128, 512 and 32.
+	InternalStrangers, InternalStrangersPerSource int
+	InternalMembers, InternalPerMember            int
+
+	// GossipStreams are those to the gossip port, at most so many of one source
+	// address. Each brings GossipStreamBytes at most: a member tells there all it
+	// knows of the nodes, some 250 bytes of each, 700 at most. Defaults 64, 16 and
+	// 256 KiB.
+	GossipStreams, GossipStreamsPerSource int
+	GossipStreamBytes                     int64
+
+	// GossipPackets are read a second; the kernel drops more. Default 10,000.
+	GossipPackets float64
+}
+
+func (l Limits) withDefaults() Limits {
+	l.GossipStreams = cmp.Or(l.GossipStreams, 64)
+	l.GossipStreamsPerSource = cmp.Or(l.GossipStreamsPerSource, 16)
+	l.GossipStreamBytes = cmp.Or(l.GossipStreamBytes, 256<<10)
+	l.GossipPackets = cmp.Or(l.GossipPackets, 10_000)
+	return l
+}
+
+// internal returns the part of the internal port, which has its own defaults.
+func (l Limits) internal() link.Limits {
+	return link.Limits{
+		Strangers: l.InternalStrangers, StrangersPerSource: l.InternalStrangersPerSource,
+		Members: l.InternalMembers, PerMember: l.InternalPerMember,
+	}
 }
 
 // ReadCharge is the number of reads of one round that count against one bucket,

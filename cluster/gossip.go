@@ -43,6 +43,7 @@ type gossipMeta struct {
 // is in raft's configuration only.
 type gossip struct {
 	list       *memberlist.Memberlist
+	port       *gossipPort
 	keyring    *memberlist.Keyring
 	roster     *roster
 	advertised string
@@ -67,15 +68,18 @@ func startGossip(c Config, keys [][32]byte, self, internalAddr string) (*gossip,
 	}
 	m.Name = self // a replaced node and its successor are two
 	m.Label = c.ClusterID
-	if m.BindAddr, m.BindPort, err = splitHostPort(c.GossipAddr); err != nil {
-		return nil, fmt.Errorf("gossip address: %w", err)
-	}
-	m.AdvertisePort = m.BindPort
+	m.AdvertisePort = 0 // the one that is bound
 	if c.GossipAdvertise != "" {
 		if m.AdvertiseAddr, m.AdvertisePort, err = splitHostPort(c.GossipAdvertise); err != nil {
 			return nil, fmt.Errorf("gossip address to advertise: %w", err)
 		}
 	}
+	port, err := openGossipPort(c.GossipAddr, c.Limits, c.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("listen on gossip port: %w", err)
+	}
+	m.Transport = port
+	m.BindPort = port.port()
 	m.DeadNodeReclaimTime = reclaimTime
 	m.TCPTimeout = seedTimeout
 	m.EnableCompression = false // packets are this small
@@ -86,9 +90,9 @@ func startGossip(c Config, keys [][32]byte, self, internalAddr string) (*gossip,
 	m.Events = members
 	list, err := memberlist.Create(m)
 	if err != nil {
-		return nil, fmt.Errorf("start gossip: %w", err)
+		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), port.Shutdown())
 	}
-	return &gossip{list: list, keyring: m.Keyring, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self, seeds: slices.Clone(c.Seeds)}, nil
+	return &gossip{list: list, port: port, keyring: m.Keyring, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self, seeds: slices.Clone(c.Seeds)}, nil
 }
 
 // run joins the seeds, again and again, until ctx ends.

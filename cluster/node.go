@@ -183,7 +183,7 @@ func (n *Node) openParts() error {
 	}
 	port, err := link.Listen(link.Config{
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
-		Credential: n.credential, Logger: n.config.Logger,
+		Credential: n.credential, Limits: n.config.Limits.internal(), Logger: n.config.Logger,
 		Expect: n.expected, Anybody: func(kind byte) bool { return kind == wire.Status }, Admit: n.admits,
 		Recovered: func(err *RecoveredError) { n.fail(err) },
 	})

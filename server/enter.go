@@ -14,6 +14,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/admin"
 	"lockstep/server/audit"
+	"lockstep/server/bounds"
 	"lockstep/server/guard"
 	"lockstep/server/nodedir"
 	"lockstep/server/rest"
@@ -201,7 +202,8 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits, ke
 		InternalAddr: r.InternalAddr, InternalAdvertise: c.advertised(r.InternalAddr), GossipAddr: r.GossipAddr,
 		HTTPURL: r.HTTPURL, AdminURL: r.AdminURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: r.Seeds, TimeoutScale: c.TimeoutScale,
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
-		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
+		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Limits: clusterLimits(c.Bounds),
+		Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
 	}
 	config.KeepKeys, config.Members = keep, r.Members
 	var err error
@@ -265,6 +267,16 @@ func (s *Server) initialise(ctx context.Context, node *cluster.Node, r *nodedir.
 	}
 	s.log.Info("cluster initialised", "cluster", r.ClusterID, "account", r.AccountSID)
 	return nil
+}
+
+// clusterLimits returns the bounds of the ports for other nodes.
+func clusterLimits(b bounds.Bounds) cluster.Limits {
+	return cluster.Limits{
+		InternalStrangers: b.InternalStrangers, InternalStrangersPerSource: b.InternalStrangersPerSource,
+		InternalMembers: b.InternalMembers, InternalPerMember: b.InternalPerMember,
+		GossipStreams: b.GossipStreams, GossipStreamsPerSource: b.GossipStreamsPerSource,
+		GossipStreamBytes: int64(b.GossipStreamBytes), GossipPackets: b.GossipPackets,
+	}
 }
 
 // join has the node added by the member through which it enrolled, and waits

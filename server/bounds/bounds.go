@@ -72,6 +72,15 @@ type Bounds struct {
 	SlowRate   Bytes         `name:"slow-rate" default:"32KiB" off:"yes" help:"what a realtime client takes a second, at least, when slow-bytes wait" full:"likewise"`
 	SlowWindow time.Duration `name:"slow-window" default:"20s" help:"for how long it may be slower" full:"likewise"`
 
+	InternalStrangers          int     `name:"internal-strangers" default:"512" help:"connections to the internal port that have not proved to be a member's" full:"the oldest one of the source address with most is closed"`
+	InternalStrangersPerSource int     `name:"internal-strangers-per-source" default:"128" help:"those of one source address" full:"its oldest one is closed"`
+	InternalMembers            int     `name:"internal-connections" default:"512" help:"connections of members to the internal port" full:"the oldest one of the member with most is closed"`
+	InternalPerMember          int     `name:"internal-connections-per-member" default:"32" help:"those of one member, which needs fewer than ten" full:"its oldest one is closed"`
+	GossipStreams              int     `name:"gossip-streams" default:"64" help:"TCP connections to the gossip port" full:"the oldest one of the source address with most is closed"`
+	GossipStreamsPerSource     int     `name:"gossip-streams-per-source" default:"16" help:"those of one source address" full:"its oldest one is closed"`
+	GossipStreamBytes          Bytes   `name:"gossip-stream-bytes" default:"256KiB" help:"what comes on one of them; a member sends some 250 bytes for each node, 700 at most" full:"it is closed"`
+	GossipPackets              float64 `name:"gossip-packets" default:"10000" help:"UDP packets to the gossip port that are read a second" full:"the kernel drops them"`
+
 	StateBytes   Memory `name:"max-state-bytes" default:"40%" off:"yes" help:"memory of the whole state, which every node holds; a share is of the machine's or its cgroup's" full:"what grows is refused (507, 54901); removals, expiry and writes that shrink pass"`
 	ServiceBytes Memory `name:"max-service-bytes" default:"off" off:"yes" help:"and of the objects of one service" full:"likewise (507, 54902)"`
 	FeedBytes    Bytes  `name:"feed-bytes" default:"64MiB" help:"events that a node keeps for its slow followers within" full:"the oldest go, and who had not read them catches up from the state"`

@@ -36,6 +36,7 @@ var attacks = []entry{
 	{name: "scans", env: []string{"LOCKSTEP_RATE_LIMITS=writes=100000,creations=100000"}, order: order{Queries: true}, prepare: longMap, attack: scans, latency: queries},
 	{name: "hanging receivers", order: order{Receiver: "any"}, prepare: hangingServices, attack: hangingReceivers, latency: webhooks},
 	{name: "strangers at gossip", attack: gossipStrangers},
+	{name: "packets at gossip", attack: gossipPackets},
 	{name: "refused requests", attack: flood(func(r *harness.Realtime) error {
 		return r.Post("GET", "/v3/Maps/none", nil, time.Second)
 	})},
@@ -365,6 +366,26 @@ func gossipStrangers(a *arena) {
 	for range 60 {
 		a.again(func() error { return a.hold(record.GossipAddr, head, body[:size-1]) })
 	}
+}
+
+// gossipPackets are packets of no member, as fast as they can be sent.
+func gossipPackets(a *arena) {
+	record, err := nodedir.Load(a.target.Dir)
+	require.NoError(a.t, err)
+	const hasLabel = 244
+	packet := append([]byte{hasLabel, byte(len(record.ClusterID))}, record.ClusterID...)
+	packet = append(packet, make([]byte, 1200)...)
+	a.again(func() error {
+		conn, err := net.Dial("udp", record.GossipAddr)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		for a.ctx.Err() == nil {
+			_, _ = conn.Write(packet)
+		}
+		return nil
+	})
 }
 
 // flood does one thing as fast as it can, and reads what comes back.
