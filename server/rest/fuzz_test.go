@@ -66,7 +66,8 @@ func FuzzParams(f *testing.F) {
 }
 
 func FuzzToken(f *testing.F) {
-	f.Add(token{back: true, size: 50, tag: tagOf("items", objects.SID{}, false, "k"), position: "k"}.encode())
+	from := start{from: "a", exclusive: true}
+	f.Add(token{back: true, size: 50, start: from, tag: tagOf("items", objects.SID{}, false, from, "k"), position: "k"}.encode())
 	f.Add("no-such-token")
 	f.Add("YX00000000\n0") // the decoder skips line breaks
 	f.Fuzz(func(t *testing.T, text string) {

@@ -130,14 +130,16 @@ func (q *request) itemQuery() (itemQuery, error) {
 	}
 	query.asked.Desc = query.desc
 	switch bounds := q.params.get("Bounds"); bounds {
-	case "", "inclusive":
-	case "exclusive":
-		query.asked.Exclusive = true
+	case "":
+	case "inclusive", "exclusive":
+		query.start.exclusive = bounds == "exclusive"
 	default:
 		return itemQuery{}, objects.ErrBounds
 	}
-	if from := q.params.get("From"); from != "" {
-		key, err := q.itemKey(from)
+	query.start.from = cmp.Or(q.params.get("From"), query.start.from)
+	query.asked.Exclusive = query.start.exclusive
+	if query.start.from != "" {
+		key, err := q.itemKey(query.start.from)
 		if err != nil {
 			return itemQuery{}, err
 		}

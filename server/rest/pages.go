@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -18,7 +19,15 @@ type paging struct {
 	size   int
 	number int    // the client's own count of pages; it carries no meaning
 	desc   bool   // the collection is asked for backwards
+	start  start  // of what is asked for
 	token  *token // nil: the first page
+}
+
+// start is where what is asked for of a list's or map's items begins: at the
+// first of them if from is empty.
+type start struct {
+	from      string // an index or a key
+	exclusive bool   // the item there is left out
 }
 
 func (q *request) paging() (paging, error) {
@@ -29,7 +38,7 @@ func (q *request) paging() (paging, error) {
 			return p, err
 		}
 		// What the request does not say anew is as it was for the first page.
-		p.token, p.size, p.desc = t, t.size, t.desc
+		p.token, p.size, p.desc, p.start = t, t.size, t.desc, t.start
 	}
 	if text := q.params.get("PageSize"); text != "" {
 		size, err := parseWhole(text)
@@ -82,30 +91,44 @@ func cut[T any](p *paging, entries []T) (page []T, more bool) {
 
 // token is a position in the order of one collection. It stays right when
 // entries come and go, says the same on every node, and is enough to turn pages
-// by: the next page is as long as the first was asked for.
+// by: the next page is as long as the first was asked for, and the collection
+// begins where it began.
 type token struct {
 	text     string
 	back     bool   // the page is the one in front of the position; else the one behind it
 	desc     bool   // the collection is read backwards
 	size     int    // of a page
-	tag      string // binds it to its collection and order
+	start    start  // of the collection, as it was asked for
+	tag      string // binds it to its collection, order and start
 	position string
 }
 
-// In front of a token's tag stand its side, its order and the size of a page.
+// In front of a token's tag stand its side, its order, whether the start is left
+// out, and the size of a page; behind it the start, with its length, and the
+// position.
 const (
-	sizeAt    = 2
-	tagAt     = 3
+	boundsAt  = 2
+	sizeAt    = 3
+	tagAt     = 4
 	tagLength = 6
 )
 
 // encode makes the text of a token from letters, digits, "-" and "_" only: a
 // helper library deletes dots before digits from queries.
 func (t token) encode() string {
-	b := make([]byte, 0, tagAt+len(t.tag)+len(t.position))
-	b = append(b, letter(t.back, 'b', 'a'), letter(t.desc, 'd', 'a'), byte(t.size))
-	b = append(append(b, t.tag...), t.position...)
+	b := make([]byte, 0, tagAt+len(t.tag)+binary.MaxVarintLen16+len(t.start.from)+len(t.position))
+	b = append(b, letter(t.back, 'b', 'a'), letter(t.desc, 'd', 'a'), letter(t.start.exclusive, 'x', 'i'), byte(t.size))
+	b = append(b, t.tag...)
+	b = binary.AppendUvarint(b, uint64(len(t.start.from)))
+	b = append(append(b, t.start.from...), t.position...)
 	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func only(is bool, text string) string {
+	if is {
+		return text
+	}
+	return ""
 }
 
 func letter(is bool, yes, no byte) byte {
@@ -122,10 +145,15 @@ func parseToken(text string) (*token, error) {
 	if err != nil || len(b) <= tagAt+tagLength || strings.ContainsAny(text, "\r\n") {
 		return nil, objects.ErrPageToken
 	}
-	t := &token{
-		text: text, back: b[0] == 'b', desc: b[1] == 'd', size: int(b[sizeAt]),
-		tag: string(b[tagAt : tagAt+tagLength]), position: string(b[tagAt+tagLength:]),
+	t := &token{text: text, back: b[0] == 'b', desc: b[1] == 'd', size: int(b[sizeAt]), tag: string(b[tagAt : tagAt+tagLength])}
+	rest := b[tagAt+tagLength:]
+	length, n := binary.Uvarint(rest)
+	if n <= 0 || length >= uint64(len(rest)-n) { // a position has at least one byte
+		return nil, objects.ErrPageToken
 	}
+	rest = rest[n:]
+	t.start = start{from: string(rest[:length]), exclusive: b[boundsAt] == 'x'}
+	t.position = string(rest[length:])
 	if t.encode() != text || t.size == 0 || t.size > objects.MaxPageSize {
 		return nil, objects.ErrPageToken
 	}
@@ -133,12 +161,14 @@ func parseToken(text string) (*token, error) {
 }
 
 // tagOf binds a position to a collection, named by the key of its array and the
-// SID of what it belongs to, and to an order of it.
-func tagOf(key string, of objects.SID, desc bool, position string) string {
+// SID of what it belongs to, to an order of it, and to where it begins.
+func tagOf(key string, of objects.SID, desc bool, begin start, position string) string {
 	b := make([]byte, 0, 128)
 	b = append(append(b, key...), 0)
 	b = append(b, of[:]...)
 	b = strconv.AppendBool(b, desc)
+	b = strconv.AppendBool(b, begin.exclusive)
+	b = strconv.AppendQuote(b, begin.from)
 	b = append(b, position...)
 	sum := sha256.Sum256(b)
 	return string(sum[:tagLength])
@@ -170,7 +200,7 @@ type pageOf[T any] struct {
 
 // answer writes the page.
 func (p *pageOf[T]) answer(q *request) (answer, error) {
-	if t := p.token; t != nil && t.tag != tagOf(p.key, p.of, p.desc, t.position) {
+	if t := p.token; t != nil && t.tag != tagOf(p.key, p.of, p.desc, t.start, t.position) {
 		return answer{}, objects.ErrPageToken
 	}
 	b := make([]byte, 0, 1024+512*len(p.entries))
@@ -190,9 +220,9 @@ func (p *pageOf[T]) answer(q *request) (answer, error) {
 	b = append(b, `,"page_size":`...)
 	b = strconv.AppendInt(b, int64(p.size), 10)
 	b = append(b, `,"first_page_url":`...)
-	b = q.appendPageURL(b, p.size, 0, "")
+	b = q.appendPageURL(b, &p.paging, 0, "")
 	b = append(b, `,"url":`...)
-	b = q.appendPageURL(b, p.size, p.number, p.ownToken())
+	b = q.appendPageURL(b, &p.paging, p.number, p.ownToken())
 	b = append(b, `,"previous_page_url":`...)
 	b = p.appendPrevious(b, q)
 	b = append(b, `,"next_page_url":`...)
@@ -215,9 +245,9 @@ func (p *pageOf[T]) appendPrevious(b []byte, q *request) []byte {
 	case p.token == nil, p.back() && !p.more:
 		return append(b, "null"...)
 	case len(p.entries) == 0:
-		return q.appendPageURL(b, p.size, 0, "")
+		return q.appendPageURL(b, &p.paging, 0, "")
 	}
-	return q.appendPageURL(b, p.size, max(p.number-1, 0), p.turn(true, p.entries[0]))
+	return q.appendPageURL(b, &p.paging, max(p.number-1, 0), p.turn(true, p.entries[0]))
 }
 
 func (p *pageOf[T]) appendNext(b []byte, q *request) []byte {
@@ -225,27 +255,33 @@ func (p *pageOf[T]) appendNext(b []byte, q *request) []byte {
 	case !p.back() && !p.more:
 		return append(b, "null"...)
 	case len(p.entries) == 0:
-		return q.appendPageURL(b, p.size, 0, "")
+		return q.appendPageURL(b, &p.paging, 0, "")
 	}
-	return q.appendPageURL(b, p.size, p.number+1, p.turn(false, p.entries[len(p.entries)-1]))
+	return q.appendPageURL(b, &p.paging, p.number+1, p.turn(false, p.entries[len(p.entries)-1]))
 }
 
 // turn gives the token of the page in front of or behind an entry.
 func (p *pageOf[T]) turn(back bool, entry T) string {
 	position := p.position(entry)
-	return token{back: back, desc: p.desc, size: p.size, tag: tagOf(p.key, p.of, p.desc, position), position: position}.encode()
+	return token{
+		back: back, desc: p.desc, size: p.size, start: p.start,
+		tag: tagOf(p.key, p.of, p.desc, p.start, position), position: position,
+	}.encode()
 }
 
 // appendPageURL appends the URL of a page of the collection that was asked for,
-// as a JSON string.
-func (q *request) appendPageURL(b []byte, size, number int, token string) []byte {
+// as a JSON string. It repeats what the request said of the collection, or the
+// token that it came with.
+func (q *request) appendPageURL(b []byte, p *paging, number int, token string) []byte {
 	u := make([]byte, 0, 256)
 	u = append(append(u, q.form.Base...), q.path...)
 	u = append(u, "?PageSize="...)
-	u = strconv.AppendInt(u, int64(size), 10)
-	for _, name := range []string{"Order", "From", "Bounds"} {
-		if value := q.params.get(name); value != "" {
-			u = append(append(append(u, '&'), name...), '=')
+	u = strconv.AppendInt(u, int64(p.size), 10)
+	for _, asked := range []struct{ name, kept string }{
+		{"Order", only(p.desc, "desc")}, {"From", p.start.from}, {"Bounds", only(p.start.exclusive, "exclusive")},
+	} {
+		if value := cmp.Or(q.params.get(asked.name), asked.kept); value != "" {
+			u = append(append(append(u, '&'), asked.name...), '=')
 			u = append(u, url.QueryEscape(value)...)
 		}
 	}

@@ -220,6 +220,24 @@ func TestItemQueries(t *testing.T) {
 			back = append(s.of(p), back...)
 		}
 		require.Equal(t, want, back)
+
+		// The token alone knows where what was asked for begins.
+		alone := func(link any) string {
+			_, token, given := strings.Cut(link.(string), "PageToken=")
+			require.True(t, given)
+			return at + "?PageToken=" + token
+		}
+		back = nil
+		page := pages[0]
+		for i := 1; i < len(pages); i++ {
+			page = c.get(alone(meta(page)["next_page_url"]))
+			require.Equal(t, s.of(pages[0]), s.of(c.get(path(c.t, meta(page)["first_page_url"]))))
+			require.Equal(t, s.of(pages[i]), s.of(page))
+		}
+		for back = s.of(page); meta(page)["previous_page_url"] != nil; back = append(s.of(page), back...) {
+			page = c.get(alone(meta(page)["previous_page_url"]))
+		}
+		require.Equal(t, want, back)
 	})
 }
 
