@@ -109,6 +109,14 @@ func (o operator) Ready() error {
 	return o.node.Health()
 }
 
+// Notes implements admin.Node.
+func (o operator) Notes() []string {
+	if note := o.limits.space.note(o.store.View()); note != "" {
+		return []string{note}
+	}
+	return nil
+}
+
 // Status implements admin.Node.
 func (o operator) Status(ctx context.Context) (admin.Status, error) {
 	s := o.node.Status(ctx)

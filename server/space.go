@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/bounds"
@@ -18,6 +20,18 @@ type space struct {
 func newSpace(b bounds.Bounds) space {
 	total := memory.Total()
 	return space{state: b.StateBytes.Of(total), service: b.ServiceBytes.Of(total)}
+}
+
+// largestWrite is about what the largest single write adds to the state.
+const largestWrite = 32 << 10
+
+// note returns what an operator should know of a state that is full, if it is.
+// It does not keep a node from serving: reads, removals and what shrinks pass.
+func (s space) note(view *fsm.View) string {
+	if s.state <= 0 || view.Bytes()+largestWrite <= s.state {
+		return ""
+	}
+	return fmt.Sprintf("the state is full: it takes %d of %d bytes, and what grows it is refused (507, 54901) until something is removed or --max-state-bytes is raised", view.Bytes(), s.state)
 }
 
 // refuse returns the refusal of a command for which there is no space, or nil.

@@ -51,6 +51,7 @@ func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
 				}
 				last = c
 			}
+			require.Equal(t, name == "state", bound.space.note(n.View()) != "", "of one service that is full, the operator is not told")
 			require.Greater(t, items, 100)
 			require.Less(t, items, 200)
 			require.ErrorIs(t, do(command(&fsm.CreateObject{SID: objects.NewSID(objects.KindList, [16]byte{3}), Data: make([]byte, 2000)})), bound.want)
@@ -63,6 +64,7 @@ func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
 			require.Nil(t, do(command(&fsm.RemoveObject{Kind: objects.KindMap, Object: m})))
 			n.Expire()
 			require.Nil(t, do(command(&fsm.CreateObject{SID: m.SID})), "there is space again")
+			require.Empty(t, bound.space.note(n.View()))
 		})
 	}
 }

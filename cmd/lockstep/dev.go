@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -14,20 +12,13 @@ import (
 	"lockstep/server/dev"
 )
 
-// ofOneNode are the flags of serve that cannot be the same for three nodes on
-// one machine, besides those of addresses (-addr): dev decides them, or leaves
-// them to the node's run script. It passes all others on.
-var ofOneNode = []string{"data-dir", "node-id", "http-port", "advertise", "bootstrap", "account-file", "join", "insecure-join", "replace"}
-
-func isOfOneNode(flag string) bool {
-	return slices.Contains(ofOneNode, flag) || strings.HasSuffix(flag, "-addr")
-}
-
-// passedOn returns the variables of the settings that dev passes on.
+// passedOn returns the variables of the settings that dev passes on: all of
+// serve, except those that are of one node. These it decides, or leaves them to
+// the node's run script.
 func passedOn() []string {
 	var variables []string
 	newServe().Flags().VisitAll(func(f *pflag.Flag) {
-		if !isOfOneNode(f.Name) {
+		if _, own := f.Annotations[ofOneNode]; !own {
 			variables = append(variables, f.Annotations[environmentKey]...)
 		}
 	})

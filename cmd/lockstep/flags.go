@@ -9,13 +9,28 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// ofOneNode annotates a flag of serve that cannot be the same for several nodes
+// on one machine.
+const ofOneNode = "of-one-node"
+
+// markOfOneNode marks flags so.
+func markOfOneNode(flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		if err := flags.SetAnnotation(name, ofOneNode, nil); err != nil {
+			panic(err) // there is no such flag
+		}
+	}
+}
+
 // environmentKey annotates a flag with the variable that sets it.
 const environmentKey = "environment"
 
 // bind names the variable that sets a flag, and says so in its description.
 func bind(flags *pflag.FlagSet, name, variable string) {
 	f := flags.Lookup(name)
-	f.Annotations = map[string][]string{environmentKey: {variable}}
+	if err := flags.SetAnnotation(name, environmentKey, []string{variable}); err != nil {
+		panic(err) // there is no such flag
+	}
 	f.Usage += " [" + variable + "]"
 }
 

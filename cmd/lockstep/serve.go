@@ -96,6 +96,8 @@ account.env in the data directory; --account-file says where.`,
 	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	c.Bounds.Flags(f)
 	bindAll(f)
+	markOfOneNode(f, "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "internal-addr", "gossip-addr",
+		"advertise", "bootstrap", "account-file", "join", "insecure-join", "replace")
 	return cmd
 }
 

@@ -2,7 +2,8 @@
 // API under /cluster/ that the command line uses, with its client.
 //
 //	GET    /healthz               200 as long as the process lives
-//	GET    /readyz                200 when the node serves clients, else 503 and why
+//	GET    /readyz                200 when the node serves clients, else 503 and why;
+//	                              notes of what to look after all the same
 //	GET    /metrics               for Prometheus
 //	GET    /cluster/status        the members
 //	POST   /cluster/enrol         cluster id, key and seeds, for a node that joins
@@ -51,6 +52,9 @@ import (
 type Node interface {
 	// Ready gives nil if the node serves clients, and why not otherwise.
 	Ready() error
+
+	// Notes are what an operator should look after although the node serves.
+	Notes() []string
 
 	Status(ctx context.Context) (Status, error)
 	Enrolment(ctx context.Context, r Enrol) (Enrolment, error)
@@ -108,7 +112,7 @@ func New(c Config) http.Handler {
 	h := &handler{node: c.Node, allow: c.Allow, audit: c.Audit, logger: c.Logger}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", alive)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, h.node.Ready()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, h.node.Ready(), h.node.Notes()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{ErrorLog: loglimit.Lines(c.Logger, slog.LevelWarn)}))
 	h.route(mux, "GET /cluster/status", h.status)
 	h.route(mux, "POST /cluster/enrol", h.enrol)
@@ -265,12 +269,19 @@ func alive(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
 }
 
-func ready(w http.ResponseWriter, why error) {
+// readiness is the answer of /readyz.
+type readiness struct {
+	Status string   `json:"status"`
+	Reason string   `json:"reason,omitempty"` // why the node is not ready
+	Notes  []string `json:"notes,omitempty"`
+}
+
+func ready(w http.ResponseWriter, why error, notes []string) {
 	if why != nil {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": why.Error()})
+		writeJSON(w, http.StatusServiceUnavailable, readiness{Status: "not ready", Reason: why.Error(), Notes: notes})
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	writeJSON(w, http.StatusOK, readiness{Status: "ready", Notes: notes})
 }
 
 func readJSON(r *http.Request, into any) error {

@@ -23,13 +23,15 @@ import (
 type fake struct {
 	admin.Node
 	ready  func() error
+	notes  []string
 	add    func(admin.Member) error
 	remove func(id string) error
 	leave  func() error
 	revoke func(objects.SID) error
 }
 
-func (f fake) Ready() error { return f.ready() }
+func (f fake) Ready() error    { return f.ready() }
+func (f fake) Notes() []string { return f.notes }
 func (f fake) Status(context.Context) (admin.Status, error) {
 	return admin.Status{ClusterID: "c", Nodes: []admin.NodeStatus{{ID: "a", HTTP: "http://a", Raft: "a:1", Role: admin.RoleLeader, AppliedIndex: 7, Version: "v"}}}, nil
 }
@@ -104,6 +106,13 @@ func TestHealth(t *testing.T) {
 	res, body = ask(t, "GET", url+"/metrics", "")
 	require.Equal(t, 200, res.StatusCode)
 	require.Contains(t, body, "lockstep_something 0")
+}
+
+func TestANodeThatServesMayHaveNotes(t *testing.T) {
+	_, url := serve(t, fake{ready: func() error { return nil }, notes: []string{"the state is full"}})
+	res, body := ask(t, "GET", url+"/readyz", "")
+	require.Equal(t, 200, res.StatusCode)
+	require.JSONEq(t, `{"status":"ready","notes":["the state is full"]}`, body)
 }
 
 func TestNothingUnderClusterWithoutTheAccount(t *testing.T) {

@@ -30,7 +30,7 @@ func Waiting(reason string, clients http.Handler, allow Allow, join func(context
 		case path == "/healthz" && read:
 			alive(w, r)
 		case path == "/readyz" && read:
-			ready(w, why)
+			ready(w, why, nil)
 		case path == "/cluster/join" && r.Method == http.MethodPost && join != nil:
 			joining.ServeHTTP(w, r)
 		default:

@@ -60,6 +60,10 @@ func TestAFullClusterRefusesWhatGrowsUntilRoomIsMade(t *testing.T) {
 		require.Equal(t, http.StatusInsufficientStorage, a.Status, "%s", a.Body)
 		require.Contains(t, string(a.Body), `"code":54901`)
 		require.LessOrEqual(t, gauge(t, n, "lockstep_state_bytes"), 2.0*(1<<20))
+		a, err = n.REST().Do(ctx, http.MethodGet, n.URL+"/readyz", nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, a.Status, "it serves: %s", a.Body)
+		require.Contains(t, string(a.Body), "the state is full")
 		require.Less(t, gauge(t, n, "process_resident_memory_bytes"), 256.0*(1<<20))
 	}
 	rest := c.Nodes[2].REST()
