@@ -7,13 +7,15 @@ SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 CONFORMANCE ?= test/conformance
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
+LINT        ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME    ?= 20s
 COUNT       ?= 20
 
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-conformance test-browser fuzz bench verify fmt soak
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-conformance test-browser fuzz bench verify lint fmt soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -27,11 +29,16 @@ run: build ## start three nodes on this machine, on ports 8080 to 8082
 test: verify test-race test-conformance test-browser ## run everything that CI runs
 	@echo "make test: all passed"
 
-verify: ## check format, vet, staticcheck and that go.mod is tidy
+verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	@unformatted=$$(gofmt -l cmd cluster fsm objects server test); [ -z "$$unformatted" ] || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
+	scripts/replace.sh
+	scripts/vulnerabilities.sh $(VULNCHECK)
+
+lint: ## run the linters of .golangci.yml; building them takes minutes the first time
+	go run $(LINT) run ./...
 
 test-unit: ## run the tests that start no cluster, without the race detector
 	go test $$(go list ./... | grep -v '/test/')
