@@ -194,7 +194,7 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 		return "", fmt.Errorf("make recovered state: %w", err)
 	}
 	node := r.Members[at]
-	if incarnation, err = r.writeStable(dir, node.ID, term); err != nil {
+	if incarnation, err = r.writeStable(dir, term); err != nil {
 		return "", fmt.Errorf("write recovered state: %w", err)
 	}
 	alone := raft.Configuration{Servers: []raft.Server{{ID: member.ServerOf(node.ID, incarnation), Address: raft.ServerAddress(node.InternalAddr)}}}
@@ -226,7 +226,7 @@ func (r *Remains) begin(index, term uint64, clusterID string, key [32]byte) erro
 
 // writeStable makes a log without entries, with a key of the node's own and a
 // term that nobody has voted in.
-func (r *Remains) writeStable(dir, node string, term uint64) (incarnation string, err error) {
+func (r *Remains) writeStable(dir string, term uint64) (incarnation string, err error) {
 	bolt, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, logFile), BoltOptions: boltOptions()})
 	if err != nil {
 		return "", err

@@ -385,7 +385,7 @@ func TestHistoryIsBoundedAndSaysSo(t *testing.T) {
 	require.ErrorIs(t, err, objects.ErrHistory, "an event that this object never had")
 	events, err := s.fsm.View().Replay(o, o.Floor, o.Floor, 10_000)
 	require.Nil(t, err)
-	require.EqualValues(t, o.Tombs, len(events))
+	require.Len(t, events, int(o.Tombs))
 }
 
 func TestStreamMessagesLeaveNothingBehind(t *testing.T) {

@@ -112,7 +112,7 @@ func FuzzAppendMessage(f *testing.F) {
 		m, got, err := parseMessage(frame[head:], 2<<20)
 		require.NoError(t, err)
 		require.Equal(t, "notification", m.Method)
-		require.Equal(t, len(payload), len(got))
+		require.Len(t, got, len(payload))
 	})
 }
 

@@ -167,7 +167,7 @@ func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
 		c.heard(2)
 		for i := range 50 {
 			c.put(m, "k", fmt.Sprint(i))
-			require.LessOrEqual(w, len(c.notes), 0, "nothing was heard before the answer")
+			require.Empty(w, c.notes, "nothing was heard before the answer")
 			require.Contains(w, c.heard(1)[0], fmt.Sprintf(" %d k %d", i+1, i))
 		}
 		c.http(201, "POST", "/v3/Streams/"+s+"/Messages", `{"data":{}}`)

@@ -34,7 +34,7 @@ func FuzzRoute(f *testing.F) {
 			}
 			decoded, err := url.PathUnescape(segments[i])
 			require.NoError(t, err)
-			require.Equal(t, decoded, want, "segment %d of %q", i, path)
+			require.Equal(t, want, decoded, "segment %d of %q", i, path)
 		}
 	})
 }

@@ -1,6 +1,8 @@
 package cluster_test
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -55,7 +57,7 @@ func TestTheClusterKeyChangesWhileClientsWrite(t *testing.T) {
 		for _, n := range c.Nodes {
 			r, err := nodedir.Load(n.Dir)
 			if err != nil || r.ClusterKey == before.ClusterKey || len(r.OtherKeys) > 0 {
-				return fmt.Errorf("%s: %v", n.ID, err)
+				return fmt.Errorf("%s: %w", n.ID, cmp.Or(err, errors.New("the old key")))
 			}
 		}
 		return nil

@@ -84,7 +84,7 @@ func (p *Proposer) forward(e *leaderEpoch, group []*batch.Proposal) {
 	outcomes, err := DecodeOutcomes(answer)
 	for i, attempt := range group {
 		if i >= len(outcomes) {
-			attempt.Settle(nil, fmt.Errorf("%w: %v", wire.ErrRemote, cmp.Or(err, errFewOutcomes)))
+			attempt.Settle(nil, fmt.Errorf("%w: %w", wire.ErrRemote, cmp.Or(err, errFewOutcomes)))
 			continue
 		}
 		attempt.Settle(outcomes[i].Result, outcomes[i].Err)
