@@ -17,6 +17,7 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/budget"
 	"lockstep/server/guard"
+	"lockstep/server/livequery"
 	"lockstep/server/nodedir"
 	"lockstep/server/realtime"
 	"lockstep/server/rest"
@@ -107,6 +108,12 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		RequestBytes: bodies.Share(int64(c.Bounds.IdentityRequestBytes)),
 		AnswerBytes:  budget.New(int64(c.Bounds.AnswerBytes)).Share(int64(c.Bounds.IdentityAnswerBytes)),
 		SlowBytes:    int64(c.Bounds.SlowBytes), SlowRate: int64(c.Bounds.SlowRate), SlowWindow: c.Bounds.SlowWindow,
+
+		LiveQueries: livequery.Config{
+			PerIdentity: c.Bounds.LiveQueriesPerIdentity, PerMap: c.Bounds.LiveQueriesPerMap, Total: c.Bounds.LiveQueries,
+			BacklogLength: c.Bounds.LiveQueryBacklog, MapBacklogBytes: int64(c.Bounds.LiveQueryMapBytes),
+			BacklogBytes: int64(c.Bounds.LiveQueryBytes), ResultBytes: int64(c.Bounds.LiveQueryResultBytes),
+		},
 	})
 	m.operator = admin.New(admin.Config{
 		Node: operator{m}, Allow: m.allow, Metrics: m.metrics.registry, Audit: record, Logger: c.Logger,

@@ -72,6 +72,14 @@ type Bounds struct {
 	SlowRate   Bytes         `name:"slow-rate" default:"32KiB" off:"yes" help:"what a realtime client takes a second, at least, when slow-bytes wait" full:"likewise"`
 	SlowWindow time.Duration `name:"slow-window" default:"20s" help:"for how long it may be slower" full:"likewise"`
 
+	LiveQueriesPerIdentity int   `name:"live-queries-per-identity" default:"100" off:"load" help:"different live queries of one identity on this node" full:"a new one is refused (subscription_failed, 429)"`
+	LiveQueriesPerMap      int   `name:"live-queries-per-map" default:"1000" off:"load" help:"different live queries over one map on this node" full:"likewise"`
+	LiveQueries            int   `name:"max-live-queries" default:"10000" help:"different live queries on this node" full:"likewise"`
+	LiveQueryBacklog       int   `name:"live-query-backlog" default:"1024" help:"changes of one map that wait to be compared with its live queries" full:"they are thrown away, and the live queries catch up from the state"`
+	LiveQueryMapBytes      Bytes `name:"live-query-map-bytes" default:"1MiB" help:"and their bytes" full:"likewise"`
+	LiveQueryBytes         Bytes `name:"live-query-bytes" default:"64MiB" help:"those of all maps of this node" full:"likewise"`
+	LiveQueryResultBytes   Bytes `name:"live-query-result-bytes" default:"64MiB" help:"encoded results of live queries that are kept for the next client that asks" full:"a result is encoded again for each client that asks"`
+
 	InternalStrangers          int     `name:"internal-strangers" default:"512" help:"connections to the internal port that have not proved to be a member's" full:"the oldest one of the source address with most is closed"`
 	InternalStrangersPerSource int     `name:"internal-strangers-per-source" default:"128" help:"those of one source address" full:"its oldest one is closed"`
 	InternalMembers            int     `name:"internal-connections" default:"512" help:"connections of members to the internal port" full:"the oldest one of the member with most is closed"`

@@ -14,6 +14,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/auth"
 	"lockstep/server/budget"
+	"lockstep/server/livequery"
 	"lockstep/server/panics"
 	"lockstep/server/ratelimit"
 )
@@ -77,6 +78,9 @@ type Config struct {
 	// SlowRate a second, for as long as SlowWindow. 512 KiB, 32 KiB, 20 s.
 	SlowBytes, SlowRate int64
 	SlowWindow          time.Duration
+
+	// LiveQueries are the bounds of live queries; the rest of it New fills in.
+	LiveQueries livequery.Config
 
 	QueueLength        int           // events that wait for a client; 1024
 	QueueBytes         int           // and their bytes; 1 MiB

@@ -14,14 +14,14 @@ type metrics struct {
 	outcomes              *prometheus.CounterVec
 	replayed              prometheus.Counter
 	behind, dropped, slow prometheus.Counter
-	evaluated             prometheus.Counter
+	evaluated, lagged     prometheus.Counter
 	endings               *prometheus.CounterVec
 	refusals              *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics with r, which may be nil. subscriptions
-// counts those that there are.
-func newMetrics(r prometheus.Registerer, subscriptions func() float64) *metrics {
+// counts those that there are, liveQueries the different ones of these.
+func newMetrics(r prometheus.Registerer, subscriptions, liveQueries func() float64) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -36,6 +36,7 @@ func newMetrics(r prometheus.Registerer, subscriptions func() float64) *metrics 
 		dropped:   counter("lockstep_stream_messages_dropped_total", "Stream messages that a slow client lost."),
 		slow:      counter("lockstep_sessions_slow_closed_total", "Sessions closed because the client took too little."),
 		evaluated: counter("lockstep_query_evaluations_total", "Items that were compared with a query."),
+		lagged:    counter("lockstep_live_queries_behind_total", "Times that the live queries over a map lost their place and caught up from the state."),
 		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_sessions_closed_total", Help: "Realtime connections that the server ended, by reason.",
 		}, []string{"reason"}),
@@ -46,7 +47,9 @@ func newMetrics(r prometheus.Registerer, subscriptions func() float64) *metrics 
 	if r != nil {
 		r.MustRegister(m.sessions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lockstep_subscriptions", Help: "Subscriptions of all sessions.",
-		}, subscriptions), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated, m.endings, m.refusals)
+		}, subscriptions), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "lockstep_live_queries", Help: "Different live queries.",
+		}, liveQueries), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated, m.lagged, m.endings, m.refusals)
 	}
 	return m
 }

@@ -8,10 +8,14 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/hub"
+	"lockstep/server/livequery"
 	"lockstep/server/query"
 )
 
@@ -62,14 +66,14 @@ func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
 		return answer{}, noIndex(err)
 	}
 	o := found.Object
-	id := queryID(s.service.SID, o.SID, q)
-	items, refused := s.server.queries.result(ctx, id, q, found.View, o)
+	wish := s.liveQuery(o.SID, q)
+	items, refused := s.server.queries.Result(ctx, wish, found.View, o)
 	if refused != nil {
 		return answer{}, refused
 	}
 	return answer{status: http.StatusOK, body: func(b []byte) []byte {
 		b = append(b, `{"query_id":"`...)
-		b = append(b, id...)
+		b = append(b, wish.ID...)
 		b = append(b, `","last_event_id":`...)
 		b = strconv.AppendUint(b, uint64(o.EventID), 10)
 		b = append(b, `,"items":`...)
@@ -86,20 +90,90 @@ func noIndex(err error) error {
 }
 
 // beginQuery is begin for a live query.
-func (s *session) beginQuery(o subscriptionOrder, to recipient) start {
+func (s *session) beginQuery(o subscriptionOrder, to recipient, batch *queryBatch) start {
 	s.queue.Unsubscribe(o.Object)
 	q, refused := parseQuery(o.Query)
 	if refused != nil {
 		return s.refuseSubscription(o, to, refused)
 	}
-	return func(ctx context.Context, view *fsm.View) {
-		if refused := s.startQuery(ctx, view, q, o, to); refused != nil {
-			s.refuseSubscription(o, to, refused)(ctx, view)
+	wish := &queryWish{session: s, order: o, query: q, recipient: to}
+	batch.wishes = append(batch.wishes, wish)
+	return wish.start
+}
+
+// queryBatch is the live queries of one request, which get ready side by side
+// before they are established in the order of the request.
+type queryBatch struct {
+	wishes []*queryWish
+
+	mu      sync.Mutex
+	refused map[string]*objects.Error // by the name of the index, when there were no more tokens for it
+}
+
+// prepareSideBySide is how many live queries of a request are paid for, and
+// waited for, at a time.
+const prepareSideBySide = 8
+
+// prepare has all of the batch ready, or refused, in a state that contains the
+// view's.
+func (b *queryBatch) prepare(ctx context.Context, view *fsm.View) {
+	var work errgroup.Group
+	work.SetLimit(prepareSideBySide)
+	for _, w := range b.wishes {
+		work.Go(func() error {
+			defer w.session.server.config.Panics.Catch("live query", func(error) { w.refused = objects.ErrInternal })
+			w.refused = w.prepare(ctx, view, b)
+			return nil
+		})
+	}
+	_ = work.Wait() // each wish has its own refusal
+}
+
+// release gives up what was not established.
+func (b *queryBatch) release() {
+	for _, w := range b.wishes {
+		if w.use != nil {
+			w.use.Release()
 		}
 	}
 }
 
-func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query, o subscriptionOrder, to recipient) *objects.Error {
+// exhausted returns what those are refused with who come after one that an index
+// had no tokens left for; nil: there was none.
+func (b *queryBatch) exhausted(index string) *objects.Error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refused[index]
+}
+
+func (b *queryBatch) note(index string, refused *objects.Error) {
+	if refused.Status != http.StatusTooManyRequests {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refused == nil {
+		b.refused = make(map[string]*objects.Error)
+	}
+	b.refused[index] = refused
+}
+
+// queryWish is the wish for one live query, on its way.
+type queryWish struct {
+	recipient
+	session *session
+	order   subscriptionOrder
+	query   *query.Query
+
+	source  *querySource
+	use     *livequery.Use
+	refused *objects.Error
+}
+
+// prepare looks at what the view says before the query is paid for, like one
+// that is asked once.
+func (w *queryWish) prepare(ctx context.Context, view *fsm.View, batch *queryBatch) *objects.Error {
+	s, o := w.session, w.order
 	ref, refused := indexOf(o.Index)
 	if refused != nil {
 		return refused
@@ -108,37 +182,80 @@ func (s *session) startQuery(ctx context.Context, view *fsm.View, q *query.Query
 	if !ok {
 		return objects.ErrQueryIndex
 	}
-	if queryID(s.service.SID, object.SID, q) != o.Object {
+	if queryID(s.service.SID, object.SID, w.query) != o.Object {
 		return objects.ErrQueryIndex // the map is another one than it was
 	}
-	source := &querySource{objectSource: objectSource{session: s, object: object.SID, recipient: to}}
-	if refused := source.Check(view); refused != nil {
+	w.source = &querySource{objectSource: objectSource{session: s, object: object.SID, recipient: w.recipient}}
+	if refused := w.source.Check(view); refused != nil {
 		return refused
 	}
-	if _, count := s.queue.Has(o.Object); count >= objects.MaxSubscriptions {
-		return objects.ErrSubscriptions // others of the batch took the last places
+	wish := s.liveQuery(object.SID, w.query)
+	if refused := s.server.queries.Refuse(wish); refused != nil {
+		return refused
 	}
-	live := s.server.queries.use(o.Object, object.SID, q)
-	if err := live.await(ctx, object.EventID); err != nil {
-		s.server.queries.release(live)
+	if refused := batch.exhausted(o.Index); refused != nil {
+		return refused
+	}
+	if _, err := s.server.config.API.FetchIndex(ctx, s.reader(), ref); err != nil {
+		refused := refusal(noIndex(err))
+		batch.note(o.Index, refused)
+		return refused
+	}
+	return w.load(ctx, wish, object.EventID)
+}
+
+// load waits for the result that is that at an event, or a later one.
+func (w *queryWish) load(ctx context.Context, wish livequery.Wish, at objects.EventID) *objects.Error {
+	use, refused := w.session.server.queries.Use(wish)
+	if refused != nil {
+		return refused
+	}
+	if err := use.Await(ctx, at); err != nil {
+		use.Release()
 		return objects.ErrUnavailable
 	}
-	source.live = live
-	sub := s.queue.Subscribe(o.Object, objects.SID{}, source, live.join)
-	sub.Start(o.LastEvent.id)
+	w.use, w.source.live = use, use
 	return nil
+}
+
+// start establishes the live query.
+func (w *queryWish) start(ctx context.Context, view *fsm.View) {
+	s, o := w.session, w.order
+	if w.refused == nil {
+		if _, count := s.queue.Has(o.Object); count >= objects.MaxSubscriptions {
+			w.refused = objects.ErrSubscriptions // others of the batch took the last places
+		}
+	}
+	if w.refused != nil {
+		s.refuseSubscription(o, w.recipient, w.refused)(ctx, view)
+		return
+	}
+	sub := s.queue.Subscribe(o.Object, objects.SID{}, w.source, w.join)
+	sub.Start(o.LastEvent.id)
+}
+
+// join has the subscription end the use.
+func (w *queryWish) join(s *hub.Subscription) (leave func()) {
+	use := w.use
+	w.use = nil
+	return use.Join(s)
+}
+
+// liveQuery names a query over a map, asked by the client.
+func (s *session) liveQuery(object objects.SID, q *query.Query) livequery.Wish {
+	return livequery.Wish{Identity: s.holder, ID: queryID(s.service.SID, object, q), Map: object, Query: q}
 }
 
 // querySource tells a client of one live query. Access is that of the map.
 type querySource struct {
 	objectSource
-	live *liveQuery
+	live *livequery.Use
 }
 
 // Replay implements hub.Source: it gives the whole result, unless that is what
 // the client has.
 func (q *querySource) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
-	frame, at, why := q.live.state(q.form)
+	frame, at, why := q.live.State(q.form)
 	if why == nil {
 		// The result may be newer than the view, but not than the latest one.
 		why = q.Check(q.session.server.config.Node.View())
@@ -154,7 +271,7 @@ func (q *querySource) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID)
 // Established implements hub.Source.
 func (q *querySource) Established(b []byte, at objects.EventID) []byte {
 	q.session.server.metrics.established(q.replayed)
-	b = appendEstablished(b, q.form, q.live.id, liveQueryType, q.correlation, at)
+	b = appendEstablished(b, q.form, q.live.ID(), liveQueryType, q.correlation, at)
 	q.correlation = nil
 	return b
 }
@@ -164,11 +281,11 @@ func (q *querySource) Ended(b []byte, why *objects.Error) []byte {
 	if q.correlation != nil {
 		q.session.server.metrics.refused(why)
 	}
-	return appendFailed(b, q.form, q.live.id, q.correlation, why)
+	return appendFailed(b, q.form, q.live.ID(), q.correlation, why)
 }
 
 var (
-	_ hub.Source   = (*objectSource)(nil)
-	_ hub.Source   = (*querySource)(nil)
-	_ hub.Follower = (*liveQuery)(nil)
+	_ hub.Source           = (*objectSource)(nil)
+	_ hub.Source           = (*querySource)(nil)
+	_ livequery.Subscriber = (*hub.Subscription)(nil)
 )

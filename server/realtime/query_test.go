@@ -2,16 +2,22 @@ package realtime_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
+	"lockstep/server/api"
 	"lockstep/server/realtime"
 )
 
@@ -184,12 +190,17 @@ func TestASnapshotResynchronisesEverybody(t *testing.T) {
 		c.http(200, "DELETE", "/v3/Maps/"+m+"/Items/ann", "data_sync")
 		c.heard(3) // the echo of the put, and the query's two
 		after := snapshot(w)
+		c.subscription("cancel", 2, queryWish(id, 0, "people", reds))
+		c.heard(1)
 		require.NoError(w, w.node.FSM().Restore(before))
 		other := w.connect("bob")
 		other.subscribe(1, wish(m, "map", 1), queryWish(id, 1, "people", reds))
 		other.heard(2)
 		require.NoError(w, w.node.FSM().Restore(after))
-		require.ElementsMatch(w, []string{`map_item_added 2 ben {"team":"red"}`, `map_item_removed 3 ann {"team":"red"}`, "live_query_updated 3 ben"}, other.heard(3))
+		require.ElementsMatch(w, []string{
+			`map_item_added 2 ben {"team":"red"}`, `map_item_removed 3 ann {"team":"red"}`,
+			`live_query_item_updated ben {"team":"red"}`, `live_query_item_removed ann {"team":"red"}`,
+		}, other.heard(4))
 	})
 }
 
@@ -197,4 +208,82 @@ func snapshot(w *world) io.ReadCloser {
 	var b bytes.Buffer
 	require.NoError(w, w.node.FSM().WriteSnapshot(&b))
 	return io.NopCloser(&b)
+}
+
+// meteredNode has so many tokens for queries.
+type meteredNode struct {
+	*fsmtest.Node
+	tokens atomic.Int64
+	asked  atomic.Int64
+}
+
+func (n *meteredNode) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+	if strings.HasPrefix(bucket, "query-") {
+		n.asked.Add(1)
+		if n.tokens.Add(-1) < 0 {
+			return nil, exhausted{}
+		}
+	}
+	return n.Node.Read(ctx, bucket)
+}
+
+type exhausted struct{}
+
+func (exhausted) Error() string             { return "exhausted" }
+func (exhausted) RetryAfter() time.Duration { return time.Second }
+
+// A live query costs as much as one that is asked once. One that cannot be paid
+// for is refused alone, and the index is not asked over and over again.
+func TestALiveQueryIsPaidFor(t *testing.T) {
+	var n *meteredNode
+	inWorld(t, func(c *realtime.Config) {
+		n = &meteredNode{Node: c.Node.(*fsmtest.Node)}
+		c.Node, c.API = n, api.New(n)
+	}, func(w *world) {
+		c := w.connect("alice")
+		m := named(c, "people")
+		n.tokens.Store(1000)
+		var wishes []map[string]any
+		for i := range 100 {
+			text := fmt.Sprintf(`n == "%d"`, i)
+			id, at, _ := c.query("people", text)
+			wishes = append(wishes, queryWish(id, at, "people", text))
+		}
+		n.tokens.Store(3)
+		n.asked.Store(0)
+		c.subscribe(1, append(wishes, wish(m, "map", 0))...)
+		heard := map[string]int{}
+		for _, h := range c.heard(101) {
+			heard[h]++
+		}
+		require.Equal(w, map[string]int{"subscription_established 0 (1)": 4, "subscription_failed 429 54009 (1)": 97}, heard)
+		require.LessOrEqual(w, n.asked.Load(), int64(3+8), "no more than were under way at a time")
+	})
+}
+
+// Bounds of live queries refuse the one that is too many, and what is given up
+// makes room.
+func TestLiveQueriesOfAnIdentityAreBounded(t *testing.T) {
+	inWorld(t, func(c *realtime.Config) { c.LiveQueries.PerIdentity = 2 }, func(w *world) {
+		c, other := w.connect("alice"), w.connect("bob")
+		named(c, "people")
+		var wishes []map[string]any
+		for i := range 3 {
+			text := fmt.Sprintf(`n == "%d"`, i)
+			id, at, _ := c.query("people", text)
+			wishes = append(wishes, queryWish(id, at, "people", text))
+		}
+		var heard []string
+		for i, wish := range wishes {
+			c.subscribe(i, wish)
+			heard = append(heard, c.heard(1)...)
+		}
+		require.Equal(w, []string{"subscription_established 0 (0)", "subscription_established 0 (1)", "subscription_failed 429 20429 (2)"}, heard)
+		other.subscribe(1, wishes[2])
+		require.Equal(w, []string{"subscription_established 0 (1)"}, other.heard(1))
+		c.subscription("cancel", 3, wishes[0])
+		c.heard(1)
+		c.subscribe(4, wishes[2])
+		require.Equal(w, []string{"subscription_established 0 (4)"}, c.heard(1))
+	})
 }

@@ -46,6 +46,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/hub"
+	"lockstep/server/livequery"
 	"lockstep/server/ratelimit"
 	"lockstep/server/source"
 )
@@ -54,7 +55,7 @@ import (
 type Server struct {
 	config   Config
 	hub      *hub.Hub
-	queries  *queries
+	queries  *livequery.Queries
 	metrics  *metrics
 	upgrader websocket.Upgrader
 
@@ -85,16 +86,25 @@ func New(config Config) *Server {
 
 		byIdentity: make(map[string]int), bySource: make(map[netip.Addr]int),
 	}
-	s.metrics = newMetrics(config.Metrics, s.countSubscriptions)
+	s.metrics = newMetrics(config.Metrics, s.countSubscriptions, func() float64 { return float64(s.queries.Count()) })
 	s.hub = hub.New(hub.Config{
 		Feed: config.Feed, View: config.Node.View, Encode: s.encode,
 		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes, Panics: config.Panics,
 		Behind: s.metrics.behind, Dropped: s.metrics.dropped,
 	})
+	s.queries = livequery.New(s.liveQueries())
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.queries = newQueries(s.ctx, s.hub, config.Node.View, s.work.Go, s.metrics.evaluated, config.Panics)
 	s.work.Go(func() { s.hub.Run(s.ctx) })
 	return s
+}
+
+// liveQueries returns the configuration of live queries, completed.
+func (s *Server) liveQueries() livequery.Config {
+	c := s.config.LiveQueries
+	c.Hub, c.View, c.Panics = s.hub, s.config.Node.View, s.config.Panics
+	c.EncodeItem, c.EncodeResult = queryItemFrame, queryResultFrame
+	c.Evaluated, c.Behind = s.metrics.evaluated, s.metrics.lagged
+	return c
 }
 
 // encode makes the frame of a live event.
@@ -374,6 +384,7 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.work.Wait()
+	s.queries.Close()
 	return nil
 }
 

@@ -153,9 +153,9 @@ func (s *session) cancelBatch(b *subscriptionBatch) answer {
 // linearizable point, and then lets each subscription catch up to that and
 // beyond.
 func (s *session) establishBatch(ctx context.Context, b *subscriptionBatch) (answer, error) {
-	starts := make([]start, len(b.Requests))
+	starts, queries := make([]start, len(b.Requests)), new(queryBatch)
 	for i, o := range b.Requests {
-		starts[i] = s.begin(o, b.recipient())
+		starts[i] = s.begin(o, b.recipient(), queries)
 	}
 	view, err := s.server.config.Node.Read(ctx, "")
 	if err != nil {
@@ -165,6 +165,8 @@ func (s *session) establishBatch(ctx context.Context, b *subscriptionBatch) (ans
 		return answer{}, fmt.Errorf("%w: %w", objects.ErrUnavailable, err)
 	}
 	return subscriptionsAnswer(func() {
+		defer queries.release()
+		queries.prepare(ctx, view)
 		for _, start := range starts {
 			start(ctx, view)
 		}
@@ -176,8 +178,8 @@ func (s *session) establishBatch(ctx context.Context, b *subscriptionBatch) (ans
 type start func(ctx context.Context, view *fsm.View)
 
 // begin registers a subscription, in the place of an earlier one on the same
-// object.
-func (s *session) begin(o subscriptionOrder, to recipient) start {
+// object. Live queries are put into their batch.
+func (s *session) begin(o subscriptionOrder, to recipient, queries *queryBatch) start {
 	if there, count := s.queue.Has(o.Object); !there && count >= objects.MaxSubscriptions {
 		return s.refuseSubscription(o, to, objects.ErrSubscriptions)
 	}
@@ -186,7 +188,7 @@ func (s *session) begin(o subscriptionOrder, to recipient) start {
 		return s.refuseSubscription(o, to, objects.ErrParameter.With("last_event_id must be a whole number or null"))
 	}
 	if o.Type == liveQueryType {
-		return s.beginQuery(o, to)
+		return s.beginQuery(o, to, queries)
 	}
 	sid, ok := objects.ParseSID(o.Object)
 	if !ok || sid.Kind().String() != o.Type || !subscribable(sid.Kind()) {
