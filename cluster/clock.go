@@ -141,7 +141,7 @@ func (n *Node) askClocks(ctx context.Context) []peerClock {
 	for i, s := range others {
 		asking.Go(func() {
 			sent := time.Now()
-			r, err := n.statusOf(ctx, string(s.ID), string(s.Address))
+			r, err := n.statusOf(ctx, string(s.ID))
 			if err != nil {
 				return
 			}

@@ -65,7 +65,8 @@ type Config struct {
 	GossipAddr      string
 	GossipAdvertise string
 
-	// Seeds are gossip addresses of other nodes, tried again and again.
+	// Seeds are gossip addresses of other nodes, HOST:PORT, tried again and again.
+	// The host may be a name, which is looked up each time.
 	Seeds []string
 
 	// Limits bounds what comes in at the ports for other nodes.

@@ -23,8 +23,8 @@ const (
 	// cluster that started apart find each other.
 	joinInterval = 10 * time.Second
 	// reclaimTime is after how long a dead node's name may come back with
-	// another address.
-	reclaimTime = 30 * time.Second
+	// another address: at once, but not never, as zero means.
+	reclaimTime = time.Millisecond
 	// seedTimeout bounds connecting to another node; Close may have to wait for it.
 	seedTimeout = 3 * time.Second
 	// leaveTimeout bounds telling the others that this node has left.
@@ -49,7 +49,6 @@ type gossip struct {
 	advertised string
 	log        *slog.Logger
 	self       string
-	seeds      []string
 }
 
 // startGossip opens the gossip port. It joins nobody yet.
@@ -92,14 +91,16 @@ func startGossip(c Config, keys [][32]byte, self, internalAddr string) (*gossip,
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), port.Shutdown())
 	}
-	return &gossip{list: list, port: port, keyring: m.Keyring, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self, seeds: slices.Clone(c.Seeds)}, nil
+	return &gossip{list: list, port: port, keyring: m.Keyring, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self}, nil
 }
 
-// run joins the seeds, again and again, until ctx ends.
-func (g *gossip) run(ctx context.Context) {
-	for len(g.seeds) > 0 {
-		if _, err := g.list.Join(g.seeds); err != nil {
-			g.log.Warn("gossip seeds not reached", "error", err)
+// run joins the seeds that there are, again and again, until ctx ends.
+func (g *gossip) run(ctx context.Context, seeds func() []string) {
+	for {
+		if s := seeds(); len(s) > 0 {
+			if _, err := g.list.Join(s); err != nil {
+				g.log.Warn("gossip seeds not reached", "error", err)
+			}
 		}
 		select {
 		case <-time.After(joinInterval):
@@ -209,13 +210,14 @@ func (d metaDelegate) LocalState(bool) []byte { return nil }
 // MergeRemoteState implements memberlist.Delegate.
 func (d metaDelegate) MergeRemoteState([]byte, bool) {}
 
-// conflictDelegate hears of two processes of one server: somebody runs a copy
-// of a data directory.
+// conflictDelegate hears of two processes of one server: it came back somewhere
+// else sooner than anybody has missed it, or somebody runs a copy of a data
+// directory.
 type conflictDelegate struct{ log *slog.Logger }
 
 // NotifyConflict implements memberlist.ConflictDelegate.
 func (d conflictDelegate) NotifyConflict(existing, other *memberlist.Node) {
-	d.log.Error("two processes run on copies of one data directory", "server", existing.Name, "address", existing.Address(), "other", other.Address())
+	d.log.Warn("a member gossips from two addresses: it has moved, or another process runs on a copy of its data directory", "server", existing.Name, "address", existing.Address(), "other", other.Address())
 }
 
 // roster is who is alive and what they told. memberlist changes the nodes that

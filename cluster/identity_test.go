@@ -108,6 +108,7 @@ func TestNobodyVotesWithoutAConfiguration(t *testing.T) {
 	m := newMembers(t, 1, nil)
 	empty := m.open("n2")
 	candidate := m.leader()
+	candidate.places.note(empty.self, empty.InternalAddr(), nil)
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(candidate.self), Addr: []byte(candidate.InternalAddr())}
 	to, addr := raft.ServerID(empty.self), raft.ServerAddress(empty.InternalAddr())
 	var vote raft.RequestVoteResponse
@@ -118,8 +119,9 @@ func TestNobodyVotesWithoutAConfiguration(t *testing.T) {
 	require.False(t, pre.Granted)
 
 	vote = raft.RequestVoteResponse{}
+	candidate.places.note("n2.another", empty.InternalAddr(), nil)
 	err := candidate.transport.RequestVote("n2.another", addr, &raft.RequestVoteRequest{RPCHeader: header, Term: 99}, &vote)
-	require.ErrorContains(t, err, "answers as", "the answer of another incarnation counts for nothing")
+	require.ErrorContains(t, err, "and not n2.another", "the answer of another incarnation counts for nothing")
 }
 
 // Raft writes its first term before its first entry.

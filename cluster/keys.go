@@ -243,7 +243,7 @@ func (n *Node) fetchKey(id fsm.KeyID) ([32]byte, error) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(n.life.Context(), n.config.scaled(statusTimeout))
-		a, err := wire.Ask[clusterKeyAnswer](ctx, n.peers, string(s.Address), wire.ClusterKey, clusterKeyRequest{ID: id})
+		a, err := wire.Ask[clusterKeyAnswer](ctx, n.peers, string(s.ID), wire.ClusterKey, clusterKeyRequest{ID: id})
 		cancel()
 		if err == nil && fsm.KeyIDOf(a.Key) == id {
 			return a.Key, nil

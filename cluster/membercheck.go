@@ -61,11 +61,10 @@ func (n *Node) admits(ctx context.Context, server string) bool {
 			continue
 		}
 		asked++
-		addr := string(s.Address)
 		if n.life.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
 			defer cancel()
-			_, err := wire.Ask[wire.None](ctx, n.peers, addr, wire.Vouch, vouchRequest{Server: server})
+			_, err := wire.Ask[wire.None](ctx, n.peers, string(s.ID), wire.Vouch, vouchRequest{Server: server})
 			answers <- err == nil
 		}) != nil {
 			return false

@@ -76,6 +76,8 @@ type NodeStatus struct {
 
 	Keys []fsm.KeyID `cbor:"13,keyasint,omitempty"` // the cluster's keys that it accepts
 
+	Gossip string `cbor:"45,keyasint,omitempty"` // where it gossips
+
 	// Problem says why the node does not serve, if it does not (see Node.Health).
 	Problem string `cbor:"20,keyasint,omitempty"`
 }
@@ -136,7 +138,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	var asking sync.WaitGroup
 	for i, m := range members {
 		asking.Go(func() {
-			s, err := n.statusOf(ctx, m.server, m.InternalAddr)
+			s, err := n.statusOf(ctx, m.server)
 			if err != nil {
 				s = NodeStatus{Role: RoleUnreachable, HTTP: m.HTTPURL, Version: m.Version}
 			}
@@ -148,22 +150,14 @@ func (n *Node) Status(ctx context.Context) Status {
 	return status
 }
 
-func (n *Node) statusOf(ctx context.Context, server, addr string) (NodeStatus, error) {
-	if server == n.self {
+// statusOf asks a server, or whoever is at an address.
+func (n *Node) statusOf(ctx context.Context, to string) (NodeStatus, error) {
+	if to == n.self || to == n.peers.Addr() {
 		return n.ownStatus(), nil
 	}
-	s, err := n.statusAt(ctx, addr)
-	if err == nil && s.Server != server {
-		err = fmt.Errorf("%w: %s answers as %q", ErrUnreachable, addr, s.Server)
-	}
-	return s, err
-}
-
-// statusAt asks whoever is at an address.
-func (n *Node) statusAt(ctx context.Context, addr string) (NodeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
 	defer cancel()
-	return wire.Ask[NodeStatus](ctx, n.peers, addr, wire.Status, wire.None{})
+	return wire.Ask[NodeStatus](ctx, n.peers, to, wire.Status, wire.None{})
 }
 
 func (n *Node) ownStatus() NodeStatus {
@@ -171,7 +165,7 @@ func (n *Node) ownStatus() NodeStatus {
 	s := NodeStatus{
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.Term,
-		LastIndex: n.raft.LastIndex(), Server: n.self, Process: n.process, Candidate: state.Role == raft.Candidate,
+		LastIndex: n.raft.LastIndex(), Gossip: n.GossipAddr(), Server: n.self, Process: n.process, Candidate: state.Role == raft.Candidate,
 	}
 	s.Clock = n.clock.now()
 	if now, known := n.clock.read(); known {
@@ -211,9 +205,9 @@ func (n *Node) AddMember(ctx context.Context, spec MemberSpec) error {
 func (n *Node) addMember(ctx context.Context, r addMemberRequest) error {
 	return n.onLeader(ctx, r.Forwarded,
 		func() error { return n.addOnLeader(ctx, r.Spec) },
-		func(addr string) error {
+		func(leader string) error {
 			r.Forwarded = true
-			_, err := wire.Ask[wire.None](ctx, n.peers, addr, wire.AddMember, r)
+			_, err := wire.Ask[wire.None](ctx, n.peers, leader, wire.AddMember, r)
 			return err
 		})
 }
@@ -229,9 +223,9 @@ func (n *Node) RemoveMember(ctx context.Context, id string) error {
 func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
 	return n.onLeader(ctx, r.Forwarded,
 		func() error { return n.removeOnLeader(ctx, r) },
-		func(addr string) error {
+		func(leader string) error {
 			r.Forwarded = true
-			_, err := wire.Ask[wire.None](ctx, n.peers, addr, wire.RemoveMember, r)
+			_, err := wire.Ask[wire.None](ctx, n.peers, leader, wire.RemoveMember, r)
 			return err
 		})
 }
@@ -239,7 +233,7 @@ func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
 // onLeader runs a change of the membership where the leader is: here, or by a
 // request to it, once. Such changes have the same effect however often they are
 // made, so they are tried again while there is no leader or it changes.
-func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, there func(addr string) error) error {
+func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, there func(leader string) error) error {
 	ctx, cancel := lifetime.Bounded(ctx)
 	defer cancel()
 	for {
@@ -253,7 +247,7 @@ func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, 
 		case forwarded:
 			return wire.ErrNotLeader
 		default:
-			err = there(state.Addr)
+			err = there(state.Leader)
 		}
 		if err == nil || !worthRetrying(err) {
 			return err
@@ -298,36 +292,39 @@ func worthRetrying(err error) bool {
 }
 
 func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
-	for _, s := range n.members.All() {
-		if member.NodeOf(s.ID) != spec.ID && string(s.Address) == spec.InternalAddr {
-			return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, member.NodeOf(s.ID))
-		}
-	}
-	at, err := n.statusAt(ctx, spec.InternalAddr)
+	at, err := n.statusOf(ctx, spec.InternalAddr)
 	if err == nil && at.ID != spec.ID {
 		err = fmt.Errorf("%s answers as %q", spec.InternalAddr, at.ID)
 	}
-	if err != nil {
+	id, addr := raft.ServerID(at.Server), raft.ServerAddress(spec.InternalAddr)
+	servers := n.members.All()
+	holder := slices.IndexFunc(servers, func(s raft.Server) bool { return s.Address == addr })
+	switch {
+	case err != nil && holder >= 0 && member.NodeOf(servers[holder].ID) != spec.ID:
+		return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, member.NodeOf(servers[holder].ID))
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	case holder >= 0 && servers[holder].ID == id:
+		return nil
 	}
 	if r := n.fsm.View().KeyRotation(); r != nil && !slices.Contains(at.Keys, r.Key) && n.port != nil && !n.members.Has(at.Server) {
 		return fmt.Errorf("%w: %s enrolled with a cluster key that is being changed; let it enrol again", ErrUnreachable, spec.ID)
 	}
-	id, addr := raft.ServerID(at.Server), raft.ServerAddress(spec.InternalAddr)
-	for _, s := range n.members.All() {
+	for _, s := range servers {
 		switch {
-		case s.ID == id && s.Address == addr:
-			return nil
 		case s.ID == id:
 			if err := n.refuseCopy(ctx, s, at); err != nil {
 				return err
 			}
-		case member.NodeOf(s.ID) == spec.ID && !spec.Replace:
+		case member.NodeOf(s.ID) == spec.ID && !spec.Replace && !n.members.Has(at.Server):
 			return fmt.Errorf("%w: %s", ErrKnownMember, spec.ID)
-		case s.Address == addr: // raft wants addresses to be different
-			if err := n.addNonvoter(ctx, s.ID, member.OutOfReach(s.ID)); err != nil {
-				return err
-			}
+		}
+	}
+	// Raft wants addresses to be different. Whoever had this one, an earlier
+	// incarnation or a member that has moved, too, does not answer there any more.
+	if holder >= 0 {
+		if err := n.addNonvoter(ctx, servers[holder].ID, nowhere(servers[holder].ID)); err != nil {
+			return err
 		}
 	}
 	if err := n.addNonvoter(ctx, id, addr); err != nil {
@@ -348,8 +345,8 @@ func (n *Node) addNonvoter(ctx context.Context, id raft.ServerID, addr raft.Serv
 // refuseCopy refuses a new address for a server that still answers at its old
 // one: its data directory was copied, and two would vote as one.
 func (n *Node) refuseCopy(ctx context.Context, s raft.Server, at NodeStatus) error {
-	old, err := n.statusOf(ctx, string(s.ID), string(s.Address))
-	if err == nil && old.Process != at.Process {
+	old, err := n.statusOf(ctx, string(s.Address))
+	if err == nil && old.Server == at.Server && old.Process != at.Process {
 		return fmt.Errorf("%w: %s answers at %s", ErrTwice, member.NodeOf(s.ID), s.Address)
 	}
 	return nil
@@ -398,7 +395,7 @@ func (n *Node) reports(ctx context.Context, servers []raft.Server) map[string]No
 	var asking sync.WaitGroup
 	for i, s := range servers {
 		asking.Go(func() {
-			if r, err := n.statusOf(ctx, string(s.ID), string(s.Address)); err == nil {
+			if r, err := n.statusOf(ctx, string(s.ID)); err == nil {
 				answers[i] = r
 			}
 		})

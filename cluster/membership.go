@@ -133,7 +133,7 @@ const (
 func (n *Node) askMembership(others []raft.Server) membershipVerdict {
 	for _, s := range others {
 		ctx, cancel := context.WithTimeout(n.life.Context(), n.config.scaled(statusTimeout))
-		a, err := wire.Ask[membershipAnswer](ctx, n.peers, string(s.Address), wire.Membership, wire.None{})
+		a, err := wire.Ask[membershipAnswer](ctx, n.peers, string(s.ID), wire.Membership, wire.None{})
 		cancel()
 		if err != nil || !a.Leads || a.Term < n.raft.CurrentTerm() {
 			continue
@@ -152,12 +152,13 @@ func (n *Node) announceAddress(others []raft.Server) {
 	ctx, cancel := context.WithTimeout(n.life.Context(), n.config.scaled(announceTimeout))
 	defer cancel()
 	err := ErrNoLeader
-	if len(others) == 0 {
+	if state, _ := n.leadership.State(); state.Leader != "" || len(others) == 0 {
 		err = n.AddMember(ctx, spec)
-	}
-	for _, s := range others {
-		if _, err = wire.Ask[wire.None](ctx, n.peers, string(s.Address), wire.AddMember, addMemberRequest{Spec: spec}); err == nil || errors.Is(err, ErrTwice) {
-			break
+	} else {
+		for _, s := range others {
+			if _, err = wire.Ask[wire.None](ctx, n.peers, string(s.ID), wire.AddMember, addMemberRequest{Spec: spec}); err == nil || errors.Is(err, ErrTwice) {
+				break
+			}
 		}
 	}
 	if errors.Is(err, ErrTwice) {

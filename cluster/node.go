@@ -26,7 +26,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,6 +72,7 @@ type Node struct {
 	keys       keys
 	credential *link.Credential // nil with Parts
 	vouched    vouched
+	places     places
 
 	leadership *leadership.Leadership
 	proposer   *proposer.Proposer
@@ -135,16 +135,16 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	if err := n.openParts(); err != nil {
 		return nil, err
 	}
+	if config.GossipAddr != "" { // before raft, which asks it for addresses
+		if n.gossip, err = startGossip(config, n.keys.all(), n.self, n.peers.Addr()); err != nil {
+			return nil, err
+		}
+	}
 	if err := n.startRaft(); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
-	}
-	if config.GossipAddr != "" {
-		if n.gossip, err = startGossip(config, n.keys.all(), n.self, n.peers.Addr()); err != nil {
-			return nil, err
-		}
 	}
 	n.compose(waiters)
 	n.start()
@@ -184,7 +184,7 @@ func (n *Node) openParts() error {
 	port, err := link.Listen(link.Config{
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
 		Credential: n.credential, Limits: n.config.Limits.internal(), Logger: n.config.Logger,
-		Expect: n.expected, Anybody: func(kind byte) bool { return kind == wire.Status }, Admit: n.admits,
+		Find: n.find, Met: n.met, Admit: n.admits,
 		Recovered: func(err *RecoveredError) { n.fail(err) },
 	})
 	if err != nil {
@@ -194,7 +194,7 @@ func (n *Node) openParts() error {
 	streams := port.Streams()
 	n.transport = transport.NewGuard(&transport.Patient{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: streams, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
+			Stream: streams, ServerAddressProvider: byID{}, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
 		}),
 		Streams: streams, Context: n.life.Context(), Wants: n.replicatesTo, Logger: n.config.Logger,
 	}, n.self, n.added)
@@ -267,7 +267,7 @@ func (n *Node) start() {
 		work = append(work, n.takeover.Stand) // nobody else could lead: no need to wait for a time-out
 	}
 	if n.gossip != nil {
-		work = append(work, func() { n.gossip.run(n.life.Context()) })
+		work = append(work, func() { n.gossip.run(n.life.Context(), n.gossipSeeds) })
 	}
 	for _, f := range work {
 		_ = n.life.Go(f) // the node is not closed yet
@@ -445,25 +445,12 @@ func (n *Node) TransferLeadership(ctx context.Context) error {
 	return nil
 }
 
-// expected names whose internal address this is by the configuration, if anybody's.
-func (n *Node) expected(addr string) (node, incarnation string) {
-	for _, s := range n.members.All() {
-		if string(s.Address) == addr {
-			node = member.NodeOf(s.ID)
-			return node, strings.TrimPrefix(string(s.ID), node+".")
-		}
-	}
-	return "", ""
-}
-
 // added reports whether this node has a configuration.
 func (n *Node) added() bool { return len(n.members.All()) > 0 }
 
-// replicatesTo reports whether this node leads a term, and has a follower at an
-// address.
-func (n *Node) replicatesTo(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
-	return n.leadership.Leads(term) &&
-		slices.ContainsFunc(n.members.All(), func(s raft.Server) bool { return s.ID == id && s.Address == addr })
+// replicatesTo reports whether this node leads a term, and has a follower.
+func (n *Node) replicatesTo(id raft.ServerID, term uint64) bool {
+	return n.leadership.Leads(term) && n.members.Has(string(id))
 }
 
 // logReports asks servers for what decides who takes over.

@@ -39,6 +39,10 @@ type Config struct {
 	InternalAddr string
 	GossipAddr   string
 
+	// Seeds are gossip addresses, HOST:PORT, of other nodes, looked for besides
+	// those that the node remembers: what it needs when all have moved.
+	Seeds []string
+
 	// Advertise is the host by which clients and other nodes reach this one, if
 	// the listeners' own hosts do not say it (0.0.0.0).
 	Advertise string
@@ -191,6 +195,14 @@ func (c Config) Validate() error {
 			fault("%s: %q is not HOST:PORT", a.flag, a.addr)
 		} else if isAnyHost(host) && c.Advertise == "" {
 			fault("%s: %q reaches no other node: name the host with --advertise", a.flag, a.addr)
+		}
+	}
+	if len(c.Seeds) > maxSeeds {
+		fault("--seed: %d addresses are more than %d", len(c.Seeds), maxSeeds)
+	}
+	for _, s := range c.Seeds {
+		if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
+			fault("--seed: %q is not HOST:PORT", s)
 		}
 	}
 	for _, u := range []struct{ flag, url string }{{"--join", c.Join}, {"--public-url", c.PublicURL}} {

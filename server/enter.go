@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"lockstep/cluster"
@@ -200,7 +201,7 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits, ke
 	config := cluster.Config{
 		ID: r.ID, Incarnation: r.Incarnation, DataDir: c.DataDir, ClusterID: r.ClusterID,
 		InternalAddr: r.InternalAddr, InternalAdvertise: c.advertised(r.InternalAddr), GossipAddr: r.GossipAddr,
-		HTTPURL: r.HTTPURL, AdminURL: r.AdminURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: r.Seeds, TimeoutScale: c.TimeoutScale,
+		HTTPURL: r.HTTPURL, AdminURL: r.AdminURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: append(slices.Clone(c.Seeds), r.Seeds...), TimeoutScale: c.TimeoutScale,
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Limits: clusterLimits(c.Bounds),
 		Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
@@ -283,7 +284,7 @@ func clusterLimits(b bounds.Bounds) cluster.Limits {
 // until it votes.
 func (s *Server) join(ctx context.Context, node *cluster.Node, r *nodedir.Record) error {
 	member := &admin.Client{URLs: []string{r.JoinThrough}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}
-	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: node.GossipAddr(), Version: s.config.Version, Replace: r.Replace || s.config.Replace}
+	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: s.config.advertised(r.GossipAddr), Version: s.config.Version, Replace: r.Replace || s.config.Replace}
 	said := ""
 	add := func() error {
 		err := member.AddMember(ctx, self)

@@ -136,10 +136,7 @@ func (o operator) Enrolment(_ context.Context, e admin.Enrol) (admin.Enrolment, 
 		return admin.Enrolment{}, refusal(fmt.Errorf("%w: %s", cluster.ErrKnownMember, e.ID))
 	}
 	r := o.book.copy()
-	seeds := r.Seeds
-	if own := o.node.GossipAddr(); own != "" {
-		seeds = append([]string{own}, seeds...)
-	}
+	seeds := append([]string{o.config.advertised(r.GossipAddr)}, r.Seeds...)
 	enrolment := admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, OtherKeys: r.OtherKeys, Seeds: seeds, Members: o.node.Servers()}
 	for _, f := range r.Former {
 		enrolment.Former = append(enrolment.Former, admin.Former(f))

@@ -13,7 +13,7 @@ import (
 func TestDevPassesOnEverySettingOfANode(t *testing.T) {
 	decided := []string{
 		"account-file", "admin-addr", "advertise", "bootstrap", "data-dir", "gossip-addr", "http-addr", "http-port",
-		"insecure-join", "internal-addr", "join", "node-id", "replace",
+		"insecure-join", "internal-addr", "join", "node-id", "replace", "seed",
 	}
 	var kept []string
 	newServe().Flags().VisitAll(func(f *pflag.Flag) {

@@ -81,6 +81,7 @@ account.env in the data directory; --account-file says where.`,
 	f.StringVar(&c.InternalAddr, "internal-addr", "127.0.0.1:0", "HOST:PORT for the other nodes; port 0: a free one, chosen once and kept")
 	f.StringVar(&c.GossipAddr, "gossip-addr", "127.0.0.1:0", "HOST:PORT for gossip, TCP and UDP; port 0 likewise")
 	f.StringVar(&c.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
+	f.StringSliceVar(&c.Seeds, "seed", nil, "gossip HOST:PORT of other nodes to look for besides those remembered, for when all have moved; at most 16")
 	f.StringVar(&c.PublicURL, "public-url", "", "origin of the URLs in answers, such as https://sync.example.com (default: as the client came)")
 	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto, -Host and -For are believed")
 	f.StringSliceVar(&webhooks, "webhook-allow", nil, "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
@@ -97,7 +98,7 @@ account.env in the data directory; --account-file says where.`,
 	c.Bounds.Flags(f)
 	bindAll(f)
 	markOfOneNode(f, "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "internal-addr", "gossip-addr",
-		"advertise", "bootstrap", "account-file", "join", "insecure-join", "replace")
+		"advertise", "bootstrap", "account-file", "join", "insecure-join", "replace", "seed")
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -19,6 +20,7 @@ type Node struct {
 
 	cluster *Cluster
 	port    int
+	addrs   []string // flags, once it has moved
 	log     string
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed when the process has ended
@@ -31,9 +33,8 @@ func (n *Node) start(args ...string) {
 	log, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	defer log.Close()
-	cmd := exec.Command(binary, append([]string{
-		"serve", "--data-dir", n.Dir, "--node-id", n.ID, "--http-port", strconv.Itoa(n.port),
-	}, args...)...)
+	usual := append([]string{"serve", "--data-dir", n.Dir, "--node-id", n.ID, "--http-port", strconv.Itoa(n.port)}, n.addrs...)
+	cmd := exec.Command(binary, append(usual, args...)...)
 	cmd.Env = n.cluster.Environment()
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(t, cmd.Start())
@@ -101,6 +102,33 @@ func (n *Node) Resume() {
 func (n *Node) Restart(args ...string) {
 	n.cluster.t.Helper()
 	n.start(args...)
+}
+
+// Place is where a node listens.
+type Place struct {
+	HTTPPort         int
+	Internal, Gossip string
+}
+
+// Place returns where the node listens.
+func (n *Node) Place() Place {
+	n.cluster.t.Helper()
+	r := n.Record()
+	return Place{n.port, r.InternalAddr, r.GossipAddr}
+}
+
+// NewPlace returns one that is free.
+func (c *Cluster) NewPlace() Place {
+	c.t.Helper()
+	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	require.NoError(c.t, err)
+	return Place{port, fmt.Sprintf("127.0.0.1:%d", port+1), fmt.Sprintf("127.0.0.1:%d", port+2)}
+}
+
+// Move has a node whose process has ended listen elsewhere from its next start on.
+func (n *Node) Move(to Place) {
+	n.port, n.URL = to.HTTPPort, fmt.Sprintf("http://127.0.0.1:%d", to.HTTPPort)
+	n.addrs = []string{"--internal-addr", to.Internal, "--gossip-addr", to.Gossip}
 }
 
 // Record is what the node keeps in its data directory.

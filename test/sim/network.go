@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -208,8 +209,8 @@ func (e *endpoint) Serve(self string, handle func(ctx context.Context, from stri
 }
 
 // Call implements cluster.Peers.
-func (e *endpoint) Call(ctx context.Context, addr string, kind byte, body []byte) (answer []byte, err error) {
-	err = e.exchange(ctx, addr, false, func(ctx context.Context, other *endpoint) error {
+func (e *endpoint) Call(ctx context.Context, to string, kind byte, body []byte) (answer []byte, err error) {
+	err = e.exchange(ctx, addressOf(to), false, func(ctx context.Context, other *endpoint) error {
 		select {
 		case <-other.serving:
 			answer = other.handle(ctx, e.self, kind, body)
@@ -221,8 +222,15 @@ func (e *endpoint) Call(ctx context.Context, addr string, kind byte, body []byte
 	return answer, err
 }
 
+// addressOf returns the address of a server, which is its node's id.
+func addressOf(to string) string {
+	node, _, _ := strings.Cut(to, ".")
+	return node
+}
+
 // Refused implements cluster.Peers.
-func (e *endpoint) Refused(ctx context.Context, addr string) bool {
+func (e *endpoint) Refused(ctx context.Context, server string) bool {
+	addr := addressOf(server)
 	other, err := e.network.route(e.id, addr)
 	if err != nil {
 		return errors.Is(err, errDown)

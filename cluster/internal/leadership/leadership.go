@@ -24,7 +24,6 @@ type State struct {
 	Role   raft.RaftState
 	Term   uint64
 	Leader string // server; empty when none is known
-	Addr   string // of the leader's internal port
 }
 
 // Config is what leadership needs. Every field is required.
@@ -102,9 +101,9 @@ func (l *Leadership) Look() State {
 	for {
 		term := r.CurrentTerm()
 		role := r.State()
-		addr, leader := r.LeaderWithID()
+		_, leader := r.LeaderWithID()
 		if r.CurrentTerm() == term {
-			return State{Role: role, Term: term, Leader: string(leader), Addr: string(addr)}
+			return State{Role: role, Term: term, Leader: string(leader)}
 		}
 	}
 }

@@ -21,32 +21,28 @@ type dialed struct {
 	err    error
 }
 
-// Call sends a request to the port at addr and waits for the answer. An error
-// that does not wrap ErrNotSent leaves open whether the request was handled.
-func (p *Port) Call(ctx context.Context, addr string, kind byte, body []byte) ([]byte, error) {
-	c, err := p.client(ctx, addr)
+// Call sends a request to a server, or to whoever is at HOST:PORT, and waits for
+// the answer. An error that does not wrap ErrNotSent leaves open whether the
+// request was handled.
+func (p *Port) Call(ctx context.Context, to string, kind byte, body []byte) ([]byte, error) {
+	c, err := p.client(ctx, to)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-	}
-	if p.config.Expect != nil && (p.config.Anybody == nil || !p.config.Anybody(kind)) {
-		if node, incarnation := p.config.Expect(addr); node != "" && incarnation != c.conn.incarnation {
-			return nil, fmt.Errorf("%w: %s is another incarnation of node %q", ErrNotSent, addr, node)
-		}
 	}
 	return c.call(ctx, kind, body)
 }
 
-func (p *Port) client(ctx context.Context, addr string) (*client, error) {
+func (p *Port) client(ctx context.Context, to string) (*client, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
 		return nil, ErrClosed
 	}
-	d := p.clients[addr]
+	d := p.clients[to]
 	if d == nil {
 		d = &dialed{ready: make(chan struct{})}
-		p.clients[addr] = d
-		p.work.Go(func() { p.connect(addr, d) })
+		p.clients[to] = d
+		p.work.Go(func() { p.connect(to, d) })
 	}
 	p.mu.Unlock()
 	select {
@@ -58,10 +54,10 @@ func (p *Port) client(ctx context.Context, addr string) (*client, error) {
 }
 
 // connect dials and then runs the connection until it breaks.
-func (p *Port) connect(addr string, d *dialed) {
-	c, err := p.dial(p.ctx, addr, purposeRequest)
+func (p *Port) connect(to string, d *dialed) {
+	c, err := p.dial(p.ctx, to, purposeRequest)
 	if err != nil {
-		p.forget(addr, d)
+		p.forget(to, d)
 		d.err = err
 		close(d.ready)
 		return
@@ -72,15 +68,15 @@ func (p *Port) connect(addr string, d *dialed) {
 	parts.Go(func() { d.client.out.run(c, d.client.done) })
 	parts.Go(d.client.ping)
 	d.client.read()
-	p.forget(addr, d)
+	p.forget(to, d)
 	parts.Wait()
 }
 
-func (p *Port) forget(addr string, d *dialed) {
+func (p *Port) forget(to string, d *dialed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.clients[addr] == d {
-		delete(p.clients, addr)
+	if p.clients[to] == d {
+		delete(p.clients, to)
 	}
 }
 

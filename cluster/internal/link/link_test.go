@@ -193,27 +193,71 @@ func TestOtherKeyOrClusterIsRefused(t *testing.T) {
 }
 
 func TestUnexpectedNodeIsRefused(t *testing.T) {
-	a := open(t, "a", echo, func(c *Config) { c.Expect = func(string) (string, string) { return "c", "" } })
 	b := open(t, "b", echo, nil)
-	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+	a := open(t, "a", echo, func(c *Config) { c.Find = func(string) []string { return []string{b.Addr()} } })
+	_, err := a.Call(within(t, patience), "c."+incarnation("c"), 1, nil)
 	require.ErrorIs(t, err, ErrNotSent)
-	require.ErrorContains(t, err, `is node "b" and not "c"`)
+	require.ErrorContains(t, err, "is b."+incarnation("b")+" and not c.")
 }
 
 func TestAnotherIncarnationIsRefused(t *testing.T) {
-	const harmless = 9
-	a := open(t, "a", echo, func(c *Config) {
-		c.Expect = func(string) (string, string) { return "b", incarnation("before") }
-		c.Anybody = func(kind byte) bool { return kind == harmless }
-	})
 	b := open(t, "b", echo, nil)
-	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+	a := open(t, "a", echo, func(c *Config) { c.Find = func(string) []string { return []string{b.Addr()} } })
+	before := "b." + incarnation("before")
+	_, err := a.Call(within(t, patience), before, 1, nil)
 	require.ErrorIs(t, err, ErrNotSent)
-	require.ErrorContains(t, err, "another incarnation")
-	_, err = a.Streams().Dial(raft.ServerAddress(b.Addr()), patience)
-	require.ErrorContains(t, err, "another incarnation")
-	_, err = a.Call(within(t, patience), b.Addr(), harmless, nil)
+	require.ErrorContains(t, err, "and not "+before)
+	_, err = a.Streams().Dial(raft.ServerAddress(before), patience)
+	require.ErrorContains(t, err, "and not "+before)
+	_, err = a.Call(within(t, patience), b.Addr(), 1, nil)
+	require.NoError(t, err, "whoever is there")
+}
+
+// A server is found wherever it is: at another address than the likeliest, where
+// nobody listens, or somebody else does, or does not answer.
+func TestAServerIsFoundWhereItIs(t *testing.T) {
+	b, other := open(t, "b", echo, nil), open(t, "other", echo, nil)
+	gone := open(t, "gone", echo, nil)
+	require.NoError(t, gone.Close())
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	defer mute.Close()
+	server := "b." + incarnation("b")
+	for name, before := range map[string][]string{
+		"at once": nil, "nobody": {gone.Addr()}, "somebody else": {other.Addr()}, "silence": {mute.Addr().String()},
+		"all of them": {mute.Addr().String(), other.Addr(), gone.Addr()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := open(t, "a", echo, func(c *Config) { c.Find = func(string) []string { return append(before, b.Addr()) } })
+			answer, err := a.Call(within(t, patience), server, 1, nil)
+			require.NoError(t, err)
+			require.Equal(t, "a 1 ", string(answer))
+			start := time.Now()
+			again, err := a.Streams().Dial(raft.ServerAddress(server), patience)
+			require.NoError(t, err)
+			require.NoError(t, again.Close())
+			require.Less(t, time.Since(start), dialTimeout/4, "it is looked for where it was last")
+		})
+	}
+	a := open(t, "a", echo, nil)
+	_, err = a.Call(within(t, patience), server, 1, nil)
+	require.ErrorIs(t, err, ErrNotSent)
+	require.ErrorContains(t, err, "nobody knows where")
+	require.False(t, a.Refused(within(t, patience), server), "nobody knows where it is, least of all that it is gone")
+}
+
+// Whoever connects says where it can be found itself.
+func TestWhoConnectsSaysWhereItIs(t *testing.T) {
+	type meeting struct{ server, addr string }
+	met := make(chan meeting, 3)
+	b := open(t, "b", echo, func(c *Config) { c.Met = func(server, addr string) { met <- meeting{server, addr} } })
+	a := open(t, "a", echo, func(c *Config) { c.Advertise = "a.example.com:7000" })
+	_, err := a.Call(within(t, patience), b.Addr(), 1, nil)
+	require.NoError(t, err)
+	require.Equal(t, meeting{"a." + incarnation("a"), "a.example.com:7000"}, <-met)
+
+	_, err = Listen(Config{Bind: "127.0.0.1:0", Advertise: strings.Repeat("a", maxAddress) + ":1"})
+	require.ErrorContains(t, err, "at most 255")
 }
 
 // TestAHolderOfTheKeyIsNobodyElse: the name of a server needs the private key

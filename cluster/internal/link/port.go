@@ -3,6 +3,11 @@
 // The first byte on a connection says what it is for: raft's own streams, our
 // requests (multiplexed and pipelined, one connection for each peer), or a
 // connection that is only held, to notice at once when the other process dies.
+// The address at which whoever connects can be found itself comes next.
+//
+// Servers are called by their ids; where they are is asked when they are dialled,
+// and nobody else is taken for them. Were two members' addresses to reach one
+// process, it could vote twice. By HOST:PORT whoever is there is called.
 //
 // Both sides authenticate with a certificate that only the cluster's key can
 // make, for a key that only that node has; the latter's name is the incarnation
@@ -23,6 +28,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -50,6 +57,8 @@ const (
 	defaultStrangersPerSource = 128
 	defaultMembers            = 512
 	defaultPerMember          = 32
+	// maxStrays is how many servers' places are remembered at most.
+	maxStrays = 64
 )
 
 // Limits bounds the connections that come in. Whoever connects is a stranger
@@ -88,13 +97,12 @@ type Config struct {
 	Limits     Limits
 	Logger     *slog.Logger
 
-	// Expect names the node, and the incarnation of its log, that an address
-	// should belong to, or "". Requests are not sent to another node, nor are
-	// raft's streams and requests that Anybody does not let pass to another
-	// incarnation: were two members' addresses to reach one process, it could vote
-	// twice.
-	Expect  func(addr string) (node, incarnation string)
-	Anybody func(kind byte) bool
+	// Find returns the addresses at which a server may be, the likeliest first.
+	// Nil or none: nowhere.
+	Find func(server string) []string
+
+	// Met is told the address that a server that connected advertises. Nil: nobody.
+	Met func(server, addr string)
 
 	// Recovered is told when another port says that the cluster was recovered
 	// without this node. Nil: nobody is.
@@ -125,10 +133,14 @@ type Port struct {
 	closed  bool
 	conns   map[*conn]struct{}
 	clients map[string]*dialed
+	strays  map[string]string // servers that were found at another address than the likeliest
 }
 
 // Listen opens the port. Requests wait until Serve is called.
 func Listen(config Config) (*Port, error) {
+	if len(config.Advertise) > maxAddress {
+		return nil, fmt.Errorf("address of internal port has %d bytes and must have at most %d", len(config.Advertise), maxAddress)
+	}
 	listener, err := net.Listen("tcp", config.Bind)
 	if err != nil {
 		return nil, fmt.Errorf("listen on internal port: %w", err)
@@ -139,7 +151,7 @@ func Listen(config Config) (*Port, error) {
 	p := &Port{
 		config: config, listener: listener, addr: config.Advertise,
 		raft: make(chan net.Conn), serving: make(chan struct{}), ctx: ctx, cancel: cancel,
-		conns: make(map[*conn]struct{}), clients: make(map[string]*dialed),
+		conns: make(map[*conn]struct{}), clients: make(map[string]*dialed), strays: make(map[string]string),
 		strangers: slots.New[netip.Addr](limits.Strangers, limits.StrangersPerSource),
 		members:   slots.New[string](limits.Members, limits.PerMember),
 	}
@@ -182,16 +194,23 @@ func (p *Port) Close() error {
 	return err
 }
 
-// Refused connects to the port at addr and holds the connection until it
-// breaks; then it connects once more. It reports whether that was refused,
-// which a live process does not do: its host is up, and nobody listens.
-func (p *Port) Refused(ctx context.Context, addr string) bool {
-	if c, err := p.dial(ctx, addr, purposeHold); err == nil {
+// Refused connects to a server and holds the connection until it breaks; then
+// it connects once more. It reports whether that was refused, which a live
+// process does not do: its host is up, and nobody listens.
+func (p *Port) Refused(ctx context.Context, server string) bool {
+	addrs := p.addresses(server)
+	if c, err := p.dial(ctx, server, purposeHold); err == nil {
+		addrs = []string{c.addr}
 		stop := context.AfterFunc(ctx, func() { c.Close() })
 		c.Read(make([]byte, 1)) // nothing is ever sent: returns when the connection breaks
 		stop()
 		c.Close()
 	}
+	return len(addrs) > 0 && !slices.ContainsFunc(addrs, func(addr string) bool { return !p.refuses(ctx, addr) })
+}
+
+// refuses reports whether nobody listens at an address of a host that is up.
+func (p *Port) refuses(ctx context.Context, addr string) bool {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
@@ -238,7 +257,6 @@ func (p *Port) accept() {
 // receive finds out who connected, and what for.
 func (p *Port) receive(c *conn) {
 	c.SetDeadline(time.Now().Add(acceptTimeout))
-	purpose := make([]byte, 1)
 	if err := c.handshake(p.ctx); err != nil {
 		knocked := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) // as at the end of Refused
 		if !knocked && p.ctx.Err() == nil {
@@ -257,38 +275,114 @@ func (p *Port) receive(c *conn) {
 		c.Close()
 	})
 	c.hold(place)
-	if _, err := c.Read(purpose); err != nil {
+	purpose, addr, err := readHello(c)
+	if err != nil {
 		c.Close()
 		return
 	}
 	c.SetDeadline(time.Time{})
-	switch purpose[0] {
+	switch purpose {
 	case purposeRaft:
 		if !p.admits(c) {
 			p.config.Logger.Warn("internal connection refused", "remote", c.RemoteAddr().String(), "server", c.server(), "error", "no member")
 			c.Close()
 			return
 		}
+		p.met(c, addr)
 		select {
 		case p.raft <- c:
 		case <-p.ctx.Done():
 			c.Close()
 		}
 	case purposeRequest:
+		p.met(c, addr)
 		p.serve(c)
 	case purposeHold:
-		c.Read(purpose)
+		p.met(c, addr)
+		c.Read(make([]byte, 1))
 		c.Close()
 	default:
 		c.Close()
 	}
 }
 
-// dial connects to another member's port.
-func (p *Port) dial(ctx context.Context, addr string, purpose byte) (*conn, error) {
+// dial connects to a server, wherever it may be, or to whoever is at an address.
+// A server is looked for where it was found last, if that was not the likeliest
+// place, and nobody else is taken for it.
+func (p *Port) dial(ctx context.Context, to string, purpose byte) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
+	server := to
+	if isAddress(to) {
+		server = "" // whoever it is
+	}
+	addrs := p.addresses(to)
+	var errs []error
+	for i, addr := range addrs {
+		deadline, _ := ctx.Deadline()
+		share, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(addrs)-i))
+		c, err := p.dialAddr(share, addr, server, purpose)
+		cancel()
+		if err == nil {
+			p.found(to, addr, i == 0)
+			return c, nil
+		}
+		errs = append(errs, err)
+	}
+	p.lost(to)
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("nobody knows where %s is", to)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// isAddress tells HOST:PORT from a server's id, which ends in a point and the
+// incarnation.
+func isAddress(to string) bool {
+	_, port, err := net.SplitHostPort(to)
+	return err == nil && !strings.Contains(port, ".")
+}
+
+// addresses returns where to look for a server, one place after the other.
+func (p *Port) addresses(server string) []string {
+	if isAddress(server) {
+		return []string{server}
+	}
+	var addrs []string
+	if p.config.Find != nil {
+		addrs = p.config.Find(server)
+	}
+	p.mu.Lock()
+	stray := p.strays[server]
+	p.mu.Unlock()
+	if i := slices.Index(addrs, stray); i > 0 {
+		addrs = append([]string{stray}, slices.Delete(slices.Clone(addrs), i, i+1)...)
+	}
+	return addrs
+}
+
+// found remembers where a server was, unless it is where it was looked for first.
+func (p *Port) found(server, addr string, first bool) {
+	if first {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.strays) >= maxStrays {
+		clear(p.strays)
+	}
+	p.strays[server] = addr
+}
+
+func (p *Port) lost(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.strays, server)
+}
+
+// dialAddr connects to an address, at which a server must be if one is named.
+func (p *Port) dialAddr(ctx context.Context, addr, server string, purpose byte) (*conn, error) {
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -297,39 +391,60 @@ func (p *Port) dial(ctx context.Context, addr string, purpose byte) (*conn, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := p.introduce(ctx, c, addr, purpose); err != nil {
+	c.addr = addr
+	if err := p.introduce(ctx, c, server, purpose); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (p *Port) introduce(ctx context.Context, c *conn, addr string, purpose byte) error {
+func (p *Port) introduce(ctx context.Context, c *conn, server string, purpose byte) error {
 	if err := c.handshake(ctx); err != nil {
-		return fmt.Errorf("handshake with %s: %w", addr, err)
+		return fmt.Errorf("handshake with %s: %w", c.addr, err)
 	}
 	if as := recoveredAs(c.ConnectionState().PeerCertificates[0]); as != "" {
 		err := &RecoveredError{Cluster: p.config.Credential.cluster, As: as}
 		if p.config.Recovered != nil {
 			p.config.Recovered(err)
 		}
-		return fmt.Errorf("%s: %w", addr, err)
+		return fmt.Errorf("%s: %w", c.addr, err)
 	}
-	if p.config.Expect != nil {
-		node, incarnation := p.config.Expect(addr)
-		if node != "" && node != c.peer {
-			return fmt.Errorf("%s is node %q and not %q", addr, c.peer, node)
-		}
-		if node != "" && incarnation != c.incarnation && purpose == purposeRaft {
-			return fmt.Errorf("%s is another incarnation of node %q", addr, node)
-		}
+	if server != "" && server != c.server() {
+		p.met(c, c.addr) // not who was looked for, but that is where this one is
+		return fmt.Errorf("%s is %s and not %s", c.addr, c.server(), server)
 	}
 	c.SetWriteDeadline(time.Now().Add(dialTimeout))
 	defer c.SetWriteDeadline(time.Time{})
-	if _, err := c.Write([]byte{purpose}); err != nil {
-		return fmt.Errorf("open stream to %s: %w", addr, err)
+	if _, err := c.Write(hello(purpose, p.addr)); err != nil {
+		return fmt.Errorf("open stream to %s: %w", c.addr, err)
 	}
 	return nil
+}
+
+// maxAddress is how long an advertised address may be.
+const maxAddress = 255
+
+// hello is what whoever connects begins with: what for, and the address at which
+// it can be found itself.
+func hello(purpose byte, addr string) []byte {
+	return append([]byte{purpose, byte(len(addr))}, addr...)
+}
+
+func readHello(r io.Reader) (purpose byte, addr string, err error) {
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return 0, "", err
+	}
+	rest := make([]byte, head[1])
+	_, err = io.ReadFull(r, rest)
+	return head[0], string(rest), err
+}
+
+func (p *Port) met(c *conn, addr string) {
+	if p.config.Met != nil && isAddress(addr) {
+		p.config.Met(c.server(), addr)
+	}
 }
 
 // conn is a connection that its port can find and close.
@@ -340,6 +455,7 @@ type conn struct {
 
 	place place // an inbound one's; under Port.mu
 
+	addr              string // that was dialled
 	peer, incarnation string // of the other side, from its certificate
 	raft              bool   // one of raft's inbound streams; under Port.mu
 }

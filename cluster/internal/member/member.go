@@ -40,10 +40,6 @@ func Superseded(servers []raft.Server, id raft.ServerID, by func(raft.Server) bo
 	})
 }
 
-// OutOfReach is the address of a server whose own one its successor has taken.
-// Nothing can be sent there.
-func OutOfReach(id raft.ServerID) raft.ServerAddress { return raft.ServerAddress("replaced/" + id) }
-
 // Configuration is the latest that raft has in its log; empty before Use.
 type Configuration struct{ raft atomic.Pointer[raft.Raft] }
 

@@ -76,7 +76,7 @@ func (p *Proposer) forward(e *leaderEpoch, group []*batch.Proposal) {
 	}
 	ctx, cancel := context.WithDeadline(e.ctx, lastDeadline(group))
 	defer cancel()
-	answer, err := wire.Call(ctx, p.Peers, e.state.Addr, wire.Propose, EncodeProposals(group))
+	answer, err := wire.Call(ctx, p.Peers, e.state.Leader, wire.Propose, EncodeProposals(group))
 	if err != nil {
 		batch.Fail(group, err)
 		return

@@ -148,7 +148,7 @@ func (r *Reads) ask(state leadership.State, changed <-chan struct{}, charges []C
 	if state.Leader == r.Self {
 		return r.Answer(ctx, r.Self, asked)
 	}
-	return wire.Ask[Answer](ctx, r.Peers, state.Addr, wire.ReadIndex, asked)
+	return wire.Ask[Answer](ctx, r.Peers, state.Leader, wire.ReadIndex, asked)
 }
 
 // Answer returns the commit index if this node leads the asker's term, if that
@@ -230,7 +230,7 @@ func (r *Reads) confirmTerm(ctx context.Context, term uint64, asker string) erro
 }
 
 func (r *Reads) askTerm(ctx context.Context, v raft.Server, term uint64) error {
-	a, err := wire.Ask[TermAnswer](ctx, r.Peers, string(v.Address), wire.Affirm, wire.None{})
+	a, err := wire.Ask[TermAnswer](ctx, r.Peers, string(v.ID), wire.Affirm, wire.None{})
 	switch {
 	case err != nil:
 		return err

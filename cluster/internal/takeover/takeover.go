@@ -53,9 +53,9 @@ type Watcher struct {
 	Life       *lifetime.Lifetime
 	Logger     *slog.Logger
 
-	// Refused holds a connection to the member at addr until it breaks, and
+	// Refused holds a connection to a server until it breaks, and
 	// reports whether connecting again was refused.
-	Refused func(ctx context.Context, addr string) bool
+	Refused func(ctx context.Context, server string) bool
 
 	// Voters returns the voting servers.
 	Voters func() []raft.Server
@@ -86,7 +86,7 @@ func (w *Watcher) Run() {
 			continue
 		}
 		ctx, stop := w.untilSucceeded(state.Leader)
-		refused := w.Refused(ctx, state.Addr)
+		refused := w.Refused(ctx, state.Leader)
 		if refused && state.Term > tried {
 			tried = state.Term
 			w.takeOver(state)

@@ -46,8 +46,8 @@ type Patient struct {
 	Context context.Context
 
 	// Wants reports whether a follower is still to be waited for: this node leads
-	// the term, and the follower is a member at this address.
-	Wants func(id raft.ServerID, addr raft.ServerAddress, term uint64) bool
+	// the term, and the follower is a member.
+	Wants func(id raft.ServerID, term uint64) bool
 
 	Logger *slog.Logger
 }
@@ -55,7 +55,7 @@ type Patient struct {
 // AppendEntries implements raft.Transport.
 func (t *Patient) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	err := t.NetworkTransport.AppendEntries(id, addr, args, resp)
-	if err == nil || isHeartbeat(args) || !t.await(id, addr, args.Term) {
+	if err == nil || isHeartbeat(args) || !t.await(id, args.Term) {
 		return err
 	}
 	return t.NetworkTransport.AppendEntries(id, addr, args, resp)
@@ -63,8 +63,8 @@ func (t *Patient) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args 
 
 // InstallSnapshot implements raft.Transport.
 func (t *Patient) InstallSnapshot(id raft.ServerID, addr raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	if !t.await(id, addr, args.Term) {
-		return fmt.Errorf("%s at %s cannot be reached", id, addr)
+	if !t.await(id, args.Term) {
+		return fmt.Errorf("%s cannot be reached", id)
 	}
 	return t.NetworkTransport.InstallSnapshot(id, addr, args, resp, data)
 }
@@ -76,17 +76,17 @@ func isHeartbeat(args *raft.AppendEntriesRequest) bool {
 
 // await waits until a follower can be reached. It returns false when that is no
 // longer wanted: the term or the node's time is over, or the follower is no
-// member at this address any more.
-func (t *Patient) await(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
-	if t.probe(addr) == nil {
-		return t.wants(id, addr, term) // only a connection had gone stale
+// member any more.
+func (t *Patient) await(id raft.ServerID, term uint64) bool {
+	if t.probe(id) == nil {
+		return t.wants(id, term) // only a connection had gone stale
 	}
-	log := t.Logger.With("member", id, "address", addr)
+	log := t.Logger.With("member", id)
 	log.Info("member cannot be reached")
 	since := time.Now()
-	for t.wants(id, addr, term) {
+	for t.wants(id, term) {
 		lifetime.Pause(t.Context, probeInterval)
-		if t.probe(addr) == nil {
+		if t.probe(id) == nil {
 			log.Info("member can be reached again", "after", time.Since(since).Round(time.Millisecond))
 			return true
 		}
@@ -94,14 +94,14 @@ func (t *Patient) await(id raft.ServerID, addr raft.ServerAddress, term uint64) 
 	return false
 }
 
-func (t *Patient) wants(id raft.ServerID, addr raft.ServerAddress, term uint64) bool {
-	return t.Context.Err() == nil && t.Wants(id, addr, term)
+func (t *Patient) wants(id raft.ServerID, term uint64) bool {
+	return t.Context.Err() == nil && t.Wants(id, term)
 }
 
 // probe opens a connection to a follower, with the handshake: a process that
 // hangs does not answer that.
-func (t *Patient) probe(addr raft.ServerAddress) error {
-	conn, err := t.Streams.Dial(addr, probeTimeout)
+func (t *Patient) probe(id raft.ServerID) error {
+	conn, err := t.Streams.Dial(raft.ServerAddress(id), probeTimeout)
 	if err != nil {
 		return err
 	}

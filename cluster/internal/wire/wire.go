@@ -22,14 +22,15 @@ type Peers interface {
 	// the node can answer.
 	Serve(self string, handle func(ctx context.Context, from string, kind byte, body []byte) []byte)
 
-	// Call sends a request to the member at addr and waits for the answer. An
-	// error that does not wrap ErrNotSent leaves open whether it was handled.
-	Call(ctx context.Context, addr string, kind byte, body []byte) ([]byte, error)
+	// Call sends a request and waits for the answer: to a server, wherever it is, or
+	// to whoever is at an address. An error that does not wrap ErrNotSent leaves
+	// open whether it was handled.
+	Call(ctx context.Context, to string, kind byte, body []byte) ([]byte, error)
 
-	// Refused holds a connection to the member at addr until it breaks, and
-	// reports whether connecting again was refused, as it is when the process is
-	// gone and its host is not.
-	Refused(ctx context.Context, addr string) bool
+	// Refused holds a connection to a server until it breaks, and reports whether
+	// connecting again was refused, as it is when the process is gone and its host
+	// is not.
+	Refused(ctx context.Context, server string) bool
 
 	// Close ends what Serve started, all connections, and all calls.
 	Close() error
@@ -82,12 +83,12 @@ func Answer(body []byte, err error) []byte {
 
 // Caller sends requests; see Peers.
 type Caller interface {
-	Call(ctx context.Context, addr string, kind byte, body []byte) ([]byte, error)
+	Call(ctx context.Context, to string, kind byte, body []byte) ([]byte, error)
 }
 
 // Call sends a request whose body is encoded already, and returns the answer's.
-func Call(ctx context.Context, to Caller, addr string, kind byte, body []byte) ([]byte, error) {
-	b, err := to.Call(ctx, addr, kind, body)
+func Call(ctx context.Context, through Caller, to string, kind byte, body []byte) ([]byte, error) {
+	b, err := through.Call(ctx, to, kind, body)
 	if err != nil {
 		return nil, err
 	}
@@ -106,13 +107,13 @@ func DecodeAnswer(b []byte) ([]byte, error) {
 }
 
 // Ask sends a request and decodes the answer.
-func Ask[Response, Request any](ctx context.Context, to Caller, addr string, kind byte, r Request) (Response, error) {
+func Ask[Response, Request any](ctx context.Context, through Caller, to string, kind byte, r Request) (Response, error) {
 	var a Response
 	body, err := cbor.Marshal(r)
 	if err != nil {
 		return a, fmt.Errorf("encode request: %w", err)
 	}
-	b, err := Call(ctx, to, addr, kind, body)
+	b, err := Call(ctx, through, to, kind, body)
 	if err != nil {
 		return a, err
 	}
