@@ -281,7 +281,7 @@ func (n *Node) yield(peers []peerClock) {
 	}
 	ctx, cancel := context.WithTimeout(n.life.Context(), 2*n.config.electionTimeout())
 	defer cancel()
-	if err := n.life.Await(ctx, n.raft.LeadershipTransferToServer(to.server.ID, to.server.Address)); err != nil {
+	if err := n.transferTo(ctx, to.server); err != nil {
 		n.config.Logger.Warn("leadership not handed over", "error", err)
 	}
 }

@@ -142,7 +142,7 @@ func (n *Node) Status(ctx context.Context) Status {
 			if err != nil {
 				s = NodeStatus{Role: RoleUnreachable, HTTP: m.HTTPURL, Version: m.Version}
 			}
-			s.ID, s.Raft = m.ID, m.InternalAddr
+			s.ID, s.Raft, s.Server = m.ID, m.InternalAddr, m.server
 			status.Nodes[i] = s
 		})
 	}

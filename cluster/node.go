@@ -73,6 +73,7 @@ type Node struct {
 	credential *link.Credential // nil with Parts
 	vouched    vouched
 	places     places
+	transfers  transfers
 
 	leadership *leadership.Leadership
 	proposer   *proposer.Proposer
@@ -431,18 +432,6 @@ func (n *Node) Snapshot(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// TransferLeadership hands leadership to the voter whose log is furthest. It
-// succeeds when this node leads no more.
-func (n *Node) TransferLeadership(ctx context.Context) error {
-	if n.raft.State() != raft.Leader {
-		return nil
-	}
-	if err := n.life.Await(ctx, n.raft.LeadershipTransfer()); err != nil {
-		return fmt.Errorf("transfer leadership: %w", err)
-	}
-	return nil
 }
 
 // added reports whether this node has a configuration.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,22 +68,27 @@ Prints each stage and returns when the node votes.`,
 
 // join tells the node and follows its way by what the member says of it.
 func join(ctx context.Context, out io.Writer, node, member *admin.Client, how admin.Join) error {
+	var before admin.Status
+	if how.Replace {
+		var err error
+		if before, err = member.Status(ctx); err != nil {
+			return err
+		}
+	}
 	how.Member, how.AccountSID, how.AuthToken = member.URLs[0], member.AccountSID, member.AuthToken
 	id, err := node.Join(ctx, how)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%s has enrolled through %s\n", id, member.URLs[0])
-	for stage := ""; ; {
+	old := before.Servers(id)
+	for said := ""; ; {
 		s, err := member.Status(ctx)
-		if n, found := s.Find(id); err == nil && found {
-			switch {
-			case n.Votes():
-				fmt.Fprintf(out, "%s votes\n", id)
+		if stage := stageOf(s, id, old); err == nil && stage != "" && stage != said {
+			said = stage
+			fmt.Fprintf(out, "%s %s\n", id, stage)
+			if stage == votes {
 				return nil
-			case n.Role != stage:
-				stage = n.Role
-				fmt.Fprintf(out, "%s is %s, catching up\n", id, stage)
 			}
 		}
 		select {
@@ -91,4 +97,27 @@ func join(ctx context.Context, out io.Writer, node, member *admin.Client, how ad
 			return fmt.Errorf("%s does not vote yet: %w", id, ctx.Err())
 		}
 	}
+}
+
+const votes = "votes"
+
+// stageOf says how far a node is on its way in: "" before it was added, and votes
+// when it does, and no earlier incarnation of it is a member any more.
+func stageOf(s admin.Status, id string, old []string) string {
+	stage, replaced := "", true
+	for _, n := range s.Nodes {
+		switch {
+		case n.ID != id:
+		case slices.Contains(old, n.Server):
+			replaced = false
+		case n.Votes():
+			stage = votes
+		default:
+			stage = "is " + n.Role + ", catching up"
+		}
+	}
+	if stage == votes && !replaced {
+		return "votes, and takes the place of its earlier self"
+	}
+	return stage
 }

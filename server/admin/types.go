@@ -15,6 +15,9 @@ type NodeStatus struct {
 	AppliedIndex uint64 `json:"applied_index"`
 	Version      string `json:"version"`
 
+	// Server is the id of this very incarnation of the node.
+	Server string `json:"server"`
+
 	Problem string `json:"problem,omitempty"` // why it does not serve, if it does not
 }
 
@@ -28,6 +31,18 @@ const (
 	RoleNonvoter    = "nonvoter"
 	RoleUnreachable = "unreachable"
 )
+
+// Servers returns the incarnations of the node with an id that are members: two
+// while one is being replaced.
+func (s Status) Servers(id string) []string {
+	var servers []string
+	for _, n := range s.Nodes {
+		if n.ID == id {
+			servers = append(servers, n.Server)
+		}
+	}
+	return servers
+}
 
 // Find gives the member with an id.
 func (s Status) Find(id string) (NodeStatus, bool) {
