@@ -59,12 +59,16 @@ func Binary() string { return binary }
 type Config struct {
 	Nodes int      // default 3
 	Env   []string // settings for every node, NAME=VALUE
+
+	// Relayed puts Cluster.Network between the nodes' internal ports.
+	Relayed bool
 }
 
 // Cluster is a number of nodes, each a process.
 type Cluster struct {
 	Nodes   []*Node
 	Account server.Account
+	Network *Network // nil without Config.Relayed
 
 	t   testing.TB
 	dir string
@@ -91,6 +95,10 @@ func Start(t testing.TB, c Config) *Cluster {
 		t: t, dir: t.TempDir(), Account: server.NewAccount(),
 		env: append([]string{"LOCKSTEP_RATE_LIMITS=off", "LOCKSTEP_WEBHOOK_ALLOW=127.0.0.0/8"}, c.Env...),
 	}
+	if c.Relayed {
+		cluster.Network = newNetwork(t)
+		t.Cleanup(cluster.Network.close)
+	}
 	t.Cleanup(cluster.close)
 	first := cluster.newNode()
 	first.start("--bootstrap")
@@ -112,11 +120,21 @@ func (c *Cluster) Add(through *Node) *Node {
 
 func (c *Cluster) newNode() *Node {
 	c.t.Helper()
-	port, err := nodedir.FreePorts("127.0.0.1", 1)
+	port, err := nodedir.FreePorts("127.0.0.1", 3)
 	require.NoError(c.t, err)
 	id := fmt.Sprintf("n%d", len(c.Nodes)+1)
 	n := &Node{ID: id, Dir: filepath.Join(c.dir, id), URL: fmt.Sprintf("http://127.0.0.1:%d", port), cluster: c, port: port}
 	n.log = filepath.Join(c.dir, id+".log")
+	if c.Network != nil {
+		// Its own address but for the internal port, which is the relay's there.
+		host := fmt.Sprintf("127.0.1.%d", len(c.Nodes)+1)
+		internal := fmt.Sprintf("127.0.0.1:%d", port+1)
+		n.URL = fmt.Sprintf("http://%s:%d", host, port)
+		n.addrs = []string{
+			"--http-addr", host, "--advertise", host, "--internal-addr", internal, "--gossip-addr", fmt.Sprintf("%s:%d", host, port+2),
+		}
+		c.Network.relay(n, fmt.Sprintf("%s:%d", host, port+1), internal)
+	}
 	c.Nodes = append(c.Nodes, n)
 	return n
 }

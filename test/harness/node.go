@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ type Node struct {
 	addrs   []string // flags, once it has moved
 	log     string
 	cmd     *exec.Cmd
+	pid     atomic.Int64  // of the process, for the network
 	exited  chan struct{} // closed when the process has ended
 	code    int           // its exit code, then
 }
@@ -40,6 +42,7 @@ func (n *Node) start(args ...string) {
 	require.NoError(t, cmd.Start())
 	exited := make(chan struct{})
 	n.cmd, n.exited = cmd, exited
+	n.pid.Store(int64(cmd.Process.Pid))
 	go func() {
 		defer close(exited)
 		_ = cmd.Wait() // its state says it all
