@@ -364,11 +364,17 @@ func (n *Node) removeOnLeader(ctx context.Context, r removeMemberRequest) error 
 			return err
 		}
 	}
+	if !found && !n.configurationCommitted() {
+		return errUnderWay
+	}
 	if !found {
 		return fmt.Errorf("%w: %s", ErrUnknownMember, r.ID)
 	}
 	return nil
 }
+
+// errUnderWay: the removal is in the log, and may yet be taken back.
+var errUnderWay = errors.New("cluster: a change of the membership is not committed yet")
 
 func (n *Node) removeServer(ctx context.Context, id raft.ServerID) error {
 	servers := n.members.All()

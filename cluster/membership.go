@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -22,12 +24,35 @@ const announceTimeout = 5 * time.Second
 
 // Leave takes this node out of the cluster: leadership is handed over, the
 // leader removes the node, and the data directory is marked so that Open refuses
-// it from then on. The caller closes the node after that.
+// it from then on. The caller closes the node after that. When it fails the node
+// may be out all the same; called again it finds that out.
 func (n *Node) Leave(ctx context.Context) error {
-	if err := n.removeMember(ctx, removeMemberRequest{ID: n.config.ID, Server: n.self}); err != nil && !errors.Is(err, ErrUnknownMember) && !errors.Is(err, ErrNotMember) {
-		return fmt.Errorf("leave: %w", err)
+	ctx, cancel := lifetime.Bounded(ctx)
+	defer cancel()
+	for {
+		err := n.removeMember(ctx, removeMemberRequest{ID: n.config.ID, Server: n.self})
+		switch {
+		case err == nil, errors.Is(err, ErrUnknownMember):
+			return n.becomeRemoved()
+		case !errors.Is(err, ErrNotMember):
+			return fmt.Errorf("leave: %w", err)
+		}
+		// Whoever leads does not have this node in its log's configuration, which may
+		// not be committed, and never be.
+		if _, others := n.ownEntry(); n.askMembership(others) == answerDenied {
+			return n.becomeRemoved()
+		}
+		lifetime.Pause(ctx, n.config.scaled(memberInterval))
+		if ctx.Err() != nil {
+			return fmt.Errorf("leave: %w: %w", err, ctx.Err())
+		}
 	}
-	return n.becomeRemoved()
+}
+
+// HasLeft reports whether the node of a data directory has left its cluster.
+func HasLeft(dataDir string) bool {
+	_, err := os.Stat(filepath.Join(dataDir, leftMarker))
+	return err == nil
 }
 
 // becomeRemoved makes removal final for this data directory.
@@ -57,12 +82,18 @@ func (n *Node) hasLeft() bool {
 func (n *Node) membershipOf(server string) membershipAnswer {
 	t := n.leadership.Leading()
 	servers := n.members.All()
-	committed := n.stores.checked.configuration.Load() <= n.raft.CommitIndex()
+	committed := n.configurationCommitted()
 	return membershipAnswer{
 		Leads:  t != nil && committed && n.leadership.Leads(t.Number),
 		Term:   n.raft.CurrentTerm(),
 		Member: slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == server }),
 	}
+}
+
+// configurationCommitted reports whether the newest configuration in the log is
+// committed, and so can not be taken back.
+func (n *Node) configurationCommitted() bool {
+	return n.stores.checked.configuration.Load() <= n.raft.CommitIndex()
 }
 
 // watchMembership looks after this node's own place in the cluster. A node that

@@ -95,6 +95,9 @@ func (s *Server) rejoin(ctx context.Context, r *nodedir.Record, through string) 
 	return s.keepEnrolment(r, j, e)
 }
 
+// HasLeft reports whether the node of a data directory has left its cluster.
+func HasLeft(dataDir string) bool { return cluster.HasLeft(dataDir) }
+
 // peersInterval is how often a node looks whether its notes of the others hold.
 const peersInterval = 5 * time.Second
 

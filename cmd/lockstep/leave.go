@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lockstep/server"
 	"lockstep/server/nodedir"
 )
 
@@ -22,11 +23,22 @@ Without NODE_ID, the node that --data-dir or --url names leaves: it turns its cl
 away, hands leadership over, is removed, and stops. With NODE_ID, any member removes
 that node, which may be dead; a live one notices, and stops.
 
-The data directory of a node that left cannot be used again; wipe it to join anew.`,
+The data directory of a node that left cannot be used again; wipe it to join anew.
+
+Exit code 0 says that the node is out. After 1 it may be in or out, if the leader died
+meanwhile: call it again with --data-dir, which is done at once if the node is out.
+"not found" says that no member has NODE_ID, perhaps any more.`,
 		Example: `  lockstep leave --data-dir data/dev/node4
   lockstep leave node4 --url http://10.0.0.1:8080`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && t.dataDir != "" && server.HasLeft(t.dataDir) {
+				if err := untilStopped(cmd.Context(), t.dataDir); err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), "has left the cluster already")
+				return nil
+			}
 			client, err := t.client(cmd.Flags())
 			if err != nil {
 				return err

@@ -346,3 +346,55 @@ func TestReadIndexAfterPause(t *testing.T) {
 		c.UntilAllVote()
 	}
 }
+
+// The leader dies while a node leaves: that one is in or out afterwards, nothing
+// between the two, and leaving again makes it be out.
+func TestTheLeaderDiesWhileANodeLeaves(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			c := harness.Start(t, harness.Config{Nodes: 4})
+			w := startWriters(t, c, 1)
+			w.more(t, 20)
+			leader, leaving := c.Leader(), c.Follower()
+			var out string
+			var err error
+			var running sync.WaitGroup
+			running.Go(func() { out, err = c.Run(t.Context(), "leave", "--data-dir", leaving.Dir) })
+			time.Sleep(after) // so that the leader dies in different places of its way out
+			leader.Kill9()
+			running.Wait()
+			t.Logf("%v: %s", err, out)
+			leader.Restart()
+			leader.UntilReady()
+			if err != nil {
+				leaving.UntilReady()
+				out, err := c.Run(t.Context(), "leave", "--data-dir", leaving.Dir)
+				require.NoError(t, err, out)
+			}
+			require.Zero(t, leaving.UntilExit())
+			c.Until("all others have it that it is out", func() error {
+				for _, n := range c.Nodes {
+					if n == leaving {
+						continue
+					}
+					s, err := n.Client().Status(t.Context())
+					if _, found := s.Find(leaving.ID); err != nil || found || len(s.Nodes) != 3 {
+						return fmt.Errorf("%s: %+v, %w", n.ID, s, err)
+					}
+				}
+				return nil
+			})
+			again, err := c.Run(t.Context(), "leave", "--data-dir", leaving.Dir)
+			require.NoError(t, err, again)
+			require.Contains(t, again, "already")
+			w.more(t, 20)
+			acknowledged := w.stop()
+			for _, n := range c.Nodes {
+				if n != leaving {
+					requireStoredOnce(t, n, acknowledged)
+				}
+			}
+		})
+	}
+}
