@@ -74,7 +74,7 @@ func (op *ConnectEndpoint) apply(tx *tx) Result {
 		return Result{}
 	}
 	tx.forgetDisconnects(s.Num, a.Identity)
-	tx.tellEndpoint(s, "endpoint_connected", e.Identity, e.ID)
+	tx.tellEndpoint(s, objects.EndpointConnected, e.Identity, e.ID)
 	return Result{}
 }
 
@@ -128,7 +128,7 @@ func (tx *tx) disconnect(s *objects.Service, e Endpoint) {
 	switch {
 	case tx.connected(e):
 	case !s.Debouncing:
-		tx.tellEndpoint(s, "endpoint_disconnected", e.Identity, e.ID)
+		tx.tellEndpoint(s, objects.EndpointDisconnected, e.Identity, e.ID)
 	case !tx.present(s.Num, e.Identity):
 		tx.view.setExpiry(expiry{At: tx.now() + s.DebounceWindow, Service: s.Num, Identity: e.Identity, Endpoint: e.ID})
 	}
@@ -137,15 +137,15 @@ func (tx *tx) disconnect(s *objects.Service, e Endpoint) {
 // endpointGone is the end of a debounce window.
 func (tx *tx) endpointGone(e expiry) {
 	if s, ok := tx.view.services.Get(&objects.Service{Num: e.Service}); ok && !tx.present(e.Service, e.Identity) {
-		tx.tellEndpoint(s, "endpoint_disconnected", e.Identity, e.Endpoint)
+		tx.tellEndpoint(s, objects.EndpointDisconnected, e.Identity, e.Endpoint)
 	}
 }
 
-func (tx *tx) tellEndpoint(s *objects.Service, event, identity, endpoint string) {
+func (tx *tx) tellEndpoint(s *objects.Service, event objects.EventType, identity, endpoint string) {
 	if s.WebhookURL == "" || !s.ReachabilityWebhooks {
 		return
 	}
-	tx.deliver(s, s.SID.String()+"/"+identity, identity, []Param{{"EventType", event}, {"EndpointId", endpoint}})
+	tx.deliver(s, Fact{Type: event, Identity: identity, Endpoint: endpoint})
 }
 
 // connected says whether an endpoint has a connection, whichever.

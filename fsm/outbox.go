@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"cmp"
-	"strconv"
 
 	"lockstep/objects"
 )
@@ -16,22 +15,34 @@ const (
 	maxOutboxBytes = 256 << 20
 )
 
-// Delivery is one webhook request that waits to be sent, or to be sent again.
+// Delivery is a webhook request that waits to be sent, or to be sent again: what
+// happened, and how often it was tried. Where and in which form it is told is
+// decided when it is sent.
 type Delivery struct {
-	Seq       uint64  `cbor:"1,keyasint"` // rising; also its idempotency token
-	Service   uint64  `cbor:"2,keyasint"`
-	Stream    string  `cbor:"3,keyasint"` // deliveries of one stream (object, or identity) are sent in order
-	URL       string  `cbor:"4,keyasint"`
-	Params    []Param `cbor:"5,keyasint"`
-	Created   int64   `cbor:"6,keyasint"`
-	Attempts  int     `cbor:"7,keyasint,omitempty"` // failed ones
-	NotBefore int64   `cbor:"8,keyasint,omitempty"` // of the next attempt
+	Seq       uint64 `cbor:"1,keyasint"` // rising; also its idempotency token
+	Service   uint64 `cbor:"2,keyasint"`
+	Fact      Fact   `cbor:"3,keyasint"`
+	Created   int64  `cbor:"6,keyasint"`           // Unix milliseconds
+	Attempts  int    `cbor:"7,keyasint,omitempty"` // failed ones
+	NotBefore int64  `cbor:"8,keyasint,omitempty"` // of the next attempt
 }
 
-// Param is one form parameter of a webhook.
-type Param struct {
-	Name  string `cbor:"1,keyasint"`
-	Value string `cbor:"2,keyasint"`
+// Fact is what happened, as far as webhooks tell it: to an object, to an item of
+// one, or to an endpoint.
+type Fact struct {
+	Type     objects.EventType `cbor:"1,keyasint"`
+	Identity string            `cbor:"2,keyasint"`           // who did it; of an endpoint, whose it is
+	Endpoint string            `cbor:"3,keyasint,omitempty"` // of a client
+
+	Object         objects.SID      `cbor:"4,keyasint,omitempty"` // zero for endpoints
+	UniqueName     string           `cbor:"5,keyasint,omitempty"`
+	ObjectRevision objects.Revision `cbor:"6,keyasint,omitempty"` // for events of the object
+	Data           []byte           `cbor:"7,keyasint,omitempty"` // of the document or the item; none when it was removed
+
+	EventID      objects.EventID  `cbor:"8,keyasint,omitempty"`  // these four for events of an item
+	Index        uint64           `cbor:"9,keyasint,omitempty"`  // of a list's
+	Key          string           `cbor:"10,keyasint,omitempty"` // of a map's
+	ItemRevision objects.Revision `cbor:"11,keyasint,omitempty"`
 }
 
 // share is what one service holds of the outbox.
@@ -125,23 +136,22 @@ func (tx *tx) enqueueWebhook(e objects.Event) {
 	if s.WebhookURL == "" || (!tx.command.Actor.Token && !s.WebhooksFromREST) {
 		return
 	}
-	params := webhookParams(e)
-	if params == nil {
+	fact, told := factOf(e)
+	if !told {
 		return
 	}
-	if a := tx.command.Actor; a.Token && a.Endpoint != "" {
-		params = append(params, Param{"EndpointId", a.Endpoint})
+	fact.Identity = tx.command.Actor.name()
+	if a := tx.command.Actor; a.Token {
+		fact.Endpoint = a.Endpoint
 	}
-	tx.deliver(s, e.Object.SID.String(), tx.command.Actor.name(), params)
+	tx.deliver(s, fact)
 }
 
-// deliver appends to the outbox; the first of params is the event type.
-func (tx *tx) deliver(s *objects.Service, stream, identity string, params []Param) {
+// deliver appends to the outbox.
+func (tx *tx) deliver(s *objects.Service, fact Fact) {
 	v := tx.view
 	v.NextSeq++
-	params = append(params,
-		Param{"AccountSid", v.AccountSID}, Param{"ServiceSid", s.SID.String()}, Param{"Identity", identity})
-	v.addDelivery(&Delivery{Seq: v.NextSeq, Service: s.Num, Stream: stream, URL: s.WebhookURL, Params: params, Created: tx.now()})
+	v.addDelivery(&Delivery{Seq: v.NextSeq, Service: s.Num, Fact: fact, Created: tx.now()})
 	for v.outbox.Len() > maxDeliveries || v.outbox.bytes > maxOutboxBytes {
 		most, _ := v.byWeight.Max()
 		v.dropDelivery(v.deliveriesOf(most.service, 1)[0].Seq)
@@ -149,64 +159,29 @@ func (tx *tx) deliver(s *objects.Service, stream, identity string, params []Para
 	}
 }
 
-// webhookParams gives the parameters of an event (rest-api, webhooks), nil for
-// events that are not told.
-func webhookParams(e objects.Event) []Param {
+// factOf returns what webhooks tell of an event; told is false for events that
+// they do not tell (rest-api, webhooks).
+func factOf(e objects.Event) (fact Fact, told bool) {
 	o := e.Object
 	switch e.Type {
 	case objects.ObjectCreated, objects.ObjectUpdated, objects.ObjectRemoved:
+		if o.Kind() == objects.KindStream {
+			return Fact{}, false
+		}
+		fact = Fact{Type: e.Type, Object: o.SID, UniqueName: o.UniqueName, ObjectRevision: o.Revision()}
+		if o.Kind() == objects.KindDocument && e.Type != objects.ObjectRemoved {
+			fact.Data = o.Data
+		}
+		return fact, true
 	case objects.ItemAdded, objects.ItemUpdated, objects.ItemRemoved:
-		return itemParams(e)
-	default:
-		return nil
+		i := e.Item
+		fact = Fact{Type: e.Type, Object: o.SID, UniqueName: o.UniqueName, EventID: e.ID, Index: i.Index, Key: i.Key, ItemRevision: i.Revision}
+		if e.Type != objects.ItemRemoved {
+			fact.Data = i.Data
+		}
+		return fact, true
 	}
-	kind := o.Kind()
-	if kind == objects.KindStream {
-		return nil
-	}
-	verb := map[objects.EventType]string{
-		objects.ObjectCreated: "_created", objects.ObjectUpdated: "_updated", objects.ObjectRemoved: "_removed",
-	}[e.Type]
-	params := append([]Param{{"EventType", kind.String() + verb}}, objectParams(o)...)
-	params = append(params, Param{paramPrefix(kind) + "Revision", o.Revision().String()})
-	if kind == objects.KindDocument && e.Type != objects.ObjectRemoved {
-		params = append(params, Param{"DocumentData", string(o.Data)})
-	}
-	return params
-}
-
-func itemParams(e objects.Event) []Param {
-	o, i := e.Object, e.Item
-	verb := map[objects.EventType]string{
-		objects.ItemAdded: "_item_added", objects.ItemUpdated: "_item_updated", objects.ItemRemoved: "_item_removed",
-	}[e.Type]
-	params := append([]Param{{"EventType", o.Kind().String() + verb}}, objectParams(o)...)
-	params = append(params,
-		Param{"EventId", strconv.FormatUint(uint64(e.ID), 10)}, Param{"ItemRevision", i.Revision.String()})
-	if o.Kind() == objects.KindList {
-		params = append(params, Param{"ItemIndex", strconv.FormatUint(i.Index, 10)})
-	} else {
-		params = append(params, Param{"ItemKey", i.Key})
-	}
-	if e.Type != objects.ItemRemoved {
-		params = append(params, Param{"ItemData", string(i.Data)})
-	}
-	return params
-}
-
-func objectParams(o *objects.Object) []Param {
-	prefix := paramPrefix(o.Kind())
-	params := []Param{{prefix + "Sid", o.SID.String()}}
-	if o.UniqueName != "" {
-		params = append(params, Param{prefix + "UniqueName", o.UniqueName})
-	}
-	return params
-}
-
-func paramPrefix(k objects.Kind) string {
-	return map[objects.Kind]string{
-		objects.KindDocument: "Document", objects.KindList: "List", objects.KindMap: "Map",
-	}[k]
+	return Fact{}, false
 }
 
 // SettleDeliveries tells what became of deliveries: those done (or given up)

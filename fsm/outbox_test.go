@@ -21,21 +21,12 @@ func (s *store) deliveries() []*Delivery {
 	return out
 }
 
-func (s *store) told() []string {
-	var out []string
+func (s *store) told() []objects.EventType {
+	var out []objects.EventType
 	for _, d := range s.deliveries() {
-		out = append(out, param(d, "EventType"))
+		out = append(out, d.Fact.Type)
 	}
 	return out
-}
-
-func param(d *Delivery, name string) string {
-	for _, p := range d.Params {
-		if p.Name == name {
-			return p.Value
-		}
-	}
-	return ""
 }
 
 func TestWebhooksOfTokensAndOfREST(t *testing.T) {
@@ -46,18 +37,16 @@ func TestWebhooksOfTokensAndOfREST(t *testing.T) {
 	m := s.create(objects.KindMap, "m")
 	require.Empty(t, s.told(), "REST is silent unless enabled")
 	s.must(asAlice, &WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "k"}, Mode: PutItem, Data: []byte(`{"v":1}`)})
-	d := s.deliveries()[0]
-	for name, want := range map[string]string{
-		"EventType": "map_item_added", "AccountSid": "AC", "ServiceSid": testService.String(), "Identity": "alice", "EndpointId": "e1",
-		"MapSid": m.SID.String(), "MapUniqueName": "m", "EventId": "1", "ItemKey": "k", "ItemRevision": "1", "ItemData": `{"v":1}`,
-	} {
-		require.Equal(t, want, param(d, name), name)
-	}
+	require.Equal(t, Fact{
+		Type: objects.ItemAdded, Identity: "alice", Endpoint: "e1", Object: m.SID, UniqueName: "m",
+		EventID: 1, Key: "k", ItemRevision: 1, Data: []byte(`{"v":1}`),
+	}, s.deliveries()[0].Fact)
 	s.must(asREST, &UpdateService{WebhooksFromREST: ptr(true)})
 	s.must(asREST, &RemoveObject{Kind: objects.KindMap, Object: Ref{SID: m.SID}})
-	require.Equal(t, []string{"map_item_added", "map_removed"}, s.told(), "one event for the collection, none an item")
-	require.Equal(t, objects.SystemIdentity, param(s.deliveries()[1], "Identity"))
-	require.Empty(t, param(s.deliveries()[1], "EndpointId"))
+	require.Equal(t, []objects.EventType{objects.ItemAdded, objects.ObjectRemoved}, s.told(), "one event for the collection, none an item")
+	require.Equal(t, Fact{
+		Type: objects.ObjectRemoved, Identity: objects.SystemIdentity, Object: m.SID, UniqueName: "m", ObjectRevision: 1,
+	}, s.deliveries()[1].Fact)
 }
 
 func TestDeliveriesAreSettled(t *testing.T) {
@@ -138,10 +127,10 @@ func TestTheOutboxIsBoundedInNumber(t *testing.T) {
 	tx := &tx{view: s.fsm.work, command: &Command{}}
 	one, two := &objects.Service{Num: 1, ServiceSettings: objects.ServiceSettings{WebhookURL: "u"}}, &objects.Service{Num: 2}
 	for range 100 {
-		tx.deliver(two, "s", "i", nil)
+		tx.deliver(two, Fact{Identity: "i"})
 	}
 	for range maxDeliveries {
-		tx.deliver(one, "s", "i", nil)
+		tx.deliver(one, Fact{Identity: "i"})
 	}
 	require.Equal(t, maxDeliveries, tx.view.WaitingDeliveries())
 	require.EqualValues(t, 100, tx.view.Dropped)
@@ -157,7 +146,7 @@ func TestALateCopyOfAConnectRevivesNothing(t *testing.T) {
 	s.must(asAlice, &DisconnectEndpoint{Node: "n1", Session: "s"})
 	require.True(t, s.send(connect)[0].Repeated)
 	require.Zero(t, s.fsm.View().endpoints.Len())
-	require.Equal(t, []string{"endpoint_connected", "endpoint_disconnected"}, s.told())
+	require.Equal(t, []objects.EventType{objects.EndpointConnected, objects.EndpointDisconnected}, s.told())
 }
 
 func TestTheEndpointsOfALostNodeAreDroppedBitByBit(t *testing.T) {
@@ -196,7 +185,7 @@ func TestReachability(t *testing.T) {
 	s.must(asAlice, &ConnectEndpoint{Node: "n1"})
 	s.must(asAlice, &DisconnectEndpoint{Node: "other"})
 	s.must(asAlice, &DisconnectEndpoint{Node: "n1"})
-	require.Equal(t, []string{"endpoint_connected", "endpoint_disconnected"}, s.told())
+	require.Equal(t, []objects.EventType{objects.EndpointConnected, objects.EndpointDisconnected}, s.told())
 
 	// Two connections with one id, as when the end of an old one is noticed late.
 	s.must(asAlice, &ConnectEndpoint{Node: "n1", Session: "old"})
@@ -204,7 +193,7 @@ func TestReachability(t *testing.T) {
 	s.must(asAlice, &DisconnectEndpoint{Node: "n1", Session: "old"})
 	require.Len(t, s.told(), 3, "it is still there")
 	s.must(asAlice, &DisconnectEndpoint{Node: "n1", Session: "new"})
-	require.Equal(t, []string{"endpoint_connected", "endpoint_disconnected"}, s.told()[2:])
+	require.Equal(t, []objects.EventType{objects.EndpointConnected, objects.EndpointDisconnected}, s.told()[2:])
 
 	s.must(asREST, &UpdateService{Debouncing: ptr(true), DebounceWindow: ptr(int64(1000))})
 	s.must(asAlice, &ConnectEndpoint{Node: "n1"})
@@ -224,5 +213,5 @@ func TestReachability(t *testing.T) {
 	require.Len(t, s.told(), 7)
 	s.time++
 	s.expireAll()
-	require.Equal(t, "endpoint_disconnected", s.told()[7])
+	require.Equal(t, objects.EndpointDisconnected, s.told()[7])
 }

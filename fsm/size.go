@@ -39,11 +39,8 @@ func permissionSize(p *objects.Permission) int64 { return 80 + int64(len(p.Ident
 func keySize(k *objects.APIKey) int64 { return 160 + int64(len(k.Secret)+len(k.FriendlyName)) }
 
 func deliverySize(d *Delivery) int64 {
-	size := 240 + int64(len(d.Stream)+len(d.URL))
-	for _, p := range d.Params {
-		size += 32 + int64(len(p.Value))
-	}
-	return size
+	f := &d.Fact
+	return 320 + int64(len(f.Identity)+len(f.Endpoint)+len(f.UniqueName)+len(f.Data)+len(f.Key))
 }
 
 func endpointSize(e Endpoint) int64 {

@@ -21,6 +21,8 @@ const (
 	ServiceChanged    // its settings: access control may have been switched
 	ServiceRemoved    // with all that it held
 	KeyRevoked        // tokens signed with it are void
+	EndpointConnected // the first connection of a client's endpoint; these two are for webhooks only
+	EndpointDisconnected
 )
 
 // Event is what one command did to one object. It points at the immutable

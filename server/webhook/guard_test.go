@@ -126,8 +126,9 @@ func TestPathsAreSentAsConfigured(t *testing.T) {
 		n := wanting(r.URL + configured)
 		createDocument(n, 1)
 		d, _ := firstDelivery(n)
+		service, _ := n.View().ServiceByNumber(d.Service)
 		s := New(Config{Node: n, Allow: loopback})
-		require.NoError(t, s.post(t.Context(), n.View(), d))
+		require.NoError(t, s.post(t.Context(), n.View(), service, d))
 		require.Equal(t, wire, asked)
 		s.direct.CloseIdleConnections()
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lockstep/fsm"
+	"lockstep/objects"
 )
 
 // queue decides what is sent next. Deliveries of one stream (an object, or an
@@ -28,6 +29,10 @@ import (
 type queue struct {
 	total, perService, perHost int
 
+	// receiver returns a service's URL now. Deliveries that were placed before it
+	// changed are sent to the new one when the turn of the old one comes.
+	receiver func(service uint64) string
+
 	seen     uint64
 	streams  map[streamKey]*stream
 	lanes    map[laneKey]*lane
@@ -43,9 +48,19 @@ type queue struct {
 	waiting  int // deliveries, those under way included
 }
 
+// streamKey is what deliveries must be told of in order: an object, or the endpoints
+// of an identity.
 type streamKey struct {
-	service uint64
-	name    string
+	service  uint64
+	object   objects.SID
+	identity string // without an object
+}
+
+func streamOf(d *fsm.Delivery) streamKey {
+	if d.Fact.Object == (objects.SID{}) {
+		return streamKey{service: d.Service, identity: d.Fact.Identity}
+	}
+	return streamKey{service: d.Service, object: d.Fact.Object}
 }
 
 // stream is in one place at a time: among its lane's ready ones, in alarms, or
@@ -113,9 +128,9 @@ const maxIdleLanes = 4096
 // forever is how long the sender sleeps when nothing is due.
 const forever = time.Hour
 
-func newQueue(total, perService, perHost int) *queue {
+func newQueue(total, perService, perHost int, receiver func(service uint64) string) *queue {
 	return &queue{
-		total: total, perService: perService, perHost: perHost,
+		receiver: receiver, total: total, perService: perService, perHost: perHost,
 		streams: map[streamKey]*stream{}, lanes: map[laneKey]*lane{}, idle: list.New(),
 		services: map[uint64]*service{}, hosts: map[string]*host{},
 		turns: [2]turns{{class: classPrompt}, {class: classUnproven}},
@@ -127,7 +142,7 @@ func (q *queue) add(v *fsm.View, now time.Time) {
 	v.Deliveries(q.seen, func(d *fsm.Delivery) bool {
 		q.seen = d.Seq
 		q.waiting++
-		key := streamKey{d.Service, d.Stream}
+		key := streamOf(d)
 		if st := q.streams[key]; st != nil {
 			st.waiting = append(st.waiting, d)
 			return true
@@ -178,7 +193,7 @@ func (q *queue) prune(v *fsm.View, now time.Time) {
 // place puts a stream where its first delivery belongs.
 func (q *queue) place(st *stream, now time.Time) {
 	d := st.waiting[0]
-	if l := st.lane; l == nil || l.key != keyOf(d) {
+	if l := st.lane; l == nil || l.key != q.laneOf(d) {
 		q.abandon(st)
 		st.lane = q.lane(d)
 		st.lane.streams++
@@ -191,14 +206,15 @@ func (q *queue) place(st *stream, now time.Time) {
 	q.enqueue(st.lane, now)
 }
 
-func keyOf(d *fsm.Delivery) laneKey { return laneKey{d.Service, d.URL} }
+func (q *queue) laneOf(d *fsm.Delivery) laneKey { return laneKey{d.Service, q.receiver(d.Service)} }
 
 // lane returns the lane of a delivery.
 func (q *queue) lane(d *fsm.Delivery) *lane {
-	l := q.lanes[keyOf(d)]
+	key := q.laneOf(d)
+	l := q.lanes[key]
 	if l == nil {
-		l = &lane{key: keyOf(d), window: 1}
-		if u, err := url.Parse(d.URL); err == nil {
+		l = &lane{key: key, window: 1}
+		if u, err := url.Parse(key.url); err == nil {
 			l.host = u.Host
 		}
 		q.lanes[l.key] = l
@@ -421,7 +437,7 @@ func (q *queue) untilDue(now time.Time) time.Duration {
 // the same one again when its time has come.
 func (q *queue) finish(o outcome, now time.Time) {
 	d := o.delivery
-	st := q.streams[streamKey{d.Service, d.Stream}]
+	st := q.streams[streamOf(d)]
 	l, s, h := st.lane, q.services[d.Service], q.hosts[st.lane.host]
 	st.sending = false
 	q.sending--

@@ -20,15 +20,30 @@ func wanting(url string) *fsmtest.Node {
 	return n
 }
 
+// standIn is a queue whose receivers a test names with each delivery.
+type standIn struct {
+	*queue
+	urls map[uint64]string
+}
+
+func newStandIn(total, perService, perHost int) standIn {
+	urls := map[uint64]string{}
+	return standIn{newQueue(total, perService, perHost, func(service uint64) string { return urls[service] }), urls}
+}
+
 // put lets a delivery wait, as add does for those of a view.
-func (q *queue) put(d *fsm.Delivery, now time.Time) {
+func (q standIn) put(service uint64, name, url string, now time.Time) {
+	q.urls[service] = url
 	q.seen++
-	d.Seq = q.seen
-	st := &stream{key: streamKey{d.Service, d.Stream}, waiting: []*fsm.Delivery{d}}
+	d := &fsm.Delivery{Seq: q.seen, Service: service, Fact: fsm.Fact{Type: objects.EndpointConnected, Identity: name}}
+	st := &stream{key: streamOf(d), waiting: []*fsm.Delivery{d}}
 	q.streams[st.key] = st
 	q.waiting++
 	q.place(st, now)
 }
+
+// one is the receiver of all services.
+func one(uint64) string { return "http://127.0.0.1:1/" }
 
 func prompt(a attempt) outcome { return outcome{attempt: a} }
 
@@ -44,7 +59,7 @@ func TestAWindowOpensWithAnswersAndClosesWithATimeout(t *testing.T) {
 	for i := byte(1); i < 30; i++ {
 		createDocument(n, i)
 	}
-	q := newQueue(100, 4, 100)
+	q := newQueue(100, 4, 100, one)
 	now := time.Now()
 	q.add(n.View(), now)
 	var under []attempt
@@ -83,7 +98,7 @@ func TestDeliveriesOfAStreamFollowOneAnother(t *testing.T) {
 	for i := byte(1); i < 4; i++ {
 		update(n, createDocument(n, i), 1)
 	}
-	q := newQueue(100, 4, 100)
+	q := newQueue(100, 4, 100, one)
 	now := time.Now()
 	q.add(n.View(), now)
 	var order []uint64
@@ -92,10 +107,10 @@ func TestDeliveriesOfAStreamFollowOneAnother(t *testing.T) {
 		if len(batch) == 0 {
 			break
 		}
-		streams := map[string]bool{}
+		streams := map[streamKey]bool{}
 		for _, a := range batch {
-			require.False(t, streams[a.delivery.Stream])
-			streams[a.delivery.Stream] = true
+			require.False(t, streams[streamOf(a.delivery)])
+			streams[streamOf(a.delivery)] = true
 			order = append(order, a.delivery.Seq)
 			q.finish(prompt(a), now)
 		}
@@ -112,14 +127,13 @@ func TestDeliveriesOfAStreamFollowOneAnother(t *testing.T) {
 func TestHangingServicesLeaveSlotsForOthers(t *testing.T) {
 	for _, hanging := range []uint64{17, 300, 3000} {
 		t.Run(fmt.Sprint(hanging), func(t *testing.T) {
-			q := newQueue(256, 16, 64)
+			q := newStandIn(256, 16, 64)
 			now := time.Now()
-			proven := &fsm.Delivery{Service: 1, Stream: "a", URL: "http://proven/"}
-			q.put(proven, now)
+			q.put(1, "a", "http://proven/", now)
 			q.finish(prompt(q.due(now)[0]), now)
 			for s := range hanging {
 				for stream := range 20 {
-					q.put(&fsm.Delivery{Service: 10 + s, Stream: fmt.Sprint(stream), URL: fmt.Sprintf("http://h%d/", s%100)}, now)
+					q.put(10+s, fmt.Sprint(stream), fmt.Sprintf("http://h%d/", s%100), now)
 				}
 			}
 			sent := q.due(now)
@@ -127,12 +141,12 @@ func TestHangingServicesLeaveSlotsForOthers(t *testing.T) {
 			if hanging == 17 {
 				require.Len(t, sent, 17, "each of them one")
 			}
-			q.put(&fsm.Delivery{Service: 1, Stream: "b", URL: "http://proven/"}, now)
+			q.put(1, "b", "http://proven/", now)
 			mine := q.due(now)
 			require.Len(t, mine, 1)
 			require.EqualValues(t, 1, mine[0].delivery.Service)
 			if hanging == 17 {
-				q.put(&fsm.Delivery{Service: 2, Stream: "b", URL: "http://new/"}, now)
+				q.put(2, "b", "http://new/", now)
 				require.Len(t, q.due(now), 1, "a newcomer has a slot as well")
 			}
 		})
@@ -143,10 +157,10 @@ func TestHangingServicesLeaveSlotsForOthers(t *testing.T) {
 // equal shares, and one host no more than its part.
 func TestSharesAreEqualAndHostsAreBounded(t *testing.T) {
 	now := time.Now()
-	open := func(q *queue, services uint64, host func(uint64) string) {
+	open := func(q standIn, services uint64, host func(uint64) string) {
 		for s := range services {
 			for i := range 20 {
-				q.put(&fsm.Delivery{Service: s, Stream: fmt.Sprint("w", i), URL: host(s)}, now)
+				q.put(s, fmt.Sprint("w", i), host(s), now)
 			}
 		}
 		for batch := q.due(now); len(batch) > 0; batch = q.due(now) {
@@ -156,11 +170,11 @@ func TestSharesAreEqualAndHostsAreBounded(t *testing.T) {
 		}
 		for s := range services {
 			for i := range 20 {
-				q.put(&fsm.Delivery{Service: s, Stream: fmt.Sprint("x", i), URL: host(s)}, now)
+				q.put(s, fmt.Sprint("x", i), host(s), now)
 			}
 		}
 	}
-	q := newQueue(256, 16, 64)
+	q := newStandIn(256, 16, 64)
 	open(q, 20, func(s uint64) string { return fmt.Sprintf("http://h%d/", s) })
 	of := map[uint64]int{}
 	for _, a := range q.due(now) {
@@ -171,9 +185,9 @@ func TestSharesAreEqualAndHostsAreBounded(t *testing.T) {
 		require.Equal(t, 256/21, n, "service %d", s)
 	}
 
-	q = newQueue(256, 16, 64)
+	q = newStandIn(256, 16, 64)
 	open(q, 10, func(s uint64) string { return fmt.Sprintf("http://one/%d", s) })
-	q.put(&fsm.Delivery{Service: 99, Stream: "y", URL: "http://other/"}, now)
+	q.put(99, "y", "http://other/", now)
 	under := q.due(now)
 	require.Len(t, under, 65)
 	for done := 1; len(under) > 0; done++ { // and every one gets its turn
@@ -203,13 +217,13 @@ func boolInt(b bool) int {
 }
 
 func TestAReceiverThatMovedIsNotHeldUpByItsOldAddress(t *testing.T) {
-	q := newQueue(256, 16, 64)
+	q := newStandIn(256, 16, 64)
 	now := time.Now()
-	q.put(&fsm.Delivery{Service: 1, Stream: "a", URL: "http://old/"}, now)
+	q.put(1, "a", "http://old/", now)
 	q.finish(hang(q.due(now)[0], now), now)
-	q.put(&fsm.Delivery{Service: 1, Stream: "b", URL: "http://old/"}, now)
+	q.put(1, "b", "http://old/", now)
 	require.Empty(t, q.due(now))
-	q.put(&fsm.Delivery{Service: 1, Stream: "c", URL: "http://new/"}, now)
+	q.put(1, "c", "http://new/", now)
 	require.Len(t, q.due(now), 1)
 }
 
@@ -218,7 +232,7 @@ func TestQueueIsBoundedAsTheOutboxIs(t *testing.T) {
 	n := wanting("http://127.0.0.1:1/")
 	d := objects.NewSID(objects.KindDocument, fsm.NewID())
 	n.Must(&fsm.CreateObject{SID: d, Data: objects.EmptyObject})
-	q := newQueue(256, 16, 64)
+	q := newQueue(256, 16, 64, one)
 	now := time.Now()
 	q.add(n.View(), now)
 	head := q.due(now)[0]
@@ -243,10 +257,10 @@ func TestQueueIsBoundedAsTheOutboxIs(t *testing.T) {
 }
 
 func TestIdleReceiversAreBounded(t *testing.T) {
-	q := newQueue(256, 16, 64)
+	q := newStandIn(256, 16, 64)
 	now := time.Now()
 	for i := range maxIdleLanes + 100 {
-		q.put(&fsm.Delivery{Service: uint64(i), Stream: "a", URL: "http://a/"}, now)
+		q.put(uint64(i), "a", "http://a/", now)
 		q.finish(prompt(q.due(now)[0]), now)
 	}
 	require.Len(t, q.lanes, maxIdleLanes)
@@ -255,16 +269,16 @@ func TestIdleReceiversAreBounded(t *testing.T) {
 // BenchmarkQueueBehindManyStreams is one delivery's way while a hundred
 // thousand other streams wait for receivers that hang.
 func BenchmarkQueueBehindManyStreams(b *testing.B) {
-	q := newQueue(256, 16, 64)
+	q := newStandIn(256, 16, 64)
 	now := time.Now()
-	q.put(&fsm.Delivery{Service: 1, Stream: "first", URL: "http://proven/"}, now)
+	q.put(1, "first", "http://proven/", now)
 	q.finish(prompt(q.due(now)[0]), now)
 	for i := range 100_000 {
-		q.put(&fsm.Delivery{Service: uint64(10 + i%1000), Stream: fmt.Sprint(i), URL: fmt.Sprintf("http://h%d/", i%500)}, now)
+		q.put(uint64(10+i%1000), fmt.Sprint(i), fmt.Sprintf("http://h%d/", i%500), now)
 	}
 	q.due(now)
 	for b.Loop() {
-		q.put(&fsm.Delivery{Service: 1, Stream: "s", URL: "http://proven/"}, now)
+		q.put(1, "s", "http://proven/", now)
 		batch := q.due(now)
 		if len(batch) != 1 {
 			b.Fatal(len(batch))

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/fsm"
+	"lockstep/objects"
 	"lockstep/server/panics"
 )
 
@@ -126,7 +127,7 @@ func client(config Config, t *http.Transport) *http.Client {
 // Run delivers until the context ends, and returns when every request under
 // way has ended with it.
 func (s *Sender) Run(ctx context.Context) {
-	q := newQueue(s.config.Total, s.config.PerService, s.config.PerHost)
+	q := newQueue(s.config.Total, s.config.PerService, s.config.PerHost, s.receiver)
 	arrived := make(chan *fsm.View)
 	finished := make(chan outcome)
 	watching := make(chan struct{})
@@ -165,6 +166,14 @@ func (s *Sender) Run(ctx context.Context) {
 	<-settling
 	s.direct.CloseIdleConnections()
 	s.proxied.CloseIdleConnections()
+}
+
+// receiver returns the URL of a service; empty if it wants to hear nothing.
+func (s *Sender) receiver(service uint64) string {
+	if x, ok := s.config.Node.View().ServiceByNumber(service); ok {
+		return x.WebhookURL
+	}
+	return ""
 }
 
 // watch passes on each view that has deliveries the one before had not.
@@ -208,16 +217,17 @@ func (s *Sender) attempt(ctx context.Context, a attempt) outcome {
 	d, started := a.delivery, s.config.Clock()
 	o := outcome{attempt: a, started: started}
 	view := s.config.Node.View()
-	if _, waiting := view.Delivery(d.Seq); !waiting {
-		o.skipped = true // it is settled, was given up, or its service is gone
+	service, there := view.ServiceByNumber(d.Service)
+	if _, waiting := view.Delivery(d.Seq); !waiting || !there || service.WebhookURL == "" {
+		o.skipped = true // it is settled or was given up, or nobody wants to hear it any more
 		return o
 	}
 	if a.hanging && started.Sub(time.UnixMilli(d.Created)) > giveUpAfter {
 		o.skipped = true // it has waited for its turn for a day
-		s.giveUp(view, d, d.Attempts, errHangs)
+		s.giveUp(service, d, d.Attempts, errHangs)
 		return o
 	}
-	err := s.post(ctx, view, d)
+	err := s.post(ctx, view, service, d)
 	now, tries := s.config.Clock(), d.Attempts+1
 	o.hung = now.Sub(started) >= s.config.Timeout/3
 	if err == nil {
@@ -226,12 +236,12 @@ func (s *Sender) attempt(ctx context.Context, a attempt) outcome {
 	}
 	next := now.Add(backoff[min(tries, len(backoff))-1])
 	if next.Sub(time.UnixMilli(d.Created)) > giveUpAfter {
-		s.giveUp(view, d, tries, err)
+		s.giveUp(service, d, tries, err)
 		return o
 	}
 	if ctx.Err() == nil {
 		s.attempts.WithLabelValues("failed").Inc()
-		s.config.Logger.Info("webhook failed", append(describe(view, d), "attempts", tries, "error", err)...)
+		s.config.Logger.Info("webhook failed", append(describe(service, d), "attempts", tries, "error", err)...)
 	}
 	o.retry = &fsm.Retry{Seq: d.Seq, Attempts: tries, NotBefore: next.UnixMilli()}
 	return o
@@ -239,27 +249,24 @@ func (s *Sender) attempt(ctx context.Context, a attempt) outcome {
 
 var errHangs = errors.New("its receiver hangs")
 
-func (s *Sender) giveUp(view *fsm.View, d *fsm.Delivery, tries int, err error) {
+func (s *Sender) giveUp(service *objects.Service, d *fsm.Delivery, tries int, err error) {
 	s.attempts.WithLabelValues("given_up").Inc()
-	s.config.Logger.Warn("webhook given up", append(describe(view, d), "attempts", tries, "error", err)...)
+	s.config.Logger.Warn("webhook given up", append(describe(service, d), "attempts", tries, "error", err)...)
 }
 
 // describe returns what a log says of a delivery. Of its URL that is scheme and
 // host: user, path and query may be secrets.
-func describe(view *fsm.View, d *fsm.Delivery) []any {
-	receiver, service := "?", "?"
-	if u, err := url.Parse(d.URL); err == nil {
+func describe(service *objects.Service, d *fsm.Delivery) []any {
+	receiver := "?"
+	if u, err := url.Parse(service.WebhookURL); err == nil {
 		receiver = u.Scheme + "://" + u.Host
 	}
-	if x, ok := view.ServiceByNumber(d.Service); ok {
-		service = x.SID.String()
-	}
-	return []any{"service", service, "receiver", receiver, "delivery", d.Seq}
+	return []any{"service", service.SID, "receiver", receiver, "delivery", d.Seq}
 }
 
-func (s *Sender) post(ctx context.Context, view *fsm.View, d *fsm.Delivery) (err error) {
+func (s *Sender) post(ctx context.Context, view *fsm.View, service *objects.Service, d *fsm.Delivery) (err error) {
 	defer s.config.Panics.Catch("webhook", func(fault error) { err = fault })
-	req, err := request(ctx, view, d)
+	req, err := request(ctx, view, service, d)
 	if err != nil {
 		return cause(err)
 	}
@@ -271,7 +278,7 @@ func (s *Sender) post(ctx context.Context, view *fsm.View, d *fsm.Delivery) (err
 	if proxy != nil {
 		client = s.proxied
 	} else {
-		spellAsConfigured(req.URL, d.URL)
+		spellAsConfigured(req.URL, service.WebhookURL)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -285,19 +292,16 @@ func (s *Sender) post(ctx context.Context, view *fsm.View, d *fsm.Delivery) (err
 	return nil
 }
 
-func request(ctx context.Context, view *fsm.View, d *fsm.Delivery) (*http.Request, error) {
-	form := make(url.Values, len(d.Params))
-	for _, p := range d.Params {
-		form.Set(p.Name, p.Value)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, strings.NewReader(form.Encode()))
+func request(ctx context.Context, view *fsm.View, service *objects.Service, d *fsm.Delivery) (*http.Request, error) {
+	account, authToken := view.Account()
+	params := params(account, service.SID, &d.Fact)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, service.WebhookURL, strings.NewReader(encode(params)))
 	if err != nil {
 		return nil, err
 	}
-	_, authToken := view.Account()
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	req.Header.Set("User-Agent", "Lockstep")
-	req.Header.Set("X-Twilio-Signature", sign(authToken, d.URL, d.Params))
+	req.Header.Set("X-Twilio-Signature", sign(authToken, service.WebhookURL, params))
 	req.Header.Set("I-Twilio-Idempotency-Token", fmt.Sprintf("%s-%d", view.ClusterID(), d.Seq))
 	return req, nil
 }

@@ -110,9 +110,9 @@ func TestDeliveriesArriveSignedInOrderAndLeaveTheOutbox(t *testing.T) {
 	tokens := map[string]bool{}
 	for i, g := range got[1:] {
 		require.Equal(t, fmt.Sprintf(`{"v":%d}`, i), g.form.Get("DocumentData"))
-		var params []fsm.Param
+		var params []param
 		for name := range g.form {
-			params = append(params, fsm.Param{Name: name, Value: g.form.Get(name)})
+			params = append(params, param{name, g.form.Get(name)})
 		}
 		require.Equal(t, sign(fsmtest.AuthToken, r.URL+"/hook?a=b%20c", params), g.header.Get("X-Twilio-Signature"))
 		tokens[g.header.Get("I-Twilio-Idempotency-Token")] = true
@@ -125,7 +125,7 @@ func TestDeliveriesArriveSignedInOrderAndLeaveTheOutbox(t *testing.T) {
 const officialSignature = "RSOYDt4T1cUTdK1PDd93/VVr8B8="
 
 func TestSignatureIsTheOfficialOne(t *testing.T) {
-	params := []fsm.Param{{Name: "To", Value: "+18005551212"}, {Name: "CallSid", Value: "CA1234567890ABCDE"}, {Name: "Caller", Value: "+14158675309"}, {Name: "Digits", Value: "1234"}, {Name: "From", Value: "+14158675309"}}
+	params := []param{{"To", "+18005551212"}, {"CallSid", "CA1234567890ABCDE"}, {"Caller", "+14158675309"}, {"Digits", "1234"}, {"From", "+14158675309"}}
 	require.Equal(t, officialSignature, sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2", params))
 	require.Equal(t, officialSignature, sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2#fragment", params))
 }
@@ -188,6 +188,34 @@ func TestTheNextLeaderDeliversWhatIsLeft(t *testing.T) {
 	run(t, New(Config{Node: n, Allow: loopback}))
 	eventually(t, "delivered by the next", func() bool { return n.View().WaitingDeliveries() == 0 })
 	require.Len(t, r.received(), 3)
+}
+
+// Where a delivery goes is decided when it is sent: to where its service wants it
+// by then, if it wants it at all.
+func TestADeliveryGoesWhereItsServiceWantsItByThen(t *testing.T) {
+	old := newReceiver(t, func(int, url.Values) int { return 500 })
+	current := newReceiver(t, ok)
+	clock := newClock()
+	n := start(t, old.URL, Config{Clock: clock.now})
+	createDocument(n, 1)
+	eventually(t, "a failure", func() bool {
+		d, found := firstDelivery(n)
+		return found && d.Attempts == 1
+	})
+	n.Must(&fsm.UpdateService{WebhookURL: &current.URL})
+	clock.advance(backoff[0])
+	createDocument(n, 2) // wakes the sender, whose timer knows the real clock only
+	eventually(t, "delivered", func() bool { return n.View().WaitingDeliveries() == 0 })
+	require.Len(t, current.received(), 2)
+	require.Len(t, old.received(), 1)
+
+	nowhere := ""
+	n.Must(&fsm.UpdateService{WebhookURL: &old.URL})
+	createDocument(n, 3)
+	eventually(t, "another failure", func() bool { return len(old.received()) == 2 })
+	n.Must(&fsm.UpdateService{WebhookURL: &nowhere})
+	eventually(t, "dropped", func() bool { clock.advance(time.Minute); return n.View().WaitingDeliveries() == 0 })
+	require.Len(t, old.received(), 2)
 }
 
 func TestADayLaterADeliveryIsGivenUp(t *testing.T) {
@@ -281,7 +309,7 @@ func TestReporterReconciles(t *testing.T) {
 
 		var told []string
 		n.View().Deliveries(0, func(d *fsm.Delivery) bool {
-			told = append(told, d.Params[0].Value)
+			told = append(told, endpointEvents[d.Fact.Type])
 			return true
 		})
 		require.Equal(t, []string{
