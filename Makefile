@@ -8,7 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 CONFORMANCE ?= test/conformance
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
-LINT        ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOLANGCI    ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME    ?= 20s
 COUNT       ?= 20
 
@@ -38,7 +38,7 @@ verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	scripts/vulnerabilities.sh $(VULNCHECK)
 
 lint: ## run the linters of .golangci.yml; building them takes minutes the first time
-	go run $(LINT) run ./...
+	go run $(GOLANGCI) run ./...
 
 test-unit: ## run the tests that start no cluster, without the race detector
 	go test $$(go list ./... | grep -v '/test/')
