@@ -57,7 +57,9 @@ func (f *front) serve(c Config, addr string, handler http.HandlerFunc) (url stri
 		return "", fmt.Errorf("listen for clients: %w", err)
 	}
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           serving(handler),
+		ConnContext:       remember,
+		ConnState:         notice,
 		ReadHeaderTimeout: 5 * time.Second,
 		// Longer than the 30 s after which the API itself gives up on a body that
 		// does not arrive: its answer has to reach the client.
@@ -71,7 +73,7 @@ func (f *front) serve(c Config, addr string, handler http.HandlerFunc) (url stri
 	}
 	f.servers = append(f.servers, server)
 	f.serving.Go(func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(limitConnections(l, c)); !errors.Is(err, http.ErrServerClosed) {
 			f.failed <- fmt.Errorf("serve %s: %w", addr, err)
 		}
 	})

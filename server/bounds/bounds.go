@@ -47,6 +47,8 @@ type Bounds struct {
 	WebhookRequestsPerService int           `name:"webhook-requests-per-service" default:"16" help:"and of these, for one service" full:"likewise"`
 	WebhookRequestsPerHost    int           `name:"webhook-requests-per-host" default:"64" help:"and to one host" full:"likewise"`
 	WebhookTimeout            time.Duration `name:"webhook-timeout" default:"15s" help:"time for a receiver to answer a webhook" full:"the request is given up, and made again later"`
+	Connections               int           `name:"max-connections" default:"60000" off:"yes" help:"connections to the HTTP port, websockets among them; as many to --admin-addr" full:"one without a request gives way, the oldest of the source address with most; without such a one the newcomer is closed"`
+	ConnectionsPerSource      int           `name:"max-connections-per-source" default:"20000" off:"load" help:"those of one source address, other than trusted proxies" full:"likewise, among its own"`
 	SessionsPerIdentity       int           `name:"max-sessions-per-identity" default:"1000" off:"load" help:"realtime sessions of one identity on this node" full:"a new one is answered 429 with backoff"`
 	SessionsPerSource         int           `name:"max-sessions-per-source" default:"10000" off:"load" help:"realtime sessions of one source address on this node" full:"likewise"`
 	ConnectsPerIdentity       float64       `name:"connects-per-identity" default:"50" off:"load" help:"new realtime sessions of one identity a second, ten seconds' worth at once" full:"likewise"`

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"lockstep/cluster/slots"
+	"lockstep/server/source"
+)
+
+// connections bounds those of one listener of the front, in all and by source
+// address. One that waits for a request, or is still sending the header of one,
+// gives way to a newcomer; one whose request is served, and a websocket, do not.
+type connections struct {
+	net.Listener
+	pool    *slots.Pool[netip.Addr]
+	trusted []netip.Prefix
+}
+
+func limitConnections(l net.Listener, c Config) *connections {
+	return &connections{
+		Listener: l, trusted: c.TrustedProxies,
+		pool: slots.New[netip.Addr](c.Bounds.Connections, c.Bounds.ConnectionsPerSource),
+	}
+}
+
+// Accept implements net.Listener. A connection for which there is no place is
+// closed.
+func (l *connections) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		addr := source.OfPeer(conn.RemoteAddr().String())
+		if source.Trusts(l.trusted, addr) {
+			addr = netip.Addr{} // of nobody: behind a proxy is everybody
+		}
+		place, ok := l.pool.Enter(slots.Network(addr), func() { conn.Close() })
+		if ok {
+			return &connection{Conn: conn, place: place}, nil
+		}
+		conn.Close()
+	}
+}
+
+// connection is one of the front's, with its place among them.
+type connection struct {
+	net.Conn
+	place    *slots.Place[netip.Addr]
+	hijacked atomic.Bool // by a websocket
+	once     sync.Once
+}
+
+// Close implements io.Closer.
+func (c *connection) Close() error {
+	c.once.Do(c.place.Leave)
+	return c.Conn.Close()
+}
+
+type connectionKey struct{}
+
+// remember and notice are http.Server's ConnContext and ConnState.
+func remember(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, c)
+}
+
+func notice(conn net.Conn, state http.ConnState) {
+	if c, ok := conn.(*connection); ok && state == http.StateHijacked {
+		c.hijacked.Store(true)
+	}
+}
+
+// serving keeps a connection from giving way while its request is served, and
+// for good if it has become a websocket.
+func serving(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, ok := r.Context().Value(connectionKey{}).(*connection)
+		if !ok {
+			next.ServeHTTP(w, r)
+			return
+		}
+		c.place.Busy()
+		defer func() {
+			if !c.hijacked.Load() {
+				c.place.Idle()
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

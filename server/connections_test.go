@@ -1,0 +1,117 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/stretchr/testify/require"
+
+	"lockstep/server/bounds"
+)
+
+// crowded starts a front with place for so many connections. Requests for /slow
+// are answered when release is called; the first one tells started.
+func crowded(t *testing.T, connections int) (f *front, started chan struct{}, release func()) {
+	started, held := make(chan struct{}, 1), make(chan struct{})
+	upgrader := websocket.Upgrader{}
+	var err error
+	f, err = listen(Config{
+		HTTPAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
+		Bounds: bounds.Bounds{Connections: connections, ConnectionsPerSource: -1},
+	})
+	require.NoError(t, err)
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/slow":
+			started <- struct{}{}
+			<-held
+		case "/ws":
+			if ws, err := upgrader.Upgrade(w, r, nil); err == nil {
+				go func() {
+					defer ws.Close()
+					for {
+						kind, b, err := ws.ReadMessage()
+						if err != nil {
+							return
+						}
+						ws.WriteMessage(kind, b)
+					}
+				}()
+			}
+		}
+	})
+	f.show(serve, serve)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		require.NoError(t, f.close(ctx))
+	})
+	return f, started, func() { close(held) }
+}
+
+func dialFront(t *testing.T, url, text string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	_, err = io.WriteString(c, text)
+	require.NoError(t, err)
+	require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+	return c
+}
+
+// Connections that ask nothing, or only begin to, keep nobody out.
+func TestIdleConnectionsGiveWay(t *testing.T) {
+	f, _, _ := crowded(t, 4)
+	var idle []net.Conn
+	for i := range 4 {
+		idle = append(idle, dialFront(t, f.url, []string{"", "GET / HT"}[i%2]))
+	}
+	for range 20 {
+		c := dialFront(t, f.url, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, answer.StatusCode)
+	}
+	for _, c := range idle {
+		_, err := c.Read(make([]byte, 1))
+		require.Error(t, err)
+		var timeout net.Error
+		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "it was closed")
+	}
+}
+
+// A request that is being served and a websocket keep their places.
+func TestWhoIsServedDoesNotGiveWay(t *testing.T) {
+	f, started, release := crowded(t, 3)
+	slow := dialFront(t, f.url, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-started
+	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(f.url, "http")+"/ws", nil)
+	require.NoError(t, err)
+	defer ws.Close()
+	for range 20 {
+		c := dialFront(t, f.url, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+	}
+	require.NoError(t, ws.WriteMessage(websocket.TextMessage, []byte("still here")))
+	_, b, err := ws.ReadMessage()
+	require.NoError(t, err)
+	require.Equal(t, "still here", string(b))
+	operator := dialFront(t, f.adminURL, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, err = http.ReadResponse(bufio.NewReader(operator), nil)
+	require.NoError(t, err, "operators' connections are counted apart")
+	release()
+	answer, err := http.ReadResponse(bufio.NewReader(slow), nil)
+	require.NoError(t, err)
+	require.Equal(t, 200, answer.StatusCode)
+}
