@@ -9,9 +9,9 @@ import (
 	"lockstep/objects"
 )
 
-// params are the parameters of a form or of a query, encoded as they came.
-// There are few, and each is asked for once: looking for one is cheaper than a
-// map of them. Of a parameter that comes twice the first counts.
+// params are the parameters of a form or of a query, encoded as they came. Of a
+// parameter that comes twice the first counts. (url.ParseQuery is as quick, but
+// refuses a semicolon that is not encoded, and "curl -d" sends data as it is.)
 type params string
 
 var errEscape = objects.ErrParameter.With("The parameters are not correctly percent-encoded")

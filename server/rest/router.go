@@ -98,17 +98,7 @@ func rawPath(u *url.URL) string {
 // cleanPath encodes the bytes of a path that should have come encoded (RFC 3986,
 // 3.3), so that it can be part of a URL and of a message.
 func cleanPath(raw string) string {
-	const hexadecimal = "0123456789ABCDEF"
-	b := make([]byte, 0, len(raw)+16)
-	for i := range len(raw) {
-		switch c := raw[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("/%-._~!$&'()*+,;=:@", c) >= 0:
-			b = append(b, c)
-		default:
-			b = append(b, '%', hexadecimal[c>>4], hexadecimal[c&15])
-		}
-	}
-	return string(b)
+	return string(api.AppendEscaped(nil, raw, "/%-._~!$&'()*+,;=:@"))
 }
 
 // resource tells by the number of segments and by the part of an object what a
