@@ -124,23 +124,45 @@ func TestNobodyVotesWithoutAConfiguration(t *testing.T) {
 	require.ErrorContains(t, err, "and not n2.another", "the answer of another incarnation counts for nothing")
 }
 
-// Raft writes its first term before its first entry.
+// Whatever a crash has left of making a cluster, the next start makes it or finds
+// it made. What each step writes is on disk before the next one begins.
 func TestBootstrapAfterACrashInTheMiddle(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "n1")
-	require.NoError(t, os.MkdirAll(filepath.Join(dir, raftDirectory), 0o700))
-	store, err := raftboltdb.NewBoltStore(filepath.Join(dir, raftDirectory, logFile))
-	require.NoError(t, err)
-	require.NoError(t, (&checkedStable{StableStore: store}).SetUint64(currentTermKey, 1))
-	require.NoError(t, store.Close())
-	n, err := Open(t.Context(), Config{
-		ID: "n1", DataDir: dir, ClusterID: "test", Key: testKey, InternalAddr: "127.0.0.1:0", Bootstrap: true,
-	})
-	require.NoError(t, err)
-	defer n.stop()
-	select {
-	case <-n.Ready():
-	case <-time.After(patience):
-		require.FailNow(t, "no cluster was made")
+	alone := func(store *raftboltdb.BoltStore) []byte {
+		_, incarnation, err := incarnate(&checkedStable{StableStore: store}, "")
+		require.NoError(t, err)
+		return raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: member.ServerOf("n1", incarnation), Address: "127.0.0.1:1"}}})
+	}
+	steps := []func(store *raftboltdb.BoltStore) error{
+		func(store *raftboltdb.BoltStore) error { alone(store); return nil }, // the node's key
+		func(store *raftboltdb.BoltStore) error { return (&checkedStable{StableStore: store}).SetUint64(currentTermKey, 1) },
+		func(store *raftboltdb.BoltStore) error {
+			return (&checkedLog{LogStore: store}).StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: alone(store)})
+		},
+	}
+	for done := range len(steps) + 1 {
+		dir := filepath.Join(t.TempDir(), "n1")
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, raftDirectory), 0o700))
+		store, err := raftboltdb.NewBoltStore(filepath.Join(dir, raftDirectory, logFile))
+		require.NoError(t, err)
+		for _, step := range steps[:done] {
+			require.NoError(t, step(store))
+		}
+		require.NoError(t, store.Close())
+		c := Config{ID: "n1", DataDir: dir, ClusterID: "test", Key: testKey, InternalAddr: "127.0.0.1:0", Bootstrap: true}
+		n, err := Open(t.Context(), c)
+		if done == len(steps) {
+			require.ErrorIs(t, err, ErrHasState)
+			c.Bootstrap = false
+			n, err = Open(t.Context(), c)
+		}
+		require.NoError(t, err, "after %d steps", done)
+		select {
+		case <-n.Ready():
+		case <-time.After(patience):
+			require.FailNow(t, "no cluster was made", "after %d steps", done)
+		}
+		require.Len(t, n.Members(), 1)
+		require.NoError(t, n.stop())
 	}
 }
 

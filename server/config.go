@@ -58,7 +58,8 @@ type Config struct {
 	// link-local, otherwise special, or machines of this cluster.
 	WebhookAllow []netip.Prefix
 
-	// Bootstrap makes a new cluster, and Join names a member (its URL) of the
+	// Bootstrap makes a new cluster, unless members of another one look for this
+	// node at its InternalAddr (see Init for the way that never asks), and Join names a member (its URL) of the
 	// cluster to join, if the node belongs to none yet. With neither it waits to
 	// be told.
 	Bootstrap bool

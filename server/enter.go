@@ -28,11 +28,11 @@ func (s *Server) identify(front *front) (*nodedir.Record, error) {
 	r, err := nodedir.Load(c.DataDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		r = s.newRecord()
+		r = newRecord(c.NodeID, c.Account)
 	case err != nil:
 		return nil, err
 	case c.NodeID != "" && c.NodeID != r.ID:
-		return nil, fmt.Errorf("the data directory belongs to node %s, not %s", r.ID, c.NodeID)
+		return nil, otherNode(r.ID, c.NodeID)
 	}
 	if r.Recovery != nil {
 		if err := finishRecovery(c.DataDir, r); err != nil {
@@ -50,16 +50,19 @@ func (s *Server) identify(front *front) (*nodedir.Record, error) {
 	return r, r.Save(c.DataDir)
 }
 
-func (s *Server) newRecord() *nodedir.Record {
-	account := s.config.Account
+// newRecord makes up what is not given.
+func newRecord(id string, account Account) *nodedir.Record {
 	if account == (Account{}) {
 		account = NewAccount()
 	}
-	id := s.config.NodeID
 	if id == "" {
 		id = "node-" + randomHex(4)
 	}
 	return &nodedir.Record{ID: id, AccountSID: account.SID, AuthToken: account.AuthToken}
+}
+
+func otherNode(kept, given string) error {
+	return fmt.Errorf("the data directory belongs to node %s, not %s", kept, given)
 }
 
 // keepAddr prefers an address that names its port, then the one that was kept,
@@ -76,12 +79,7 @@ func keepAddr(configured, kept string) (string, error) {
 func (s *Server) enter(ctx context.Context, front *front, r *nodedir.Record) error {
 	switch c := s.config; {
 	case c.Bootstrap:
-		if err := (Account{SID: r.AccountSID, AuthToken: r.AuthToken}).validateStrength(); err != nil {
-			return err
-		}
-		r.ClusterID, r.ClusterKey, r.Bootstrap = newClusterID(), randomHex(32), true
-		s.log.Info("making a new cluster", "cluster", r.ClusterID)
-		return r.Save(c.DataDir)
+		return s.bootstrap(ctx, r)
 	case c.Join != "":
 		return s.enrol(ctx, r, admin.Join{Member: c.Join, AccountSID: c.Account.SID, AuthToken: c.Account.AuthToken, Replace: c.Replace})
 	}
@@ -248,7 +246,7 @@ func (s *Server) settle(ctx context.Context, node *cluster.Node, book *book) err
 		if err := s.initialise(ctx, node, &r); err != nil {
 			return err
 		}
-		if s.config.Account == (Account{}) && s.config.Welcome != nil {
+		if s.config.Bootstrap && s.config.Account == (Account{}) && s.config.Welcome != nil {
 			s.config.Welcome(Account{SID: r.AccountSID, AuthToken: r.AuthToken})
 		}
 	case r.JoinThrough != "":

@@ -24,6 +24,8 @@ const aPipe = "-"
 // its first node's directory.
 const accountFile = "account.env"
 
+const accountFileHelp = "file for the credentials of an account that is made up; - prints them (default: printed on a terminal, account.env in the data directory otherwise)"
+
 // tellAccount tells the credentials of an account that was made up: to a person
 // at a terminal, to a file otherwise, or where the flag says.
 func tellAccount(out io.Writer, dataDir, file string, a server.Account) error {

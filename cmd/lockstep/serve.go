@@ -31,10 +31,15 @@ func newServe() *cobra.Command {
 		Short: "Run one node",
 		Long: `Run one node of a cluster.
 
-The first node of a new cluster is started with --bootstrap, the others with --join
-and the URL of any member. With neither, a node on an empty data directory waits for
-"lockstep join". A node that belongs to a cluster needs neither: what it was told at
-its first start is kept in node.json in its data directory.
+A new cluster is made by "lockstep init", once, for its first node; the others are
+started with --join and the URL of any member. With nothing, a node on an empty data
+directory waits for "lockstep join". A node that belongs to a cluster needs no flag:
+what it was told at its first start is kept in node.json in its data directory.
+
+--bootstrap does what init does, and does nothing on a data directory that has a
+cluster. So that it makes no second cluster where the directory was lost, it listens at
+--internal-addr for two seconds first, unless its port is 0: when a member of a cluster
+looks for this node there, it refuses and says what to do (exit code 3).
 
 The account of a new cluster, or of the one to join, is taken from
 LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN. With --bootstrap they may be left out:
@@ -85,8 +90,8 @@ account.env in the data directory; --account-file says where.`,
 	f.StringVar(&c.PublicURL, "public-url", "", "origin of the URLs in answers, such as https://sync.example.com (default: as the client came)")
 	f.StringSliceVar(&proxies, "trusted-proxies", nil, "IPs or networks whose X-Forwarded-Proto, -Host and -For are believed")
 	f.StringSliceVar(&webhooks, "webhook-allow", nil, "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
-	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none")
-	f.StringVar(&account, "account-file", "", "file for the credentials of an account that --bootstrap makes up; - prints them (default: printed on a terminal, account.env in the data directory otherwise)")
+	f.BoolVar(&c.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none and nobody looks for it")
+	f.StringVar(&account, "account-file", "", accountFileHelp)
 	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join (its --admin-addr, if it has one), if this node belongs to none")
 	f.BoolVar(&c.InsecureJoin, "insecure-join", false, "join over plain http:// beyond this machine, where credentials and the cluster's key can be read on the way")
 	f.BoolVar(&c.Replace, "replace", false, "take the place of a member with this node's id; and if this node's own state is lost, join anew")

@@ -150,6 +150,14 @@ func (r *Record) Save(dir string) error {
 	return nil
 }
 
+// Forget removes the record.
+func Forget(dir string) error {
+	if err := os.Remove(filepath.Join(dir, RecordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove node record: %w", err)
+	}
+	return syncDir(dir)
+}
+
 // WriteFile puts a file in the place of an old one, whole and on disk, or not
 // at all.
 func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {

@@ -124,5 +124,7 @@ func issue(template, parent *x509.Certificate, public any, signer ed25519.Privat
 // two clusters with the same key still refuse each other.
 func serverName(clusterID string) string {
 	sum := sha256.Sum256([]byte(clusterID))
-	return hex.EncodeToString(sum[:16]) + ".lockstep"
+	return hex.EncodeToString(sum[:16]) + serverNameSuffix
 }
+
+const serverNameSuffix = ".lockstep"

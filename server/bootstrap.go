@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"time"
+
+	"lockstep/cluster"
+	"lockstep/server/nodedir"
+)
+
+// A cluster is made once. A start that is told to make one each time, as a unit
+// file or a container's command does, must not make a second one when the first
+// node's data directory was lost: the other members go on with the data.
+
+// bootstrapWait is how long a node that is about to make a cluster listens for
+// members of an old one, which look for it about each second. It is scaled.
+const bootstrapWait = 2 * time.Second
+
+// Init makes a new cluster in a data directory in which there is none, of the one
+// node that is to be started there, and returns its account: the one that is
+// given, or one that is made up.
+func Init(dataDir, nodeID string, account Account) (_ Account, clusterID string, err error) {
+	if err := account.Validate(); err != nil {
+		return Account{}, "", err
+	}
+	release, err := occupy(dataDir)
+	if err != nil {
+		return Account{}, "", err
+	}
+	defer release()
+	r, err := nodedir.Load(dataDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r = newRecord(nodeID, account)
+	case err != nil:
+		return Account{}, "", err
+	case r.Member():
+		return Account{}, "", fmt.Errorf("%s is the data directory of node %s of cluster %s already: start it with lockstep serve", dataDir, r.ID, r.ClusterID)
+	case nodeID != "" && nodeID != r.ID:
+		return Account{}, "", otherNode(r.ID, nodeID)
+	case account != (Account{}):
+		r.AccountSID, r.AuthToken = account.SID, account.AuthToken
+	}
+	if err := beginCluster(dataDir, r); err != nil {
+		return Account{}, "", err
+	}
+	return Account{SID: r.AccountSID, AuthToken: r.AuthToken}, r.ClusterID, nil
+}
+
+// beginCluster notes that the node makes a cluster; its start does, and finishes
+// what an earlier one began.
+func beginCluster(dataDir string, r *nodedir.Record) error {
+	if err := (Account{SID: r.AccountSID, AuthToken: r.AuthToken}).validateStrength(); err != nil {
+		return err
+	}
+	r.ClusterID, r.ClusterKey, r.Bootstrap = newClusterID(), randomHex(32), true
+	return r.Save(dataDir)
+}
+
+// bootstrap makes a new cluster, unless there are signs of an old one that this
+// node was a member of.
+func (s *Server) bootstrap(ctx context.Context, r *nodedir.Record) error {
+	if err := s.refuseSecondCluster(ctx, r.InternalAddr); err != nil {
+		// The directory is as good as empty, for another node id perhaps.
+		return errors.Join(err, nodedir.Forget(s.config.DataDir))
+	}
+	if err := beginCluster(s.config.DataDir, r); err != nil {
+		return err
+	}
+	s.log.Info("making a new cluster", "cluster", r.ClusterID)
+	return nil
+}
+
+// refuseSecondCluster listens at the internal address for members of an old
+// cluster. There is nobody to wait for at a port that was chosen just now.
+func (s *Server) refuseSecondCluster(ctx context.Context, addr string) error {
+	if _, port, err := net.SplitHostPort(s.config.InternalAddr); err != nil || port == "0" {
+		return nil
+	}
+	scale := s.config.TimeoutScale
+	if scale == 0 {
+		scale = 1
+	}
+	waiting, cancel := context.WithTimeout(ctx, time.Duration(float64(bootstrapWait)*scale))
+	defer cancel()
+	from, err := cluster.AwaitKnock(waiting, addr)
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case from != "":
+		id := s.config.NodeID
+		if id == "" {
+			id = "ITS_ID"
+		}
+		return StateError{fmt.Errorf("no second cluster was made: %s takes %s for the internal port of a member of its cluster, so this data directory, which is empty, may be that of a member that lost its disk. "+
+			"To have it come back with the data of the others: lockstep serve --data-dir %s --node-id %s --join URL_OF_ANOTHER_NODE --replace. To make a new cluster all the same: lockstep init --data-dir %s", from, addr, s.config.DataDir, id, s.config.DataDir)}
+	}
+	return nil
+}

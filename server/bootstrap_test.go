@@ -1,0 +1,84 @@
+package server
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"lockstep/server/nodedir"
+)
+
+func (r *running) untilSettled(t *testing.T) *nodedir.Record {
+	t.Helper()
+	var record *nodedir.Record
+	require.Eventually(t, func() (ok bool) {
+		var err error
+		record, err = nodedir.Load(r.dir)
+		return err == nil && !record.Bootstrap
+	}, 20*time.Second, 10*time.Millisecond, "the cluster is made")
+	return record
+}
+
+func TestInitMakesTheClusterThatServeStarts(t *testing.T) {
+	dir := dataDir(t)
+	account, id, err := Init(dir, "one", Account{})
+	require.NoError(t, err)
+	require.NoError(t, account.validateStrength())
+	_, _, err = Init(dir, "one", Account{})
+	require.ErrorContains(t, err, "node one of cluster "+id)
+
+	s := start(t, Config{DataDir: dir, Welcome: func(Account) { t.Error("its account was told by Init") }})
+	s.AccountSID, s.AuthToken = account.SID, account.AuthToken
+	s.untilReady(t)
+	require.Equal(t, id, s.untilSettled(t).ClusterID)
+	status, err := s.Status(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, id, status.ClusterID)
+	require.Equal(t, "one", status.Nodes[0].ID)
+	_, _, err = Init(dir, "", Account{})
+	require.ErrorIs(t, err, nodedir.ErrRunning)
+	require.NoError(t, s.end(t))
+}
+
+func TestInitTakesTheAccountThatIsGiven(t *testing.T) {
+	_, _, err := Init(dataDir(t), "", Account{SID: testAccount.SID, AuthToken: "aaaa"})
+	require.ErrorContains(t, err, "too easy to guess")
+	dir := dataDir(t)
+	waiting := newRecord("waiting", NewAccount()) // as a node that waited to join left it
+	require.NoError(t, nodedir.Make(dir))
+	require.NoError(t, waiting.Save(dir))
+	_, _, err = Init(dir, "another", testAccount)
+	require.ErrorContains(t, err, "belongs to node waiting")
+	account, _, err := Init(dir, "", testAccount)
+	require.NoError(t, err)
+	require.Equal(t, testAccount, account)
+}
+
+// A start that is told to make a cluster finds the one that it made before,
+// however far that had come, and makes no other.
+func TestBootstrapIsOnlyTheFirstStart(t *testing.T) {
+	dir := dataDir(t)
+	config := Config{DataDir: dir, NodeID: "one", Bootstrap: true, Account: testAccount}
+	s := start(t, config)
+	s.untilReady(t)
+	made := s.untilSettled(t)
+	require.NoError(t, s.end(t))
+	for _, left := range []func(*nodedir.Record){
+		func(*nodedir.Record) {},                       // all was done
+		func(r *nodedir.Record) { r.Bootstrap = true }, // but for the note of that
+		func(r *nodedir.Record) { r.Bootstrap, r.Incarnation = true, "" },
+	} {
+		r := *made
+		left(&r)
+		require.NoError(t, r.Save(dir))
+		s := start(t, config)
+		s.untilReady(t)
+		now := s.untilSettled(t)
+		require.Equal(t, made.ClusterID, now.ClusterID)
+		require.Equal(t, made.Incarnation, now.Incarnation)
+		require.NoError(t, s.end(t))
+	}
+	require.NoDirExists(t, filepath.Join(dir, "raft.aside"))
+}
