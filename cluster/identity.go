@@ -20,36 +20,34 @@ var nodeKey = []byte("NodeKey")
 // are lost.
 func incarnate(stable raft.StableStore, expected string) (ed25519.PrivateKey, string, error) {
 	seed, err := storedSeed(stable)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, "", err
-	case seed == nil && expected != "":
-		return nil, "", fmt.Errorf("%w: log, term and vote are gone", ErrStateLost)
-	case seed == nil:
+	}
+	if seed == nil && expected == "" {
 		seed = make([]byte, ed25519.SeedSize)
 		rand.Read(seed) // never fails
 		if err := stable.Set(nodeKey, seed); err != nil {
 			return nil, "", fmt.Errorf("keep node key: %w", err)
 		}
 	}
-	key, incarnation := keyOf(seed)
+	return readIncarnation(stable, expected)
+}
+
+// readIncarnation is incarnate for stores that must not be new.
+func readIncarnation(stable raft.StableStore, expected string) (ed25519.PrivateKey, string, error) {
+	seed, err := storedSeed(stable)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case seed == nil:
+		return nil, "", fmt.Errorf("%w: log, term and vote are gone", ErrStateLost)
+	}
+	key := ed25519.NewKeyFromSeed(seed)
+	incarnation := link.IncarnationOf(key.Public().(ed25519.PublicKey))
 	if expected != "" && incarnation != expected {
 		return nil, "", fmt.Errorf("%w: log, term and vote are those of another incarnation", ErrStateLost)
 	}
 	return key, incarnation, nil
-}
-
-// incarnationOf returns the incarnation of a node's stores, which must have one.
-func incarnationOf(stable raft.StableStore) (string, error) {
-	seed, err := storedSeed(stable)
-	if err == nil && seed == nil {
-		err = fmt.Errorf("%w: log, term and vote are gone", ErrStateLost)
-	}
-	if err != nil {
-		return "", err
-	}
-	_, incarnation := keyOf(seed)
-	return incarnation, nil
 }
 
 // storedSeed reads what the node's key is made of; nil if there is none.
@@ -64,9 +62,4 @@ func storedSeed(stable raft.StableStore) ([]byte, error) {
 		return nil, fmt.Errorf("%w: the node's key has %d bytes", ErrDamaged, len(seed))
 	}
 	return seed, nil
-}
-
-func keyOf(seed []byte) (ed25519.PrivateKey, string) {
-	key := ed25519.NewKeyFromSeed(seed)
-	return key, link.IncarnationOf(key.Public().(ed25519.PublicKey))
 }

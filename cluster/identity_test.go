@@ -134,7 +134,9 @@ func TestBootstrapAfterACrashInTheMiddle(t *testing.T) {
 	}
 	steps := []func(store *raftboltdb.BoltStore) error{
 		func(store *raftboltdb.BoltStore) error { alone(store); return nil }, // the node's key
-		func(store *raftboltdb.BoltStore) error { return (&checkedStable{StableStore: store}).SetUint64(currentTermKey, 1) },
+		func(store *raftboltdb.BoltStore) error {
+			return (&checkedStable{StableStore: store}).SetUint64(currentTermKey, 1)
+		},
 		func(store *raftboltdb.BoltStore) error {
 			return (&checkedLog{LogStore: store}).StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: alone(store)})
 		},

@@ -135,6 +135,14 @@ func (n *Node) Servers() []string {
 	return ids
 }
 
+// recovered ends this node's part when a member tells that the cluster was
+// recovered without it.
+func (n *Node) recovered(server string, err *RecoveredError) {
+	if n.isServer(server) {
+		n.fail(err)
+	}
+}
+
 // isServer reports whether this very incarnation of a node is a member.
 func (n *Node) isServer(server string) bool {
 	return slices.ContainsFunc(n.members.All(), func(s raft.Server) bool { return string(s.ID) == server })

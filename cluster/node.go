@@ -186,7 +186,7 @@ func (n *Node) openParts() error {
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
 		Credential: n.credential, Limits: n.config.Limits.internal(), Logger: n.config.Logger,
 		Find: n.find, Met: n.met, Admit: n.admits,
-		Recovered: func(err *RecoveredError) { n.fail(err) },
+		Recovered: n.recovered,
 	})
 	if err != nil {
 		return err

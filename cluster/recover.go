@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,10 @@ type Remains struct {
 	LastTerm  uint64    // of that entry
 	Time      time.Time // the stamp of the last write; zero before the first
 
+	// NodeKey is the node's own key, with which members of the new cluster tell
+	// those of the old one what became of it (Config.Past).
+	NodeKey ed25519.PrivateKey
+
 	dataDir string
 	logger  *slog.Logger
 	self    string
@@ -71,12 +76,9 @@ func OpenRemains(config Config) (_ *Remains, err error) {
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	incarnation, err := incarnationOf(r.stores.stable)
-	switch {
-	case err != nil:
+	var incarnation string
+	if r.NodeKey, incarnation, err = readIncarnation(r.stores.stable, config.Incarnation); err != nil {
 		return nil, err
-	case config.Incarnation != "" && incarnation != config.Incarnation:
-		return nil, fmt.Errorf("%w: log, term and vote are those of another incarnation", ErrStateLost)
 	}
 	r.self = string(member.ServerOf(config.ID, incarnation))
 	r.term, _ = r.stores.stable.GetUint64(currentTermKey) // no term is an error to raft
@@ -187,6 +189,11 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 		return "", err
 	}
 	dir := filepath.Join(r.dataDir, recoveredDirectory)
+	defer func() {
+		if err != nil { // the disk may be full
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	if err := os.RemoveAll(dir); err != nil { // of one that came to nothing
 		return "", fmt.Errorf("clear %s: %w", dir, err)
 	}

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,10 +11,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster/internal/link"
 )
 
 // recoverAs does what lockstep recover does with a node that does not run.
-func (m *members) recoverAs(n *Node, clusterID string, key [32]byte) (incarnation string) {
+func (m *members) recoverAs(n *Node, clusterID string, key [32]byte) (incarnation string, past Past) {
 	c := m.config(n.ID())
 	c.Incarnation = n.Incarnation()
 	r, err := OpenRemains(c)
@@ -20,7 +24,7 @@ func (m *members) recoverAs(n *Node, clusterID string, key [32]byte) (incarnatio
 	defer func() { require.NoError(m.t, r.Close()) }()
 	incarnation, err = r.Recover(clusterID, key)
 	require.NoError(m.t, err)
-	return incarnation
+	return incarnation, Past{ClusterID: "test", Keys: [][32]byte{testKey}, Node: n.ID(), NodeKey: r.NodeKey}
 }
 
 // isTold waits until a member of the old cluster has learnt what became of it.
@@ -81,7 +85,7 @@ func TestASurvivorGoesOnAsAnotherCluster(t *testing.T) {
 			require.NoError(t, r.Close())
 			require.Equal(t, before, content(t, filepath.Join(m.dir, survivor.ID())), "looking changes nothing")
 
-			incarnation := m.recoverAs(survivor, "another", newKey)
+			incarnation, past := m.recoverAs(survivor, "another", newKey)
 			require.NotEqual(t, survivor.Incarnation(), incarnation)
 			require.NoError(t, FinishRecovery(c.DataDir))
 			require.NoError(t, FinishRecovery(c.DataDir), "once more")
@@ -89,7 +93,7 @@ func TestASurvivorGoesOnAsAnotherCluster(t *testing.T) {
 			m.nodes = map[string]*Node{survivor.ID(): survivor}
 			alone := m.open(survivor.ID(), func(c *Config) {
 				c.ClusterID, c.Key, c.Incarnation = "another", newKey, incarnation
-				c.Past = []Past{{ClusterID: "test", Keys: [][32]byte{testKey}}}
+				c.Past = []Past{past}
 			})
 			m.ready(alone)
 			require.Equal(t, want, m.items(alone))
@@ -130,7 +134,7 @@ func TestARecoveryThatIsCutOff(t *testing.T) {
 	require.Equal(t, 1, m.items(old))
 	m.crash(old)
 
-	incarnation := m.recoverAs(n, "another", newKey)
+	incarnation, _ := m.recoverAs(n, "another", newKey)
 	require.NoError(t, PutAside(dir)) // cut off in the middle of FinishRecovery
 	aside := content(t, filepath.Join(dir, asideDirectory))
 	require.NoError(t, FinishRecovery(dir))
@@ -163,4 +167,31 @@ func TestWhatCannotBeRecovered(t *testing.T) {
 	require.NoError(t, markLeft(c.DataDir))
 	_, err = OpenRemains(c)
 	require.ErrorIs(t, err, ErrLeft)
+}
+
+// Whoever has no more than the cluster's key, as a machine that was removed has,
+// cannot talk members out of their cluster.
+func TestOnlyAMemberIsBelievedThatTheClusterWasRecovered(t *testing.T) {
+	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 2 })
+	leader, gone := m.leader(), m.followers()[0]
+	m.crash(gone)
+	stranger := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	at := m.nodes[gone.ID()].InternalAddr()
+	credential, err := link.NewCredential("elsewhere", gone.ID(), stranger, newKey)
+	require.NoError(t, err)
+	require.NoError(t, credential.Succeed([]Past{{ClusterID: "test", Keys: [][32]byte{testKey}, Node: gone.ID(), NodeKey: stranger}}))
+	port, err := link.Listen(link.Config{Bind: at, Credential: credential, Logger: leader.config.Logger})
+	require.NoError(t, err)
+	defer port.Close()
+	m.eventually(func() bool { // a connection to the one that is gone breaks first
+		_, err := leader.statusAt(m.context(), at)
+		var recovered *RecoveredError
+		return errors.As(err, &recovered)
+	})
+	select {
+	case <-leader.Failed():
+		require.FailNow(t, "and is believed", leader.Failure())
+	case <-time.After(2 * memberInterval):
+	}
+	m.must(leader, appendItem())
 }

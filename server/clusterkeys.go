@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
 
@@ -45,11 +46,11 @@ func clusterKeys(r *nodedir.Record) (key [32]byte, others [][32]byte, err error)
 func pastClusters(r *nodedir.Record) ([]cluster.Past, error) {
 	var pasts []cluster.Past
 	for _, f := range r.Former {
-		keys, err := parseKeys(f.ClusterKeys)
+		keys, err := parseKeys(append([]string{f.NodeKey}, f.ClusterKeys...))
 		if err != nil {
 			return nil, err
 		}
-		pasts = append(pasts, cluster.Past{ClusterID: f.ClusterID, Keys: keys})
+		pasts = append(pasts, cluster.Past{ClusterID: f.ClusterID, Keys: keys[1:], Node: f.NodeID, NodeKey: ed25519.NewKeyFromSeed(keys[0][:])})
 	}
 	return pasts, nil
 }
@@ -58,7 +59,7 @@ func parseKeys(texts []string) ([][32]byte, error) {
 	keys := make([][32]byte, len(texts))
 	for i, text := range texts {
 		if n, err := hex.Decode(keys[i][:], []byte(text)); err != nil || n != len(keys[i]) {
-			return nil, errors.New("a cluster key in node.json is damaged")
+			return nil, errors.New("a key in node.json is damaged")
 		}
 	}
 	return keys, nil

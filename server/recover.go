@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -145,7 +146,7 @@ func (r *Recovery) Do() (clusterID string, err error) {
 // decide makes the new state and notes that it is to take the place of the old
 // one, which it does from then on, whatever happens.
 func (r *Recovery) decide() error {
-	next := nodedir.Recovery{ClusterID: newClusterID(), ClusterKey: randomHex(32)}
+	next := nodedir.Recovery{ClusterID: newClusterID(), ClusterKey: randomHex(32), FormerKey: hex.EncodeToString(r.Remains.NodeKey.Seed())}
 	keys, err := parseKeys([]string{next.ClusterKey})
 	if err != nil {
 		return err

@@ -66,10 +66,13 @@ type Enrolment struct {
 	Former     []Former `json:"former,omitempty"`     // clusters that this one was before it was recovered
 }
 
-// Former is a cluster of the past, with the keys by which its members are known.
+// Former is a cluster of the past, with the keys by which its members know each
+// other, and the member that it was recovered from, with that one's own key.
 type Former struct {
 	ClusterID   string   `json:"cluster_id"`
 	ClusterKeys []string `json:"cluster_keys"`
+	NodeID      string   `json:"node_id"`
+	NodeKey     string   `json:"node_key"`
 }
 
 // KeyRotation is how far a change of the cluster's key has come.

@@ -105,8 +105,8 @@ type Config struct {
 	Met func(server, addr string)
 
 	// Recovered is told when another port says that the cluster was recovered
-	// without this node. Nil: nobody is.
-	Recovered func(*RecoveredError)
+	// without this node, and which server says so. Nil: nobody is.
+	Recovered func(server string, err *RecoveredError)
 
 	// Admit reports whether raft's streams of a server are taken. It may ask
 	// others. Nil: everybody's are.
@@ -406,7 +406,7 @@ func (p *Port) introduce(ctx context.Context, c *conn, server string, purpose by
 	if as := recoveredAs(c.ConnectionState().PeerCertificates[0]); as != "" {
 		err := &RecoveredError{Cluster: p.config.Credential.cluster, As: as}
 		if p.config.Recovered != nil {
-			p.config.Recovered(err)
+			p.config.Recovered(c.server(), err)
 		}
 		return fmt.Errorf("%s: %w", c.addr, err)
 	}

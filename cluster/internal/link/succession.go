@@ -1,6 +1,7 @@
 package link
 
 import (
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -14,10 +15,15 @@ import (
 // still has the old key uses it for one thing. Whoever asks for the old cluster is
 // shown a certificate of that cluster which says that it goes on as another one.
 
-// Past is a cluster that this one was before it was recovered.
+// Past is a cluster that this one was before it was recovered. The certificate is
+// for the key of the member that it was recovered from, as it was in that cluster:
+// only members are believed, and whoever has no more than the cluster's key, such
+// as a machine that was removed, is none.
 type Past struct {
 	ClusterID string
 	Keys      [][32]byte // the one that members show first
+	Node      string     // id of that member
+	NodeKey   ed25519.PrivateKey
 }
 
 // RecoveredError is the failure to connect to a node whose cluster was recovered
@@ -56,14 +62,14 @@ func (c *Credential) Succeed(pasts []Past) error {
 			}
 			leaf, err := issue(&x509.Certificate{
 				SerialNumber: big.NewInt(3), DNSNames: []string{serverName(p.ClusterID)},
-				Subject:   pkix.Name{CommonName: c.node, OrganizationalUnit: []string{recoveredUnit}, Organization: []string{c.cluster}},
+				Subject:   pkix.Name{CommonName: p.Node, OrganizationalUnit: []string{recoveredUnit}, Organization: []string{c.cluster}},
 				NotBefore: validFrom, NotAfter: validUntil, KeyUsage: x509.KeyUsageDigitalSignature,
 				ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-			}, authority, c.own.Public(), signer)
+			}, authority, p.NodeKey.Public(), signer)
 			if err != nil {
 				return fmt.Errorf("make certificate of a past cluster: %w", err)
 			}
-			config.Certificates = []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: c.own, Leaf: leaf}}
+			config.Certificates = []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: p.NodeKey, Leaf: leaf}}
 		}
 		c.past[serverName(p.ClusterID)] = config
 	}

@@ -10,13 +10,16 @@ func TestAMemberOfTheClusterBeforeItsRecoveryIsToldAndGetsNothing(t *testing.T) 
 	oldKey, nextKey := [32]byte{2}, [32]byte{3}
 	recovered := open(t, "a", echo, func(c *Config) {
 		c.Credential = credential(t, "new", "a", nextKey)
-		require.NoError(t, c.Credential.Succeed([]Past{{ClusterID: "old", Keys: [][32]byte{oldKey, testKey}}}))
+		require.NoError(t, c.Credential.Succeed([]Past{{ClusterID: "old", Keys: [][32]byte{oldKey, testKey}, Node: "was", NodeKey: ownKey("was")}}))
 	})
 	told := make(chan *RecoveredError, 8)
 	old := func(id string, keys ...[32]byte) *Port {
 		return open(t, id, echo, func(c *Config) {
 			c.Credential = credential(t, "old", id, keys...)
-			c.Recovered = func(err *RecoveredError) { told <- err }
+			c.Recovered = func(server string, err *RecoveredError) {
+				require.Equal(t, "was."+incarnation("was"), server, "the member that it was recovered from says so")
+				told <- err
+			}
 		})
 	}
 	want := &RecoveredError{Cluster: "old", As: "new"}
