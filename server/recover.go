@@ -104,11 +104,14 @@ func (r *Recovery) AskPeers(ctx context.Context) []Peer {
 	return peers
 }
 
-// askPeer asks a member for its status. Readiness, which it tells without
-// credentials, is another sign that it sees a leader.
+// askPeer asks a member whether it is ready, which it tells anybody, and, where the
+// account's credentials may travel, for its status: a leader that it sees does not
+// make it ready at once.
 func askPeer(ctx context.Context, client *admin.Client) Peer {
 	p := Peer{URL: client.URLs[0]}
-	if status, err := client.Status(ctx); err == nil {
+	if SecureJoin(p.URL, false) != nil {
+		client.AccountSID, client.AuthToken = "", ""
+	} else if status, err := client.Status(ctx); err == nil {
 		for _, n := range status.Nodes {
 			if n.Role == admin.RoleLeader {
 				p.Says, p.Leader = "sees the leader "+n.ID+" of cluster "+status.ClusterID, true
@@ -124,7 +127,7 @@ func askPeer(ctx context.Context, client *admin.Client) Peer {
 	case errors.Is(err, admin.ErrUnreachable):
 		p.Says = "does not answer"
 	default:
-		p.Says = "answers, and sees no leader: " + err.Error()
+		p.Says = "answers, and does not serve: " + err.Error()
 	}
 	return p
 }
