@@ -184,7 +184,7 @@ func TestOnlyAMemberIsBelievedThatTheClusterWasRecovered(t *testing.T) {
 	require.NoError(t, err)
 	defer port.Close()
 	m.eventually(func() bool { // a connection to the one that is gone breaks first
-		_, err := leader.statusAt(m.context(), at)
+		_, err := leader.statusOf(m.context(), at)
 		var recovered *RecoveredError
 		return errors.As(err, &recovered)
 	})

@@ -75,17 +75,23 @@ func (s *Server) bootstrap(ctx context.Context, r *nodedir.Record) error {
 	return nil
 }
 
-// refuseSecondCluster listens at the internal address for members of an old
-// cluster. There is nobody to wait for at a port that was chosen just now.
+// refuseSecondCluster looks for members of an old cluster: at the seeds, where a
+// node gossips only if it belongs to a cluster, and at the internal address, where
+// they look for this one. There is nobody to wait for at a port that was chosen
+// just now.
 func (s *Server) refuseSecondCluster(ctx context.Context, addr string) error {
-	if _, port, err := net.SplitHostPort(s.config.InternalAddr); err != nil || port == "0" {
-		return nil
-	}
 	scale := s.config.TimeoutScale
 	if scale == 0 {
 		scale = 1
 	}
-	waiting, cancel := context.WithTimeout(ctx, time.Duration(float64(bootstrapWait)*scale))
+	wait := time.Duration(float64(bootstrapWait) * scale)
+	if seed := answering(ctx, s.config.Seeds, wait); seed != "" {
+		return s.secondCluster("a node of a cluster answers at the seed " + seed)
+	}
+	if _, port, err := net.SplitHostPort(s.config.InternalAddr); err != nil || port == "0" {
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	from, err := cluster.AwaitKnock(waiting, addr)
 	switch {
@@ -94,12 +100,43 @@ func (s *Server) refuseSecondCluster(ctx context.Context, addr string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case from != "":
-		id := s.config.NodeID
-		if id == "" {
-			id = "ITS_ID"
-		}
-		return StateError{fmt.Errorf("no second cluster was made: %s takes %s for the internal port of a member of its cluster, so this data directory, which is empty, may be that of a member that lost its disk. "+
-			"To have it come back with the data of the others: lockstep serve --data-dir %s --node-id %s --join URL_OF_ANOTHER_NODE --replace. To make a new cluster all the same: lockstep init --data-dir %s", from, addr, s.config.DataDir, id, s.config.DataDir)}
+		return s.secondCluster(from + " takes " + addr + " for the internal port of a member of its cluster")
 	}
 	return nil
+}
+
+func (s *Server) secondCluster(sign string) error {
+	id := s.config.NodeID
+	if id == "" {
+		id = "ITS_ID"
+	}
+	return StateError{fmt.Errorf("no second cluster was made: %s, so this data directory, which is empty, may be that of a member that lost its disk. "+
+		"To have it come back with the data of the others: lockstep serve --data-dir %s --node-id %s --join URL_OF_ANOTHER_NODE --replace. To make a new cluster all the same: lockstep init --data-dir %s", sign, s.config.DataDir, id, s.config.DataDir)}
+}
+
+// answering returns one of the addresses at which somebody accepts a connection,
+// or "". All are tried at once.
+func answering(ctx context.Context, addrs []string, timeout time.Duration) string {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answers := make(chan string, len(addrs))
+	for _, addr := range addrs {
+		go func() { // ends with the attempt, which ctx bounds, and is waited for below
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+			if err != nil {
+				answers <- ""
+				return
+			}
+			c.Close()
+			answers <- addr
+		}()
+	}
+	found := ""
+	for range addrs {
+		if a := <-answers; a != "" {
+			found = a
+			cancel()
+		}
+	}
+	return found
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -81,4 +82,24 @@ func TestBootstrapIsOnlyTheFirstStart(t *testing.T) {
 		require.NoError(t, s.end(t))
 	}
 	require.NoDirExists(t, filepath.Join(dir, "raft.aside"))
+}
+
+func TestNoSecondClusterIsMadeBesideASeedThatAnswers(t *testing.T) {
+	seed := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount})
+	seed.untilReady(t)
+	record := seed.untilSettled(t)
+	config := Config{DataDir: dataDir(t), NodeID: "one", Bootstrap: true, Account: testAccount, Seeds: []string{"127.0.0.1:1", record.GossipAddr}}
+	config.HTTPAddr, config.Logger = "127.0.0.1:0", slog.New(slog.DiscardHandler)
+	s, err := New(config)
+	require.NoError(t, err)
+	var why StateError
+	require.ErrorAs(t, s.Run(t.Context()), &why)
+	require.ErrorContains(t, why, "at the seed "+record.GossipAddr)
+	require.NoFileExists(t, filepath.Join(config.DataDir, nodedir.RecordFile))
+	require.NoError(t, seed.end(t))
+
+	config.Seeds = config.Seeds[:1] // nobody is there: it is the first node
+	first := start(t, config)
+	first.untilReady(t)
+	require.NoError(t, first.end(t))
 }

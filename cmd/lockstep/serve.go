@@ -37,9 +37,10 @@ directory waits for "lockstep join". A node that belongs to a cluster needs no f
 what it was told at its first start is kept in node.json in its data directory.
 
 --bootstrap does what init does, and does nothing on a data directory that has a
-cluster. So that it makes no second cluster where the directory was lost, it listens at
---internal-addr for two seconds first, unless its port is 0: when a member of a cluster
-looks for this node there, it refuses and says what to do (exit code 3).
+cluster. So that it makes no second cluster where the directory was lost, it tries the
+gossip addresses of --seed first, and listens at --internal-addr for two seconds, unless
+its port is 0: when a node answers there, or a member of a cluster looks for this node
+here, it refuses and says what to do (exit code 3).
 
 The account of a new cluster, or of the one to join, is taken from
 LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN. With --bootstrap they may be left out:
