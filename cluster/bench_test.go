@@ -48,7 +48,7 @@ func BenchmarkReadOnFollower(b *testing.B) {
 	ctx := context.Background()
 	measure(b, "reads/s", func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := n.Read(ctx, ""); err != nil {
+			if _, err := n.Read(ctx, objects.Bucket{}); err != nil {
 				b.Error(err)
 				return
 			}

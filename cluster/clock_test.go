@@ -178,7 +178,7 @@ func TestDowntimeCounts(t *testing.T) {
 		m.open(id)
 	}
 	m.eventually(func() bool {
-		view, err := m.leader().Read(m.context(), "")
+		view, err := m.leader().Read(m.context(), objects.Bucket{})
 		if err != nil {
 			return false
 		}

@@ -166,7 +166,7 @@ func TestReadIndexIgnoresNonvoters(t *testing.T) {
 	}
 	for _, n := range []*Node{leader, joining} {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, err := n.Read(ctx, "")
+		_, err := n.Read(ctx, objects.Bucket{})
 		cancel()
 		require.ErrorIs(t, err, ErrNoLeader, n.ID())
 		require.True(t, leader.IsLeader())
@@ -368,9 +368,11 @@ func TestDueObjectsExpire(t *testing.T) {
 
 func TestLeaderAdmits(t *testing.T) {
 	refusal := &fsm.Result{Err: objects.ErrRate.After(7)}
+	spent := objects.Bucket{Class: objects.BucketReads, SID: testList, Identity: "alice"}
+	fresh := objects.Bucket{Class: objects.BucketReads, SID: testList, Identity: "bob"}
 	var closed atomic.Bool
 	m := newMembers(t, 3, func(c *Config) {
-		c.Admit = func(*fsm.Command) *fsm.Result {
+		c.Admit = func(*fsm.View, *fsm.Command, bool) *fsm.Result {
 			if closed.Load() {
 				return refusal
 			}
@@ -380,7 +382,7 @@ func TestLeaderAdmits(t *testing.T) {
 			out := make([]ReadGrant, len(charges))
 			for i, charge := range charges {
 				out[i].Count = charge.Count
-				if charge.Bucket == "spent" {
+				if charge.Bucket == spent {
 					out[i] = ReadGrant{RetryAfter: time.Minute}
 				}
 			}
@@ -395,10 +397,10 @@ func TestLeaderAdmits(t *testing.T) {
 		require.Equal(t, 7, r.Err.RetryAfter)
 
 		var limited *RateLimited
-		_, err = n.Read(m.context(), "spent")
+		_, err = n.Read(m.context(), spent)
 		require.ErrorAs(t, err, &limited)
-		require.Equal(t, time.Minute, limited.RetryAfter)
-		_, err = n.Read(m.context(), "fresh")
+		require.Equal(t, time.Minute, limited.RetryAfter())
+		_, err = n.Read(m.context(), fresh)
 		require.NoError(t, err)
 	}
 	require.Zero(t, m.items(m.leader()))
@@ -414,7 +416,7 @@ func TestWithoutQuorumRequestsGiveUp(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_, err := left.Read(ctx, "")
+	_, err := left.Read(ctx, objects.Bucket{})
 	require.ErrorIs(t, err, ErrNoLeader)
 	_, err = left.Propose(ctx, command(appendItem()))
 	require.True(t, wire.NotWritten(err) || isUnknown(err), "%v", err)
@@ -427,7 +429,7 @@ func TestClosedNodeRefuses(t *testing.T) {
 	require.NoError(t, n.Close())
 	_, err := n.Propose(m.context(), command(appendItem()))
 	require.Error(t, err)
-	_, err = n.Read(m.context(), "")
+	_, err = n.Read(m.context(), objects.Bucket{})
 	require.ErrorIs(t, err, ErrClosed)
 	require.ErrorIs(t, n.Snapshot(m.context()), ErrClosed)
 }
@@ -482,7 +484,7 @@ func TestReadIndexRefusesOtherTerm(t *testing.T) {
 func TestRetryIsNotChargedAgain(t *testing.T) {
 	var charged atomic.Int64
 	m := newMembers(t, 3, func(c *Config) {
-		c.Admit = func(*fsm.Command) *fsm.Result { charged.Add(1); return nil }
+		c.Admit = func(*fsm.View, *fsm.Command, bool) *fsm.Result { charged.Add(1); return nil }
 	})
 	before := charged.Load()
 	c := command(appendItem())

@@ -104,10 +104,12 @@ type Config struct {
 	// 256 MiB.
 	TrailingBytes int64
 
-	// Admit is asked on the leader about each command of a client before it is
-	// written. A result other than nil is the answer, and nothing is written.
-	// It must not block. Nil: all are admitted.
-	Admit func(*fsm.Command) *fsm.Result
+	// Admit is asked on the leader about each command before it is written, with
+	// the leader's latest view; known reports that the store remembers the command
+	// as applied, so that this is a copy that wants to hear what became of it. A
+	// result other than nil is the answer, and nothing is written. It must not
+	// block. Nil: all are admitted.
+	Admit func(v *fsm.View, c *fsm.Command, known bool) *fsm.Result
 
 	// AdmitReads is asked on the leader about the reads that share a round, and
 	// gives a grant for each charge. It must not block. Nil: all are admitted.

@@ -171,7 +171,7 @@ func (m *members) must(n *Node, op fsm.Op) *fsm.Result {
 
 // items counts what a linearizable read on a node finds in the list.
 func (m *members) items(n *Node) int {
-	view, err := n.Read(m.context(), "")
+	view, err := n.Read(m.context(), objects.Bucket{})
 	require.NoError(m.t, err)
 	return itemsIn(view)
 }

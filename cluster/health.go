@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lockstep/cluster/internal/lifetime"
+	"lockstep/objects"
 )
 
 const (
@@ -58,7 +59,7 @@ func (n *Node) keepUp() {
 		}
 		began := time.Since(n.opened)
 		ctx, cancel := context.WithTimeout(n.life.Context(), timeout)
-		_, err := n.Read(ctx, "")
+		_, err := n.Read(ctx, objects.Bucket{})
 		cancel()
 		if err == nil {
 			n.current.Store(int64(began))

@@ -14,6 +14,7 @@ import (
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/member"
 	"lockstep/cluster/internal/wire"
+	"lockstep/objects"
 )
 
 // The cluster's key changes in three steps, each of which waits for every member:
@@ -74,7 +75,7 @@ type KeyRotation struct {
 // KeyRotation returns how far a change of the cluster's key has come, as of a
 // linearizable point.
 func (n *Node) KeyRotation(ctx context.Context) (KeyRotation, error) {
-	view, err := n.Read(ctx, "")
+	view, err := n.Read(ctx, objects.Bucket{})
 	if err != nil {
 		return KeyRotation{}, err
 	}
@@ -100,7 +101,7 @@ func (n *Node) RotateKey(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	view, err := n.Read(ctx, "")
+	view, err := n.Read(ctx, objects.Bucket{})
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ import (
 	"lockstep/cluster/internal/takeover"
 	"lockstep/cluster/internal/transport"
 	"lockstep/fsm"
+	"lockstep/objects"
 
 	"lockstep/cluster/internal/leadership"
 	"lockstep/cluster/internal/lifetime"
@@ -290,10 +291,10 @@ func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 
 // Read returns a view that contains everything acknowledged before the call,
 // whichever node acknowledged it, and may be called on any node. The read is
-// charged to bucket on the leader, unless that is empty; a refusal is a
+// charged to the bucket on the leader, unless that is none; a refusal is a
 // *RateLimited. Without a leader it waits and tries again until ctx ends, or 30
 // seconds if that has no deadline, and then fails with ErrNoLeader.
-func (n *Node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+func (n *Node) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	return n.reads.Read(ctx, bucket)
 }
 

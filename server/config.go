@@ -13,7 +13,7 @@ import (
 
 	"lockstep/objects"
 	"lockstep/server/bounds"
-	"lockstep/server/ratelimit"
+	"lockstep/server/limits"
 )
 
 // Config sets up a Server. What a node chooses at its first start (its id, free
@@ -77,9 +77,9 @@ type Config struct {
 	// request to a waiting node. Left empty, Bootstrap makes one up.
 	Account Account
 
-	Bounds       bounds.Bounds   // what this node holds at most; zero fields: their defaults
-	RateLimits   ratelimit.Rates // zero: none
-	TimeoutScale float64         // see cluster.Config; zero: 1
+	Bounds       bounds.Bounds // what this node holds at most; zero fields: their defaults
+	RateLimits   limits.Rates  // zero: none
+	TimeoutScale float64       // see cluster.Config; zero: 1
 
 	// A snapshot is taken after SnapshotThreshold log entries; TrailingLogs of
 	// them stay. Zero: the defaults of cluster.Config.
@@ -157,7 +157,7 @@ func (c Config) withDefaults() Config {
 	if c.Audit == nil {
 		c.Audit = c.Logger
 	}
-	if c.RateLimits == ratelimit.Off() {
+	if c.RateLimits == limits.Off() {
 		c.Bounds.Lift()
 	}
 	c.Bounds = c.Bounds.WithDefaults()

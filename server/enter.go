@@ -194,7 +194,7 @@ func retry(ctx context.Context, try func() error) error {
 const retryPause = 200 * time.Millisecond
 
 // open starts the node's part of the cluster.
-func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits, keep keepKeys) (*cluster.Node, error) {
+func (s *Server) open(ctx context.Context, r *nodedir.Record, admission admission, keep keepKeys) (*cluster.Node, error) {
 	c := s.config
 	config := cluster.Config{
 		ID: r.ID, Incarnation: r.Incarnation, DataDir: c.DataDir, ClusterID: r.ClusterID,
@@ -202,7 +202,7 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, limits *limits, ke
 		HTTPURL: r.HTTPURL, AdminURL: r.AdminURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: append(slices.Clone(c.Seeds), r.Seeds...), TimeoutScale: c.TimeoutScale,
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Limits: clusterLimits(c.Bounds),
-		Admit: limits.admit, AdmitReads: limits.admitReads, Clock: c.Clock, Logger: c.Logger,
+		Admit: admission.admit, AdmitReads: admission.limits.AdmitReads, Clock: c.Clock, Logger: c.Logger,
 	}
 	config.KeepKeys, config.Members = keep, r.Members
 	var err error

@@ -17,8 +17,10 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/budget"
 	"lockstep/server/guard"
+	"lockstep/server/limits"
 	"lockstep/server/livequery"
 	"lockstep/server/nodedir"
+	"lockstep/server/ratelimit"
 	"lockstep/server/realtime"
 	"lockstep/server/rest"
 	"lockstep/server/webhook"
@@ -40,7 +42,8 @@ type member struct {
 	book     *book
 	node     *cluster.Node
 	store    store
-	limits   *limits
+	limits   *limits.Limits
+	space    space
 	metrics  *metrics
 	keys     auth.Keyring
 	guard    *guard.Guard
@@ -58,11 +61,11 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	c := s.config
 	m := &member{
 		Server: s, front: front, book: &book{dir: c.DataDir, record: *r},
-		limits: newLimits(c.RateLimits, c.Clock, newSpace(c.Bounds)), metrics: newMetrics(c.Logger),
+		limits: limits.New(c.RateLimits, c.Clock), space: newSpace(c.Bounds), metrics: newMetrics(c.Logger),
 	}
 	recorded := make(chan struct{})
 	var err error
-	if m.node, err = s.openOrRejoin(ctx, r, m.limits, m.book.keepKeys(recorded)); err != nil {
+	if m.node, err = s.openOrRejoin(ctx, r, admission{m.limits, m.space}, m.book.keepKeys(recorded)); err != nil {
 		return nil, err
 	}
 	// From here on the node knows its log when it sees it: before anybody counts on it.
@@ -71,8 +74,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		return nil, errors.Join(err, m.node.Close())
 	}
 	close(recorded)
-	m.limits.store.Store(m.node.FSM())
-	m.metrics.registry.MustRegister(nodeCollector{m.node, m.limits.space})
+	m.metrics.registry.MustRegister(nodeCollector{m.node, m.space})
 	m.store = store{node: m.node, limits: m.limits, metrics: m.metrics}
 	m.keys = keyring{m.store.View}
 	operations := api.New(m.store)
@@ -92,7 +94,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		PublicURL: c.PublicURL, NodeURL: front.url, TrustedProxies: c.TrustedProxies, Ready: m.node.Ready(),
 		Connected: m.reporter.Connected, Disconnected: m.reporter.Disconnected,
 		Refused: func(ctx context.Context, source string) { m.guard.Refused(ctx, "realtime", source) },
-		Limits:  m.limits.buckets, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry, Panics: m.metrics.panics,
+		Limits:  ratelimit.New[string](c.RateLimits.Burst), SessionRequests: c.RateLimits.Requests, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry, Panics: m.metrics.panics,
 
 		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
 		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,
@@ -161,7 +163,7 @@ func (m *member) run(ctx context.Context) error {
 	working, stopWork := context.WithCancel(context.Background())
 	defer stopWork()
 	var work sync.WaitGroup
-	work.Go(func() { m.limits.follow(working, m.node.FSM().Feed(), m.node.IsLeader) })
+	work.Go(func() { m.limits.Follow(working, m.node.FSM().Feed(), m.node.IsLeader) })
 	work.Go(func() { m.reporter.Run(working) })
 	work.Go(func() { m.notePeers(working) })
 	work.Go(func() { m.guard.Run(working) })

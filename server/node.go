@@ -13,13 +13,14 @@ import (
 	"lockstep/objects"
 	"lockstep/server/admin"
 	"lockstep/server/auth"
+	"lockstep/server/limits"
 )
 
 // store is the node as the client-facing packages see it: api.Node and
 // webhook.Node.
 type store struct {
 	node    *cluster.Node
-	limits  *limits
+	limits  *limits.Limits
 	metrics *metrics
 }
 
@@ -32,16 +33,12 @@ func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 }
 
 // Read implements api.Node.
-func (s store) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+func (s store) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	start := time.Now()
 	v, err := s.node.Read(ctx, bucket)
 	s.metrics.read(err, time.Since(start))
-	var limited *cluster.RateLimited
-	if errors.As(err, &limited) {
-		return nil, rateLimited{limited}
-	}
-	if err == nil && bucket != "" && !s.node.IsLeader() {
-		s.limits.chargeRead(bucket)
+	if err == nil && !s.node.IsLeader() {
+		s.limits.ChargeRead(bucket)
 	}
 	return v, err
 }
@@ -53,12 +50,6 @@ func (s store) View() *fsm.View { return s.node.FSM().View() }
 func (s store) Wait(ctx context.Context, index uint64) (*fsm.View, error) {
 	return s.node.FSM().Wait(ctx, index)
 }
-
-// rateLimited says by its method what cluster.RateLimited says by its field.
-type rateLimited struct{ *cluster.RateLimited }
-
-// RetryAfter is the time after which a read may pass.
-func (e rateLimited) RetryAfter() time.Duration { return e.RateLimited.RetryAfter }
 
 // keyring is auth.Keyring over the replicated state.
 type keyring struct{ view func() *fsm.View }
@@ -112,7 +103,7 @@ func (o operator) Ready() error {
 
 // Notes implements admin.Node.
 func (o operator) Notes() []string {
-	if note := o.limits.space.note(o.store.View()); note != "" {
+	if note := o.space.note(o.store.View()); note != "" {
 		return []string{note}
 	}
 	return nil
@@ -292,7 +283,7 @@ func (o operator) decide(ctx context.Context, op fsm.Op) error {
 func (o operator) read(ctx context.Context) (*fsm.View, error) {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
-	v, err := o.node.Read(ctx, "")
+	v, err := o.node.Read(ctx, objects.Bucket{})
 	return v, refusal(err)
 }
 

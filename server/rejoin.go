@@ -60,10 +60,10 @@ func (m *member) failed() error {
 // openOrRejoin opens the node. One whose state is lost, and that was told so,
 // joins anew in its own place: as another incarnation, without a vote until it
 // has what the others have.
-func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *limits, keep keepKeys) (*cluster.Node, error) {
+func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, admission admission, keep keepKeys) (*cluster.Node, error) {
 	node, err := (*cluster.Node)(nil), outdated(r)
 	if err == nil {
-		node, err = s.open(ctx, r, limits, keep)
+		node, err = s.open(ctx, r, admission, keep)
 	}
 	if !lost(err) {
 		return node, err
@@ -75,7 +75,7 @@ func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, limits *li
 	if err := s.rejoin(ctx, r, s.config.Join); err != nil {
 		return nil, err
 	}
-	return s.open(ctx, r, limits, keep)
+	return s.open(ctx, r, admission, keep)
 }
 
 // rejoin puts what the node has of raft's state aside, once a member has told

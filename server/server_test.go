@@ -19,8 +19,8 @@ import (
 	"lockstep/cluster"
 	"lockstep/objects"
 	"lockstep/server/admin"
+	"lockstep/server/limits"
 	"lockstep/server/nodedir"
-	"lockstep/server/ratelimit"
 )
 
 func TestMain(m *testing.M) {
@@ -42,7 +42,7 @@ type running struct {
 
 func start(t *testing.T, c Config) *running {
 	t.Helper()
-	c.HTTPAddr, c.RateLimits = "127.0.0.1:0", ratelimit.Default()
+	c.HTTPAddr, c.RateLimits = "127.0.0.1:0", limits.Default()
 	c.Logger = slog.New(slog.DiscardHandler)
 	s, err := New(c)
 	require.NoError(t, err)
@@ -303,7 +303,7 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.Account = Account{"x", "y"} }, "LOCKSTEP_ACCOUNT_SID"},
 		{func(c *Config) { c.Account = Account{testAccount.SID, "with-dash"} }, "LOCKSTEP_AUTH_TOKEN"},
 		{func(c *Config) { c.TimeoutScale = -1 }, "--timeout-scale"},
-		{func(c *Config) { c.RateLimits.Reads = -1 }, "--rate-limits"},
+		{func(c *Config) { c.RateLimits.Reads.Rate = -1 }, "--rate-limits"},
 	} {
 		config := valid
 		c.change(&config)

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -10,7 +11,7 @@ import (
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/bounds"
-	"lockstep/server/ratelimit"
+	"lockstep/server/limits"
 )
 
 func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
@@ -23,14 +24,14 @@ func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := fsmtest.New(nil)
-			l := newLimits(ratelimit.Off(), nil, bound.space)
-			l.store.Store(n.FSM())
+			a := admission{limits: limits.New(limits.Off(), time.Now), space: bound.space}
 			m := fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{2})}
 			command := func(op fsm.Op) *fsm.Command {
 				return &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: op}
 			}
 			do := func(c *fsm.Command) *objects.Error {
-				if r := l.admit(c); r != nil {
+				_, known := n.FSM().Lookup(c.ID)
+				if r := a.admit(n.View(), c, known); r != nil {
 					return r.Err
 				}
 				r, err := n.Propose(t.Context(), c)

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"lockstep/server"
+	"lockstep/server/limits"
 	"lockstep/server/memory"
-	"lockstep/server/ratelimit"
 )
 
 func newServe() *cobra.Command {
@@ -61,7 +61,7 @@ account.env in the data directory; --account-file says where.`,
 				}
 			}
 			var err error
-			if c.RateLimits, err = ratelimit.Parse(rateLimits); err != nil {
+			if c.RateLimits, err = limits.Parse(rateLimits); err != nil {
 				return usage{err}
 			}
 			if c.TrustedProxies, err = parsePrefixes("trusted-proxies", proxies); err != nil {
@@ -96,7 +96,7 @@ account.env in the data directory; --account-file says where.`,
 	f.StringVar(&c.Join, "join", "", "URL of a member of the cluster to join (its --admin-addr, if it has one), if this node belongs to none")
 	f.BoolVar(&c.InsecureJoin, "insecure-join", false, "join over plain http:// beyond this machine, where credentials and the cluster's key can be read on the way")
 	f.BoolVar(&c.Replace, "replace", false, "take the place of a member with this node's id; and if this node's own state is lost, join anew")
-	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "writes=20,reads=20,messages=30,permissions=80,creations=20,queries=20,requests=500,burst=10s" or a part of it`)
+	f.StringVar(&rateLimits, "rate-limits", "default", `"off", "default", or "`+limits.Usage+`" or a part of it: tokens a second, and after the / the part of one identity`)
 	f.Float64Var(&c.TimeoutScale, "timeout-scale", 1, "multiplies the time-outs after which a leader is given up; for slow disks and networks")
 	f.Uint64Var(&c.SnapshotThreshold, "snapshot-threshold", 16384, "log entries after which a snapshot is taken")
 	f.Uint64Var(&c.TrailingLogs, "trailing-logs", 65536, "log entries that stay behind a snapshot, for nodes that were away")

@@ -55,7 +55,7 @@ func (n *Node) FSM() *fsm.FSM { return n.fsm }
 func (n *Node) View() *fsm.View { return n.fsm.View() }
 
 // Read gives the state: with one node, the latest is the linearizable one.
-func (n *Node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+func (n *Node) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	return n.fsm.View(), ctx.Err()
 }
 

@@ -202,7 +202,11 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 			n.buckets = nil
 			_, err := a.FetchObject(ctx, system, kind, ref)
 			require.NoError(t, err)
-			require.Equal(t, []string{"read-" + kind.String() + "-" + o.SID.String()}, n.buckets)
+			require.Equal(t, []objects.Bucket{{Class: objects.BucketReads, SID: o.SID}}, n.buckets)
+			n.buckets = nil
+			_, err = a.FetchObject(ctx, alice, kind, ref)
+			require.NoError(t, err)
+			require.Equal(t, []objects.Bucket{{Class: objects.BucketReads, SID: o.SID, Identity: "alice"}}, n.buckets)
 		}
 	}
 	m := create(t, a, objects.KindMap, "m")
@@ -219,8 +223,14 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 	require.NoError(t, err)
 	_, err = a.FetchObject(ctx, system, objects.KindMap, name("none"))
 	require.ErrorIs(t, err, objects.ErrNameGone)
-	of := m.SID.String()
-	require.Equal(t, []string{"read-map-" + of, "read-map-" + of, "read-permission-" + of, "read-permission-" + of, "", ""}, n.buckets)
+	_, err = a.FetchIndex(ctx, alice, name("m"))
+	require.NoError(t, err)
+	of := func(class objects.BucketClass) objects.Bucket { return objects.Bucket{Class: class, SID: m.SID} }
+	missed := objects.Bucket{Class: objects.BucketMisses, SID: fsmtest.Service}
+	require.Equal(t, []objects.Bucket{
+		of(objects.BucketReads), of(objects.BucketReads), of(objects.BucketPermissionReads), of(objects.BucketPermissionReads),
+		{}, missed, {Class: objects.BucketQueries, SID: m.SID, Identity: "alice"},
+	}, n.buckets)
 
 	// What is not in the caller's service drains nobody's bucket.
 	second, err := a.CreateService(ctx, system, &fsm.UpdateService{})
@@ -231,7 +241,15 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 	require.ErrorIs(t, err, objects.ErrMapGone)
 	_, err = a.FetchObject(ctx, system, objects.KindMap, fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{9})})
 	require.ErrorIs(t, err, objects.ErrMapGone)
-	require.Equal(t, []string{"", ""}, n.buckets)
+	require.Equal(t, []objects.Bucket{{Class: objects.BucketMisses, SID: second.SID}, missed}, n.buckets)
+
+	// Nor what is in none.
+	n.buckets = nil
+	_, err = a.FetchObject(ctx, unknownService, objects.KindMap, name("m"))
+	require.ErrorIs(t, err, objects.ErrServiceGone)
+	_, _, err = a.ListObjects(ctx, unknownService, objects.KindMap, fsm.Span[uint64]{Limit: 1})
+	require.ErrorIs(t, err, objects.ErrServiceGone)
+	require.Equal(t, []objects.Bucket{{Class: objects.BucketMisses}, {Class: objects.BucketMisses}}, n.buckets)
 }
 
 func TestReadingNeedsPermission(t *testing.T) {

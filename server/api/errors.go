@@ -22,11 +22,11 @@ var errReadUnavailable = objects.ErrUnavailable.With("No quorum could be reached
 type limited interface{ RetryAfter() time.Duration }
 
 // readFailure is what a failed read of a bucket answers.
-func readFailure(bucket string, err error) error {
+func readFailure(bucket objects.Bucket, err error) error {
 	var l limited
 	if errors.As(err, &l) {
 		wait := max(1, int((l.RetryAfter()+time.Second-1)/time.Second))
-		return objects.ErrRate.With("Rate limit exceeded for %s", bucket).After(wait)
+		return objects.ErrRate.With("Rate limit exceeded for %v", bucket).After(wait)
 	}
 	return unavailable(errReadUnavailable, err)
 }

@@ -16,7 +16,7 @@ import (
 type node struct {
 	*fsmtest.Node
 	proposed []*fsm.Command
-	buckets  []string
+	buckets  []objects.Bucket
 	view     *fsm.View // what the local store shows, if it lags
 	failure  error     // of Propose and Read
 }
@@ -29,7 +29,7 @@ func (n *node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 	return n.Node.Propose(ctx, c)
 }
 
-func (n *node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+func (n *node) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	n.buckets = append(n.buckets, bucket)
 	if n.failure != nil {
 		return nil, n.failure

@@ -67,7 +67,7 @@ func validateKey(kind objects.Kind, w ItemWrite) error {
 
 // completeItem is complete for items.
 func (a *API) completeItem(ctx context.Context, o *objects.Object, i *objects.Item) (*objects.Item, error) {
-	view, err := a.read(ctx, "")
+	view, err := a.read(ctx, free)
 	if err != nil {
 		return nil, err
 	}

@@ -51,13 +51,13 @@ func createCommand(kind objects.Kind, create Create) (*fsm.CreateObject, error) 
 // FetchObject finds an object that the caller may read. The read is charged to
 // the object.
 func (a *API) FetchObject(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref) (Found, error) {
-	return a.find(ctx, c, a.readBucket(c, kind, ref), kind, ref)
+	return a.find(ctx, c, objects.BucketReads, kind, ref)
 }
 
 // FetchIndex finds the map behind an index of live queries that the caller may
 // read, charged to the queries of that map.
 func (a *API) FetchIndex(ctx context.Context, c Caller, ref fsm.Ref) (Found, error) {
-	return a.find(ctx, c, a.bucket("query-map-", c, objects.KindMap, ref), objects.KindMap, ref)
+	return a.find(ctx, c, objects.BucketQueries, objects.KindMap, ref)
 }
 
 // ListObjects gives objects of a kind in the caller's service, by creation.
@@ -124,7 +124,7 @@ func updateCommand(kind objects.Kind, ref fsm.Ref, update Update) (*fsm.UpdateOb
 // was remembered without it. It may be newer than the answer, and if the
 // document is gone meanwhile, so is its data.
 func (a *API) complete(ctx context.Context, o *objects.Object) (*objects.Object, error) {
-	view, err := a.read(ctx, "")
+	view, err := a.read(ctx, free)
 	if err != nil {
 		return nil, err
 	}

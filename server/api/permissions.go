@@ -34,7 +34,7 @@ func (a *API) FetchPermission(ctx context.Context, c Caller, kind objects.Kind, 
 	if err := objects.ValidateIdentity(identity); err != nil {
 		return Found{}, nil, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
-	found, err := a.find(ctx, c, a.permissionBucket(c, kind, ref), kind, ref)
+	found, err := a.find(ctx, c, objects.BucketPermissionReads, kind, ref)
 	if err != nil {
 		return Found{}, nil, err
 	}
@@ -48,7 +48,7 @@ func (a *API) FetchPermission(ctx context.Context, c Caller, kind objects.Kind, 
 // ListPermissions gives permissions of an object by identity, which is also
 // their position. The read is charged to the object's permissions.
 func (a *API) ListPermissions(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, span fsm.Span[string]) (Found, []*objects.Permission, error) {
-	found, err := a.find(ctx, c, a.permissionBucket(c, kind, ref), kind, ref)
+	found, err := a.find(ctx, c, objects.BucketPermissionReads, kind, ref)
 	if err != nil {
 		return Found{}, nil, err
 	}

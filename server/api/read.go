@@ -7,8 +7,11 @@ import (
 	"lockstep/objects"
 )
 
-// read gives a linearizable view, charged to a bucket unless that is empty.
-func (a *API) read(ctx context.Context, bucket string) (*fsm.View, error) {
+// free is the bucket of reads that cost nothing.
+var free objects.Bucket
+
+// read returns a linearizable view, charged to a bucket.
+func (a *API) read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	view, err := a.node.Read(ctx, bucket)
 	if err != nil {
 		return nil, readFailure(bucket, err)
@@ -16,9 +19,14 @@ func (a *API) read(ctx context.Context, bucket string) (*fsm.View, error) {
 	return view, nil
 }
 
-// findService finds the caller's service, free of charge.
+// findService finds the caller's service. That is free of charge, unless it is
+// most likely not there.
 func (a *API) findService(ctx context.Context, c Caller) (Found, error) {
-	view, err := a.read(ctx, "")
+	bucket, local := free, a.node.View()
+	if _, ok := local.Service(c.Service); !ok {
+		bucket = c.misses(local)
+	}
+	view, err := a.read(ctx, bucket)
 	if err != nil {
 		return Found{}, err
 	}
@@ -29,12 +37,18 @@ func (a *API) findService(ctx context.Context, c Caller) (Found, error) {
 	return Found{View: view, Service: s}, nil
 }
 
-// find finds an object that the caller may read, charged to a bucket.
-func (a *API) find(ctx context.Context, c Caller, bucket string, kind objects.Kind, ref fsm.Ref) (Found, error) {
-	view, err := a.read(ctx, bucket)
+// find finds an object that the caller may read, charged to a bucket of a class.
+func (a *API) find(ctx context.Context, c Caller, class objects.BucketClass, kind objects.Kind, ref fsm.Ref) (Found, error) {
+	view, err := a.read(ctx, a.bucket(class, c, kind, ref))
 	if err != nil {
 		return Found{}, err
 	}
+	return findIn(view, c, kind, ref, objects.Read)
+}
+
+// findIn finds an object in a view on which the caller has the rights that it
+// wants.
+func findIn(view *fsm.View, c Caller, kind objects.Kind, ref fsm.Ref, want objects.Rights) (Found, error) {
 	s, ok := view.Service(c.Service)
 	if !ok {
 		return Found{}, objects.ErrServiceGone
@@ -43,34 +57,38 @@ func (a *API) find(ctx context.Context, c Caller, bucket string, kind objects.Ki
 	if !ok {
 		return Found{}, ref.Gone(kind)
 	}
-	if !view.May(c.Actor, s, o, objects.Read) {
+	if !view.May(c.Actor, s, o, want) {
 		return Found{}, objects.ErrForbidden
 	}
 	return Found{View: view, Service: s, Object: o}, nil
 }
 
-// readBucket names the bucket that reads of an object are charged to, and
-// permissionBucket that of its permissions. What the local view does not know
-// in the service is not charged: most likely it does not exist. Nor is what the
-// caller may not read: nobody shall use up the reads of others. (What he may have
-// read since the local view, is free of charge.)
-func (a *API) readBucket(c Caller, kind objects.Kind, ref fsm.Ref) string {
-	return a.bucket("read-"+kind.String()+"-", c, kind, ref)
-}
-
-func (a *API) permissionBucket(c Caller, kind objects.Kind, ref fsm.Ref) string {
-	return a.bucket("read-permission-", c, kind, ref)
-}
-
-func (a *API) bucket(prefix string, c Caller, kind objects.Kind, ref fsm.Ref) string {
+// bucket returns what a read of an object is charged to. What the local view does
+// not know in the service, or the caller may not read, is charged to the caller's
+// misses: nobody shall use up the reads of others.
+func (a *API) bucket(class objects.BucketClass, c Caller, kind objects.Kind, ref fsm.Ref) objects.Bucket {
 	view := a.node.View()
-	s, ok := view.Service(c.Service)
-	if !ok {
-		return ""
+	found, err := findIn(view, c, kind, ref, objects.Read)
+	if err != nil {
+		return c.misses(view)
 	}
-	o, ok := view.Object(s.Num, kind, ref)
-	if !ok || !view.May(c.Actor, s, o, objects.Read) {
-		return ""
+	return objects.Bucket{Class: class, SID: found.Object.SID, Identity: c.identity()}
+}
+
+// misses is the bucket of what is not there, or not the caller's. Services that
+// are not there share one.
+func (c *Caller) misses(view *fsm.View) objects.Bucket {
+	b := objects.Bucket{Class: objects.BucketMisses, Identity: c.identity()}
+	if s, ok := view.Service(c.Service); ok {
+		b.SID = s.SID
 	}
-	return prefix + o.SID.String()
+	return b
+}
+
+// identity is that of the caller's token, if it has one.
+func (c *Caller) identity() string {
+	if c.Actor.Token {
+		return c.Actor.Identity
+	}
+	return ""
 }

@@ -50,7 +50,7 @@ func (a *API) FetchService(ctx context.Context, c Caller) (*objects.Service, err
 // ListServices gives services, whatever the caller's, by creation. Positions
 // are the services' numbers.
 func (a *API) ListServices(ctx context.Context, _ Caller, span fsm.Span[uint64]) ([]*objects.Service, error) {
-	view, err := a.read(ctx, "")
+	view, err := a.read(ctx, free)
 	if err != nil {
 		return nil, err
 	}

@@ -22,10 +22,10 @@ type Node interface {
 	// refusal of the domain is a Result; an error means that there was none.
 	Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 
-	// Read gives a view that contains everything acknowledged before the call.
-	// It is charged to the bucket, unless that is empty. An error with a method
+	// Read returns a view that contains everything acknowledged before the call.
+	// It is charged to the bucket, unless that is none. An error with a method
 	// RetryAfter() time.Duration says that the bucket is empty for so long.
-	Read(ctx context.Context, bucket string) (*fsm.View, error)
+	Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error)
 
 	// View gives the local store's latest view, which may lag.
 	View() *fsm.View

@@ -13,64 +13,115 @@ package ratelimit
 
 import (
 	"hash/maphash"
+	"slices"
 	"time"
 )
 
-// Bucket names one limit.
-type Bucket struct {
-	Name string  // stable and unique, such as "write-map-MP…"; clients see it when they are refused
+// Bucket is one limit.
+type Bucket[K comparable] struct {
+	Key  K
 	Rate float64 // tokens a second, the same whenever the bucket is named; 0: no limit
 }
 
-// Limiter is a set of buckets, each full at first.
-type Limiter struct {
-	rates  Rates
+func (b Bucket[K]) limits() bool { return b.Rate > 0 }
+
+// Limiter is a set of buckets, each full at first. It keeps at most about half
+// a million of them: when more have been used lately than that, those not used
+// for longest are forgotten, which makes them full.
+type Limiter[K comparable] struct {
+	burst  time.Duration
 	seed   maphash.Seed
-	shards [shardCount]shard
+	shards [shardCount]shard[K]
 }
 
 const shardCount = 64
 
-// New makes a limiter. The rates must be valid.
-func New(rates Rates) *Limiter {
-	return &Limiter{rates: rates.withDefaults(), seed: maphash.MakeSeed()}
+// DefaultBurst is the time in which a bucket fills, if New is told nothing else.
+const DefaultBurst = 10 * time.Second
+
+// New returns a limiter whose buckets take so long to fill; zero: DefaultBurst.
+func New[K comparable](burst time.Duration) *Limiter[K] {
+	if burst == 0 {
+		burst = DefaultBurst
+	}
+	return &Limiter[K]{burst: burst, seed: maphash.MakeSeed()}
 }
 
-// Rates gives the rates that the limiter was made with, from which callers take
-// those of their buckets.
-func (l *Limiter) Rates() Rates { return l.rates }
+// Burst returns the time in which a bucket fills.
+func (l *Limiter[K]) Burst() time.Duration { return l.burst }
 
-// Take takes price tokens from a bucket at the time now. It gives 0 if they
-// were there. If not, it takes nothing and gives the time after which they
-// will be, when nobody takes others meanwhile: whole seconds, at least one.
+// Take takes price tokens, at the time now, from each of the buckets, which must
+// differ. It returns 0 if they were there. If one of the buckets lacks them, it
+// takes nothing from any and returns the time after which all will have them,
+// when nobody takes others meanwhile: whole seconds, at least one.
 //
 // A price above the capacity is let through by a full bucket, which then owes
 // the rest, but never more than another capacity.
-func (l *Limiter) Take(b Bucket, price float64, now time.Time) (retryAfter time.Duration) {
-	return wholeSeconds(l.spend(b, price, now, false))
+func (l *Limiter[K]) Take(now time.Time, price float64, buckets ...Bucket[K]) (retryAfter time.Duration) {
+	return wholeSeconds(l.spend(now, price, false, buckets))
 }
 
 // Charge takes price tokens whether they are there or not: for what another
 // node has let through already. A bucket owes at most its capacity.
-func (l *Limiter) Charge(b Bucket, price float64, now time.Time) {
-	l.spend(b, price, now, true)
+func (l *Limiter[K]) Charge(now time.Time, price float64, buckets ...Bucket[K]) {
+	l.spend(now, price, true, buckets)
 }
 
-// spend gives how long the price has to wait; it is not paid unless that is 0,
+// spend returns how long the price has to wait; it is not paid unless that is 0,
 // or forced.
-func (l *Limiter) spend(b Bucket, price float64, now time.Time, forced bool) (wait time.Duration) {
-	if !(b.Rate > 0) || !(price > 0) {
+func (l *Limiter[K]) spend(now time.Time, price float64, forced bool, buckets []Bucket[K]) (wait time.Duration) {
+	if !(price > 0) || !slices.ContainsFunc(buckets, Bucket[K].limits) {
 		return 0
 	}
-	s := &l.shards[maphash.String(l.seed, b.Name)%shardCount]
-	wait, turned := s.spend(b.Name, now, l.rates.Burst, cost(price/b.Rate, l.rates.Burst), forced)
+	const few = 4
+	places := make([]int, 0, few) // of the shards, bucket by bucket
+	for _, b := range buckets {
+		places = append(places, int(maphash.Comparable(l.seed, b.Key)%shardCount))
+	}
+	locked := distinct(places)
+	turned := l.lock(locked, now)
+	for i, b := range buckets {
+		if b.limits() {
+			wait = max(wait, l.shards[places[i]].wait(b.Key, now, l.burst, cost(price/b.Rate, l.burst)))
+		}
+	}
+	if wait == 0 || forced {
+		for i, b := range buckets {
+			if b.limits() {
+				l.shards[places[i]].spend(b.Key, now, l.burst, cost(price/b.Rate, l.burst))
+			}
+		}
+	}
+	for _, p := range locked {
+		l.shards[p].mu.Unlock()
+	}
 	if turned {
 		// Shards whose buckets nobody names any more must be emptied as well.
 		for i := range l.shards {
-			l.shards[i].turnAlone(now, l.rates.Burst)
+			l.shards[i].turnAlone(now, l.burst)
 		}
 	}
 	return wait
+}
+
+// lock locks shards, which come in the order in which everybody locks them.
+func (l *Limiter[K]) lock(places []int, now time.Time) (turned bool) {
+	for _, p := range places {
+		l.shards[p].mu.Lock()
+		if l.shards[p].turn(now, l.burst) {
+			turned = true
+		}
+	}
+	return turned
+}
+
+// distinct returns the places in order, each once.
+func distinct(places []int) []int {
+	if len(places) < 2 {
+		return places
+	}
+	sorted := slices.Sorted(slices.Values(places))
+	return slices.Compact(sorted)
 }
 
 // cost is a price in time, at most what a bucket can lack. Fractions of a

@@ -17,12 +17,12 @@ import (
 
 var (
 	start  = time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
-	writes = ratelimit.Bucket{Name: "write-map-MP1", Rate: 20}
+	writes = ratelimit.Bucket[string]{Key: "write-map-MP1", Rate: 20}
 )
 
 // drain takes tokens one by one until a bucket refuses, and counts them.
-func drain(l *ratelimit.Limiter, b ratelimit.Bucket, now time.Time) (taken int) {
-	for l.Take(b, 1, now) == 0 {
+func drain(l *ratelimit.Limiter[string], b ratelimit.Bucket[string], now time.Time) (taken int) {
+	for l.Take(now, 1, b) == 0 {
 		taken++
 	}
 	return taken
@@ -30,8 +30,8 @@ func drain(l *ratelimit.Limiter, b ratelimit.Bucket, now time.Time) (taken int) 
 
 func TestTakeCapacityThenRate(t *testing.T) {
 	for _, rate := range []float64{0.5, 1, 7, 20, 30, 60, 80, 333} {
-		l := ratelimit.New(ratelimit.Default())
-		b := ratelimit.Bucket{Name: "b", Rate: rate}
+		l := ratelimit.New[string](0)
+		b := ratelimit.Bucket[string]{Key: "b", Rate: rate}
 		require.Equal(t, int(rate*10), drain(l, b, start), "capacity at rate %v", rate)
 		require.Equal(t, int(rate*4), drain(l, b, start.Add(4*time.Second)), "after 4 s at rate %v", rate)
 		require.Equal(t, int(rate*10), drain(l, b, start.Add(time.Hour)), "full again at rate %v", rate)
@@ -39,7 +39,7 @@ func TestTakeCapacityThenRate(t *testing.T) {
 }
 
 func TestTakeRetryAfter(t *testing.T) {
-	l := ratelimit.New(ratelimit.Default())
+	l := ratelimit.New[string](0)
 	require.Equal(t, 200, drain(l, writes, start))
 	for _, c := range []struct {
 		price float64
@@ -49,93 +49,93 @@ func TestTakeRetryAfter(t *testing.T) {
 		{200, 10 * time.Second},
 		{500, 10 * time.Second}, // more than fits: as soon as it is full
 	} {
-		require.Equal(t, c.want, l.Take(writes, c.price, start), "price %v", c.price)
+		require.Equal(t, c.want, l.Take(start, c.price, writes), "price %v", c.price)
 	}
-	require.Equal(t, time.Second, l.Take(writes, 1, start.Add(49*time.Millisecond)))
-	require.Zero(t, l.Take(writes, 1, start.Add(50*time.Millisecond)))
+	require.Equal(t, time.Second, l.Take(start.Add(49*time.Millisecond), 1, writes))
+	require.Zero(t, l.Take(start.Add(50*time.Millisecond), 1, writes))
 }
 
 func TestTakeRefusedCostsNothing(t *testing.T) {
-	l := ratelimit.New(ratelimit.Default())
+	l := ratelimit.New[string](0)
 	require.Equal(t, 200, drain(l, writes, start))
 	for range 1000 {
-		require.NotZero(t, l.Take(writes, 10, start))
+		require.NotZero(t, l.Take(start, 10, writes))
 	}
 	require.Equal(t, 20, drain(l, writes, start.Add(time.Second)))
 }
 
 func TestTakePriceAboveCapacity(t *testing.T) {
-	l := ratelimit.New(ratelimit.Default())
-	slow := ratelimit.Bucket{Name: "slow", Rate: 0.5} // capacity 5
-	require.Zero(t, l.Take(slow, 10, start), "full")
-	require.Equal(t, 20*time.Second, l.Take(slow, 10, start), "owes 5")
-	require.Equal(t, 12*time.Second, l.Take(slow, 1, start))
-	require.Equal(t, time.Second, l.Take(slow, 10, start.Add(20*time.Second-1)))
-	require.Zero(t, l.Take(slow, 10, start.Add(20*time.Second)), "full again")
+	l := ratelimit.New[string](0)
+	slow := ratelimit.Bucket[string]{Key: "slow", Rate: 0.5} // capacity 5
+	require.Zero(t, l.Take(start, 10, slow), "full")
+	require.Equal(t, 20*time.Second, l.Take(start, 10, slow), "owes 5")
+	require.Equal(t, 12*time.Second, l.Take(start, 1, slow))
+	require.Equal(t, time.Second, l.Take(start.Add(20*time.Second-1), 10, slow))
+	require.Zero(t, l.Take(start.Add(20*time.Second), 10, slow), "full again")
 
-	require.Zero(t, l.Take(slow, 1e300, start.Add(time.Minute)))
-	require.Zero(t, l.Take(slow, math.Inf(1), start.Add(time.Minute+20*time.Second)), "never owes more than its capacity")
+	require.Zero(t, l.Take(start.Add(time.Minute), 1e300, slow))
+	require.Zero(t, l.Take(start.Add(time.Minute+20*time.Second), math.Inf(1), slow), "never owes more than its capacity")
 }
 
 func TestTakeWithoutLimit(t *testing.T) {
-	l := ratelimit.New(ratelimit.Off())
+	l := ratelimit.New[string](0)
 	for _, rate := range []float64{0, -1, math.NaN()} {
 		for range 1000 {
-			require.Zero(t, l.Take(ratelimit.Bucket{Name: "b", Rate: rate}, 1e9, start))
+			require.Zero(t, l.Take(start, 1e9, ratelimit.Bucket[string]{Key: "b", Rate: rate}))
 		}
 	}
 	require.Equal(t, 200, drain(l, writes, start), "a limit of its own holds")
 }
 
 func TestTakeOthersAreNotAffected(t *testing.T) {
-	l := ratelimit.New(ratelimit.Default())
+	l := ratelimit.New[string](0)
 	require.Equal(t, 200, drain(l, writes, start))
 	for i := range 500 {
-		require.Equal(t, 10, drain(l, ratelimit.Bucket{Name: fmt.Sprint(i), Rate: 1}, start))
+		require.Equal(t, 10, drain(l, ratelimit.Bucket[string]{Key: fmt.Sprint(i), Rate: 1}, start))
 	}
 }
 
 func TestCharge(t *testing.T) {
-	l := ratelimit.New(ratelimit.Default())
-	l.Charge(writes, 50, start)
+	l := ratelimit.New[string](0)
+	l.Charge(start, 50, writes)
 	require.Equal(t, 150, drain(l, writes, start))
 
-	l.Charge(writes, 100, start)
-	require.Equal(t, 6*time.Second, l.Take(writes, 1, start), "100 are owed")
+	l.Charge(start, 100, writes)
+	require.Equal(t, 6*time.Second, l.Take(start, 1, writes), "100 are owed")
 
 	for range 100 {
-		l.Charge(writes, 100, start)
+		l.Charge(start, 100, writes)
 	}
-	require.Equal(t, 11*time.Second, l.Take(writes, 1, start), "at most a capacity is owed")
+	require.Equal(t, 11*time.Second, l.Take(start, 1, writes), "at most a capacity is owed")
 	require.Equal(t, 20, drain(l, writes, start.Add(11*time.Second)))
-	l.Charge(ratelimit.Bucket{Name: "free"}, 100, start)
+	l.Charge(start, 100, ratelimit.Bucket[string]{Key: "free"})
 }
 
 func TestTakeClockSetBack(t *testing.T) {
-	l := ratelimit.New(ratelimit.Default())
+	l := ratelimit.New[string](0)
 	require.Equal(t, 200, drain(l, writes, start))
 	back := start.Add(-24 * time.Hour)
-	wait := l.Take(writes, 1, back)
+	wait := l.Take(back, 1, writes)
 	require.LessOrEqual(t, wait, 11*time.Second, "nobody is locked out for a day")
 
-	l = ratelimit.New(ratelimit.Default())
+	l = ratelimit.New[string](0)
 	require.Equal(t, 200, drain(l, writes, start))
 	for i := range 200 { // callers that read the clock at once, and arrive in another order
-		require.NotZero(t, l.Take(writes, 1, start.Add(-time.Duration(i)*time.Microsecond)))
+		require.NotZero(t, l.Take(start.Add(-time.Duration(i)*time.Microsecond), 1, writes))
 	}
 }
 
 func TestTakeConcurrently(t *testing.T) {
-	l := ratelimit.New(ratelimit.Default())
+	l := ratelimit.New[string](0)
 	var taken atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 500 {
-				if l.Take(writes, 1, start) == 0 {
+				if l.Take(start, 1, writes) == 0 {
 					taken.Add(1)
 				}
-				l.Take(ratelimit.Bucket{Name: strconv.Itoa(j), Rate: 1}, 1, start.Add(time.Duration(i*j)*time.Millisecond))
+				l.Take(start.Add(time.Duration(i*j)*time.Millisecond), 1, ratelimit.Bucket[string]{Key: strconv.Itoa(j), Rate: 1})
 			}
 		})
 	}
@@ -150,8 +150,8 @@ func TestTakeWindows(t *testing.T) {
 		burst := time.Duration(rapid.Int64Range(int64(time.Second), int64(30*time.Second)).Draw(t, "burst"))
 		rate := rapid.Float64Range(0.1, 100).Draw(t, "rate")
 		capacity := rate * burst.Seconds()
-		l := ratelimit.New(ratelimit.Rates{Burst: burst})
-		b := ratelimit.Bucket{Name: "b", Rate: rate}
+		l := ratelimit.New[string](burst)
+		b := ratelimit.Bucket[string]{Key: "b", Rate: rate}
 
 		type admission struct {
 			at    time.Time
@@ -162,10 +162,10 @@ func TestTakeWindows(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "requests") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(2*burst)).Draw(t, "pause")) >> rapid.IntRange(0, 12).Draw(t, "shift"))
 			price := rapid.Float64Range(0.01, capacity).Draw(t, "price")
-			if wait := l.Take(b, price, now); wait > 0 {
+			if wait := l.Take(now, price, b); wait > 0 {
 				require.Zero(t, wait%time.Second)
 				now = now.Add(wait)
-				require.Zero(t, l.Take(b, price, now), "after the time that was named")
+				require.Zero(t, l.Take(now, price, b), "after the time that was named")
 			}
 			admitted = append(admitted, admission{now, price})
 		}
@@ -184,7 +184,7 @@ func TestTakeWindows(t *testing.T) {
 func TestTakeAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const rate, capacity = 4.0, 40.0
-		l := ratelimit.New(ratelimit.Default())
+		l := ratelimit.New[string](0)
 		levels := map[string]float64{"a": capacity, "b": capacity, "c": capacity}
 		now := start
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
@@ -195,35 +195,27 @@ func TestTakeAgainstModel(t *testing.T) {
 			}
 			name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")
 			price := float64(rapid.IntRange(1, 100).Draw(t, "price"))
-			b := ratelimit.Bucket{Name: name, Rate: rate}
+			b := ratelimit.Bucket[string]{Key: name, Rate: rate}
 			if rapid.Bool().Draw(t, "charge") {
-				l.Charge(b, price, now)
+				l.Charge(now, price, b)
 				levels[name] = max(levels[name]-price, -capacity)
 				continue
 			}
 			if missing := min(price, capacity) - levels[name]; missing > 0 {
-				require.Equal(t, math.Ceil(missing/rate), l.Take(b, price, now).Seconds())
+				require.Equal(t, math.Ceil(missing/rate), l.Take(now, price, b).Seconds())
 				continue
 			}
-			require.Zero(t, l.Take(b, price, now))
+			require.Zero(t, l.Take(now, price, b))
 			levels[name] = max(levels[name]-price, -capacity)
 		}
 	})
 }
 
-func TestWritePrice(t *testing.T) {
-	for bytes, want := range map[int]float64{
-		0: 1, 1: 1, 1023: 1, 1024: 1, 1536: 1.5, 2048: 2, 5120: 5, 10239: 10239.0 / 1024, 10240: 10, 10241: 10, 16384: 10,
-	} {
-		require.Equal(t, want, ratelimit.WritePrice(bytes), "%d bytes", bytes)
-	}
-}
-
 func BenchmarkTakeOneBucket(b *testing.B) {
-	l := ratelimit.New(ratelimit.Default())
+	l := ratelimit.New[string](0)
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Take(writes, 1, time.Now())
+		l.Take(time.Now(), 1, writes)
 	}
 }
 
@@ -232,12 +224,56 @@ func BenchmarkTakeManyBuckets(b *testing.B) {
 	for i := range names {
 		names[i] = fmt.Sprintf("write-map-MP%032x", i)
 	}
-	l := ratelimit.New(ratelimit.Default())
+	l := ratelimit.New[string](0)
 	var next atomic.Int64
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			l.Take(ratelimit.Bucket{Name: names[next.Add(1)&(1<<16-1)], Rate: 20}, 1, time.Now())
+			l.Take(time.Now(), 1, ratelimit.Bucket[string]{Key: names[next.Add(1)&(1<<16-1)], Rate: 20})
 		}
 	})
+}
+
+func TestTakeFromSeveralBucketsOrNone(t *testing.T) {
+	l := ratelimit.New[string](0)
+	own := ratelimit.Bucket[string]{Key: "own", Rate: 15}
+	shared := ratelimit.Bucket[string]{Key: "shared", Rate: 20}
+	free := ratelimit.Bucket[string]{Key: "free"}
+	for range 150 {
+		require.Zero(t, l.Take(start, 1, own, shared, free))
+	}
+	for range 100 {
+		require.Equal(t, time.Second, l.Take(start, 1, own, shared), "its own is empty")
+	}
+	require.Equal(t, 50, drain(l, shared, start), "of what all share it took no more")
+	later := start.Add(2 * time.Second)
+	require.Equal(t, 40, drain(l, shared, later))
+	for range 100 {
+		require.Equal(t, time.Second, l.Take(later, 1, own, shared), "what all share is empty")
+	}
+	require.Equal(t, 30, drain(l, own, later), "its own lost nothing")
+	require.Equal(t, 2*time.Second, l.Take(later, 21, own, shared), "the longer wait counts")
+}
+
+func TestTakeFromSeveralConcurrently(t *testing.T) {
+	l := ratelimit.New[string](0)
+	shared := ratelimit.Bucket[string]{Key: "shared", Rate: 20}
+	var taken atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 500 {
+				own := ratelimit.Bucket[string]{Key: strconv.Itoa((i + j) % 16), Rate: 15}
+				both := []ratelimit.Bucket[string]{own, shared}
+				if j%2 == 0 {
+					both[0], both[1] = shared, own
+				}
+				if l.Take(start, 1, both...) == 0 {
+					taken.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, 200, taken.Load())
 }

@@ -116,7 +116,7 @@ func TestAnIdentityHasSoManySessions(t *testing.T) {
 
 func TestAnIdentityConnectsSoOften(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) {
-		c.ConnectsPerIdentity, c.Limits = 1, ratelimit.New(ratelimit.Rates{Burst: 3 * time.Second})
+		c.ConnectsPerIdentity, c.Limits = 1, ratelimit.New[string](3*time.Second)
 	}, func(w *world) {
 		for range 3 {
 			w.connect("alice").ws.Close()
@@ -158,7 +158,7 @@ func TestAFloodEndsItsSession(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(c *realtime.Config) {
-				c.Limits, c.FloodRefusals = ratelimit.New(ratelimit.Rates{Requests: 10, Burst: 10 * time.Second}), 50
+				c.SessionRequests, c.FloodRefusals = 10, 50
 			}, func(w *world) {
 				good, bad := w.connect("good"), w.connect("bad")
 				message := flood(w)
@@ -180,7 +180,7 @@ func TestAFloodEndsItsSession(t *testing.T) {
 
 func TestPingsOfTheWebsocketCostAsMuchAsRequests(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) {
-		c.Limits, c.FloodRefusals = ratelimit.New(ratelimit.Rates{Requests: 10, Burst: 10 * time.Second}), 50
+		c.SessionRequests, c.FloodRefusals = 10, 50
 	}, func(w *world) {
 		c := w.connect("alice")
 		go func() {

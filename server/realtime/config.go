@@ -46,9 +46,9 @@ type Config struct {
 	// the address that it came from, and may wait. It may be nil.
 	Refused func(ctx context.Context, source string)
 
-	// Limits may be nil. It limits the requests of each connection by its rate
-	// for them.
-	Limits *ratelimit.Limiter
+	// Limits are the buckets of the rates below. nil: they have a burst of ten
+	// seconds.
+	Limits *ratelimit.Limiter[string]
 
 	Panics *panics.Catcher // of clients' work; nil: caught, and not told of
 
@@ -67,6 +67,7 @@ type Config struct {
 	DiscardBytes        int64   // of a message that is refused; beyond, the connection is closed; 8 MiB
 	SessionByteRate     int64   // that a client may send a second; 2 MiB
 	SessionRequestBytes int64   // of a session's requests under way; 1 MiB
+	SessionRequests     float64 // of a session a second; not bounded
 	IdentityRequests    float64 // of all sessions of an identity a second; 2000
 	FloodRefusals       int     // in ten seconds, after which a session ends; 2000
 
@@ -130,7 +131,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.WriteTimeout, 10*time.Second)
 	orDefault(&c.ExpiryNotice, 3*time.Minute)
 	if c.Limits == nil {
-		c.Limits = ratelimit.New(ratelimit.Off())
+		c.Limits = ratelimit.New[string](0)
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

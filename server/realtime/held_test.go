@@ -50,7 +50,7 @@ func (n *heldNode) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, er
 	return r, err
 }
 
-func (n *heldNode) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+func (n *heldNode) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.noLeader {

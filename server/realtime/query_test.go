@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -217,8 +216,8 @@ type meteredNode struct {
 	asked  atomic.Int64
 }
 
-func (n *meteredNode) Read(ctx context.Context, bucket string) (*fsm.View, error) {
-	if strings.HasPrefix(bucket, "query-") {
+func (n *meteredNode) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
+	if bucket.Class == objects.BucketQueries {
 		n.asked.Add(1)
 		if n.tokens.Add(-1) < 0 {
 			return nil, exhausted{}

@@ -170,12 +170,9 @@ func (s *session) broken(err error) {
 // stay away.
 func (s *session) charge() *objects.Error {
 	c, now := &s.server.config, s.server.config.Clock()
-	wait := c.Limits.Take(ratelimit.Bucket{Name: s.id, Rate: c.Limits.Rates().Requests}, 1, now)
-	whose := "a connection"
-	if wait == 0 {
-		wait = c.Limits.Take(ratelimit.Bucket{Name: "requests-" + s.holder, Rate: c.IdentityRequests}, 1, now)
-		whose = "an identity"
-	}
+	wait := c.Limits.Take(now, 1,
+		ratelimit.Bucket[string]{Key: s.id, Rate: c.SessionRequests},
+		ratelimit.Bucket[string]{Key: "requests-" + s.holder, Rate: c.IdentityRequests})
 	if wait == 0 {
 		return nil
 	}
@@ -183,7 +180,7 @@ func (s *session) charge() *objects.Error {
 	if s.refusals.add(now) == c.FloodRefusals {
 		s.end(endFlood)
 	}
-	return objects.ErrTooMany.With("Rate limit exceeded for requests of %s", whose).After(int(wait / time.Second))
+	return objects.ErrTooMany.With("Rate limit exceeded for requests of this connection or its identity").After(int(wait / time.Second))
 }
 
 // refusals counts what a session was refused lately. It is its reader's.

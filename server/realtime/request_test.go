@@ -230,8 +230,7 @@ func TestAnswersToWritesCarryNoData(t *testing.T) {
 }
 
 func TestAConnectionHasARateOfItsOwn(t *testing.T) {
-	rates := ratelimit.Rates{Requests: 2, Burst: 5 * time.Second}
-	inWorld(t, func(c *realtime.Config) { c.Limits = ratelimit.New(rates) }, func(w *world) {
+	inWorld(t, func(c *realtime.Config) { c.SessionRequests, c.Limits = 2, ratelimit.New[string](5*time.Second) }, func(w *world) {
 		c := w.connect("alice")
 		for range 10 {
 			c.http(404, "GET", "/v3/Nothing", "")

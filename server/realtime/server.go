@@ -174,8 +174,8 @@ func (s *Server) open() bool {
 
 // mayConnect has whoever connects pay for it.
 func (s *Server) mayConnect(who string, perSecond float64) *objects.Error {
-	bucket := ratelimit.Bucket{Name: "connects-" + who, Rate: perSecond}
-	if wait := s.config.Limits.Take(bucket, 1, s.config.Clock()); wait > 0 {
+	bucket := ratelimit.Bucket[string]{Key: "connects-" + who, Rate: perSecond}
+	if wait := s.config.Limits.Take(s.config.Clock(), 1, bucket); wait > 0 {
 		s.metrics.refusals.WithLabelValues("connects").Inc()
 		return objects.ErrTooMany.With("Too many new connections").After(int(wait / time.Second))
 	}
@@ -286,13 +286,13 @@ func (s *Server) admit(ctx context.Context, token string, from netip.Addr) (auth
 	if !errors.Is(err, auth.ErrUnknownKey) && !errors.Is(err, errUnknownService) {
 		return principal, service, refusal(err)
 	}
-	bucket := ratelimit.Bucket{Name: "unknown-keys-" + from.String(), Rate: s.config.UnknownKeysPerSource}
-	if wait := s.config.Limits.Take(bucket, 1, s.config.Clock()); wait > 0 {
+	bucket := ratelimit.Bucket[string]{Key: "unknown-keys-" + from.String(), Rate: s.config.UnknownKeysPerSource}
+	if wait := s.config.Limits.Take(s.config.Clock(), 1, bucket); wait > 0 {
 		return principal, nil, objects.ErrTooMany.With("Too many tokens with unknown keys").After(int(wait / time.Second))
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.InitTimeout)
 	defer cancel()
-	if _, err := s.config.Node.Read(ctx, ""); err != nil {
+	if _, err := s.config.Node.Read(ctx, objects.Bucket{}); err != nil {
 		return principal, nil, objects.ErrUnavailable
 	}
 	principal, service, err = s.check(token)

@@ -157,7 +157,7 @@ func (s *session) establishBatch(ctx context.Context, b *subscriptionBatch) (ans
 	for i, o := range b.Requests {
 		starts[i] = s.begin(o, b.recipient(), queries)
 	}
-	view, err := s.server.config.Node.Read(ctx, "")
+	view, err := s.server.config.Node.Read(ctx, objects.Bucket{})
 	if err != nil {
 		for _, o := range b.Requests {
 			s.queue.Unsubscribe(o.Object)

@@ -192,7 +192,7 @@ func TestWhatTheClusterCannotServeIs503(t *testing.T) {
 	answer.refused(t, 503, 20503)
 	require.Equal(t, "1", answer.Header().Get("Retry-After"))
 
-	c.node.read = func(context.Context, string) (*fsm.View, error) { return nil, broken }
+	c.node.read = func(context.Context, objects.Bucket) (*fsm.View, error) { return nil, broken }
 	for _, request := range []string{"GET ", "GET /Documents", "GET /Documents/it", "GET /Lists/it/Items", "GET /Maps/it/Permissions", "POST /Documents Data={"} {
 		send(c, home, request).refused(t, 503, 20503)
 	}
@@ -218,8 +218,8 @@ func TestARateLimitNamesTheBucketAndTheSecondsToWait(t *testing.T) {
 	c := world(t)
 	sid := c.get(home + "/Maps/it").json["sid"].(string)
 	var asked string
-	c.node.read = func(_ context.Context, bucket string) (*fsm.View, error) {
-		asked = bucket
+	c.node.read = func(_ context.Context, bucket objects.Bucket) (*fsm.View, error) {
+		asked = bucket.String()
 		return limitedIn(2100 * time.Millisecond)
 	}
 	for p, bucket := range map[string]string{

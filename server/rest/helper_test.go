@@ -32,7 +32,7 @@ var home = "/v1/Services/" + fsmtest.Service.String()
 type node struct {
 	*fsmtest.Node
 	propose func(context.Context, *fsm.Command) (*fsm.Result, error)
-	read    func(context.Context, string) (*fsm.View, error)
+	read    func(context.Context, objects.Bucket) (*fsm.View, error)
 }
 
 func (n *node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
@@ -42,7 +42,7 @@ func (n *node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 	return n.Node.Propose(ctx, c)
 }
 
-func (n *node) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+func (n *node) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	if n.read != nil {
 		return n.read(ctx, bucket)
 	}

@@ -65,7 +65,8 @@ var mayImport = map[string][]string{
 	"lockstep/server/guard":     {"lockstep/server/audit"},
 	"lockstep/server/panics":    {},
 	"lockstep/server/query":     {"lockstep/objects"},
-	"lockstep/server/ratelimit": {"lockstep/objects"},
+	"lockstep/server/ratelimit": {},
+	"lockstep/server/limits":    {"lockstep/server/ratelimit", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/hub":       {"lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/livequery": {"lockstep/server/hub", "lockstep/server/query", "lockstep/server/budget", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/webhook":   {"lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
@@ -89,7 +90,7 @@ var mayImport = map[string][]string{
 	"lockstep/cluster/internal/transport":  {"lockstep/cluster/internal/lifetime"},
 	"lockstep/cluster/internal/nudge":      {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/fsm"},
 	"lockstep/cluster/internal/takeover":   {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime"},
-	"lockstep/cluster/internal/readindex":  {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm"},
+	"lockstep/cluster/internal/readindex":  {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm", "lockstep/objects"},
 }
 
 // forAll may be imported by all but the store: what logs for strangers, and what

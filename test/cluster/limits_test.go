@@ -63,3 +63,60 @@ func TestLimitsHoldAcrossNodesAndLeaders(t *testing.T) {
 	require.LessOrEqual(t, all, burst+earned(), "another leader is no new allowance")
 	require.Equal(t, http.StatusOK, write(others[0], "idle").Status)
 }
+
+// What one identity does on one node leaves the others' part alone on all.
+func TestOneIdentityLeavesRoomForOthers(t *testing.T) {
+	// A token in ten seconds for all and in twenty for one, and sixty and thirty of
+	// them to begin with.
+	const rates = "writes=0.1/0.05,reads=0.1/0.05,creations=0.1/0.05,queries=0.1/0.05,burst=600s"
+	const one = 30
+	c := harness.Start(t, harness.Config{Env: []string{"LOCKSTEP_RATE_LIMITS=" + rates}})
+	_, err := c.Nodes[0].REST().Post(t.Context(), "/Maps", harness.Form("UniqueName", "shared"))
+	require.NoError(t, err)
+	start := time.Now()
+	earned := func() int { return int(time.Since(start).Seconds()*0.05) + 1 }
+	connect := func(n *harness.Node, identity string) *harness.Realtime {
+		r, err := harness.Connect(t.Context(), n.URL, c.Token(identity))
+		require.NoError(t, err)
+		t.Cleanup(r.Close)
+		return r
+	}
+	mallory, alice := connect(c.Leader(), "mallory"), connect(c.Follower(), "alice")
+	for name, ask := range map[string]func(r *harness.Realtime) (harness.Answer, error){
+		"writes": func(r *harness.Realtime) (harness.Answer, error) {
+			return r.Do(http.MethodPut, "/v3/Maps/shared/Items/k", map[string]any{"data": map[string]any{}})
+		},
+		"reads": func(r *harness.Realtime) (harness.Answer, error) {
+			return r.Do(http.MethodGet, "/v3/Maps/shared", nil)
+		},
+		"creations": func(r *harness.Realtime) (harness.Answer, error) {
+			return r.Do(http.MethodPost, "/v3/Lists", map[string]any{})
+		},
+		"queries": func(r *harness.Realtime) (harness.Answer, error) {
+			return r.Do(http.MethodPost, "/v3/Insights/shared/Items", map[string]any{"query_string": ""})
+		},
+	} {
+		passes := func(r *harness.Realtime) bool {
+			a, err := ask(r)
+			require.NoError(t, err)
+			if a.Status == http.StatusTooManyRequests {
+				require.Contains(t, string(a.Body), `"code":54009`, name)
+				return false
+			}
+			require.Less(t, a.Status, 300, "%s: %s", name, a.Body)
+			return true
+		}
+		passed := 0
+		for passes(mallory) {
+			passed++
+		}
+		require.GreaterOrEqual(t, passed, one, name)
+		require.LessOrEqual(t, passed, one+earned(), name)
+		for range 100 {
+			passes(mallory)
+		}
+		for range one - earned() - 1 {
+			require.True(t, passes(alice), name)
+		}
+	}
+}

@@ -120,7 +120,7 @@ func TestReadsAreNeverStale(t *testing.T) {
 		c := lateHeartbeats(t, r)
 		defer c.Close()
 		count := measureReads(t, r, c, func(ctx context.Context, n *cluster.Node) (*fsm.View, bool) {
-			view, err := n.Read(ctx, "")
+			view, err := n.Read(ctx, objects.Bucket{})
 			return view, err == nil
 		})
 		require.Zero(t, count.stale.Load())
@@ -222,7 +222,7 @@ func TestWritesHappenOnce(t *testing.T) {
 			wanted[string(command.Op.(*fsm.WriteItem).Data)] = 1
 		}
 		for _, n := range c.Nodes() {
-			view, err := n.Read(calm, "")
+			view, err := n.Read(calm, objects.Bucket{})
 			require.NoError(t, err)
 			require.Equal(t, wanted, withZeros(itemsOf(view), wanted), n.ID())
 		}
@@ -359,7 +359,7 @@ func TestMembersComeAndGo(t *testing.T) {
 		calm, done := context.WithTimeout(t.Context(), patience)
 		defer done()
 		for _, n := range c.Nodes() {
-			view, err := n.Read(calm, "")
+			view, err := n.Read(calm, objects.Bucket{})
 			require.NoError(t, err)
 			require.Len(t, n.Members(), 3)
 			require.GreaterOrEqual(t, int64(itemsOf(view)["1"]), floor)

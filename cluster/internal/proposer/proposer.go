@@ -40,9 +40,10 @@ type Config struct {
 	Waiters    *Waiters // which the store tells what it has applied
 	Life       *lifetime.Lifetime
 
-	// Admit is asked on the leader about each command of a client before it is
-	// written; a result other than nil is the answer.
-	Admit func(*fsm.Command) *fsm.Result
+	// Admit is asked on the leader about each command before it is written; known
+	// reports that the store remembers it as applied. A result other than nil is
+	// the answer.
+	Admit func(v *fsm.View, c *fsm.Command, known bool) *fsm.Result
 }
 
 // Proposer is one node's. Its methods may be called from any goroutine.
@@ -220,7 +221,8 @@ func (p *Proposer) dispatch(attempt *batch.Proposal, c *fsm.Command, state leade
 // submit puts a client's command into the batches of a term that this node leads.
 func (p *Proposer) submit(t *leadership.Term, attempt *batch.Proposal, c *fsm.Command) {
 	if p.Admit != nil && !attempt.Again {
-		if refusal := p.Admit(c); refusal != nil {
+		_, known := p.Store.Lookup(c.ID)
+		if refusal := p.Admit(p.Store.View(), c, known); refusal != nil {
 			attempt.Settle(refusal, nil)
 			return
 		}

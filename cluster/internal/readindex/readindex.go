@@ -17,6 +17,7 @@ import (
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
+	"lockstep/objects"
 )
 
 const (
@@ -87,10 +88,10 @@ func New(config Config) *Reads {
 
 // Read returns a view that contains everything acknowledged before the call,
 // whichever node acknowledged it, and may be called on any node. The read is
-// charged to bucket on the leader, unless that is empty; a refusal is a
+// charged to the bucket on the leader, unless that is none; a refusal is a
 // *RateLimited. Without a leader it waits and tries again until ctx ends, or 30
 // seconds if that has no deadline, and then fails with ErrNoLeader.
-func (r *Reads) Read(ctx context.Context, bucket string) (*fsm.View, error) {
+func (r *Reads) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	ctx, cancel := lifetime.Bounded(ctx)
 	defer cancel()
 	w := &waitingRead{ctx: ctx, bucket: bucket, out: make(chan readOutcome, 1)}

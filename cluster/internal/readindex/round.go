@@ -10,12 +10,13 @@ import (
 	"lockstep/cluster/internal/leadership"
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/wire"
+	"lockstep/objects"
 )
 
 // Charge is the number of reads of one round that count against one bucket.
 type Charge struct {
-	Bucket string
-	Count  uint32
+	Bucket objects.Bucket `cbor:"1,keyasint"`
+	Count  uint32         `cbor:"2,keyasint"`
 }
 
 // Grant is how many reads of a charge may go on, and the time after which one of
@@ -27,17 +28,20 @@ type Grant struct {
 
 // RateLimited is the refusal of a read.
 type RateLimited struct {
-	RetryAfter time.Duration
+	Wait time.Duration
 }
+
+// RetryAfter returns the time after which the read may pass.
+func (e *RateLimited) RetryAfter() time.Duration { return e.Wait }
 
 // Error implements error.
 func (e *RateLimited) Error() string {
-	return fmt.Sprintf("cluster: rate limit exceeded, try again in %v", e.RetryAfter)
+	return fmt.Sprintf("cluster: rate limit exceeded, try again in %v", e.Wait)
 }
 
 type waitingRead struct {
 	ctx    context.Context
-	bucket string
+	bucket objects.Bucket
 	out    chan readOutcome // one slot
 }
 
@@ -127,9 +131,9 @@ func (r *Reads) awaitLeader(state leadership.State, changed <-chan struct{}) {
 // chargesOf counts the reads of a round by bucket.
 func chargesOf(round []*waitingRead) []Charge {
 	var charges []Charge
-	place := make(map[string]int)
+	place := make(map[objects.Bucket]int)
 	for _, w := range round {
-		if w.bucket == "" {
+		if w.bucket == (objects.Bucket{}) {
 			continue
 		}
 		i, ok := place[w.bucket]
@@ -146,7 +150,7 @@ func chargesOf(round []*waitingRead) []Charge {
 // finish lets go on, of each bucket's reads, as many as were granted, in the
 // order in which they came.
 func finish(round []*waitingRead, charges []Charge, a Answer) {
-	limits := make(map[string]*Grant)
+	limits := make(map[objects.Bucket]*Grant)
 	for i, c := range charges {
 		if i < len(a.Grants) && a.Grants[i].Count < c.Count {
 			limits[c.Bucket] = &a.Grants[i]
@@ -160,7 +164,7 @@ func finish(round []*waitingRead, charges []Charge, a Answer) {
 			grant.Count--
 			w.out <- readOutcome{index: a.Index}
 		default:
-			w.out <- readOutcome{err: &RateLimited{RetryAfter: grant.RetryAfter}}
+			w.out <- readOutcome{err: &RateLimited{Wait: grant.RetryAfter}}
 		}
 	}
 }
