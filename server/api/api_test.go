@@ -252,6 +252,33 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 	require.Equal(t, []objects.Bucket{{Class: objects.BucketMisses}, {Class: objects.BucketMisses}}, n.buckets)
 }
 
+// The choice between a 400 and a 404 must not be a round for nothing.
+func TestMalformedRequestsAreNoFreeReads(t *testing.T) {
+	a, n := start()
+	ctx := context.Background()
+	create(t, a, objects.KindMap, "m")
+	lagging := n.Node.View()
+	create(t, a, objects.KindMap, "new")
+	refuse := func(c api.Caller, kind objects.Kind, ref fsm.Ref) error {
+		n.buckets = nil
+		return a.Refuse(ctx, c, kind, ref, objects.Write, objects.ErrTTL)
+	}
+	require.ErrorIs(t, refuse(system, objects.KindMap, name("m")), objects.ErrTTL)
+	require.Empty(t, n.buckets)
+	require.ErrorIs(t, refuse(system, objects.KindNone, fsm.Ref{}), objects.ErrTTL)
+	require.Empty(t, n.buckets)
+	require.ErrorIs(t, refuse(alice, objects.KindMap, name("none")), objects.ErrNameGone)
+	require.Equal(t, []objects.Bucket{{Class: objects.BucketMisses, SID: fsmtest.Service, Identity: "alice"}}, n.buckets)
+	require.ErrorIs(t, refuse(unknownService, objects.KindMap, name("m")), objects.ErrServiceGone)
+	require.Equal(t, []objects.Bucket{{Class: objects.BucketMisses}}, n.buckets)
+
+	n.view = lagging
+	require.ErrorIs(t, refuse(system, objects.KindMap, name("new")), objects.ErrTTL, "another node has it already")
+	require.Len(t, n.buckets, 1)
+	n.failure = &limited{2 * time.Second}
+	require.ErrorIs(t, refuse(system, objects.KindMap, name("none")), objects.ErrRate)
+}
+
 func TestReadingNeedsPermission(t *testing.T) {
 	a, _ := start()
 	ctx := context.Background()

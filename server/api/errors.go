@@ -31,25 +31,38 @@ func readFailure(bucket objects.Bucket, err error) error {
 	return unavailable(errReadUnavailable, err)
 }
 
-// Refuse gives the error with which an operation on an object ends whose
+// Refuse returns the error with which an operation on an object ends whose
 // parameters were found to be wrong: a service or an object that does not exist
 // comes before its parameters, and so does the permission that the operation
 // wants. With kind KindNone the operation is on the service itself, or on a
 // collection of it.
+//
+// It asks nobody where the local view has what the operation is on. Where that
+// does not, the caller pays for the look at the others as for any miss.
 func (a *API) Refuse(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, want objects.Rights, refusal error) error {
-	found, err := a.findService(ctx, c)
-	if err != nil {
-		return err
-	}
 	if kind == objects.KindNone {
+		return a.refuseInService(ctx, c, refusal)
+	}
+	view := a.node.View()
+	if _, err := findIn(view, c, kind, ref, want); err == nil {
 		return refusal
 	}
-	o, ok := found.View.Object(found.Service.Num, kind, ref)
-	switch {
-	case !ok:
-		return ref.Gone(kind)
-	case !found.View.May(c.Actor, found.Service, o, want):
-		return objects.ErrForbidden
+	view, err := a.read(ctx, c.misses(view))
+	if err == nil {
+		_, err = findIn(view, c, kind, ref, want)
+	}
+	if err == nil {
+		return refusal
+	}
+	return err
+}
+
+func (a *API) refuseInService(ctx context.Context, c Caller, refusal error) error {
+	if _, ok := a.node.View().Service(c.Service); ok {
+		return refusal
+	}
+	if _, err := a.findService(ctx, c); err != nil {
+		return err
 	}
 	return refusal
 }

@@ -193,10 +193,22 @@ func TestWhatTheClusterCannotServeIs503(t *testing.T) {
 	require.Equal(t, "1", answer.Header().Get("Retry-After"))
 
 	c.node.read = func(context.Context, objects.Bucket) (*fsm.View, error) { return nil, broken }
-	for _, request := range []string{"GET ", "GET /Documents", "GET /Documents/it", "GET /Lists/it/Items", "GET /Maps/it/Permissions", "POST /Documents Data={"} {
+	for _, request := range []string{"GET ", "GET /Documents", "GET /Documents/it", "GET /Lists/it/Items", "GET /Maps/it/Permissions"} {
 		send(c, home, request).refused(t, 503, 20503)
 	}
 	c.send("GET", "/v1/Services", "").refused(t, 503, 20503)
+}
+
+// Nobody needs to be asked what is wrong with a request, if what it is for is
+// known here.
+func TestMalformedRequestsCostNoRead(t *testing.T) {
+	c := world(t)
+	c.node.read = func(context.Context, objects.Bucket) (*fsm.View, error) { return nil, errors.New("asked") }
+	for _, request := range []string{"POST /Documents Data={", "POST /Maps/it/Items Key=k&Data={", "GET /Maps/it/Items?PageSize=x", "POST /Maps/it Ttl=x", "GET /Documents?PageSize=x"} {
+		answer := send(c, home, request)
+		require.Equal(t, 400, answer.Code, request)
+	}
+	send(c, home, "POST /Maps/none/Items Key=k&Data={").refused(t, 503, 20503)
 }
 
 func TestARequestThatTakesTooLongIs503(t *testing.T) {
