@@ -5,6 +5,7 @@ import (
 
 	"lockstep/cluster/internal/link"
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/replica"
 	"lockstep/cluster/internal/wire"
 )
 
@@ -46,6 +47,16 @@ var (
 	// ErrSnapshots: no snapshot joins the node's log, which is worthless without.
 	ErrSnapshots = errors.New("cluster: this node's snapshots are damaged or missing")
 
+	// ErrDiffers: a majority of the voters agrees on another state than this node's.
+	ErrDiffers = replica.ErrDiffers
+
+	// ErrDisputed: the voters' states differ, and no majority says whose is right.
+	ErrDisputed = replica.ErrDisputed
+
+	// ErrAltered: this node's state in memory is not what it put there. What is on
+	// its disk is another matter.
+	ErrAltered = replica.ErrAltered
+
 	// ErrTwice: another process runs on a copy of this node's data directory.
 	ErrTwice = wire.ErrTwice
 
@@ -67,6 +78,9 @@ var (
 	// ErrQuorum: the change would leave fewer live voters than a majority.
 	ErrQuorum = wire.ErrQuorum
 )
+
+// Verification is the outcome of Node.Verify.
+type Verification = replica.Verification
 
 // RecoveredError is the failure of a node whose cluster was recovered without it:
 // what it has is of the past.

@@ -24,10 +24,13 @@ var (
 	errCatchingUp    = errors.New("this node is catching up")
 )
 
-// Health returns nil if this node serves, and why it does not otherwise: it has
-// not caught up since its start, hears of no leader, or hears its heartbeats and
+// Health returns nil if this node serves, and why it does not otherwise: its state
+// may not be relied upon (see Fault), it has not caught up since its start, hears of no leader, or hears its heartbeats and
 // does not advance. Nothing but raft and this node's own store is asked.
 func (n *Node) Health() error {
+	if _, err := n.Fault(); err != nil {
+		return err
+	}
 	select {
 	case <-n.ready:
 	default:
@@ -59,7 +62,7 @@ func (n *Node) keepUp() {
 		}
 		began := time.Since(n.opened)
 		ctx, cancel := context.WithTimeout(n.life.Context(), timeout)
-		_, err := n.Read(ctx, objects.Bucket{})
+		_, err := n.reads.Read(ctx, objects.Bucket{})
 		cancel()
 		if err == nil {
 			n.current.Store(int64(began))

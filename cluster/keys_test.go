@@ -19,6 +19,7 @@ import (
 	"lockstep/cluster/internal/link"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/replica"
 	"lockstep/fsm"
 	"lockstep/objects"
 
@@ -59,6 +60,7 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		wire.Status:       body(wire.None{}),
 		wire.AddMember:    body(addMemberRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
 		wire.RemoveMember: body(removeMemberRequest{ID: "n1"}),
+		wire.Digest:       body(replica.Request{Index: 1}),
 		wire.Vouch:        body(vouchRequest{Server: m.leader().self}),
 		wire.ClusterKey:   body(clusterKeyRequest{ID: fsm.KeyIDOf(testKey)}),
 	}

@@ -74,6 +74,8 @@ type NodeStatus struct {
 	Clock        time.Duration `cbor:"30,keyasint"`
 	ClusterClock time.Duration `cbor:"31,keyasint,omitempty"`
 
+	Digest fsm.Digest `cbor:"40,keyasint"` // of what it has applied
+
 	Keys []fsm.KeyID `cbor:"13,keyasint,omitempty"` // the cluster's keys that it accepts
 
 	Gossip string `cbor:"45,keyasint,omitempty"` // where it gossips
@@ -167,6 +169,7 @@ func (n *Node) ownStatus() NodeStatus {
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.Term,
 		LastIndex: n.raft.LastIndex(), Gossip: n.GossipAddr(), Server: n.self, Process: n.process, Candidate: state.Role == raft.Candidate,
 	}
+	s.Digest = n.fsm.View().Digest()
 	s.Clock = n.clock.now()
 	if now, known := n.clock.read(); known {
 		s.ClusterClock = now

@@ -37,6 +37,7 @@ import (
 	"lockstep/cluster/internal/nudge"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/replica"
 	"lockstep/cluster/internal/takeover"
 	"lockstep/cluster/internal/transport"
 	"lockstep/fsm"
@@ -80,10 +81,12 @@ type Node struct {
 	proposer   *proposer.Proposer
 	reads      *readindex.Reads
 	takeover   *takeover.Watcher
+	replica    *replica.Replica
 
 	clock   *clock
-	applied chan struct{} // one slot: a batch was applied
-	changes chan struct{} // one slot, taken while the membership is being changed
+	applied chan struct{}         // one slot: a batch was applied
+	altered atomic.Pointer[error] // of a snapshot that this node started with
+	changes chan struct{}         // one slot, taken while the membership is being changed
 
 	opened  time.Time
 	current atomic.Int64 // nanoseconds after opened at which the store had everything
@@ -127,7 +130,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		n.onApplied()
 	}})
 	n.leadership = leadership.New(leadership.Config{
-		Store: n.fsm, Life: n.life, Logger: config.Logger, Prepare: n.startClock, Stamp: n.stamp,
+		Store: n.fsm, Life: n.life, Logger: config.Logger, Prepare: n.prepareTerm, Stamp: n.stamp,
 	})
 	defer func() {
 		if err != nil {
@@ -222,11 +225,16 @@ func (n *Node) startRaft() error {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	r, err := raft.NewRaft(config, n.fsm, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
-	if err != nil {
+	n.replica = n.newReplica()
+	store := replica.FSM{FSM: n.fsm, Altered: n.noteAltered}
+	r, err := raft.NewRaft(config, store, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
+	n.raft = r
+	switch altered := n.altered.Load(); {
+	case altered != nil: // raft may have gone on with an older one, which the log does not join
+		return *altered
+	case err != nil:
 		return fmt.Errorf("start raft: %w", err)
 	}
-	n.raft = r
 	n.members.Use(r) // whom the internal port may have asked for already
 	n.leadership.Use(r)
 	return nil
@@ -244,7 +252,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 	})
 	n.takeover = &takeover.Watcher{
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Transport: n.transport, Life: n.life, Logger: n.config.Logger,
-		Refused: n.peers.Refused, Voters: n.members.Voters, Reports: n.logReports, Unfit: n.clock.farOff, Scale: n.config.scaled,
+		Refused: n.peers.Refused, Voters: n.members.Voters, Reports: n.logReports, Unfit: n.unfit, Scale: n.config.scaled,
 	}
 	nudger := &nudge.Nudger{
 		Self: n.self, Store: n.fsm, Transport: n.transport, Servers: n.members.All, Leads: n.leadership.Leads, Life: n.life,
@@ -261,7 +269,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 func (n *Node) start() {
 	n.peers.Serve(n.self, n.serve)
 	_ = n.life.GoOnRaft(n.leadership.Run)
-	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.watchMembership, n.keepUp, n.watchClock, n.trimLog}
+	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.watchMembership, n.keepUp, n.watchClock, n.trimLog, n.replica.Run, n.replica.RunRecount, n.giveWay}
 	if n.port != nil {
 		work = append(work, n.followKeys, n.dismissStrangers)
 	}
@@ -279,13 +287,16 @@ func (n *Node) start() {
 // Propose has a command written, once, and returns its result; it may be called
 // on any node. Refusals by the domain are results. An error says that there is
 // no answer: ErrNoLeader, ErrOverloaded, ErrNotMember, ErrTooLarge and
-// ErrClosed if nothing was written, ErrUnknownOutcome if that is not certain.
+// ErrClosed, or what Fault returns, if nothing was written, ErrUnknownOutcome if that is not certain.
 //
 // The result is shared: it must not be changed.
 //
 // Without a deadline in ctx it gives up after 30 seconds. If Issued is zero, it
 // is set to this store's index, as for an id that was just made.
 func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	if _, err := n.Fault(); err != nil {
+		return nil, err
+	}
 	return n.proposer.Propose(ctx, c)
 }
 
@@ -293,8 +304,12 @@ func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 // whichever node acknowledged it, and may be called on any node. The read is
 // charged to the bucket on the leader, unless that is none; a refusal is a
 // *RateLimited. Without a leader it waits and tries again until ctx ends, or 30
-// seconds if that has no deadline, and then fails with ErrNoLeader.
+// seconds if that has no deadline, and then fails with ErrNoLeader. While there is
+// a Fault, it fails with that.
 func (n *Node) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
+	if _, err := n.Fault(); err != nil {
+		return nil, err
+	}
 	return n.reads.Read(ctx, bucket)
 }
 

@@ -37,7 +37,7 @@ type (
 // handlers returns who answers which kind of request.
 func (n *Node) handlers() map[byte]wire.Handler {
 	return map[byte]wire.Handler{
-		wire.Propose:   n.proposer.Answer,
+		wire.Propose:   n.answerPropose,
 		wire.ReadIndex: wire.Handle(n.reads.Answer),
 		wire.Affirm:    wire.Handle(n.reads.Affirm),
 		wire.Status: wire.Handle(func(context.Context, string, wire.None) (NodeStatus, error) {
@@ -52,6 +52,7 @@ func (n *Node) handlers() map[byte]wire.Handler {
 		wire.Membership: wire.Handle(func(_ context.Context, from string, _ wire.None) (membershipAnswer, error) {
 			return n.membershipOf(from), nil
 		}),
+		wire.Digest: wire.Handle(n.replica.Answer),
 		wire.Vouch: wire.Handle(func(_ context.Context, _ string, r vouchRequest) (wire.None, error) {
 			return wire.None{}, n.vouch(r.Server)
 		}),

@@ -15,6 +15,7 @@ import (
 
 const (
 	leftMarker       = "left"
+	differsMarker    = "differs" // beside raft's state, of which it says that it leads to another state than the others'
 	retainSnapshots  = 2
 	logCacheEntries  = 512 // what replication and nudges read again at once
 	lockTimeout      = time.Second
@@ -33,7 +34,7 @@ type stores struct {
 	close     func() error
 }
 
-// openStores opens the data directory, or fails with ErrLeft.
+// openStores opens the data directory, or fails with ErrLeft or ErrDiffers.
 func openStores(c Config) (*stores, error) {
 	if p := c.Parts; p != nil {
 		checked := &checkedLog{LogStore: p.Logs}
@@ -51,6 +52,12 @@ func openStores(c Config) (*stores, error) {
 	}
 	if err := refuseLeft(c.DataDir); err != nil {
 		return nil, err
+	}
+	switch _, err := os.Stat(filepath.Join(dir, differsMarker)); {
+	case err == nil:
+		return nil, ErrDiffers
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("look for marker of a state that differs: %w", err)
 	}
 	if err := sweepSnapshots(filepath.Join(dir, "snapshots")); err != nil {
 		return nil, err
@@ -144,16 +151,30 @@ func sweepSnapshots(dir string) error {
 	return nil
 }
 
+// markDiffers makes a node's next start fail with ErrDiffers, until its raft state
+// is put aside.
+func markDiffers(c Config) error {
+	if c.Parts != nil {
+		return nil
+	}
+	return mark(filepath.Join(c.DataDir, raftDirectory), differsMarker)
+}
+
 // markLeft makes the data directory one that cannot be started again.
 func markLeft(dir string) error {
-	f, err := os.OpenFile(filepath.Join(dir, leftMarker), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("mark data directory as left: %w", err)
-	}
-	if err := errors.Join(f.Sync(), f.Close(), syncDirectory(dir)); err != nil {
+	if err := mark(dir, leftMarker); err != nil {
 		return fmt.Errorf("mark data directory as left: %w", err)
 	}
 	return nil
+}
+
+// mark makes an empty file that outlasts a crash.
+func mark(dir, name string) error {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close(), syncDirectory(dir))
 }
 
 func syncDirectory(dir string) error {

@@ -234,6 +234,9 @@ func CheckBatch(b []byte) error {
 	return nil
 }
 
+// checksumOf returns the checksum at the end of a log entry.
+func checksumOf(b []byte) uint64 { return uint64(binary.LittleEndian.Uint32(b[len(b)-checksumSize:])) }
+
 // EncodeBatch makes one log entry of commands (as Encode gave them), stamped
 // with the leader's time.
 func EncodeBatch(unixMilli int64, commands [][]byte) []byte {

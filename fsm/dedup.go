@@ -187,8 +187,9 @@ func (d *dedup) check(c *Command) (*Result, *objects.Error) {
 
 func shortPrint(c *Command) [8]byte { return [8]byte(c.Print[:8]) }
 
-// remember adds a command that was just decided.
-func (d *dedup) remember(c *Command, now int64, r Result) {
+// remember adds a command that was just decided. It returns the answer as it is
+// kept, valid until the next one.
+func (d *dedup) remember(c *Command, now int64, r Result) []byte {
 	if !keepsData(c.Op) {
 		r = r.withoutData()
 	}
@@ -215,6 +216,7 @@ func (d *dedup) remember(c *Command, now int64, r Result) {
 			w.dropAnswers()
 		}
 	}
+	return answer
 }
 
 // open returns the chunk of a window that takes the next command: the last one,

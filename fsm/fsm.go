@@ -42,9 +42,10 @@ type Applied struct {
 
 // FSM is the store. It implements raft.BatchingFSM.
 type FSM struct {
-	config Config
-	feed   *Feed
-	dedup  *dedup
+	config  Config
+	feed    *Feed
+	dedup   *dedup
+	digests digests
 
 	work *View // the version that apply writes to; apply goroutine only
 
@@ -133,7 +134,7 @@ func (f *FSM) apply(tx *tx) Result {
 	r := tx.command.Op.apply(tx)
 	r.Index = tx.view.Index()
 	if !own && worthRemembering(tx.command, r.Err) {
-		f.dedup.remember(tx.command, tx.view.Time(), r)
+		tx.results = tx.results.bytes(f.dedup.remember(tx.command, tx.view.Time(), r))
 	}
 	return r
 }
@@ -149,11 +150,12 @@ func worthRemembering(c *Command, err *objects.Error) bool {
 	return err.Status == 404 || err.Status == 409 || err.Status == 412
 }
 
-// tx is one command being applied: the working view, and the events so far.
+// tx is one command being applied: the working view, and the events and results so far.
 type tx struct {
 	view    *View
 	command *Command
 	events  []objects.Event
+	results fingerprint // of those that are remembered
 }
 
 func (tx *tx) now() int64 { return tx.view.Time() }

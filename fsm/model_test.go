@@ -319,6 +319,8 @@ func (m *machine) check(t *rapid.T) {
 	require.Equal(t, len(m.model.objects), live)
 	m.follow()
 	require.Equal(t, sum(t, m.fsm), sum(t, m.restored), "a replica that came by snapshot")
+	require.Equal(t, v.Digest(), m.restored.View().Digest(), "likewise")
+	require.NoError(t, v.Verify())
 	if rapid.Bool().Draw(t, "compare the lagging replica") && len(m.backlog) > 0 {
 		m.lagging.ApplyBatch(m.backlog)
 		m.backlog = nil

@@ -35,15 +35,16 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 			panic(fmt.Sprintf("log entry %d: %v", log.Index, err))
 		}
 		f.work.meta.Time = max(f.work.meta.Time, stamp)
-		results := make([]*Result, len(commands))
+		results, hashed := make([]*Result, len(commands)), fingerprint(0)
 		for j, c := range commands {
-			tx := tx{view: f.work, command: c, events: events}
+			tx := tx{view: f.work, command: c, events: events, results: hashed}
 			r := f.apply(&tx)
-			events = tx.events
+			events, hashed = tx.events, tx.results
 			results[j] = &r
 			applied = append(applied, Applied{ID: c.ID, Result: &r})
 		}
 		f.dedup.expire(f.work.meta.Time, log.Index)
+		f.digests.add(f.work.chain(checksumOf(log.Data), hashed))
 		responses[i] = results
 	}
 	f.publish()
@@ -71,6 +72,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	}
 	f.work = view
 	f.dedup.restore(windows)
+	f.digests.reset(view.Digest())
 	f.publish()
 	f.feed.reset()
 	return nil

@@ -78,20 +78,24 @@ func writeSnapshot(w io.Writer, v *View, windows []storedWindow) error {
 	return nil
 }
 
-// writeRecords writes the records of a state, the trailer last.
+// writeRecords writes the records of a state, the trailer last, unless they are
+// not what was put there.
 func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
-	rw := &recordWriter{w: w, sum: sha256.New()}
+	rw, all := &recordWriter{w: w, sum: sha256.New()}, fingerprint(0)
 	rw.write(recordMeta, v.meta)
-	writeAll(rw, recordService, v.services)
-	writeAll(rw, recordObject, v.objects)
-	writeAll(rw, recordItem, v.items)
-	writeAll(rw, recordTombstone, v.tombstones)
-	writeAll(rw, recordPermission, v.permissions)
-	writeAll(rw, recordKey, v.keys)
-	writeAll(rw, recordExpiry, v.expiries)
-	writeAll(rw, recordGarbage, v.garbage)
-	writeAll(rw, recordDelivery, v.outbox)
-	writeAll(rw, recordEndpoint, v.endpoints)
+	writeAll(rw, recordService, v.services, &all)
+	writeAll(rw, recordObject, v.objects, &all)
+	writeAll(rw, recordItem, v.items, &all)
+	writeAll(rw, recordTombstone, v.tombstones, &all)
+	writeAll(rw, recordPermission, v.permissions, &all)
+	writeAll(rw, recordKey, v.keys, &all)
+	writeAll(rw, recordExpiry, v.expiries, &all)
+	writeAll(rw, recordGarbage, v.garbage, &all)
+	writeAll(rw, recordDelivery, v.outbox, &all)
+	writeAll(rw, recordEndpoint, v.endpoints, &all)
+	if rw.err == nil && all != v.meta.Sum {
+		return ErrAltered
+	}
 	for _, win := range windows {
 		rw.write(recordWindow, win)
 		for _, ch := range win.chunks {
@@ -102,9 +106,11 @@ func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 	return rw.err
 }
 
-func writeAll[T any](w *recordWriter, t recordType, records *table[T]) {
+// writeAll writes the records of a table and adds their hashes to a sum.
+func writeAll[T any](w *recordWriter, t recordType, records *table[T], all *fingerprint) {
 	records.Scan(func(x T) bool {
 		w.write(t, x)
+		*all += records.hash(x)
 		return w.err == nil
 	})
 }
@@ -169,6 +175,9 @@ func readSnapshot(r io.Reader) (*View, []storedWindow, error) {
 		}
 		if end.Records != count || !bytes.Equal(end.Sum, sum) {
 			return nil, nil, fmt.Errorf("%w: checksum does not match", ErrSnapshot)
+		}
+		if l.view.sum() != l.view.meta.Sum {
+			return nil, nil, fmt.Errorf("%w: who wrote it: %w", ErrSnapshot, ErrAltered)
 		}
 		return l.view, l.windows, nil
 	}

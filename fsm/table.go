@@ -5,15 +5,17 @@ import (
 )
 
 // table is an ordered tree of immutable records that knows how much memory they
-// take. A copy is independent of the original, and made at no cost.
+// take, and the sum of their hashes. A copy is independent of the original, and made at no cost.
 type table[T any] struct {
 	*btree.BTreeG[T]
-	size  func(T) int64 // of one record; nil: records of another table, counted there
-	bytes int64         // of all records
+	size  func(T) int64       // of one record; nil: records of another table, counted there
+	hash  func(T) fingerprint // of one record; nil likewise
+	bytes int64               // of all records
+	sum   fingerprint         // likewise
 }
 
-func newTable[T any](less func(a, b T) bool, size func(T) int64) *table[T] {
-	return &table[T]{BTreeG: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}), size: size}
+func newTable[T any](less func(a, b T) bool, size func(T) int64, hash func(T) fingerprint) *table[T] {
+	return &table[T]{BTreeG: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}), size: size, hash: hash}
 }
 
 func (t *table[T]) sizeOf(x T) int64 {
@@ -23,12 +25,21 @@ func (t *table[T]) sizeOf(x T) int64 {
 	return t.size(x)
 }
 
+func (t *table[T]) hashOf(x T) fingerprint {
+	if t.hash == nil {
+		return 0
+	}
+	return t.hash(x)
+}
+
 // Set adds a record, in the place of an equal one if there is one.
 func (t *table[T]) Set(x T) (replaced T, ok bool) {
 	if replaced, ok = t.BTreeG.Set(x); ok {
 		t.bytes -= t.sizeOf(replaced)
+		t.sum -= t.hashOf(replaced)
 	}
 	t.bytes += t.sizeOf(x)
+	t.sum += t.hashOf(x)
 	return replaced, ok
 }
 
@@ -36,11 +47,12 @@ func (t *table[T]) Set(x T) (replaced T, ok bool) {
 func (t *table[T]) Delete(x T) (removed T, ok bool) {
 	if removed, ok = t.BTreeG.Delete(x); ok {
 		t.bytes -= t.sizeOf(removed)
+		t.sum -= t.hashOf(removed)
 	}
 	return removed, ok
 }
 
 // Copy returns an independent version.
 func (t *table[T]) Copy() *table[T] {
-	return &table[T]{BTreeG: t.BTreeG.Copy(), size: t.size, bytes: t.bytes}
+	return &table[T]{BTreeG: t.BTreeG.Copy(), size: t.size, hash: t.hash, bytes: t.bytes, sum: t.sum}
 }

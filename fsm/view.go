@@ -54,6 +54,9 @@ type meta struct {
 
 	ClusterKey KeyID        `cbor:"21,keyasint"`
 	Rotation   *KeyRotation `cbor:"22,keyasint,omitempty"`
+
+	Digest Digest      `cbor:"40,keyasint"` // of the last entry with commands
+	Sum    fingerprint `cbor:"41,keyasint"` // of all records
 }
 
 type sidEntry struct {
@@ -71,26 +74,26 @@ type nameEntry struct {
 
 func newView() *View {
 	return &View{
-		services:    newTable(func(a, b *objects.Service) bool { return a.Num < b.Num }, serviceSize),
-		objects:     newTable(lessObject, objectSize),
-		sids:        newTable(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }, nil),
-		names:       newTable(lessName, nil),
-		items:       newTable(lessItem, itemSize),
-		changes:     newTable(lessChange, nil),
-		tombstones:  newTable(lessTombstone, tombstoneSize),
-		buried:      newTable(lessBuried, nil),
-		permissions: newTable(lessPermission, permissionSize),
-		keys:        newTable(func(a, b *objects.APIKey) bool { return string(a.SID[:]) < string(b.SID[:]) }, keySize),
-		expiries:    newTable(lessExpiry, nil),
-		usage:       newTable(func(a, b usage) bool { return a.service < b.service }, nil),
-		garbage:     newTable(lessGarbage, nil),
-		outbox:      newTable(func(a, b *Delivery) bool { return a.Seq < b.Seq }, deliverySize),
-		waiting:     newTable(lessByService, nil),
-		shares:      newTable(func(a, b share) bool { return a.service < b.service }, nil),
-		byWeight:    newTable(lessByWeight, nil),
-		endpoints:   newTable(lessEndpoint, endpointSize),
-		connections: newTable(lessConnection, nil),
-		absences:    newTable(lessAbsence, nil),
+		services:    newTable(func(a, b *objects.Service) bool { return a.Num < b.Num }, serviceSize, hashService),
+		objects:     newTable(lessObject, objectSize, hashObject),
+		sids:        newTable(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }, nil, nil),
+		names:       newTable(lessName, nil, nil),
+		items:       newTable(lessItem, itemSize, hashItem),
+		changes:     newTable(lessChange, nil, nil),
+		tombstones:  newTable(lessTombstone, tombstoneSize, hashTombstone),
+		buried:      newTable(lessBuried, nil, nil),
+		permissions: newTable(lessPermission, permissionSize, hashPermission),
+		keys:        newTable(func(a, b *objects.APIKey) bool { return string(a.SID[:]) < string(b.SID[:]) }, keySize, hashKey),
+		expiries:    newTable(lessExpiry, nil, hashExpiry),
+		usage:       newTable(func(a, b usage) bool { return a.service < b.service }, nil, nil),
+		garbage:     newTable(lessGarbage, nil, hashGarbage),
+		outbox:      newTable(func(a, b *Delivery) bool { return a.Seq < b.Seq }, deliverySize, hashDelivery),
+		waiting:     newTable(lessByService, nil, nil),
+		shares:      newTable(func(a, b share) bool { return a.service < b.service }, nil, nil),
+		byWeight:    newTable(lessByWeight, nil, nil),
+		endpoints:   newTable(lessEndpoint, endpointSize, hashEndpoint),
+		connections: newTable(lessConnection, nil, nil),
+		absences:    newTable(lessAbsence, nil, nil),
 	}
 }
 

@@ -25,6 +25,11 @@ func (v *Value[T]) Get() (T, <-chan struct{}) {
 func (v *Value[T]) Set(value T) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.put(value)
+}
+
+// put is Set, with the lock held.
+func (v *Value[T]) put(value T) {
 	if value == v.value {
 		return
 	}
@@ -33,4 +38,14 @@ func (v *Value[T]) Set(value T) {
 		close(v.changed)
 		v.changed = nil
 	}
+}
+
+// Update replaces the value by what next makes of it, and returns what it was.
+// next must not use the Value.
+func (v *Value[T]) Update(next func(T) T) (was T) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	was = v.value
+	v.put(next(was))
+	return was
 }

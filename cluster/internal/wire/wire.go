@@ -45,6 +45,7 @@ const (
 	AddMember    byte = 5
 	RemoveMember byte = 6
 	Membership   byte = 7
+	Digest       byte = 40
 	Vouch        byte = 50
 	ClusterKey   byte = 51
 )

@@ -1,0 +1,87 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/replica"
+	"lockstep/cluster/internal/wire"
+)
+
+// giveWayInterval is how often a node whose state is wrong looks whether it leads.
+const giveWayInterval = 200 * time.Millisecond
+
+// Fault returns why this node's state may not be relied upon: ErrDiffers or
+// ErrAltered for good, ErrDisputed until a majority has one state; nil if there is
+// no reason. Nothing is served from the state then, and while it is wrong for good
+// this node does not lead. It votes on, and keeps the log, which has checksums of
+// its own. The channel is closed when the fault has changed.
+func (n *Node) Fault() (<-chan struct{}, error) { return n.replica.Fault() }
+
+// Verify has all members add up their states anew, and compares them as of one
+// log index.
+func (n *Node) Verify(ctx context.Context) Verification { return n.replica.Verify(ctx) }
+
+// newReplica makes what compares this node's state with the others'.
+func (n *Node) newReplica() *replica.Replica {
+	return replica.New(replica.Config{
+		Self: n.self, Store: n.fsm, Servers: &n.members, Peers: n.peers, Life: n.life, Scale: n.config.scaled,
+		Mark: func() error { return markDiffers(n.config) }, Logger: n.config.Logger,
+	})
+}
+
+// noteAltered is told of snapshots whose content is not the state that they are
+// of. Those that others send are refused, and asked for again.
+func (n *Node) noteAltered(restoring bool, err error) {
+	switch {
+	case !restoring:
+		n.replica.Altered(err)
+	case len(n.members.All()) == 0: // as raft starts
+		err = fmt.Errorf("%w: %w", ErrSnapshots, err)
+		n.altered.Store(&err)
+	}
+}
+
+// prepareTerm is the beginning of a term that this node leads. One whose state is
+// wrong begins none, and hands leadership over.
+func (n *Node) prepareTerm(ctx context.Context) {
+	if n.replica.Wrong() {
+		<-ctx.Done()
+		return
+	}
+	n.startClock(ctx)
+}
+
+// answerPropose answers commands that another node forwards, unless what this
+// node's store says of them may not be passed on.
+func (n *Node) answerPropose(ctx context.Context, from string, body []byte) ([]byte, error) {
+	if n.replica.Wrong() {
+		return nil, wire.ErrNotLeader
+	}
+	return n.proposer.Answer(ctx, from, body)
+}
+
+// unfit reports whether this node must not stand for election.
+func (n *Node) unfit() bool { return n.clock.farOff() || n.replica.Wrong() }
+
+// giveWay hands leadership over while this node's state is wrong.
+func (n *Node) giveWay() {
+	life := n.life.Context()
+	var yielded time.Time
+	for life.Err() == nil {
+		lifetime.Pause(life, giveWayInterval)
+		if !n.replica.Wrong() || n.raft.State() != raft.Leader || time.Since(yielded) < yieldPause {
+			continue
+		}
+		yielded = time.Now()
+		ctx, cancel := context.WithTimeout(life, 2*n.config.electionTimeout())
+		if err := n.TransferLeadership(ctx); err != nil && life.Err() == nil {
+			n.config.Logger.Warn("leadership not handed over", "error", err)
+		}
+		cancel()
+	}
+}

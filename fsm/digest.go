@@ -1,0 +1,221 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+
+	"lockstep/objects"
+)
+
+// Replicas are compared by a digest: a chain over all entries that were applied,
+// what they came to, and the state after each. Two stores that ever differed have
+// different digests from then on.
+//
+// The state's part is a sum of the hashes of all records, kept by the tables: a
+// record that is replaced or removed is hashed once more, and taken out. So a
+// record that was altered in memory shows when it is touched, or when the sum is
+// made anew (View.Verify). The hashes are to find faults, not forgers.
+
+// DigestVersion numbers the ways in which a digest is made: those of two versions
+// cannot be compared. A new one has to begin its chain anew, at an entry that all
+// nodes agree on.
+const DigestVersion = 1
+
+// Digest stands for all that a store has applied, up to an entry with commands.
+type Digest struct {
+	Index uint64 `cbor:"1,keyasint"`
+	Hash  uint64 `cbor:"2,keyasint"`
+}
+
+// Digest returns that of the view.
+func (v *View) Digest() Digest { return v.meta.Digest }
+
+// Digest returns the newest digest at or before an index, unless so many entries
+// were applied since that it is forgotten.
+func (f *FSM) Digest(index uint64) (Digest, bool) { return f.digests.at(index) }
+
+// ErrAltered: records of the state are not what was put there.
+var ErrAltered = errors.New("fsm: the state was altered in memory")
+
+// Verify makes the sum of all records anew, and returns ErrAltered if it is not
+// the one that was kept. It reads the whole state.
+func (v *View) Verify() error {
+	var all fingerprint
+	all += recount(v.services) + recount(v.objects) + recount(v.items) + recount(v.tombstones) + recount(v.permissions)
+	all += recount(v.keys) + recount(v.expiries) + recount(v.garbage) + recount(v.outbox) + recount(v.endpoints)
+	if all != v.meta.Sum {
+		return ErrAltered
+	}
+	return nil
+}
+
+func recount[T any](t *table[T]) (all fingerprint) {
+	t.Scan(func(x T) bool {
+		all += t.hash(x)
+		return true
+	})
+	return all
+}
+
+// sum is that of all records, as the tables keep it. The other tables are made
+// of these.
+func (v *View) sum() fingerprint {
+	return v.services.sum + v.objects.sum + v.items.sum + v.tombstones.sum + v.permissions.sum +
+		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum
+}
+
+// chain adds a log entry, which was applied, to the digest. results stands for
+// what its commands came to.
+func (v *View) chain(checksum uint64, results fingerprint) Digest {
+	m := &v.meta
+	m.Sum = v.sum()
+	h := fingerprint(m.Digest.Hash).pair(m.Index, m.Term).pair(checksum, uint64(results)).num(uint64(m.Sum))
+	h = h.pair(m.TermStarted, uint64(m.Time)).pair(m.NextNum, m.NextSeq).num(m.Dropped)
+	h = h.text(m.ClusterID).text(m.AccountSID).text(m.AuthToken).text(m.SecondToken).bytes(m.ClusterKey[:])
+	if r := m.Rotation; r != nil {
+		h = h.bytes(r.Key[:]).num(uint64(r.Stage))
+		for _, server := range r.Done {
+			h = h.text(server)
+		}
+	}
+	m.Digest = Digest{Index: m.Index, Hash: uint64(h)}
+	return m.Digest
+}
+
+// digestLength is how many digests a store remembers: two nodes can be compared
+// unless one is further behind than that.
+const digestLength = 4096
+
+// digests are the newest ones. Apply adds to them; anybody may look.
+type digests struct {
+	mu    sync.Mutex
+	ring  [digestLength]Digest
+	count int // that were ever added
+}
+
+func (d *digests) add(x Digest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ring[d.count%digestLength] = x
+	d.count++
+}
+
+// reset forgets all, and begins with one if there is one.
+func (d *digests) reset(first Digest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count = 0
+	if first.Index > 0 {
+		d.ring[0], d.count = first, 1
+	}
+}
+
+func (d *digests) at(index uint64) (Digest, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	low, high := max(0, d.count-digestLength), d.count // the newest one at or before the index is below high
+	for low < high {
+		middle := (low + high) / 2
+		if d.ring[middle%digestLength].Index <= index {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	if low == max(0, d.count-digestLength) {
+		return Digest{}, false
+	}
+	return d.ring[(low-1)%digestLength], true
+}
+
+// fingerprint is a hash that grows by one value after the other. Two numbers cost
+// what one does.
+type fingerprint uint64
+
+func (h fingerprint) pair(x, y uint64) fingerprint {
+	high, low := bits.Mul64(uint64(h)^x^0x9e3779b97f4a7c15, y^0xa0761d6478bd642f)
+	return fingerprint(high^low) + 0xe7037ed1a0b428db
+}
+
+func (h fingerprint) num(x uint64) fingerprint     { return h.pair(x, 0) }
+func (h fingerprint) bytes(x []byte) fingerprint   { return h.pair(xxhash.Sum64(x), uint64(len(x))) }
+func (h fingerprint) times(x, y int64) fingerprint { return h.pair(uint64(x), uint64(y)) }
+
+func (h fingerprint) text(x string) fingerprint {
+	if len(x) == 0 {
+		return h.num(0)
+	}
+	return h.pair(xxhash.Sum64String(x), uint64(len(x)))
+}
+
+func (h fingerprint) sid(x *objects.SID) fingerprint {
+	h = h.pair(binary.LittleEndian.Uint64(x[:]), binary.LittleEndian.Uint64(x[8:]))
+	return h.num(uint64(x[len(x)-1]))
+}
+
+func number(x bool) uint64 {
+	if x {
+		return 1
+	}
+	return 0
+}
+
+// The hashes of records cover all that a snapshot has of them. Each begins with
+// the type of its record.
+
+func hashService(s *objects.Service) fingerprint {
+	h := fingerprint(recordService).sid(&s.SID).text(s.UniqueName).times(s.Created, s.Updated)
+	h = h.text(s.FriendlyName).text(s.WebhookURL).pair(number(s.WebhooksFromREST), number(s.ReachabilityWebhooks))
+	return h.pair(number(s.ACLEnabled), number(s.Debouncing)).pair(uint64(s.DebounceWindow), s.Num)
+}
+
+func hashObject(o *objects.Object) fingerprint {
+	h := fingerprint(recordObject).sid(&o.SID).sid(&o.ServiceSID).text(o.UniqueName).text(o.CreatedBy).bytes(o.Data)
+	h = h.pair(o.Num, o.Service).pair(uint64(o.EventID), uint64(o.Expires)).times(o.Created, o.Updated)
+	h = h.pair(o.Items, o.NextIndex).pair(o.Tombs, o.TombBytes).pair(uint64(o.Floor), uint64(o.ContextEvent))
+	return h.pair(uint64(o.ContextAt), o.Bytes)
+}
+
+func hashItem(i *objects.Item) fingerprint {
+	h := fingerprint(recordItem).pair(i.Object, i.Index).text(i.Key).pair(uint64(i.Revision), uint64(i.EventID))
+	h = h.pair(uint64(i.Added), uint64(i.Expires)).times(i.Created, i.Updated)
+	return h.text(i.CreatedBy).bytes(i.Data)
+}
+
+func hashTombstone(t *Tombstone) fingerprint {
+	h := fingerprint(recordTombstone).pair(t.Object, uint64(t.EventID)).pair(uint64(t.At), uint64(hashItem(t.Item)))
+	return h.pair(t.Service, uint64(t.Kind))
+}
+
+func hashPermission(p *objects.Permission) fingerprint {
+	return fingerprint(recordPermission).text(p.Identity).pair(p.Object, uint64(p.Rights))
+}
+
+func hashKey(k *objects.APIKey) fingerprint {
+	h := fingerprint(recordKey).sid(&k.SID).text(k.Secret).text(k.FriendlyName)
+	return h.num(uint64(k.Created)).pair(number(k.SignOnly), number(k.ReadOnly)).sid(&k.Service)
+}
+
+func hashExpiry(e expiry) fingerprint {
+	h := fingerprint(recordExpiry).pair(uint64(e.At), e.Service).pair(uint64(e.Kind), e.Object)
+	return h.pair(number(e.IsItem), e.Item.Index).text(e.Item.Key).text(e.Identity).text(e.Endpoint)
+}
+
+func hashGarbage(g garbage) fingerprint {
+	return fingerprint(recordGarbage).pair(g.Num, number(g.Whole)).pair(g.Service, uint64(g.Kind))
+}
+
+func hashDelivery(d *Delivery) fingerprint {
+	f := &d.Fact
+	h := fingerprint(recordDelivery).pair(d.Seq, d.Service).times(d.Created, d.NotBefore).pair(uint64(d.Attempts), uint64(f.Type))
+	h = h.text(f.Identity).text(f.Endpoint).sid(&f.Object).text(f.UniqueName).bytes(f.Data).text(f.Key)
+	return h.pair(uint64(f.ObjectRevision), uint64(f.EventID)).pair(f.Index, uint64(f.ItemRevision))
+}
+
+func hashEndpoint(e Endpoint) fingerprint {
+	return fingerprint(recordEndpoint).num(e.Service).text(e.Identity).text(e.ID).text(e.Node).text(e.Session)
+}
