@@ -168,6 +168,7 @@ func (m *member) run(ctx context.Context) error {
 	work.Go(func() { m.notePeers(working) })
 	work.Go(func() { m.guard.Run(working) })
 	work.Go(func() { m.followAccount(working) })
+	work.Go(func() { m.watchFault(working) })
 	settled := make(chan error, 1)
 	work.Go(func() { settled <- m.settle(working, m.node, m.book) })
 
@@ -239,6 +240,8 @@ func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.about(w, r)
 	case !m.serves():
 		rest.Unavailable("it is starting").ServeHTTP(w, r)
+	case m.faulty():
+		rest.Unavailable(faultReason).ServeHTTP(w, r)
 	case realtimePath(path) && m.stopping.Load():
 		rest.Unavailable("it is stopping").ServeHTTP(w, r)
 	case path == realtime.ExchangePath:

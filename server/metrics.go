@@ -81,6 +81,8 @@ var (
 	droppedDesc = prometheus.NewDesc("lockstep_webhooks_dropped_total", "Webhooks given up for want of room in the outbox, ever.", nil, nil)
 	clockDesc   = prometheus.NewDesc("lockstep_clock_offset_seconds", "How far this machine's clock is ahead of the cluster's time.", nil, nil)
 	clockFar    = prometheus.NewDesc("lockstep_clock_far_off", "1 if a majority of the nodes has it that this machine's clock is wrong: such a node does not lead.", nil, nil)
+	differsDesc = prometheus.NewDesc("lockstep_state_differs", "1 if this node's state may not be relied upon, as it differs from that of other nodes: it serves nothing then.", nil, nil)
+	digestDesc  = prometheus.NewDesc("lockstep_state_digest_index", "Log index of the newest digest of this node's state, by which nodes compare.", nil, nil)
 	storedDesc  = prometheus.NewDesc("lockstep_stored", "What this node's store holds.", []string{"kind"}, nil)
 )
 
@@ -92,7 +94,7 @@ type nodeCollector struct {
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc} {
 		out <- d
 	}
 }
@@ -127,6 +129,12 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 		far = 1
 	}
 	gauge(clockFar, far)
+	differs := 0.0
+	if _, fault := c.node.Fault(); fault != nil {
+		differs = 1
+	}
+	gauge(differsDesc, differs)
+	gauge(digestDesc, float64(view.Digest().Index))
 	gauge(tombDesc, float64(view.TombstoneBytes()))
 	gauge(outboxDesc, float64(view.OutboxBytes()))
 	out <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(view.DroppedDeliveries()))

@@ -116,7 +116,7 @@ func (o operator) Status(ctx context.Context) (admin.Status, error) {
 	for i, n := range s.Nodes {
 		out.Nodes[i] = admin.NodeStatus{
 			ID: n.ID, HTTP: n.HTTP, Raft: n.Raft, Role: string(n.Role), AppliedIndex: n.AppliedIndex, Version: n.Version,
-			Server: n.Server, Problem: n.Problem,
+			Server: n.Server, DigestIndex: n.Digest.Index, Digest: digestText(n.Digest.Hash), Problem: n.Problem,
 		}
 	}
 	return out, nil

@@ -26,14 +26,19 @@ func (s *Server) stateError(err error) error {
 	if !lost(err) {
 		return StateError{err}
 	}
-	return StateError{fmt.Errorf("%w. To have the node come back in its own place, with the data of the others: lockstep serve --data-dir %s --join URL_OF_ANOTHER_NODE --replace", err, s.config.DataDir)}
+	return StateError{fmt.Errorf("%w. To have the node come back in its own place, with the data of the others: %s", err, s.comeBack())}
 }
 
-// lost reports whether what a node had on its disk is gone, cannot be trusted or
-// is of the past, so that it has to begin anew.
+// comeBack is the command by which the node begins anew in its own place.
+func (s *Server) comeBack() string {
+	return "lockstep serve --data-dir " + s.config.DataDir + " --join URL_OF_ANOTHER_NODE --replace"
+}
+
+// lost reports whether what a node had on its disk is gone, cannot be trusted, led to
+// another state than the others', or is of the past, so that it has to begin anew.
 func lost(err error) bool {
 	var recovered *cluster.RecoveredError
-	return errors.As(err, &recovered) || errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots)
+	return errors.As(err, &recovered) || errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots) || errors.Is(err, cluster.ErrDiffers)
 }
 
 // outdated returns an error if the node was told that its cluster was recovered

@@ -108,7 +108,7 @@ what mends that, and starting it again alone does not.`,
 	}
 	root.SetVersionTemplate("lockstep {{.Version}}\n")
 	root.AddCommand(
-		newDev(), newInit(), newServe(), newJoin(), newLeave(), newRecover(), newStatus(), newSnapshot(),
+		newDev(), newInit(), newServe(), newJoin(), newLeave(), newRecover(), newStatus(), newVerify(), newSnapshot(),
 		newToken(), newKeys(), newVersion(),
 	)
 	return root

@@ -6,6 +6,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"lockstep/server/admin"
 )
 
 func newStatus() *cobra.Command {
@@ -32,9 +34,9 @@ func newStatus() *cobra.Command {
 				return out.Encode(s)
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "ID\tHTTP\tRAFT\tROLE\tAPPLIED\tVERSION")
+			fmt.Fprintln(table, "ID\tHTTP\tRAFT\tROLE\tAPPLIED\tDIGEST\tVERSION")
 			for _, n := range s.Nodes {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\n", n.ID, n.HTTP, n.Raft, n.Role, n.AppliedIndex, n.Version)
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.HTTP, n.Raft, n.Role, n.AppliedIndex, digestColumn(n), n.Version)
 			}
 			if err := table.Flush(); err != nil {
 				return err
@@ -48,6 +50,14 @@ func newStatus() *cobra.Command {
 		}),
 	}
 	t.flags(cmd.Flags())
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: nodes[] with id, http, raft, role, applied_index, version, problem")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: nodes[] with id, http, raft, role, applied_index, digest_index, digest, version, problem")
 	return cmd
+}
+
+// digestColumn shows the digest of a node's state with the index that it is of.
+func digestColumn(n admin.NodeStatus) string {
+	if n.Digest == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%d:%s", n.DigestIndex, n.Digest)
 }

@@ -6,6 +6,7 @@
 //	                              notes of what to look after all the same
 //	GET    /metrics               for Prometheus
 //	GET    /cluster/status        the members
+//	GET    /cluster/verify        compares the states of all members
 //	POST   /cluster/enrol         cluster id, key and seeds, for a node that joins
 //	POST   /cluster/members       adds a node
 //	DELETE /cluster/members/{id}  removes a node
@@ -57,6 +58,7 @@ type Node interface {
 	Notes() []string
 
 	Status(ctx context.Context) (Status, error)
+	Verify(ctx context.Context) (Verification, error)
 	Enrolment(ctx context.Context, r Enrol) (Enrolment, error)
 	AddMember(ctx context.Context, m Member) error
 	RemoveMember(ctx context.Context, id string) error
@@ -115,6 +117,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, h.node.Ready(), h.node.Notes()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{ErrorLog: loglimit.Lines(c.Logger, slog.LevelWarn)}))
 	h.route(mux, "GET /cluster/status", h.status)
+	h.route(mux, "GET /cluster/verify", h.verify)
 	h.route(mux, "POST /cluster/enrol", h.enrol)
 	h.route(mux, "POST /cluster/members", h.addMember)
 	h.route(mux, "DELETE /cluster/members/{id}", h.removeMember)
@@ -180,6 +183,11 @@ func (h *handler) record(r *http.Request, err error, what string, details ...any
 func (h *handler) status(r *http.Request) (int, any, error) {
 	s, err := h.node.Status(r.Context())
 	return http.StatusOK, s, err
+}
+
+func (h *handler) verify(r *http.Request) (int, any, error) {
+	v, err := h.node.Verify(r.Context())
+	return http.StatusOK, v, err
 }
 
 func (h *handler) enrol(r *http.Request) (int, any, error) {

@@ -39,6 +39,11 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.do(ctx, "GET", "/cluster/status", nil, &s)
 }
 
+// Verify has the states of all nodes compared.
+func (c *Client) Verify(ctx context.Context) (v Verification, err error) {
+	return v, c.do(ctx, "GET", "/cluster/verify", nil, &v)
+}
+
 // Enrol asks for what a node needs to become a peer.
 func (c *Client) Enrol(ctx context.Context, r Enrol) (e Enrolment, err error) {
 	return e, c.do(ctx, "POST", "/cluster/enrol", r, &e)

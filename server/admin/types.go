@@ -18,6 +18,11 @@ type NodeStatus struct {
 	// Server is the id of this very incarnation of the node.
 	Server string `json:"server"`
 
+	// Digest stands for all that the node has applied up to DigestIndex; equal states
+	// have equal ones. Empty before the first write.
+	DigestIndex uint64 `json:"digest_index"`
+	Digest      string `json:"digest"` // 16 hexadecimal digits
+
 	Problem string `json:"problem,omitempty"` // why it does not serve, if it does not
 }
 
@@ -42,6 +47,21 @@ func (s Status) Servers(id string) []string {
 		}
 	}
 	return servers
+}
+
+// Verification is what comparing the states of all nodes, as of one log index, has
+// found.
+type Verification struct {
+	Index uint64      `json:"index"`
+	Equal bool        `json:"equal"` // all have answered, and have one state
+	Nodes []NodeState `json:"nodes"`
+}
+
+// NodeState is one node's state in a Verification.
+type NodeState struct {
+	ID      string `json:"id"`
+	Digest  string `json:"digest"`            // 16 hexadecimal digits; empty: none
+	Problem string `json:"problem,omitempty"` // why it is not known to be that of the majority
 }
 
 // Find gives the member with an id.

@@ -68,6 +68,7 @@ type Server struct {
 
 	mu         sync.Mutex
 	closed     bool // no more sessions
+	ended      bool // for good
 	sessions   map[*session]struct{}
 	introduced int // of them
 	byIdentity map[string]int
@@ -364,6 +365,15 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
+// Resume lets clients in again after Drain, unless the server was closed.
+func (s *Server) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.closed = false
+	}
+}
+
 // drainSpan leaves the last ones some time to be written to.
 func drainSpan(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
@@ -376,7 +386,7 @@ func drainSpan(ctx context.Context) time.Duration {
 // Close ends every session at once and waits for all goroutines.
 func (s *Server) Close() error {
 	s.mu.Lock()
-	s.closed = true
+	s.closed, s.ended = true, true
 	for x := range s.sessions {
 		x.cancel()
 		x.socket.close()

@@ -347,6 +347,14 @@ func TestDrainSendsClientsElsewhere(t *testing.T) {
 		w.endpoint.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/v3/wsconnect", nil))
 		require.Equal(w, http.StatusServiceUnavailable, answer.Code)
 		require.NotEmpty(w, answer.Header().Get("Retry-After"))
+
+		w.endpoint.Resume()
+		w.connect("u")
+		require.NoError(w, w.endpoint.Close())
+		w.endpoint.Resume()
+		answer = httptest.NewRecorder()
+		w.endpoint.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/v3/wsconnect", nil))
+		require.Equal(w, http.StatusServiceUnavailable, answer.Code, "closed is closed")
 	})
 }
 

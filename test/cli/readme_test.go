@@ -20,7 +20,7 @@ func TestReadmeNamesWhatExists(t *testing.T) {
 	readme := string(b)
 
 	var help strings.Builder
-	for _, command := range []string{"", "serve", "dev", "init", "join", "leave", "recover", "status", "snapshot", "keys create", "keys list", "keys revoke", "token create"} {
+	for _, command := range []string{"", "serve", "dev", "init", "join", "leave", "recover", "status", "verify", "snapshot", "keys create", "keys list", "keys revoke", "token create"} {
 		out, err := exec.Command(harness.Binary(), append(strings.Fields(command), "--help")...).Output()
 		require.NoError(t, err, command)
 		help.Write(out)

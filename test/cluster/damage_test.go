@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -86,6 +87,36 @@ func TestAVoterThatLostItsLogElectsNobody(t *testing.T) {
 		a, err := n.REST().Get(t.Context(), "/Lists/l/Items?PageSize=100")
 		require.NoError(t, err)
 		require.Equal(t, writes, strings.Count(string(a.Body), `"index":`), "%s: %s", n.ID, a.Body)
+	}
+}
+
+// A node whose state differed from the others' does not come back with what it
+// has, but with what they have.
+func TestANodeWhoseStateDifferedComesBackAnew(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Config{})
+	_, err := c.Nodes[0].REST().Post(t.Context(), "/Documents", harness.Form("UniqueName", "d", "Data", `{"coins":1}`))
+	require.NoError(t, err)
+	sick := c.Follower()
+	sick.Stop()
+	require.NoError(t, os.WriteFile(filepath.Join(sick.Dir, "raft", "differs"), nil, 0o600)) // as a node leaves it
+	sick.Restart()
+	require.Equal(t, exitState, sick.UntilExit(), "%s", sick.Log())
+	require.Contains(t, sick.Log(), "state differs from that of the others")
+	require.Contains(t, sick.Log(), "--replace")
+
+	sick.Restart("--join", c.Leader().URL, "--replace")
+	sick.UntilReady()
+	client := sick.Client()
+	require.Eventually(t, func() bool {
+		v, err := client.Verify(t.Context())
+		return err == nil && v.Equal && len(v.Nodes) == 3
+	}, time.Minute, 100*time.Millisecond)
+	s, err := client.Status(t.Context())
+	require.NoError(t, err)
+	for _, n := range s.Nodes {
+		require.NotZero(t, n.DigestIndex)
+		require.Len(t, n.Digest, 16)
 	}
 }
 

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+func newVerify() *cobra.Command {
+	var t target
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Compare the states of all nodes",
+		Long: `Compare the states of all nodes.
+
+Every node reads its whole state and says its digest at one log index. The command
+fails (1) if they are not equal or a node does not answer. A node that differs from
+the majority serves nothing from then on.`,
+		Example: `  lockstep verify --data-dir data/dev
+  lockstep verify --json --url http://10.0.0.1:8080`,
+		Args: cobra.NoArgs,
+		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			client, err := t.client(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			v, err := client.Verify(cmd.Context())
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				e := json.NewEncoder(out)
+				e.SetIndent("", "  ")
+				err = e.Encode(v)
+			} else {
+				table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+				fmt.Fprintf(table, "ID\tDIGEST AT %d\tSTATE\n", v.Index)
+				for _, n := range v.Nodes {
+					fmt.Fprintf(table, "%s\t%s\t%s\n", n.ID, cmp.Or(n.Digest, "-"), cmp.Or(n.Problem, "equal"))
+				}
+				err = table.Flush()
+			}
+			if err == nil && !v.Equal {
+				err = errors.New("the nodes' states are not equal, or not all could be compared")
+			}
+			return err
+		}),
+	}
+	t.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: index, equal, nodes[] with id, digest, problem")
+	return cmd
+}

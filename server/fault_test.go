@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster"
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/limits"
+	"lockstep/server/nodedir"
+)
+
+// newTestMember is a node on its own that is ready, without its listener.
+func newTestMember(t *testing.T) *member {
+	s, err := New(Config{
+		DataDir: t.TempDir(), NodeID: "one", Bootstrap: true, Account: testAccount, HTTPAddr: "127.0.0.1:0",
+		RateLimits: limits.Default(), Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	f := &front{url: "http://127.0.0.1:1", failed: make(chan error, 1)}
+	r, err := s.identify(f)
+	require.NoError(t, err)
+	require.NoError(t, s.enter(t.Context(), f, r))
+	m, err := s.newMember(t.Context(), f, r)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, m.realtime.Close())
+		require.NoError(t, m.node.Close())
+	})
+	require.NoError(t, m.settle(t.Context(), m.node, m.book))
+	require.Eventually(t, func() bool { return operator{m}.Ready() == nil }, 20*time.Second, 10*time.Millisecond)
+	return m
+}
+
+func ask(h http.Handler, path string) (status int, body string) {
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.SetBasicAuth(testAccount.SID, testAccount.AuthToken)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+// A node whose memory was altered refuses clients in the API's own form, and says
+// why to the operator.
+func TestANodeWhoseStateIsWrongServesNobody(t *testing.T) {
+	m := newTestMember(t)
+	view := m.store.View()
+	service, ok := view.Service(fsm.Ref{Name: "default"})
+	require.True(t, ok)
+	status, body := ask(m, "/v1/Services/default")
+	require.Equal(t, http.StatusOK, status, body)
+	_, body = ask(m.operator, "/metrics")
+	require.Contains(t, body, "\nlockstep_state_differs 0\n")
+
+	service.Created ^= 1 // as a bit that flips
+	ctx, stop := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		m.watchFault(ctx)
+	}()
+	v, err := operator{m}.Verify(t.Context())
+	require.NoError(t, err)
+	require.False(t, v.Equal)
+	require.Contains(t, v.Nodes[0].Problem, "altered in memory")
+
+	for _, path := range []string{"/v1/Services/default", "/v3/wsconnect"} {
+		status, body = ask(m, path)
+		require.Equal(t, http.StatusServiceUnavailable, status, path)
+		require.Contains(t, body, faultReason, path)
+		require.Contains(t, body, "20503", path)
+	}
+	status, body = ask(m.operator, "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, body, "altered in memory")
+	_, body = ask(m.operator, "/metrics")
+	require.Contains(t, body, "\nlockstep_state_differs 1\n")
+	_, err = m.store.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Service: service.SID, Op: &fsm.CreateObject{SID: newSID(objects.KindMap)}})
+	require.ErrorIs(t, err, cluster.ErrAltered)
+	stop()
+	<-watched
+}
+
+func TestWhatMendsAState(t *testing.T) {
+	m := &member{Server: &Server{config: Config{DataDir: "/data"}}, book: &book{record: nodedir.Record{}}}
+	require.ErrorContains(t, m.mending(cluster.ErrDiffers), "lockstep serve --data-dir /data --join URL_OF_ANOTHER_NODE --replace")
+	require.ErrorContains(t, m.mending(cluster.ErrDisputed), "lockstep verify")
+	require.ErrorContains(t, m.mending(cluster.ErrAltered), "start it again")
+	require.ErrorContains(t, m.stateError(cluster.ErrDiffers), "--replace")
+}
