@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -57,17 +58,66 @@ func (r *running) rest(t *testing.T, user, password, method, path string, form u
 // hello introduces a realtime client and returns the answer.
 func (r *running) hello(t *testing.T, key admin.Key, service string) string {
 	t.Helper()
+	ws, answer := r.connect(t, key, service, nil)
+	ws.Close()
+	return answer
+}
+
+// connect introduces a realtime client and returns its connection and the answer.
+func (r *running) connect(t *testing.T, key admin.Key, service string, header http.Header) (*websocket.Conn, string) {
+	t.Helper()
 	token, err := auth.Mint(auth.TokenSpec{AccountSID: testAccount.SID, KeySID: key.SID, Secret: key.Secret, Identity: "alice", ServiceSID: service}, time.Now())
 	require.NoError(t, err)
-	ws, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(r.url, "http")+"/v3/wsconnect", nil)
+	ws, res, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(r.url, "http")+"/v3/wsconnect", header)
 	require.NoError(t, err)
-	defer res.Body.Close()
-	defer ws.Close()
-	init := `{"method":"init","id":"TM1","token":"` + token + `"}`
-	require.NoError(t, ws.WriteMessage(websocket.BinaryMessage, []byte("TWILSOCK V3.0 "+itoa(len(init))+"\r\n"+init+"\r\n")))
+	t.Cleanup(func() { ws.Close() })
+	res.Body.Close()
+	return ws, exchange(t, ws, `{"method":"init","id":"TM1","token":"`+token+`"}`)
+}
+
+// exchange sends a message without a payload and returns the next one.
+func exchange(t *testing.T, ws *websocket.Conn, header string) string {
+	t.Helper()
+	require.NoError(t, ws.WriteMessage(websocket.BinaryMessage, []byte("TWILSOCK V3.0 "+itoa(len(header))+"\r\n"+header+"\r\n")))
 	_, answer, err := ws.ReadMessage()
 	require.NoError(t, err)
 	return string(answer)
+}
+
+func TestURLsNameTheOriginThatATrustedProxyForwards(t *testing.T) {
+	forwarded := http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"sync.example.com"}}
+	for _, trusted := range []bool{true, false} {
+		c := Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount}
+		want := "https://sync.example.com"
+		if trusted {
+			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}
+		s := start(t, c)
+		if !trusted {
+			want = s.url
+		}
+		s.untilReady(t)
+		key, err := s.CreateKey(t.Context(), admin.NewKey{})
+		require.NoError(t, err)
+
+		req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/v1/Services/default", nil)
+		require.NoError(t, err)
+		req.Header = forwarded.Clone()
+		req.SetBasicAuth(key.SID, key.Secret)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		var body bytes.Buffer
+		_, err = body.ReadFrom(res.Body)
+		res.Body.Close()
+		require.NoError(t, err)
+		require.Contains(t, body.String(), `"url":"`+want+"/v1/Services/IS", "REST")
+
+		ws, _ := s.connect(t, key, "default", forwarded)
+		answer := exchange(t, ws, `{"method":"message","id":"TM2","active_grant":"data_sync","http_request":{"host":"x","method":"GET","path":"/v3/Configuration"}}`)
+		require.Contains(t, answer, `"subscriptions":"`+want+`/v4/Subscriptions"`, "realtime")
+		ws.Close()
+		s.end(t)
+	}
 }
 
 func TestWhereOldClientsComeTo(t *testing.T) {

@@ -7,13 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"lockstep/objects"
 	"lockstep/server/bounds"
 	"lockstep/server/limits"
+	"lockstep/server/origin"
 )
 
 // Config sets up a Server. What a node chooses at its first start (its id, free
@@ -162,16 +162,8 @@ func (c Config) withDefaults() Config {
 	}
 	c.Bounds = c.Bounds.WithDefaults()
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
-	c.Join = Origin(c.Join)
+	c.Join = origin.Complete(c.Join)
 	return c
-}
-
-// Origin completes what people type for a node: HOST:PORT is an origin of http.
-func Origin(text string) string {
-	if text != "" && !strings.Contains(text, "://") {
-		text = "http://" + text
-	}
-	return strings.TrimRight(text, "/")
 }
 
 // Validate says what is wrong with a configuration, if anything, in terms of
@@ -207,7 +199,10 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, u := range []struct{ flag, url string }{{"--join", c.Join}, {"--public-url", c.PublicURL}} {
-		if err := validateOrigin(u.url); err != nil {
+		if u.url == "" {
+			continue
+		}
+		if err := origin.Validate(u.url); err != nil {
 			fault("%s: %w", u.flag, err)
 		}
 	}
@@ -256,23 +251,6 @@ func SecureJoin(member string, insecure bool) error {
 		return nil
 	}
 	return errors.New("joining sends the account's auth token and the cluster's key, which anyone on the way can read over plain http: name an https:// URL, that of a proxy in front of the member, or say --insecure-join if the network is yours")
-}
-
-func validateOrigin(text string) error {
-	if text == "" {
-		return nil
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") ||
-		text != u.Scheme+"://"+u.Host || strings.ContainsAny(u.Host, "\"\\<>") {
-		if strings.ContainsAny(text, "@?") { // what these mark may be secret
-			text = "the URL"
-		} else {
-			text = strconv.Quote(text)
-		}
-		return fmt.Errorf("%s is not an origin such as http://10.0.0.1:8080", text)
-	}
-	return nil
 }
 
 // isAnyHost says whether a listener's host means all addresses of the machine.

@@ -18,6 +18,7 @@ import (
 	"lockstep/server/bounds"
 	"lockstep/server/guard"
 	"lockstep/server/nodedir"
+	"lockstep/server/origin"
 	"lockstep/server/rest"
 )
 
@@ -100,8 +101,8 @@ func (s *Server) waitToJoin(ctx context.Context, front *front, r *nodedir.Record
 		if err := (Account{SID: j.AccountSID, AuthToken: j.AuthToken}).Validate(); err != nil {
 			return "", objects.ErrParameter.With("%v", err)
 		}
-		j.Member = Origin(j.Member)
-		if err := validateOrigin(j.Member); err != nil {
+		j.Member = origin.Complete(j.Member)
+		if err := origin.Validate(j.Member); err != nil {
 			return "", objects.ErrParameter.With("member: %v", err)
 		}
 		if err := SecureJoin(j.Member, j.Insecure || c.InsecureJoin); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"lockstep/server"
 	"lockstep/server/admin"
+	"lockstep/server/origin"
 )
 
 func newJoin() *cobra.Command {
@@ -38,7 +39,7 @@ Prints each stage and returns when the node votes.`,
 			if account == (server.Account{}) {
 				return usage{errors.New("joining needs LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN in the environment")}
 			}
-			node := &admin.Client{URLs: []string{server.Origin(nodeURL)}, AccountSID: account.SID, AuthToken: account.AuthToken}
+			node := &admin.Client{URLs: []string{origin.Complete(nodeURL)}, AccountSID: account.SID, AuthToken: account.AuthToken}
 			switch {
 			case (dataDir == "") == (nodeURL == ""):
 				return usage{errors.New("say which node joins: --data-dir DIR or --url NODE_URL")}
@@ -48,12 +49,12 @@ Prints each stage and returns when the node votes.`,
 					return err
 				}
 			}
-			if err := errors.Join(server.SecureJoin(server.Origin(args[0]), insecure), server.SecureJoin(server.Origin(nodeURL), insecure)); err != nil {
+			if err := errors.Join(server.SecureJoin(origin.Complete(args[0]), insecure), server.SecureJoin(origin.Complete(nodeURL), insecure)); err != nil {
 				return usage{err}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
-			member := &admin.Client{URLs: []string{server.Origin(args[0])}, AccountSID: account.SID, AuthToken: account.AuthToken}
+			member := &admin.Client{URLs: []string{origin.Complete(args[0])}, AccountSID: account.SID, AuthToken: account.AuthToken}
 			return join(ctx, cmd.OutOrStdout(), node, member, admin.Join{Replace: replace, Insecure: insecure})
 		}),
 	}

@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"lockstep/server"
 	"lockstep/server/admin"
 	"lockstep/server/dev"
 	"lockstep/server/nodedir"
+	"lockstep/server/origin"
 )
 
 // target says which node or cluster a command is about, and how to be let in.
@@ -36,7 +36,7 @@ func (t *target) client(f *pflag.FlagSet) (*admin.Client, error) {
 		return clientOf(t.dataDir)
 	}
 	for _, u := range t.urls {
-		c.URLs = append(c.URLs, server.Origin(u))
+		c.URLs = append(c.URLs, origin.Complete(u))
 	}
 	switch {
 	case len(c.URLs) == 0:

@@ -31,7 +31,8 @@ type Config struct {
 	PublicURL string // origin of URLs; empty: as the client came
 	NodeURL   string // this node's own origin, for the URLs in events, which are the same for all
 
-	// TrustedProxies may say which address the client has.
+	// TrustedProxies may say which address the client has, and by which scheme and
+	// host it came.
 	TrustedProxies []netip.Prefix
 
 	// Ready is closed when the node has caught up: what it applies before that

@@ -33,7 +33,6 @@ import (
 	"net/netip"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -47,6 +46,7 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/hub"
 	"lockstep/server/livequery"
+	"lockstep/server/origin"
 	"lockstep/server/ratelimit"
 	"lockstep/server/source"
 )
@@ -136,22 +136,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, refused)
 		return
 	}
-	origin := s.config.PublicURL
-	switch {
-	case origin != "":
-	case strings.ContainsAny(r.Host, "\"\\<> "):
-		origin = s.config.NodeURL // what came can't be part of a URL, nor of JSON
-	default:
-		origin = "http://" + r.Host
-		if r.TLS != nil {
-			origin = "https://" + r.Host
-		}
-	}
 	socket, err := s.upgrade(w, r)
 	if err != nil {
 		return // answered
 	}
-	x := newSession(s, socket, origin, audit.Source(r, s.config.TrustedProxies), from)
+	x := newSession(s, socket, origin.Of(r, s.config.PublicURL, s.config.TrustedProxies), audit.Source(r, s.config.TrustedProxies), from)
 	place, _ := s.arrivals.Enter(from, func() { x.end(endEvicted) })
 	x.place = place
 	x.foreign = r.URL.Path == OldPath

@@ -3,13 +3,11 @@ package rest_test
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -20,7 +18,6 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/fsm/fsmtest"
-	"lockstep/server/api"
 	"lockstep/server/budget"
 	"lockstep/server/rest"
 )
@@ -180,66 +177,6 @@ func TestAConnectionServesOnAfterABody(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, answer.Body.Close())
 		require.Equal(t, 201, answer.StatusCode)
-	}
-}
-
-func TestOriginOfURLs(t *testing.T) {
-	request := func(change func(*http.Request)) *http.Request {
-		r := httptest.NewRequest("GET", home, nil)
-		r.Host, r.RemoteAddr = "a.test:1", "10.1.2.3:4567"
-		r.SetBasicAuth(fsmtest.AccountSID, fsmtest.AuthToken)
-		change(r)
-		return r
-	}
-	forwarded := func(r *http.Request) {
-		r.Header.Set("X-Forwarded-Proto", "https")
-		r.Header.Set("X-Forwarded-Host", "b.test, c.test")
-	}
-	trusting := func(c *rest.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }
-	for name, x := range map[string]struct {
-		config func(*rest.Config)
-		change func(*http.Request)
-		want   string
-	}{
-		"as the client came": {func(*rest.Config) {}, func(*http.Request) {}, "http://a.test:1"},
-		"by TLS":             {func(*rest.Config) {}, func(r *http.Request) { r.TLS = &tls.ConnectionState{} }, "https://a.test:1"},
-		"IPv6":               {func(*rest.Config) {}, func(r *http.Request) { r.Host = "[::1]:80" }, "http://[::1]:80"},
-		"a stranger's word":  {func(*rest.Config) {}, forwarded, "http://a.test:1"},
-		"a proxy's word":     {trusting, forwarded, "https://b.test"},
-		"a mapped address":   {trusting, func(r *http.Request) { forwarded(r); r.RemoteAddr = "[::ffff:10.1.2.3]:4567" }, "https://b.test"},
-		"another peer":       {trusting, func(r *http.Request) { forwarded(r); r.RemoteAddr = "11.1.2.3:4567" }, "http://a.test:1"},
-		"a peer of no kind":  {trusting, func(r *http.Request) { forwarded(r); r.RemoteAddr = "@" }, "http://a.test:1"},
-		"no valid word": {trusting, func(r *http.Request) {
-			r.Header.Set("X-Forwarded-Proto", "gopher")
-			r.Header.Set("X-Forwarded-Host", `b"`)
-		}, "http://a.test:1"},
-		"configured": {func(c *rest.Config) { c.PublicURL = "https://public.test/" }, forwarded, "https://public.test"},
-		"no host":    {func(*rest.Config) {}, func(r *http.Request) { r.Host = "" }, "http://localhost"},
-	} {
-		c := start(t, x.config)
-		w := httptest.NewRecorder()
-		c.handler.ServeHTTP(w, request(x.change))
-		require.Contains(t, w.Body.String(), `"url":"`+x.want+home+`"`, name)
-	}
-}
-
-func TestConfigIsValidated(t *testing.T) {
-	n := fsmtest.New(nil)
-	good := rest.Config{API: api.New(n), Keyring: keyring{n}}
-	require.NoError(t, good.Validate())
-	for name, change := range map[string]func(*rest.Config){
-		"no API":                func(c *rest.Config) { c.API = nil },
-		"no keyring":            func(c *rest.Config) { c.Keyring = nil },
-		"a negative time-out":   func(c *rest.Config) { c.Timeout = -1 },
-		"no URL":                func(c *rest.Config) { c.PublicURL = "http://a b" },
-		"a URL without scheme":  func(c *rest.Config) { c.PublicURL = "sync.example.com" },
-		"a URL without a host":  func(c *rest.Config) { c.PublicURL = "https://" },
-		"a URL with a path":     func(c *rest.Config) { c.PublicURL = "https://sync.example.com/x" },
-		"a URL of another kind": func(c *rest.Config) { c.PublicURL = "ftp://sync.example.com" },
-	} {
-		c := good
-		change(&c)
-		require.Error(t, c.Validate(), name)
 	}
 }
 

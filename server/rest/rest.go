@@ -11,14 +11,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"strings"
 	"time"
 
 	"lockstep/fsm"
@@ -27,6 +24,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/budget"
+	"lockstep/server/origin"
 	"lockstep/server/panics"
 )
 
@@ -65,7 +63,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	if c.Timeout == 0 {
 		c.Timeout = 9 * time.Second
 	}
@@ -78,28 +75,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate says what is wrong with a configuration.
-func (c Config) Validate() error {
-	switch {
-	case c.API == nil || c.Keyring == nil:
-		return errors.New("rest: API and Keyring are required")
-	case c.Timeout < 0 || c.BodyTimeout < 0:
-		return errors.New("rest: time-outs must not be negative")
-	case c.PublicURL == "":
-		return nil
-	}
-	u, err := url.Parse(c.PublicURL)
-	if err != nil {
-		return fmt.Errorf("rest: public URL: %w", err)
-	}
-	origin := u.Scheme + "://" + u.Host
-	if (u.Scheme != "http" && u.Scheme != "https") || !validHost(u.Host) || strings.TrimRight(c.PublicURL, "/") != origin {
-		return fmt.Errorf("rest: public URL %q is no origin", c.PublicURL)
-	}
-	return nil
-}
-
-// New makes the handler of everything below /v1 from a valid configuration.
+// New makes the handler of everything below /v1.
 func New(config Config) http.Handler { return &handler{config.withDefaults()} }
 
 type handler struct{ Config }
@@ -201,7 +177,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 	defer cancel()
 	q := &request{
 		target: target, path: cleanPath(path), ctx: ctx, api: h.API,
-		form: h.API.Form(h.origin(r), false), ifMatch: r.Header.Get("If-Match"),
+		form: h.API.Form(origin.Of(r, h.PublicURL, h.TrustedProxies), false), ifMatch: r.Header.Get("If-Match"),
 	}
 	q.caller.Service = fsm.ParseRef(target.service)
 	if err := q.readKey(r, principal, raw); err != nil {

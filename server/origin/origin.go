@@ -1,0 +1,98 @@
+// Package origin tells scheme and host of URLs: those by which a client reaches
+// this node, and those that people type.
+package origin
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"lockstep/server/source"
+)
+
+// Of returns the origin of the URLs in the answers to a client: the public one,
+// or, if that is empty, the one by which the client came. What the client asked
+// for is known from its request and, if that came through a trusted proxy, from
+// X-Forwarded-Proto and X-Forwarded-Host. The origin needs no escaping in a URL or
+// in JSON.
+func Of(r *http.Request, public string, trusted []netip.Prefix) string {
+	if public != "" {
+		return public
+	}
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if source.Trusts(trusted, source.OfPeer(r.RemoteAddr)) {
+		if s := schemes[strings.ToLower(forwarded(r, "X-Forwarded-Proto"))]; s != "" {
+			scheme = s
+		}
+		if name := forwarded(r, "X-Forwarded-Host"); validHost(name) {
+			host = name
+		}
+	}
+	if !validHost(host) {
+		host = localAddress(r)
+	}
+	return scheme + "://" + host
+}
+
+// schemes are those of URLs by what a proxy calls them: for a websocket some say
+// the websocket's own.
+var schemes = map[string]string{"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+// forwarded returns what the first proxy on the way said.
+func forwarded(r *http.Request, name string) string {
+	first, _, _ := strings.Cut(r.Header.Get(name), ",")
+	return strings.TrimSpace(first)
+}
+
+// validHost reports whether a host, with or without a port, can stand in a URL
+// and in JSON as it is.
+func validHost(host string) bool {
+	for i := 0; i < len(host); i++ {
+		c := host[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case strings.IndexByte(".-_:[]", c) >= 0:
+		default:
+			return false
+		}
+	}
+	u, err := url.Parse("http://" + host)
+	return err == nil && u.Host == host && u.Hostname() != ""
+}
+
+// localAddress stands in for the host of a client that named none that can be used.
+func localAddress(r *http.Request) string {
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ String() string }); ok {
+		return a.String()
+	}
+	return "localhost"
+}
+
+// Complete completes what people type for a node: HOST:PORT is an origin of http.
+func Complete(text string) string {
+	if text != "" && !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	return strings.TrimRight(text, "/")
+}
+
+// Validate returns an error if a text is no origin of http or https.
+func Validate(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") ||
+		text != u.Scheme+"://"+u.Host || strings.ContainsAny(u.Host, "\"\\<>") {
+		if strings.ContainsAny(text, "@?") { // what these mark may be secret
+			text = "the URL"
+		} else {
+			text = strconv.Quote(text)
+		}
+		return fmt.Errorf("%s is not an origin such as http://10.0.0.1:8080", text)
+	}
+	return nil
+}
