@@ -189,18 +189,7 @@ func (tx *tx) service() (*objects.Service, *objects.Error) {
 
 // object finds the command's object and checks the actor's rights on it.
 func (tx *tx) object(kind objects.Kind, ref Ref, want objects.Rights) (*objects.Service, *objects.Object, *objects.Error) {
-	s, refused := tx.service()
-	if refused != nil {
-		return nil, nil, refused
-	}
-	o, ok := tx.view.Object(s.Num, kind, ref)
-	if !ok {
-		return nil, nil, ref.Gone(kind)
-	}
-	if !tx.view.May(tx.command.Actor, s, o, want) {
-		return nil, nil, objects.ErrForbidden
-	}
-	return s, o, nil
+	return tx.view.Find(tx.command.Actor, Ref{SID: tx.command.Service}, kind, ref, want)
 }
 
 // waiters is a heap by index.

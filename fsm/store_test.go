@@ -211,6 +211,35 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	require.Equal(t, before, s.object(d).Updated)
 }
 
+func TestFindAsksForServiceObjectAndPermissionInThisOrder(t *testing.T) {
+	s := newStore(t)
+	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
+	d := s.create(objects.KindDocument, "named")
+	s.must(asREST, &SetPermission{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Identity: "alice", Rights: objects.Read})
+	elsewhere := Ref{SID: s.sid(objects.KindService)}
+	here, there := Ref{SID: testService}, Ref{SID: d.SID}
+	for name, x := range map[string]struct {
+		service, object Ref
+		actor           Actor
+		want            objects.Rights
+		refused         *objects.Error
+	}{
+		"by SID":               {here, there, asAlice, objects.Read, nil},
+		"by name":              {here, Ref{Name: "named"}, asAlice, objects.Read, nil},
+		"for who is not bound": {here, there, asREST, objects.Manage, nil},
+		"no service":           {elsewhere, there, asAlice, objects.Write, objects.ErrServiceGone},
+		"no SID":               {here, Ref{SID: s.sid(objects.KindDocument)}, asAlice, objects.Write, objects.ErrGone(objects.KindDocument)},
+		"no name":              {here, Ref{Name: "other"}, asAlice, objects.Write, objects.ErrNameGone},
+		"no permission":        {here, there, asAlice, objects.Write, objects.ErrForbidden},
+	} {
+		service, object, refused := s.fsm.View().Find(x.actor, x.service, objects.KindDocument, x.object, x.want)
+		require.Equal(t, x.refused, refused, name)
+		require.Equal(t, x.refused == nil, service != nil && object != nil, name)
+	}
+	_, _, refused := s.fsm.View().Find(asREST, here, objects.KindNone, Ref{}, objects.Read)
+	require.Equal(t, objects.ErrNotFound, refused, "no kind of object")
+}
+
 func TestPermissionsBindTokensOnly(t *testing.T) {
 	s := newStore(t)
 	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})

@@ -358,7 +358,7 @@ func (v *View) Permissions(o *objects.Object, span Span[string]) []*objects.Perm
 	return collect(v.permissions, pivot, span.Limit, within)
 }
 
-// May says whether an actor has rights on an object. Only token holders in a
+// May reports whether an actor has rights on an object. Only token holders in a
 // service with access control are bound, and streams have no permissions.
 func (v *View) May(a Actor, s *objects.Service, o *objects.Object, want objects.Rights) bool {
 	if !a.Token || !s.ACLEnabled || o.Kind() == objects.KindStream {
@@ -366,6 +366,24 @@ func (v *View) May(a Actor, s *objects.Service, o *objects.Object, want objects.
 	}
 	p, ok := v.Permission(o, a.Identity)
 	return ok && p.Rights.Has(want)
+}
+
+// Find finds an object on which an actor has the rights that it wants, with its
+// service. What is refused first is a service that does not exist, then an object
+// that does not, then the permission.
+func (v *View) Find(a Actor, service Ref, kind objects.Kind, ref Ref, want objects.Rights) (*objects.Service, *objects.Object, *objects.Error) {
+	s, ok := v.Service(service)
+	if !ok {
+		return nil, nil, objects.ErrServiceGone
+	}
+	o, ok := v.Object(s.Num, kind, ref)
+	if !ok {
+		return nil, nil, ref.Gone(kind)
+	}
+	if !v.May(a, s, o, want) {
+		return nil, nil, objects.ErrForbidden
+	}
+	return s, o, nil
 }
 
 // Key finds an API key.

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -131,8 +132,9 @@ var perKind = map[Kind]struct{ gone, itemGone, mismatch, null *Error }{
 	KindStream:   {gone: ErrStreamGone, null: ErrMessageNull},
 }
 
-// ErrGone is the not-found error of a kind of object.
-func ErrGone(k Kind) *Error { return perKind[k].gone }
+// ErrGone is the not-found error of a kind of object. It is an error for every
+// kind, also for one of which there are no objects.
+func ErrGone(k Kind) *Error { return cmp.Or(perKind[k].gone, ErrNotFound) }
 
 // ErrItemGone is the not-found error of an item of a list or map.
 func ErrItemGone(k Kind) *Error { return perKind[k].itemGone }

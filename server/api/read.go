@@ -49,16 +49,9 @@ func (a *API) find(ctx context.Context, c Caller, class objects.BucketClass, kin
 // findIn finds an object in a view on which the caller has the rights that it
 // wants.
 func findIn(view *fsm.View, c Caller, kind objects.Kind, ref fsm.Ref, want objects.Rights) (Found, error) {
-	s, ok := view.Service(c.Service)
-	if !ok {
-		return Found{}, objects.ErrServiceGone
-	}
-	o, ok := view.Object(s.Num, kind, ref)
-	if !ok {
-		return Found{}, ref.Gone(kind)
-	}
-	if !view.May(c.Actor, s, o, want) {
-		return Found{}, objects.ErrForbidden
+	s, o, refused := view.Find(c.Actor, c.Service, kind, ref, want)
+	if refused != nil {
+		return Found{}, refused
 	}
 	return Found{View: view, Service: s, Object: o}, nil
 }

@@ -53,11 +53,8 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 	// on is what an operation on an object costs whose caller has the rights that
 	// it takes.
 	on := func(kind objects.Kind, ref fsm.Ref, want objects.Rights, price func(*objects.Object) charge) charge {
-		if !found {
-			return missed
-		}
-		o, ok := view.Object(service.Num, kind, ref)
-		if !ok || !view.May(c.Actor, service, o, want) {
+		_, o, refused := view.Find(c.Actor, fsm.Ref{SID: c.Service}, kind, ref, want)
+		if refused != nil {
 			return missed
 		}
 		return price(o)

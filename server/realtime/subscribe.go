@@ -248,19 +248,9 @@ func (o *objectSource) Check(view *fsm.View) *objects.Error {
 }
 
 func (o *objectSource) find(view *fsm.View) (*objects.Object, *objects.Error) {
-	s := o.session
-	object, ok := view.ObjectBySID(o.object)
-	if !ok || object.ServiceSID != s.service.SID {
-		return nil, objects.ErrGone(o.object.Kind())
-	}
-	service, ok := view.ServiceOf(object)
-	if !ok {
-		return nil, objects.ErrServiceGone
-	}
-	if !view.May(s.actor, service, object, objects.Read) {
-		return nil, objects.ErrForbidden
-	}
-	return object, nil
+	service, object := fsm.Ref{SID: o.session.service.SID}, fsm.Ref{SID: o.object}
+	_, found, refused := view.Find(o.session.actor, service, o.object.Kind(), object, objects.Read)
+	return found, refused
 }
 
 // replayLength bounds the events of one part of a replay, and writeSize their
