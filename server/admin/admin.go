@@ -34,10 +34,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -46,6 +44,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/refusal"
 )
 
 // Node is what this package needs of the node. An error that is an
@@ -308,34 +307,20 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 		w.WriteHeader(status)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Type", refusal.ContentType)
 	w.WriteHeader(status)
 	// What fails here is the connection; there is nobody left to tell.
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// Failure is the body of every error, in the form of the REST API.
-type Failure struct {
-	Code     int    `json:"code"`
-	Message  string `json:"message"`
-	MoreInfo string `json:"more_info"`
-	Status   int    `json:"status"`
-}
-
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	var e *objects.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*objects.Error](err)
+	if !ok {
 		// Who asks is the operator, and may know the reason.
 		e = objects.ErrInternal.With("%v", err)
-	}
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 	if e.Status == http.StatusUnauthorized {
 		auth.Challenge(w.Header(), r)
 	}
-	writeJSON(w, e.Status, Failure{
-		Code: e.Code, Message: e.Message, Status: e.Status,
-		MoreInfo: fmt.Sprintf("https://www.twilio.com/docs/errors/%d", e.Code),
-	})
+	refusal.Write(w, e)
 }

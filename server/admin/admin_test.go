@@ -189,7 +189,7 @@ func TestBadRequests(t *testing.T) {
 	require.Equal(t, 404, res.StatusCode, body)
 	res, body = ask(t, "POST", url+"/cluster/members", "{", as...)
 	require.Equal(t, 400, res.StatusCode, body)
-	var f admin.Failure
+	var f struct{ Code int }
 	require.NoError(t, json.Unmarshal([]byte(body), &f))
 	require.Equal(t, 20001, f.Code)
 	res, body = ask(t, "POST", url+"/cluster/members", `{"id":"`+strings.Repeat("x", 70_000)+`"}`, as...)

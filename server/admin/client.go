@@ -189,7 +189,10 @@ const maxAnswer = 16 << 20
 
 func decode(status int, body []byte, answer any) error {
 	if status >= 300 {
-		var f Failure
+		var f struct {
+			Code    int    `json:"code"`
+			Message string `json:"message"`
+		}
 		if err := json.Unmarshal(body, &f); err != nil || f.Code == 0 {
 			return fmt.Errorf("the node answered with status %d", status)
 		}

@@ -34,6 +34,17 @@ var plurals = [...]string{
 // "Maps", "Streams".
 func Plural(kind objects.Kind) string { return plurals[kind] }
 
+// KindOf returns the kind of object that stands in a path under this name;
+// KindNone if there is none.
+func KindOf(plural string) objects.Kind {
+	for kind := objects.KindDocument; kind <= objects.KindStream; kind++ {
+		if plurals[kind] == plural {
+			return kind
+		}
+	}
+	return objects.KindNone
+}
+
 // Service appends a service.
 func (f Form) Service(b []byte, s *objects.Service) []byte {
 	b = append(b, `{"sid":`...)
@@ -173,19 +184,6 @@ func (f Form) Message(b []byte, sid objects.SID, data []byte) []byte {
 	if !f.Realtime {
 		b = appendData(b, data)
 	}
-	return append(b, '}')
-}
-
-// AppendError appends an error (Twilio API responses, "error responses").
-func AppendError(b []byte, e *objects.Error) []byte {
-	b = append(b, `{"code":`...)
-	b = strconv.AppendInt(b, int64(e.Code), 10)
-	b = append(b, `,"message":`...)
-	b = objects.AppendString(b, e.Message)
-	b = append(b, `,"more_info":"https://www.twilio.com/docs/errors/`...)
-	b = strconv.AppendInt(b, int64(e.Code), 10)
-	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(e.Status), 10)
 	return append(b, '}')
 }
 

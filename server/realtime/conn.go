@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"lockstep/objects"
+	"lockstep/server/refusal"
 )
 
 const (
@@ -47,7 +48,7 @@ func newUpgrader() websocket.Upgrader {
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 			e := objects.ErrParameter.With("%v", reason)
 			e.Status = status
-			refuse(w, e)
+			refusal.Write(w, e)
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/refusal"
 	"lockstep/server/source"
 )
 
@@ -31,29 +32,29 @@ func (s *Server) ServeExchange(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Access-Control-Allow-Origin", "*") // the page that asks is another origin's
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		refuse(w, objects.ErrMethod)
+		refusal.Write(w, objects.ErrMethod)
 		return
 	}
 	if !s.open() {
-		refuse(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
+		refusal.Write(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
 		return
 	}
 	from := source.Of(r, s.config.TrustedProxies)
 	if refused := s.mayConnect("source-"+from.String(), s.config.ConnectsPerSource); refused != nil {
-		refuse(w, refused)
+		refusal.Write(w, refused)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.config.InitTimeout)
 	defer cancel()
 	body, err := s.readExchange(w, r)
 	if err != nil {
-		refuse(w, refusal(err))
+		refusal.Write(w, refusal.Of(err))
 		return
 	}
 	v := visitor{server: s, network: from, source: audit.Source(r, s.config.TrustedProxies)}
 	answer, err := v.exchange(ctx, body)
 	if err != nil {
-		refuse(w, refusal(err))
+		refusal.Write(w, refusal.Of(err))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")

@@ -13,6 +13,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/refusal"
 )
 
 // The operations on the items of lists and maps (part 4).
@@ -114,7 +115,7 @@ func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite
 func (s *session) itemExists(r *request, key string) answer {
 	e := objects.ErrMapItemExists
 	return answer{status: e.Status, body: func(b []byte) []byte {
-		b = api.AppendError(b, e)
+		b = refusal.Append(b, e)
 		b = append(b[:len(b)-1], `,"links":{"item":"`...)
 		b = append(b, s.form.Base...)
 		for _, segment := range append(slices.Clone(r.path), key) {

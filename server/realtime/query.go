@@ -17,6 +17,7 @@ import (
 	"lockstep/server/hub"
 	"lockstep/server/livequery"
 	"lockstep/server/query"
+	"lockstep/server/refusal"
 )
 
 // queryID names a query, the same on every node, so that equal queries share
@@ -83,7 +84,7 @@ func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
 
 // noIndex says of a map that is not there that the index is not.
 func noIndex(err error) error {
-	if e := refusal(err); e.Status == http.StatusNotFound && e.Code != objects.ErrServiceGone.Code {
+	if e := refusal.Of(err); e.Status == http.StatusNotFound && e.Code != objects.ErrServiceGone.Code {
 		return objects.ErrQueryIndex
 	}
 	return err
@@ -197,7 +198,7 @@ func (w *queryWish) prepare(ctx context.Context, view *fsm.View, batch *queryBat
 		return refused
 	}
 	if _, err := s.server.config.API.FetchIndex(ctx, s.reader(), ref); err != nil {
-		refused := refusal(noIndex(err))
+		refused := refusal.Of(noIndex(err))
 		batch.note(o.Index, refused)
 		return refused
 	}

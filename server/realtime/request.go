@@ -2,13 +2,11 @@ package realtime
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +17,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/hub"
 	"lockstep/server/ratelimit"
+	"lockstep/server/refusal"
 )
 
 // httpRequest is a request in the tunnel as the client sent it (part 3). Path
@@ -292,7 +291,7 @@ func (s *session) serve(r *request) {
 // first gives the error that counts: that the object does not exist, or is not
 // the client's to read or write, comes before what is wrong with the parameters.
 func (s *session) first(ctx context.Context, r *request, err error) error {
-	status := refusal(err).Status
+	status := refusal.Of(err).Status
 	if r.ref == (fsm.Ref{}) || (status != http.StatusBadRequest && status != http.StatusRequestEntityTooLarge) {
 		return err
 	}
@@ -315,12 +314,12 @@ func (s *session) carryOut(ctx context.Context, r *request) (a answer, err error
 
 // failure is the answer that tells of an error.
 func (s *session) failure(r *request, err error) answer {
-	e := refusal(err)
+	e := refusal.Of(err)
 	if e.Status >= 500 && s.ctx.Err() == nil {
 		s.server.config.Logger.Warn("request failed", "method", r.method, "path", strings.Join(r.path, "/"), "error", err)
 	}
 	return answer{status: e.Status, body: func(b []byte) []byte {
-		b = api.AppendError(b, e)
+		b = refusal.Append(b, e)
 		if e.Status != http.StatusTooManyRequests {
 			return b
 		}
@@ -463,21 +462,9 @@ func (s *session) writer(r *request) api.Caller {
 }
 
 // print tells requests under one id apart.
-func (r *request) print() (sum [16]byte) {
-	h := sha256.New()
-	part := func(b []byte) {
-		h.Write(strconv.AppendInt(nil, int64(len(b)), 10))
-		h.Write([]byte{' '})
-		h.Write(b)
-	}
-	part([]byte(r.method))
-	for _, segment := range r.path {
-		part([]byte(segment))
-	}
-	part([]byte(r.header("If-Match")))
-	part(r.body)
-	copy(sum[:], h.Sum(nil))
-	return sum
+func (r *request) print() [16]byte {
+	address := append([]string{r.method}, r.path...)
+	return api.Print(r.body, append(address, r.header("If-Match"))...)
 }
 
 // requests are those of one session that are under way.

@@ -47,7 +47,7 @@ func (s *session) route(r *request) {
 		r.kind, r.ref, r.index = objects.KindMap, ref, true
 		r.handler = only(r, http.MethodPost, runQuery)
 	default:
-		if r.kind = kindOf(path[0]); r.kind != objects.KindNone {
+		if r.kind = api.KindOf(path[0]); r.kind != objects.KindNone {
 			r.handler = r.objectHandler(path[1:])
 		}
 	}
@@ -72,15 +72,6 @@ func byMethod(r *request, handlers map[string]handler) handler {
 		return h
 	}
 	return notAllowed
-}
-
-func kindOf(plural string) objects.Kind {
-	for kind := objects.KindDocument; kind <= objects.KindStream; kind++ {
-		if api.Plural(kind) == plural {
-			return kind
-		}
-	}
-	return objects.KindNone
 }
 
 // objectHandler is for what is below /v3/{Kind}: path is the rest.

@@ -32,7 +32,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
-	"strconv"
 	"sync"
 	"time"
 
@@ -41,13 +40,13 @@ import (
 	"lockstep/cluster/slots"
 	"lockstep/fsm"
 	"lockstep/objects"
-	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/hub"
 	"lockstep/server/livequery"
 	"lockstep/server/origin"
 	"lockstep/server/ratelimit"
+	"lockstep/server/refusal"
 	"lockstep/server/source"
 )
 
@@ -128,12 +127,12 @@ const (
 // ServeHTTP takes a client's connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.open() {
-		refuse(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
+		refusal.Write(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
 		return
 	}
 	from := source.Of(r, s.config.TrustedProxies)
 	if refused := s.mayConnect("source-"+from.String(), s.config.ConnectsPerSource); refused != nil {
-		refuse(w, refused)
+		refusal.Write(w, refused)
 		return
 	}
 	socket, err := s.upgrade(w, r)
@@ -256,16 +255,6 @@ func (s *Server) countSubscriptions() float64 {
 	return float64(total)
 }
 
-// refuse answers an upgrade in the form of the API.
-func refuse(w http.ResponseWriter, e *objects.Error) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
-	}
-	w.WriteHeader(e.Status)
-	w.Write(api.AppendError(nil, e))
-}
-
 // admit checks a token and finds the service that it is for. What the local
 // store does not know may have been made on another node a moment ago, so
 // nobody is turned away for that before a linearizable point. Such points are
@@ -274,7 +263,7 @@ func refuse(w http.ResponseWriter, e *objects.Error) {
 func (s *Server) admit(ctx context.Context, token string, from netip.Addr) (auth.Principal, *objects.Service, *objects.Error) {
 	principal, service, err := s.check(token)
 	if !errors.Is(err, auth.ErrUnknownKey) && !errors.Is(err, errUnknownService) {
-		return principal, service, refusal(err)
+		return principal, service, refusal.Of(err)
 	}
 	bucket := ratelimit.Bucket[string]{Key: "unknown-keys-" + from.String(), Rate: s.config.UnknownKeysPerSource}
 	if wait := s.config.Limits.Take(s.config.Clock(), 1, bucket); wait > 0 {
@@ -286,7 +275,7 @@ func (s *Server) admit(ctx context.Context, token string, from netip.Addr) (auth
 		return principal, nil, objects.ErrUnavailable
 	}
 	principal, service, err = s.check(token)
-	return principal, service, refusal(err)
+	return principal, service, refusal.Of(err)
 }
 
 var errUnknownService = errors.New("the token is for an unknown service")
@@ -304,19 +293,6 @@ func (s *Server) check(token string) (auth.Principal, *objects.Service, error) {
 		return principal, nil, objects.ErrTokenInvalid
 	}
 	return principal, service, nil
-}
-
-// refusal gives the error of the catalogue that an error is. One that is none
-// is a fault of the server.
-func refusal(err error) *objects.Error {
-	if err == nil {
-		return nil
-	}
-	var e *objects.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return objects.ErrInternal
 }
 
 // Drain lets no more clients in and closes the websockets of the connected

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/auth"
 	"lockstep/server/budget"
+	"lockstep/server/refusal"
 )
 
 // maxBody is how much of a body is read. Percent-encoding and JSON escapes make
@@ -108,18 +108,8 @@ func (q *request) readKey(r *http.Request, p auth.Principal, rawBody string) err
 	}
 	q.caller.Key, q.caller.Whole = keys[0], true
 	q.caller.Scope = p.AccountSID + "/" + p.KeySID
-	q.caller.Print = printOf(r.Method, q.path, rawBody)
+	q.caller.Print = api.Print(rawBody, r.Method, q.path)
 	return nil
-}
-
-func printOf(method, path, body string) (print [16]byte) {
-	b := make([]byte, 0, len(method)+len(path)+len(body)+2)
-	b = append(append(b, method...), 0)
-	b = append(append(b, path...), 0)
-	b = append(b, body...)
-	sum := sha256.Sum256(b)
-	copy(print[:], sum[:])
-	return print
 }
 
 // answer is what a request is answered with.
@@ -137,7 +127,7 @@ func tagged(status int, revision objects.Revision, body []byte) answer {
 // removed is the answer to every successful DELETE.
 var removed = answer{status: http.StatusNoContent}
 
-var jsonType = []string{"application/json; charset=utf-8"}
+var jsonType = []string{refusal.ContentType}
 
 func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
@@ -177,11 +167,6 @@ func (h *handler) refusal(header http.Header, r *http.Request, id string, err er
 
 // refuse is refusal without a word of the request.
 func refuse(header http.Header, e *objects.Error) answer {
-	if e.Status == http.StatusRequestTimeout {
-		header.Set("Connection", "close")
-	}
-	if e.RetryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(e.RetryAfter))
-	}
-	return answer{status: e.Status, body: api.AppendError(nil, e)}
+	refusal.SetHeader(header, e)
+	return answer{status: e.Status, body: refusal.Append(nil, e)}
 }

@@ -77,7 +77,7 @@ func route(escapedPath string) (target, *resource, error) {
 		}
 		s[n] = decoded
 	}
-	t := target{service: s[1], kind: kindOf(s[2]), object: s[3], key: s[5]}
+	t := target{service: s[1], kind: api.KindOf(s[2]), object: s[3], key: s[5]}
 	res := t.resource(n, s[4])
 	if s[0] != "Services" || res == nil {
 		return target{}, nil, objects.ErrNotFound
@@ -132,15 +132,6 @@ func either(whole bool, collection, instance *resource) *resource {
 		return collection
 	}
 	return instance
-}
-
-func kindOf(segment string) objects.Kind {
-	for kind := objects.KindDocument; kind <= objects.KindStream; kind++ {
-		if segment == api.Plural(kind) {
-			return kind
-		}
-	}
-	return objects.KindNone
 }
 
 func decodeSegment(raw string) (string, error) {
