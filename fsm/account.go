@@ -11,8 +11,6 @@ type AddAuthToken struct {
 	Token string `cbor:"1,keyasint"`
 }
 
-func (*AddAuthToken) kind() opKind { return opAddAuthToken }
-
 func (op *AddAuthToken) apply(tx *tx) Result {
 	m := &tx.view.meta
 	if op.Token == "" || op.Token == m.AuthToken {
@@ -28,8 +26,6 @@ func (op *AddAuthToken) apply(tx *tx) Result {
 // PromoteAuthToken makes the second auth token the only one.
 type PromoteAuthToken struct{}
 
-func (*PromoteAuthToken) kind() opKind { return opPromoteAuthToken }
-
 func (*PromoteAuthToken) apply(tx *tx) Result {
 	m := &tx.view.meta
 	if m.SecondToken == "" {
@@ -41,8 +37,6 @@ func (*PromoteAuthToken) apply(tx *tx) Result {
 
 // DropAuthToken takes the second auth token away again.
 type DropAuthToken struct{}
-
-func (*DropAuthToken) kind() opKind { return opDropAuthToken }
 
 func (*DropAuthToken) apply(tx *tx) Result {
 	m := &tx.view.meta

@@ -53,8 +53,6 @@ type RotateKey struct {
 	Key KeyID `cbor:"1,keyasint"`
 }
 
-func (*RotateKey) kind() opKind { return opRotateKey }
-
 func (op *RotateKey) apply(tx *tx) Result {
 	m := &tx.view.meta
 	switch {
@@ -74,8 +72,6 @@ type ReachKeyStage struct {
 	Server string   `cbor:"3,keyasint"`
 }
 
-func (*ReachKeyStage) kind() opKind { return opReachKeyStage }
-
 func (op *ReachKeyStage) apply(tx *tx) Result {
 	r := tx.view.meta.Rotation
 	if r == nil || r.Key != op.Key || r.Stage != op.Stage {
@@ -94,8 +90,6 @@ type AdvanceKey struct {
 	Key   KeyID    `cbor:"1,keyasint"`
 	Stage KeyStage `cbor:"2,keyasint"`
 }
-
-func (*AdvanceKey) kind() opKind { return opAdvanceKey }
 
 func (op *AdvanceKey) apply(tx *tx) Result {
 	m := &tx.view.meta

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -58,117 +59,14 @@ type Command struct {
 	Op      Op
 }
 
-// Op is what a command does. Each kind of operation is one type beside the
-// records that it changes.
+// Op is what a command does. Each operation is one type, beside the records that
+// it changes, and one row of the table of operations.
 type Op interface {
-	kind() opKind
 	apply(tx *tx) Result
 }
 
-// opKind numbers the operations in the log: never reuse a number.
-type opKind uint8
-
-const (
-	opCreateService    opKind = 1
-	opUpdateService    opKind = 2
-	opRemoveService    opKind = 3
-	opCreateObject     opKind = 10
-	opUpdateObject     opKind = 11
-	opRemoveObject     opKind = 12
-	opWriteItem        opKind = 20
-	opRemoveItem       opKind = 21
-	opPublish          opKind = 30
-	opSetPermission    opKind = 40
-	opRemovePermission opKind = 41
-	opCreateKey        opKind = 50
-	opRevokeKey        opKind = 51
-	opAddAuthToken     opKind = 52
-	opPromoteAuthToken opKind = 53
-	opDropAuthToken    opKind = 54
-	opRotateKey        opKind = 55
-
-	// From here on the cluster's own. But for opConnectEndpoint they have the same
-	// effect however often they are applied, and need no place in the dedup window.
-	opOwn                opKind = 100
-	opInitialise         opKind = 100
-	opTermStarted        opKind = 101
-	opExpire             opKind = 102
-	opSettleDeliveries   opKind = 103
-	opConnectEndpoint    opKind = 104
-	opDisconnectEndpoint opKind = 105
-	opDropEndpoints      opKind = 106
-	opReachKeyStage      opKind = 107
-	opAdvanceKey         opKind = 108
-	opRecover            opKind = 120
-)
-
-func newOp(k opKind) Op {
-	switch k {
-	case opCreateService:
-		return new(CreateService)
-	case opUpdateService:
-		return new(UpdateService)
-	case opRemoveService:
-		return new(RemoveService)
-	case opCreateObject:
-		return new(CreateObject)
-	case opUpdateObject:
-		return new(UpdateObject)
-	case opRemoveObject:
-		return new(RemoveObject)
-	case opWriteItem:
-		return new(WriteItem)
-	case opRemoveItem:
-		return new(RemoveItem)
-	case opPublish:
-		return new(Publish)
-	case opSetPermission:
-		return new(SetPermission)
-	case opRemovePermission:
-		return new(RemovePermission)
-	case opCreateKey:
-		return new(CreateKey)
-	case opRevokeKey:
-		return new(RevokeKey)
-	case opAddAuthToken:
-		return new(AddAuthToken)
-	case opPromoteAuthToken:
-		return new(PromoteAuthToken)
-	case opDropAuthToken:
-		return new(DropAuthToken)
-	case opRotateKey:
-		return new(RotateKey)
-	case opInitialise:
-		return new(Initialise)
-	case opTermStarted:
-		return new(startTerm)
-	case opExpire:
-		return new(expire)
-	case opSettleDeliveries:
-		return new(SettleDeliveries)
-	case opConnectEndpoint:
-		return new(ConnectEndpoint)
-	case opDisconnectEndpoint:
-		return new(DisconnectEndpoint)
-	case opDropEndpoints:
-		return new(DropEndpoints)
-	case opReachKeyStage:
-		return new(ReachKeyStage)
-	case opAdvanceKey:
-		return new(AdvanceKey)
-	case opRecover:
-		return new(Recover)
-	}
-	return nil
-}
-
-// commandVersion is the version of the envelope. The meaning of a version is
-// frozen once released.
-const commandVersion = 1
-
 type wireCommand struct {
 	_       struct{} `cbor:",toarray"`
-	Version uint8
 	Kind    opKind
 	ID      CommandID
 	Issued  uint64
@@ -182,28 +80,46 @@ type wireCommand struct {
 // ErrCommand is wrapped by every failure to decode a command or batch.
 var ErrCommand = errors.New("fsm: not a command this version understands")
 
-// Encode gives the command's bytes for the log and for the way to the leader.
+// Encode returns the command's bytes for the log and for the way to the leader:
+// the level that whoever reads it has to know, then the command.
 func (c *Command) Encode() ([]byte, error) {
+	row, known := rows[reflect.TypeOf(c.Op)]
+	if !known {
+		return nil, fmt.Errorf("fsm: %T is not in the table of operations", c.Op)
+	}
 	op, err := encoding.Marshal(c.Op)
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode operation: %w", err)
 	}
-	return encoding.Marshal(wireCommand{
-		Version: commandVersion, Kind: c.Op.kind(), ID: c.ID, Issued: c.Issued, Keyed: c.Keyed,
+	body, err := encoding.Marshal(wireCommand{
+		Kind: row.kind, ID: c.ID, Issued: c.Issued, Keyed: c.Keyed,
 		Print: c.Print, Actor: c.Actor, Service: c.Service, Op: op,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("fsm: encode command: %w", err)
+	}
+	b := binary.AppendUvarint(make([]byte, 0, 1+len(body)), uint64(c.readableFrom()))
+	return append(b, body...), nil
 }
 
 // DecodeCommand reads what Encode wrote. The command does not alias b.
 func DecodeCommand(b []byte) (*Command, error) {
+	level, b, err := cutLevel(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCommand, err)
+	}
+	if err := level.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCommand, err)
+	}
 	var w wireCommand
 	if err := decoding.Unmarshal(b, &w); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCommand, err)
 	}
-	op := newOp(w.Kind)
-	if w.Version != commandVersion || op == nil {
-		return nil, fmt.Errorf("%w: version %d, kind %d: written by a newer release", ErrCommand, w.Version, w.Kind)
+	row, known := kinds[w.Kind]
+	if !known {
+		return nil, fmt.Errorf("%w: kind %d", ErrCommand, w.Kind)
 	}
+	op := row.new()
 	if err := decoding.Unmarshal(w.Op, op); err != nil {
 		return nil, fmt.Errorf("%w: kind %d: %w", ErrCommand, w.Kind, err)
 	}
@@ -213,39 +129,61 @@ func DecodeCommand(b []byte) (*Command, error) {
 	}, nil
 }
 
-// batchVersion is the first byte of every log entry; its last four are the CRC-32C
-// of all before them.
+// A log entry is a batch of commands: the version of this envelope in a byte, the
+// level that whoever reads it has to know, the leader's time, the commands each
+// with its length, and the CRC-32C of all that in four bytes.
 const (
-	batchVersion = 2
+	batchVersion = 3
 	checksumSize = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// CheckBatch reports what is wrong with a log entry, if anything, by its checksum.
+// CheckBatch reports what is wrong with a log entry, if anything, by its checksum
+// and by its level: ErrNewer is an entry of a newer release.
 func CheckBatch(b []byte) error {
-	if len(b) < 1+checksumSize || b[0] != batchVersion {
-		return fmt.Errorf("%w: batch version", ErrCommand)
+	_, err := openBatch(b)
+	return err
+}
+
+// openBatch returns what is between the level and the checksum of a batch.
+func openBatch(b []byte) (body []byte, err error) {
+	if len(b) < 1+checksumSize {
+		return nil, fmt.Errorf("%w: batch of %d bytes", ErrCommand, len(b))
 	}
 	end := len(b) - checksumSize
 	if crc32.Checksum(b[:end], castagnoli) != binary.LittleEndian.Uint32(b[end:]) {
-		return fmt.Errorf("%w: batch does not match its checksum", ErrCommand)
+		return nil, fmt.Errorf("%w: batch does not match its checksum", ErrCommand)
 	}
-	return nil
+	if b[0] != batchVersion {
+		return nil, fmt.Errorf("%w: batch version %d", ErrCommand, b[0])
+	}
+	level, body, err := cutLevel(b[1:end])
+	if err != nil {
+		return nil, fmt.Errorf("%w: batch: %w", ErrCommand, err)
+	}
+	if err := level.check(); err != nil {
+		return nil, fmt.Errorf("%w: batch: %w", ErrCommand, err)
+	}
+	return body, nil
 }
 
 // checksumOf returns the checksum at the end of a log entry.
 func checksumOf(b []byte) uint64 { return uint64(binary.LittleEndian.Uint32(b[len(b)-checksumSize:])) }
 
-// EncodeBatch makes one log entry of commands (as Encode gave them), stamped
+// EncodeBatch makes one log entry of commands (as Encode returned them), stamped
 // with the leader's time.
 func EncodeBatch(unixMilli int64, commands [][]byte) []byte {
-	size := 1 + binary.MaxVarintLen64 + checksumSize
+	size, level := 1+2*binary.MaxVarintLen64+checksumSize, Level1
 	for _, c := range commands {
 		size += binary.MaxVarintLen32 + len(c)
+		if of, _, err := cutLevel(c); err == nil {
+			level = max(level, of)
+		}
 	}
 	b := make([]byte, 1, size)
 	b[0] = batchVersion
+	b = binary.AppendUvarint(b, uint64(level))
 	b = binary.AppendVarint(b, unixMilli)
 	for _, c := range commands {
 		b = binary.AppendUvarint(b, uint64(len(c)))
@@ -255,10 +193,10 @@ func EncodeBatch(unixMilli int64, commands [][]byte) []byte {
 }
 
 func decodeBatch(b []byte) (unixMilli int64, commands []*Command, err error) {
-	if err := CheckBatch(b); err != nil {
+	b, err = openBatch(b)
+	if err != nil {
 		return 0, nil, err
 	}
-	b = b[1 : len(b)-checksumSize]
 	unixMilli, n := binary.Varint(b)
 	if n <= 0 {
 		return 0, nil, fmt.Errorf("%w: batch time", ErrCommand)

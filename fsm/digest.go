@@ -74,7 +74,7 @@ func (v *View) chain(checksum uint64, results fingerprint) Digest {
 	m := &v.meta
 	m.Sum = v.sum()
 	h := fingerprint(m.Digest.Hash).pair(m.Index, m.Term).pair(checksum, uint64(results)).num(uint64(m.Sum))
-	h = h.pair(m.TermStarted, uint64(m.Time)).pair(m.NextNum, m.NextSeq).num(m.Dropped)
+	h = h.pair(m.TermStarted, uint64(m.Time)).pair(m.NextNum, m.NextSeq).pair(m.Dropped, uint64(m.Level))
 	h = h.text(m.ClusterID).text(m.AccountSID).text(m.AuthToken).text(m.SecondToken).bytes(m.ClusterKey[:])
 	if r := m.Rotation; r != nil {
 		h = h.bytes(r.Key[:]).num(uint64(r.Stage))

@@ -33,7 +33,7 @@ func touch(t *testing.T, path string, v reflect.Value, check func(path string)) 
 		altered(func() { v.SetBool(!v.Bool()) })
 	case reflect.Int, reflect.Int64:
 		altered(func() { v.SetInt(v.Int() ^ 1<<40) })
-	case reflect.Uint8, reflect.Uint64:
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
 		altered(func() { v.SetUint(v.Uint() ^ 1<<3) })
 	case reflect.String:
 		altered(func() { v.SetString(v.String() + "x") })

@@ -59,8 +59,6 @@ type ConnectEndpoint struct {
 	Session string `cbor:"2,keyasint"`
 }
 
-func (*ConnectEndpoint) kind() opKind { return opConnectEndpoint }
-
 func (op *ConnectEndpoint) apply(tx *tx) Result {
 	s, refused := tx.service()
 	if refused != nil {
@@ -84,8 +82,6 @@ type DisconnectEndpoint struct {
 	Session string `cbor:"2,keyasint"`
 }
 
-func (*DisconnectEndpoint) kind() opKind { return opDisconnectEndpoint }
-
 func (op *DisconnectEndpoint) apply(tx *tx) Result {
 	s, refused := tx.service()
 	if refused != nil {
@@ -104,8 +100,6 @@ func (op *DisconnectEndpoint) apply(tx *tx) Result {
 type DropEndpoints struct {
 	Node string `cbor:"1,keyasint"`
 }
-
-func (*DropEndpoints) kind() opKind { return opDropEndpoints }
 
 func (op *DropEndpoints) apply(tx *tx) Result {
 	v := tx.view

@@ -98,8 +98,6 @@ type expire struct{}
 // Result says in More whether another one is needed at once.
 func Expire(id CommandID) *Command { return &Command{ID: id, Op: &expire{}} }
 
-func (*expire) kind() opKind { return opExpire }
-
 func (*expire) apply(tx *tx) Result {
 	for n := 0; n < maxExpired; n++ {
 		e, ok := tx.view.expiries.Min()

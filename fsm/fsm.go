@@ -15,6 +15,7 @@ package fsm
 import (
 	"container/heap"
 	"context"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -121,9 +122,8 @@ func (f *FSM) publish() {
 
 // apply decides one command against the working version.
 func (f *FSM) apply(tx *tx) Result {
-	kind := tx.command.Op.kind()
-	own := kind >= opOwn && kind != opConnectEndpoint
-	if !own {
+	once := rows[reflect.TypeOf(tx.command.Op)].once
+	if once {
 		if known, refused := f.dedup.check(tx.command); refused != nil {
 			return refuse(refused)
 		} else if known != nil {
@@ -133,7 +133,7 @@ func (f *FSM) apply(tx *tx) Result {
 	}
 	r := tx.command.Op.apply(tx)
 	r.Index = tx.view.Index()
-	if !own && worthRemembering(tx.command, r.Err) {
+	if once && worthRemembering(tx.command, r.Err) {
 		tx.results = tx.results.bytes(f.dedup.remember(tx.command, tx.view.Time(), r))
 	}
 	return r
@@ -161,8 +161,8 @@ type tx struct {
 func (tx *tx) now() int64 { return tx.view.Time() }
 
 func (tx *tx) nextNum() uint64 {
-	tx.view.NextNum++
-	return tx.view.NextNum
+	tx.view.meta.NextNum++
+	return tx.view.meta.NextNum
 }
 
 // emit tells an event to subscribers and webhooks.

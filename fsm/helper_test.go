@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -18,6 +19,7 @@ type store struct {
 	index uint64
 	time  int64
 	seq   byte
+	ids   uint64
 	sent  []*raft.Log
 }
 
@@ -51,8 +53,15 @@ func (s *store) send(commands ...*Command) []*Result {
 	return s.fsm.Apply(s.entry(commands...)).([]*Result)
 }
 
+// newID makes an id that no other command of this store has.
+func (s *store) newID() (id CommandID) {
+	s.ids++
+	binary.BigEndian.PutUint64(id[:], s.ids)
+	return id
+}
+
 func (s *store) command(actor Actor, op Op) *Command {
-	return &Command{ID: NewID(), Issued: s.fsm.View().Index(), Actor: actor, Service: testService, Op: op}
+	return &Command{ID: s.newID(), Issued: s.fsm.View().Index(), Actor: actor, Service: testService, Op: op}
 }
 
 func (s *store) do(actor Actor, op Op) *Result { return s.send(s.command(actor, op))[0] }

@@ -26,8 +26,6 @@ type WriteItem struct {
 	Whole         bool                 `cbor:"9,keyasint,omitempty"` // see keepsData
 }
 
-func (*WriteItem) kind() opKind { return opWriteItem }
-
 func (op *WriteItem) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Write)
 	if refused != nil {
@@ -161,8 +159,6 @@ type RemoveItem struct {
 	Item   ItemKey              `cbor:"3,keyasint"`
 	Match  objects.Precondition `cbor:"4,keyasint,omitempty"`
 }
-
-func (*RemoveItem) kind() opKind { return opRemoveItem }
 
 func (op *RemoveItem) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Write)

@@ -11,8 +11,6 @@ type CreateKey struct {
 	Scope objects.KeyScope `cbor:"4,keyasint"`
 }
 
-func (*CreateKey) kind() opKind { return opCreateKey }
-
 func (op *CreateKey) apply(tx *tx) Result {
 	tx.view.keys.Set(&objects.APIKey{SID: op.SID, Secret: op.Secret, FriendlyName: op.FriendlyName, Created: tx.now(), KeyScope: op.Scope})
 	return Result{}
@@ -22,8 +20,6 @@ func (op *CreateKey) apply(tx *tx) Result {
 type RevokeKey struct {
 	SID objects.SID `cbor:"1,keyasint"`
 }
-
-func (*RevokeKey) kind() opKind { return opRevokeKey }
 
 func (op *RevokeKey) apply(tx *tx) Result {
 	if _, ok := tx.view.keys.Delete(&objects.APIKey{SID: op.SID}); !ok {

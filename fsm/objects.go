@@ -10,8 +10,6 @@ type CreateObject struct {
 	TTL        int64       `cbor:"4,keyasint,omitempty"` // seconds; 0: it never expires
 }
 
-func (*CreateObject) kind() opKind { return opCreateObject }
-
 func (op *CreateObject) apply(tx *tx) Result {
 	s, refused := tx.service()
 	if refused != nil {
@@ -63,8 +61,6 @@ type UpdateObject struct {
 	Whole  bool                 `cbor:"6,keyasint,omitempty"` // see keepsData
 }
 
-func (*UpdateObject) kind() opKind { return opUpdateObject }
-
 func (op *UpdateObject) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Write)
 	if refused != nil {
@@ -114,8 +110,6 @@ type RemoveObject struct {
 	Kind   objects.Kind `cbor:"1,keyasint"`
 	Object Ref          `cbor:"2,keyasint"`
 }
-
-func (*RemoveObject) kind() opKind { return opRemoveObject }
 
 func (op *RemoveObject) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Manage)

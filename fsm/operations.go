@@ -1,17 +1,119 @@
 package fsm
 
-// Operations returns one empty operation of each kind, in the order of their
-// numbers: for tests that nothing which depends on the kind was forgotten.
+import "reflect"
+
+// operation is one row of the table of operations.
+type operation struct {
+	kind  opKind
+	new   func() Op
+	level Level  // from which on a cluster may write it
+	by    origin // who makes it
+	price Price
+
+	// once says that applying it twice is not like applying it once, so that it has
+	// a place in the dedup window.
+	once bool
+}
+
+// opKind numbers the operations in the log: never reuse a number.
+type opKind uint8
+
+// origin says who makes an operation.
+type origin uint8
+
+const (
+	byClient  origin = 1 // or its owner: whoever asks from outside
+	byCluster origin = 2 // the nodes themselves
+)
+
+// Price says how an operation is charged to its client. The amounts and the rates
+// are the server's.
+type Price uint8
+
+const (
+	// Free is what the cluster makes itself, and what its owner does.
+	Free Price = 1
+	// PerCreation is one creation of a kind of object in a service.
+	PerCreation Price = 2
+	// PerWrite is a write of an object or its items, by the size of the data.
+	PerWrite Price = 3
+	// PerMessage is a message of a stream.
+	PerMessage Price = 4
+	// PerPermission is a write of an object's permissions.
+	PerPermission Price = 5
+	// PerRemoval is the removal of an object, whose creation was paid for: it costs
+	// something only where there is none.
+	PerRemoval Price = 6
+)
+
+const (
+	repeatable = false
+	once       = true
+)
+
+// operations is the table: an operation is its row here and its type, in the
+// file of the records that it changes. Numbers are never reused.
+var operations = append([]operation{
+	{1, of[CreateService], Level1, byClient, Free, once},
+	{2, of[UpdateService], Level1, byClient, Free, once},
+	{3, of[RemoveService], Level1, byClient, Free, once},
+	{10, of[CreateObject], Level1, byClient, PerCreation, once},
+	{11, of[UpdateObject], Level1, byClient, PerWrite, once},
+	{12, of[RemoveObject], Level1, byClient, PerRemoval, once},
+	{20, of[WriteItem], Level1, byClient, PerWrite, once},
+	{21, of[RemoveItem], Level1, byClient, PerWrite, once},
+	{30, of[Publish], Level1, byClient, PerMessage, once},
+	{40, of[SetPermission], Level1, byClient, PerPermission, once},
+	{41, of[RemovePermission], Level1, byClient, PerPermission, once},
+	{50, of[CreateKey], Level1, byClient, Free, once},
+	{51, of[RevokeKey], Level1, byClient, Free, once},
+	{52, of[AddAuthToken], Level1, byClient, Free, once},
+	{53, of[PromoteAuthToken], Level1, byClient, Free, once},
+	{54, of[DropAuthToken], Level1, byClient, Free, once},
+	{55, of[RotateKey], Level1, byClient, Free, once},
+
+	{100, of[Initialise], Level1, byCluster, Free, repeatable},
+	{101, of[startTerm], Level1, byCluster, Free, repeatable},
+	{102, of[expire], Level1, byCluster, Free, repeatable},
+	{103, of[SettleDeliveries], Level1, byCluster, Free, repeatable},
+	{104, of[ConnectEndpoint], Level1, byCluster, Free, once},
+	{105, of[DisconnectEndpoint], Level1, byCluster, Free, repeatable},
+	{106, of[DropEndpoints], Level1, byCluster, Free, repeatable},
+	{107, of[ReachKeyStage], Level1, byCluster, Free, repeatable},
+	{108, of[AdvanceKey], Level1, byCluster, Free, repeatable},
+	{109, of[RaiseLevel], Level1, byCluster, Free, repeatable},
+	{120, of[Recover], Level1, byCluster, Free, repeatable},
+}, next...)
+
+// of makes an empty operation to be decoded into.
+func of[T any, P interface {
+	*T
+	Op
+}]() Op {
+	return P(new(T))
+}
+
+var (
+	kinds = make(map[opKind]*operation, len(operations))
+	rows  = make(map[reflect.Type]*operation, len(operations))
+)
+
+func init() {
+	for i := range operations {
+		row := &operations[i]
+		kinds[row.kind], rows[reflect.TypeOf(row.new())] = row, row
+	}
+}
+
+// PriceOf returns how an operation is charged to its client.
+func PriceOf(op Op) Price { return rows[reflect.TypeOf(op)].price }
+
+// Operations returns one empty operation of each kind, for tests that nothing
+// which depends on the kind was forgotten.
 func Operations() []Op {
-	var all []Op
-	for k := range 256 {
-		if op := newOp(opKind(k)); op != nil {
-			all = append(all, op)
-		}
+	all := make([]Op, len(operations))
+	for i, row := range operations {
+		all[i] = row.new()
 	}
 	return all
 }
-
-// Internal reports whether an operation is one of the cluster's own, which no
-// client asks for.
-func Internal(op Op) bool { return op.kind() >= opOwn }

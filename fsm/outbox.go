@@ -71,7 +71,7 @@ func (v *View) Deliveries(after uint64, visit func(*Delivery) bool) {
 }
 
 // NewestDelivery returns the number of the newest delivery ever queued.
-func (v *View) NewestDelivery() uint64 { return v.NextSeq }
+func (v *View) NewestDelivery() uint64 { return v.meta.NextSeq }
 
 // Delivery finds one waiting delivery.
 func (v *View) Delivery(seq uint64) (*Delivery, bool) {
@@ -91,7 +91,7 @@ func (v *View) WaitingDeliveries() int { return v.outbox.Len() }
 
 // DroppedDeliveries returns how many deliveries were ever given up for want of
 // room.
-func (v *View) DroppedDeliveries() uint64 { return v.Dropped }
+func (v *View) DroppedDeliveries() uint64 { return v.meta.Dropped }
 
 // addDelivery puts a new delivery into the outbox.
 func (v *View) addDelivery(d *Delivery) {
@@ -150,12 +150,12 @@ func (tx *tx) enqueueWebhook(e objects.Event) {
 // deliver appends to the outbox.
 func (tx *tx) deliver(s *objects.Service, fact Fact) {
 	v := tx.view
-	v.NextSeq++
-	v.addDelivery(&Delivery{Seq: v.NextSeq, Service: s.Num, Fact: fact, Created: tx.now()})
+	v.meta.NextSeq++
+	v.addDelivery(&Delivery{Seq: v.meta.NextSeq, Service: s.Num, Fact: fact, Created: tx.now()})
 	for v.outbox.Len() > maxDeliveries || v.outbox.bytes > maxOutboxBytes {
 		most, _ := v.byWeight.Max()
 		v.dropDelivery(v.deliveriesOf(most.service, 1)[0].Seq)
-		v.Dropped++
+		v.meta.Dropped++
 	}
 }
 
@@ -197,8 +197,6 @@ type Retry struct {
 	Attempts  int    `cbor:"2,keyasint"`
 	NotBefore int64  `cbor:"3,keyasint"` // Unix milliseconds
 }
-
-func (*SettleDeliveries) kind() opKind { return opSettleDeliveries }
 
 func (op *SettleDeliveries) apply(tx *tx) Result {
 	for _, seq := range op.Done {

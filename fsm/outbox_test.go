@@ -133,7 +133,7 @@ func TestTheOutboxIsBoundedInNumber(t *testing.T) {
 		tx.deliver(one, Fact{Identity: "i"})
 	}
 	require.Equal(t, maxDeliveries, tx.view.WaitingDeliveries())
-	require.EqualValues(t, 100, tx.view.Dropped)
+	require.EqualValues(t, 100, tx.view.meta.Dropped)
 	held, _ := tx.view.shares.Get(share{service: 2})
 	require.Equal(t, 100, held.count)
 }

@@ -10,8 +10,6 @@ type SetPermission struct {
 	Rights   objects.Rights `cbor:"4,keyasint,omitempty"`
 }
 
-func (*SetPermission) kind() opKind { return opSetPermission }
-
 func (op *SetPermission) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Manage)
 	if refused != nil {
@@ -39,8 +37,6 @@ type RemovePermission struct {
 	Object   Ref          `cbor:"2,keyasint"`
 	Identity string       `cbor:"3,keyasint"`
 }
-
-func (*RemovePermission) kind() opKind { return opRemovePermission }
 
 func (op *RemovePermission) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Manage)

@@ -17,15 +17,13 @@ type Recover struct {
 	Key       KeyID  `cbor:"2,keyasint"` // of the new cluster
 }
 
-func (*Recover) kind() opKind { return opRecover }
-
 func (op *Recover) apply(tx *tx) Result {
 	v := tx.view
 	if op.ClusterID == "" || v.meta.ClusterID == op.ClusterID {
 		return Result{}
 	}
 	v.meta.ClusterID, v.meta.ClusterKey, v.meta.Rotation = op.ClusterID, op.Key, nil
-	v.NextNum += recoveryGap
+	v.meta.NextNum += recoveryGap
 	for _, t := range v.tombstones.Items() {
 		tx.dropTombstone(t)
 	}

@@ -9,8 +9,6 @@ type CreateService struct {
 	Settings   objects.ServiceSettings `cbor:"3,keyasint"`
 }
 
-func (*CreateService) kind() opKind { return opCreateService }
-
 func (op *CreateService) apply(tx *tx) Result {
 	if op.UniqueName != "" {
 		if _, taken := tx.view.Service(Ref{Name: op.UniqueName}); taken {
@@ -58,8 +56,6 @@ func set[T any](field *T, value *T) {
 	}
 }
 
-func (*UpdateService) kind() opKind { return opUpdateService }
-
 func (op *UpdateService) apply(tx *tx) Result {
 	old, refused := tx.service()
 	if refused != nil {
@@ -78,8 +74,6 @@ func (op *UpdateService) apply(tx *tx) Result {
 
 // RemoveService removes a service with all that it holds.
 type RemoveService struct{}
-
-func (*RemoveService) kind() opKind { return opRemoveService }
 
 func (op *RemoveService) apply(tx *tx) Result {
 	s, refused := tx.service()

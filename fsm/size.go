@@ -1,6 +1,10 @@
 package fsm
 
-import "lockstep/objects"
+import (
+	"reflect"
+
+	"lockstep/objects"
+)
 
 // The sizes of records: about what each takes in memory, its place in the trees
 // and indexes included. They are part of the state's meaning, as every node has
@@ -91,6 +95,9 @@ func (v *View) charge(service uint64, bytes int64) {
 // the number of the service that it would grow in. What only removes, shrinks or
 // passes on grows nothing, and neither does what will be refused anyway.
 func (v *View) Growth(c *Command) (service uint64, bytes int64) {
+	if rows[reflect.TypeOf(c.Op)].by != byClient {
+		return 0, 0
+	}
 	if op, ok := c.Op.(*CreateService); ok {
 		return 0, serviceSize(&objects.Service{UniqueName: op.UniqueName, ServiceSettings: op.Settings})
 	}

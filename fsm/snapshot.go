@@ -15,11 +15,11 @@ import (
 	"lockstep/objects"
 )
 
-// A snapshot is the magic with its format version, then one zstd stream of
-// records: a type byte, the length as a varint, the record in CBOR. The last
-// record is the trailer: the number of records before it and their SHA-256.
-// Equal states give equal bytes.
-var snapshotMagic = []byte("LOCKSTEP\x01")
+// A snapshot is the magic, the format level of the state as a varint, then one
+// zstd stream of records: a type byte, the length as a varint, the record in CBOR.
+// The last record is the trailer: the number of records before it and their
+// SHA-256. Equal states give equal bytes.
+var snapshotMagic = []byte("LOCKSTEP")
 
 // recordType numbers the records of a snapshot: never reuse a number.
 type recordType uint8
@@ -61,7 +61,7 @@ func (f *FSM) WriteSnapshot(w io.Writer) error {
 
 func writeSnapshot(w io.Writer, v *View, windows []storedWindow) error {
 	out := bufio.NewWriterSize(w, 1<<20)
-	out.Write(snapshotMagic)
+	out.Write(binary.AppendUvarint(bytes.Clone(snapshotMagic), uint64(v.Level())))
 	z, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err
@@ -141,14 +141,38 @@ func (w *recordWriter) write(t recordType, x any) {
 	w.records++
 }
 
-// readSnapshot reads and verifies a whole snapshot.
-func readSnapshot(r io.Reader) (*View, []storedWindow, error) {
+// CheckSnapshot reads the head of a snapshot, and reports whether this release
+// can read the rest: ErrNewer is one of a newer release.
+func CheckSnapshot(r io.Reader) error {
+	_, err := readHead(bufio.NewReader(r))
+	return err
+}
+
+// readHead returns the level of a snapshot's state.
+func readHead(r *bufio.Reader) (Level, error) {
 	magic := make([]byte, len(snapshotMagic))
 	if _, err := io.ReadFull(r, magic); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+		return 0, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	if !bytes.Equal(magic, snapshotMagic) {
-		return nil, nil, fmt.Errorf("%w: unknown format", ErrSnapshot)
+		return 0, fmt.Errorf("%w: unknown format", ErrSnapshot)
+	}
+	level, err := binary.ReadUvarint(r)
+	if err != nil || level == 0 || level > uint64(^Level(0)) {
+		return 0, fmt.Errorf("%w: no format level", ErrSnapshot)
+	}
+	if err := Level(level).check(); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	return Level(level), nil
+}
+
+// readSnapshot reads and verifies a whole snapshot.
+func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
+	r := bufio.NewReaderSize(in, 1<<16)
+	level, err := readHead(r)
+	if err != nil {
+		return nil, nil, err
 	}
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
 	if err != nil {
@@ -178,6 +202,9 @@ func readSnapshot(r io.Reader) (*View, []storedWindow, error) {
 		}
 		if l.view.sum() != l.view.meta.Sum {
 			return nil, nil, fmt.Errorf("%w: who wrote it: %w", ErrSnapshot, ErrAltered)
+		}
+		if level != l.view.Level() {
+			return nil, nil, fmt.Errorf("%w: its head does not match its state", ErrSnapshot)
 		}
 		return l.view, l.windows, nil
 	}

@@ -9,8 +9,6 @@ type Publish struct {
 	Data   []byte      `cbor:"3,keyasint"`
 }
 
-func (*Publish) kind() opKind { return opPublish }
-
 func (op *Publish) apply(tx *tx) Result {
 	s, o, refused := tx.object(objects.KindStream, op.Stream, objects.Write)
 	if refused != nil {

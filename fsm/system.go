@@ -14,14 +14,12 @@ type Initialise struct {
 	Service    objects.SID `cbor:"4,keyasint"` // of the default service
 }
 
-func (*Initialise) kind() opKind { return opInitialise }
-
 func (op *Initialise) apply(tx *tx) Result {
 	v := tx.view
 	if v.meta.ClusterID != "" {
 		return Result{}
 	}
-	v.meta.ClusterID, v.AccountSID, v.AuthToken = op.ClusterID, op.AccountSID, op.AuthToken
+	v.meta.ClusterID, v.meta.AccountSID, v.meta.AuthToken = op.ClusterID, op.AccountSID, op.AuthToken
 	create := CreateService{SID: op.Service, UniqueName: DefaultService, Settings: DefaultSettings()}
 	return create.apply(tx)
 }
@@ -37,8 +35,6 @@ type startTerm struct{}
 // TermStarted gives the command with which a leader starts its term. Once it is
 // applied, the leader's commit index covers all that earlier terms acknowledged.
 func TermStarted(id CommandID) *Command { return &Command{ID: id, Op: &startTerm{}} }
-
-func (*startTerm) kind() opKind { return opTermStarted }
 
 func (*startTerm) apply(tx *tx) Result {
 	tx.view.meta.TermStarted = tx.view.Term()

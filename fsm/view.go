@@ -14,7 +14,7 @@ import (
 // The data is a handful of flat ordered trees of immutable records, copied on
 // write, so that publishing costs the same for one object and for a million.
 type View struct {
-	meta
+	meta meta
 
 	services    *table[*objects.Service]    // by number
 	objects     *table[*objects.Object]     // by service, kind, number
@@ -52,6 +52,8 @@ type meta struct {
 	Dropped     uint64 `cbor:"10,keyasint,omitempty"` // deliveries given up for want of room
 	SecondToken string `cbor:"20,keyasint,omitempty"`
 
+	Level Level `cbor:"11,keyasint"`
+
 	ClusterKey KeyID        `cbor:"21,keyasint"`
 	Rotation   *KeyRotation `cbor:"22,keyasint,omitempty"`
 
@@ -74,6 +76,7 @@ type nameEntry struct {
 
 func newView() *View {
 	return &View{
+		meta:        meta{Level: Level1},
 		services:    newTable(func(a, b *objects.Service) bool { return a.Num < b.Num }, serviceSize, hashService),
 		objects:     newTable(lessObject, objectSize, hashObject),
 		sids:        newTable(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }, nil, nil),
@@ -166,15 +169,15 @@ func (v *View) ClusterID() string { return v.meta.ClusterID }
 
 // Account returns the account's SID and auth token; empty before the cluster was
 // initialised.
-func (v *View) Account() (sid, token string) { return v.AccountSID, v.AuthToken }
+func (v *View) Account() (sid, token string) { return v.meta.AccountSID, v.meta.AuthToken }
 
 // AuthTokens returns the tokens that open the account: the one that webhooks are
 // signed with, and the second while the account changes over.
 func (v *View) AuthTokens() []string {
-	if v.SecondToken == "" {
-		return []string{v.AuthToken}
+	if v.meta.SecondToken == "" {
+		return []string{v.meta.AuthToken}
 	}
-	return []string{v.AuthToken, v.SecondToken}
+	return []string{v.meta.AuthToken, v.meta.SecondToken}
 }
 
 // Ref addresses an object or service by SID or by unique name.

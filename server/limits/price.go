@@ -35,8 +35,9 @@ func creation(kind objects.Kind, service objects.SID, identity string) charge {
 	return charge{objects.Bucket{Class: objects.NewObjects(kind), SID: service, Identity: identity}, 1}
 }
 
-// ofCommand returns what a command costs. Every operation of a client has its
-// place here, also one that costs nothing; priced is false for one that has none.
+// ofCommand returns what a command costs, by the price in the table of operations;
+// priced is false for one that has a price, and of which target does not know what
+// it is about.
 //
 // What is not there, or not the caller's, is nobody's to use up: whoever asks
 // for it pays from a bucket of its own.
@@ -59,33 +60,49 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 		}
 		return price(o)
 	}
-	free := func(*objects.Object) charge { return charge{} }
-	toPermission := permissionWrite
-	switch op := c.Op.(type) {
-	case *fsm.CreateObject:
+	kind, ref, bytes, known := target(c.Op)
+	switch fsm.PriceOf(c.Op) {
+	case fsm.Free:
+		return charge{}, true
+	case fsm.PerCreation:
 		if !found {
 			return missed, true
 		}
-		return creation(op.SID.Kind(), service.SID, identity), true
-	case *fsm.UpdateObject:
-		return on(op.Kind, op.Object, objects.Write, func(o *objects.Object) charge { return write(o, identity, len(op.Data)) }), true
-	case *fsm.WriteItem:
-		return on(op.Kind, op.Object, objects.Write, func(o *objects.Object) charge { return write(o, identity, len(op.Data)) }), true
-	case *fsm.RemoveItem:
-		return on(op.Kind, op.Object, objects.Write, func(o *objects.Object) charge { return write(o, identity, 0) }), true
-	case *fsm.RemoveObject:
-		return on(op.Kind, op.Object, objects.Manage, free), true // its creation was paid for
-	case *fsm.Publish:
-		return on(objects.KindStream, op.Stream, objects.Write, func(o *objects.Object) charge { return message(o, identity) }), true
-	case *fsm.SetPermission:
-		return on(op.Kind, op.Object, objects.Manage, toPermission), true
-	case *fsm.RemovePermission:
-		return on(op.Kind, op.Object, objects.Manage, toPermission), true
-	case *fsm.CreateService, *fsm.UpdateService, *fsm.RemoveService,
-		*fsm.CreateKey, *fsm.RevokeKey, *fsm.AddAuthToken, *fsm.PromoteAuthToken, *fsm.DropAuthToken, *fsm.RotateKey:
-		return charge{}, true // for the account's own credentials only
+		return creation(kind, service.SID, identity), known
+	case fsm.PerWrite:
+		cost = on(kind, ref, objects.Write, func(o *objects.Object) charge { return write(o, identity, bytes) })
+	case fsm.PerMessage:
+		cost = on(kind, ref, objects.Write, func(o *objects.Object) charge { return message(o, identity) })
+	case fsm.PerPermission:
+		cost = on(kind, ref, objects.Manage, permissionWrite)
+	case fsm.PerRemoval:
+		cost = on(kind, ref, objects.Manage, func(*objects.Object) charge { return charge{} })
 	}
-	return charge{}, fsm.Internal(c.Op)
+	return cost, known
+}
+
+// target returns what an operation with a price is about, and how much data it
+// carries.
+func target(op fsm.Op) (kind objects.Kind, ref fsm.Ref, bytes int, known bool) {
+	switch op := op.(type) {
+	case *fsm.CreateObject:
+		return op.SID.Kind(), fsm.Ref{}, len(op.Data), true
+	case *fsm.UpdateObject:
+		return op.Kind, op.Object, len(op.Data), true
+	case *fsm.WriteItem:
+		return op.Kind, op.Object, len(op.Data), true
+	case *fsm.RemoveItem:
+		return op.Kind, op.Object, 0, true
+	case *fsm.RemoveObject:
+		return op.Kind, op.Object, 0, true
+	case *fsm.Publish:
+		return objects.KindStream, op.Stream, len(op.Data), true
+	case *fsm.SetPermission:
+		return op.Kind, op.Object, 0, true
+	case *fsm.RemovePermission:
+		return op.Kind, op.Object, 0, true
+	}
+	return objects.KindNone, fsm.Ref{}, 0, false
 }
 
 // ofEvent returns what the command behind an event has cost.
