@@ -20,7 +20,8 @@ type checkedLog struct {
 	raft.LogStore
 
 	// damaged is told of an entry that fails the check while raft runs, which can
-	// only panic or go on without the entry.
+	// only panic or go on without the entry, and of one that only a newer release
+	// can read, which is not kept.
 	damaged func(error)
 
 	// configuration is the index of the newest configuration that was written, or
@@ -49,7 +50,11 @@ func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
 	for i, l := range logs {
 		if l.Type == raft.LogCommand {
 			if err := fsm.CheckBatch(l.Data); err != nil {
-				return fmt.Errorf("store log entry %d: %w", l.Index, err)
+				err = fmt.Errorf("store log entry %d: %w", l.Index, err)
+				if errors.Is(err, fsm.ErrNewer) && c.damaged != nil {
+					c.damaged(err)
+				}
+				return err
 			}
 		}
 		entry := *l // raft and its cache keep theirs
@@ -108,9 +113,24 @@ func (c *checkedLog) verify(first, last, covered uint64) (term uint64, err error
 		case err != nil:
 			return 0, err
 		default:
+			if err := checkLevel(&l); err != nil {
+				return 0, err
+			}
 			c.note(&l)
 			term = l.Term
 		}
 	}
 	return term, nil
+}
+
+// checkLevel refuses an entry that only a newer release can read. An entry that
+// nobody can is raft's to come upon.
+func checkLevel(l *raft.Log) error {
+	if l.Type != raft.LogCommand {
+		return nil
+	}
+	if err := fsm.CheckBatch(l.Data); errors.Is(err, fsm.ErrNewer) {
+		return fmt.Errorf("log entry %d: %w", l.Index, err)
+	}
+	return nil
 }

@@ -75,6 +75,9 @@ var (
 	// ErrUnreachable: the node to be added does not answer, as itself, at its address.
 	ErrUnreachable = wire.ErrUnreachable
 
+	// ErrOldRelease: the node to be added cannot read what the cluster writes.
+	ErrOldRelease = wire.ErrOldRelease
+
 	// ErrQuorum: the change would leave fewer live voters than a majority.
 	ErrQuorum = wire.ErrQuorum
 )

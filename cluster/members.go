@@ -80,6 +80,11 @@ type NodeStatus struct {
 
 	Gossip string `cbor:"45,keyasint,omitempty"` // where it gossips
 
+	// Level is the cluster's format level as the node's state has it, and Newest the
+	// highest that its release knows.
+	Level  fsm.Level `cbor:"50,keyasint,omitempty"`
+	Newest fsm.Level `cbor:"51,keyasint,omitempty"`
+
 	// Problem says why the node does not serve, if it does not (see Node.Health).
 	Problem string `cbor:"20,keyasint,omitempty"`
 }
@@ -159,7 +164,11 @@ func (n *Node) statusOf(ctx context.Context, to string) (NodeStatus, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
 	defer cancel()
-	return wire.Ask[NodeStatus](ctx, n.peers, to, wire.Status, wire.None{})
+	s, err := wire.Ask[NodeStatus](ctx, n.peers, to, wire.Status, wire.None{})
+	if err == nil {
+		n.refuseNewer(s)
+	}
+	return s, err
 }
 
 func (n *Node) ownStatus() NodeStatus {
@@ -170,6 +179,7 @@ func (n *Node) ownStatus() NodeStatus {
 		LastIndex: n.raft.LastIndex(), Gossip: n.GossipAddr(), Server: n.self, Process: n.process, Candidate: state.Role == raft.Candidate,
 	}
 	s.Digest = n.fsm.View().Digest()
+	s.Level, s.Newest = n.fsm.View().Level(), fsm.Newest
 	s.Clock = n.clock.now()
 	if now, known := n.clock.read(); known {
 		s.ClusterClock = now
@@ -286,7 +296,7 @@ func (n *Node) changing(ctx context.Context, change func() error) error {
 
 // worthRetrying is what a change of leader or of configuration may mend.
 func worthRetrying(err error) bool {
-	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, ErrKnownMember, ErrTwice, wire.ErrBadRequest} {
+	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, ErrKnownMember, ErrTwice, ErrOldRelease, wire.ErrBadRequest} {
 		if errors.Is(err, final) {
 			return false
 		}
@@ -309,6 +319,9 @@ func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case holder >= 0 && servers[holder].ID == id:
 		return nil
+	}
+	if err := n.refuseOld(at); err != nil {
+		return err
 	}
 	if r := n.fsm.View().KeyRotation(); r != nil && !slices.Contains(at.Keys, r.Key) && n.port != nil && !n.members.Has(at.Server) {
 		return fmt.Errorf("%w: %s enrolled with a cluster key that is being changed; let it enrol again", ErrUnreachable, spec.ID)

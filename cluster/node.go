@@ -262,6 +262,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 	n.leadership.OnLead("expiry", expiry.run)
 	n.leadership.OnLead("promotion", n.promote)
 	n.leadership.OnLead("nudges", nudger.Run)
+	n.leadership.OnLead("format level", n.raiseLevel)
 	n.table = n.handlers()
 }
 

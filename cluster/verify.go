@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/fsm"
 )
 
 // verify looks at what is on disk before raft does, which panics where a
@@ -26,6 +29,8 @@ func (s *stores) verify() error {
 	switch {
 	case good != nil:
 		covered, term = good.Index, good.Term
+	case errors.Is(err, fsm.ErrNewer):
+		return err
 	case len(taken) > 0:
 		return fmt.Errorf("%w: none of %d can be read: %w", ErrSnapshots, len(taken), err)
 	}
@@ -40,13 +45,17 @@ func (s *stores) verify() error {
 }
 
 // newestGood returns the newest snapshot whose content is what was written, as
-// raft will find it.
+// raft will find it. One that only a newer release can read is no reason to go on
+// from an older one.
 func (s *stores) newestGood(taken []*raft.SnapshotMeta) (good *raft.SnapshotMeta, err error) {
 	for _, meta := range taken {
 		_, content, openErr := s.snapshots.Open(meta.ID) // reads all of it
 		if openErr != nil {
 			err = fmt.Errorf("snapshot %s: %w", meta.ID, openErr)
 			continue
+		}
+		if err := fsm.CheckSnapshot(content); errors.Is(err, fsm.ErrNewer) {
+			return nil, errors.Join(fmt.Errorf("snapshot %s: %w", meta.ID, err), content.Close())
 		}
 		return meta, content.Close()
 	}

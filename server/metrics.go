@@ -66,6 +66,7 @@ var (
 	leaderDesc  = prometheus.NewDesc("lockstep_raft_leader", "1 if this node leads and its term has started.", nil, nil)
 	appliedDesc = prometheus.NewDesc("lockstep_raft_applied_index", "Log index up to which this node's store has applied.", nil, nil)
 	termDesc    = prometheus.NewDesc("lockstep_raft_term", "Term of the last applied log entry.", nil, nil)
+	levelDesc   = prometheus.NewDesc("lockstep_format_level", "The cluster's format level, as this node's state has it.", nil, nil)
 	timeDesc    = prometheus.NewDesc("lockstep_store_time_seconds", "The store's clock: the leader's stamp on the last batch, as Unix time.", nil, nil)
 	ageDesc     = prometheus.NewDesc("lockstep_raft_age_seconds", "Time since this node's store last held everything that the cluster had committed; above a few seconds it does not keep up.", nil, nil)
 	membersDesc = prometheus.NewDesc("lockstep_members", "Members of the cluster by role, as this node sees them.", []string{"role"}, nil)
@@ -94,7 +95,7 @@ type nodeCollector struct {
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, levelDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc} {
 		out <- d
 	}
 }
@@ -112,6 +113,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(leaderDesc, leads)
 	gauge(appliedDesc, float64(view.Index()))
 	gauge(termDesc, float64(view.Term()))
+	gauge(levelDesc, float64(view.Level()))
 	gauge(timeDesc, float64(view.Time())/1000)
 	gauge(ageDesc, c.node.Age().Seconds())
 	roles := map[cluster.Role]float64{cluster.RoleLeader: 0, cluster.RoleFollower: 0, cluster.RoleNonvoter: 0, cluster.RoleUnreachable: 0}

@@ -117,6 +117,7 @@ func (o operator) Status(ctx context.Context) (admin.Status, error) {
 		out.Nodes[i] = admin.NodeStatus{
 			ID: n.ID, HTTP: n.HTTP, Raft: n.Raft, Role: string(n.Role), AppliedIndex: n.AppliedIndex, Version: n.Version,
 			Server: n.Server, DigestIndex: n.Digest.Index, Digest: digestText(n.Digest.Hash), Problem: n.Problem,
+			FormatLevel: uint32(n.Level), NewestLevel: uint32(n.Newest),
 		}
 	}
 	return out, nil
@@ -298,7 +299,7 @@ func refusal(err error) error {
 		return conflict("%v: join with --replace to put the new one in its place, or take it out with lockstep leave first", err)
 	case errors.Is(err, cluster.ErrTwice):
 		return conflict("%v", err)
-	case errors.Is(err, cluster.ErrAddressTaken), errors.Is(err, cluster.ErrQuorum):
+	case errors.Is(err, cluster.ErrAddressTaken), errors.Is(err, cluster.ErrQuorum), errors.Is(err, cluster.ErrOldRelease):
 		return conflict("%v", err)
 	}
 	return objects.ErrUnavailable.With("%v", err)

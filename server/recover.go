@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lockstep/cluster"
+	"lockstep/fsm"
 	"lockstep/server/admin"
 	"lockstep/server/nodedir"
 )
@@ -63,7 +64,7 @@ func (r *Recovery) open(logger *slog.Logger) error {
 	}
 	var err error
 	r.Remains, err = cluster.OpenRemains(cluster.Config{ID: r.NodeID, Incarnation: r.record.Incarnation, DataDir: r.dir, Logger: logger})
-	if lost(err) || errors.Is(err, cluster.ErrNoState) || errors.Is(err, cluster.ErrLeft) {
+	if lost(err) || errors.Is(err, fsm.ErrNewer) || errors.Is(err, cluster.ErrNoState) || errors.Is(err, cluster.ErrLeft) {
 		return StateError{err}
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lockstep/cluster"
+	"lockstep/fsm"
 	"lockstep/server/admin"
 	"lockstep/server/nodedir"
 )
@@ -23,7 +24,10 @@ func (e StateError) Unwrap() error { return e.error }
 // stateError adds the mending command to a loss that the node does not mend
 // itself.
 func (s *Server) stateError(err error) error {
-	if !lost(err) {
+	switch {
+	case errors.Is(err, fsm.ErrNewer):
+		return StateError{fmt.Errorf("%w. Start the node with the release that it ran before, or a later one", err)}
+	case !lost(err):
 		return StateError{err}
 	}
 	return StateError{fmt.Errorf("%w. To have the node come back in its own place, with the data of the others: %s", err, s.comeBack())}
@@ -70,7 +74,10 @@ func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, admission 
 	if err == nil {
 		node, err = s.open(ctx, r, admission, keep)
 	}
-	if !lost(err) {
+	switch {
+	case errors.Is(err, fsm.ErrNewer):
+		return nil, s.stateError(err)
+	case !lost(err):
 		return node, err
 	}
 	if !s.config.Replace {

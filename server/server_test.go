@@ -379,7 +379,7 @@ func TestBookKeepsTheNewestSeeds(t *testing.T) {
 func TestRefusal(t *testing.T) {
 	require.NoError(t, refusal(nil))
 	for err, want := range map[error]int{
-		cluster.ErrUnknownMember: 404, cluster.ErrQuorum: 409, cluster.ErrAddressTaken: 409,
+		cluster.ErrUnknownMember: 404, cluster.ErrQuorum: 409, cluster.ErrAddressTaken: 409, cluster.ErrOldRelease: 409,
 		cluster.ErrNoLeader: 503, cluster.ErrUnreachable: 503, errors.New("other"): 503,
 	} {
 		var got *objects.Error

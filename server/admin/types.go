@@ -23,6 +23,9 @@ type NodeStatus struct {
 	DigestIndex uint64 `json:"digest_index"`
 	Digest      string `json:"digest"` // 16 hexadecimal digits
 
+	FormatLevel uint32 `json:"format_level,omitempty"`        // the cluster's, as the node's state has it
+	NewestLevel uint32 `json:"newest_format_level,omitempty"` // that the node's release knows
+
 	Problem string `json:"problem,omitempty"` // why it does not serve, if it does not
 }
 

@@ -87,7 +87,7 @@ var mayImport = map[string][]string{
 	"lockstep/cluster/internal/wire":       {"lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/link"},
 	"lockstep/cluster/internal/batch":      {"lockstep/cluster/internal/wire", "lockstep/fsm"},
 	"lockstep/cluster/internal/leadership": {"lockstep/cluster/internal/batch", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/watch", "lockstep/cluster/internal/wire", "lockstep/fsm"},
-	"lockstep/cluster/internal/proposer":   {"lockstep/cluster/internal/batch", "lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm"},
+	"lockstep/cluster/internal/proposer":   {"lockstep/cluster/internal/batch", "lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/cluster/internal/rafttest":   {},
 	"lockstep/cluster/internal/transport":  {"lockstep/cluster/internal/lifetime"},
 	"lockstep/cluster/internal/nudge":      {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/fsm"},

@@ -5,9 +5,11 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +41,7 @@ type writers struct {
 	acknowledged map[write]bool
 	count        atomic.Int64
 	longest      time.Duration // that a write took
+	refusals     []string      // answers that were no success, of nodes that serve
 }
 
 const list = "/Lists/writes/Items"
@@ -73,11 +76,14 @@ func (w *writers) push(item write, clients []*harness.REST) {
 	start := time.Now()
 	for try := 0; time.Since(start) < time.Minute; try++ {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		_, err := clients[(item.Writer+try)%len(clients)].Post(ctx, list, form, "Idempotency-Key", key)
+		a, err := clients[(item.Writer+try)%len(clients)].Do(ctx, http.MethodPost, list, form, "Idempotency-Key", key)
 		cancel()
-		if err == nil {
+		if err == nil && a.Err() == nil {
 			w.note(item, time.Since(start))
 			return
+		}
+		if err == nil && !strings.Contains(string(a.Body), "does not serve at the moment") {
+			w.refused(a)
 		}
 		time.Sleep(10 * time.Millisecond) // a dead node refuses at once
 	}
@@ -89,6 +95,12 @@ func (w *writers) note(item write, took time.Duration) {
 	w.acknowledged[item] = true
 	w.longest = max(w.longest, took)
 	w.count.Add(1)
+}
+
+func (w *writers) refused(a harness.Answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refusals = append(w.refusals, a.Err().Error())
 }
 
 // more waits until so many more writes were acknowledged.

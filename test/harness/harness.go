@@ -40,16 +40,32 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "lockstep")
-	args := []string{"build", "-o", binary}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "lockstep/cmd/lockstep")...)
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
+	if err := build(binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
+}
+
+func build(path string, args ...string) error {
+	args = append([]string{"build", "-o", path}, args...)
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "lockstep/cmd/lockstep")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// NextRelease builds the program as a release to come would be: it knows one
+// format level more, and one operation.
+func NextRelease(t testing.TB) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "lockstep-next")
+	require.NoError(t, build(path, "-tags", "nextlevel"))
+	return path
 }
 
 // Binary is the path of the program that Main built.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 // Node is one process of a cluster.
 type Node struct {
 	ID, URL, Dir string
+	Binary       string // to run from the next start on; default: the one that Main built
 
 	cluster *Cluster
 	port    int
@@ -36,7 +38,7 @@ func (n *Node) start(args ...string) {
 	require.NoError(t, err)
 	defer log.Close()
 	usual := append([]string{"serve", "--data-dir", n.Dir, "--node-id", n.ID, "--http-port", strconv.Itoa(n.port)}, n.addrs...)
-	cmd := exec.Command(binary, append(usual, args...)...)
+	cmd := exec.Command(cmp.Or(n.Binary, binary), append(usual, args...)...)
 	cmd.Env = n.cluster.Environment()
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(t, cmd.Start())

@@ -13,6 +13,7 @@ import (
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
+	"lockstep/objects"
 )
 
 // maxCommand is the size of an encoded command that raft still replicates
@@ -62,11 +63,17 @@ func New(config Config) *Proposer {
 // no answer: ErrNoLeader, ErrOverloaded, ErrNotMember, ErrTooLarge and
 // ErrClosed if nothing was written, ErrUnknownOutcome if that is not certain.
 //
+// What the cluster's format level does not have yet is refused (objects.ErrLevel).
+// This store may be behind with the level and is never ahead of it.
+//
 // The result is shared: it must not be changed.
 //
 // Without a deadline in ctx it gives up after 30 seconds. If Issued is zero, it
 // is set to this store's index, as for an id that was just made.
 func (p *Proposer) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	if fsm.Needs(c.Op) > p.Store.View().Level() {
+		return &fsm.Result{Err: objects.ErrLevel}, nil
+	}
 	ctx, cancel := lifetime.Bounded(ctx)
 	defer cancel()
 	if c.Issued == 0 {

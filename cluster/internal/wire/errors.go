@@ -24,6 +24,7 @@ var (
 	ErrAddressTaken  = errors.New("cluster: address belongs to another member")
 	ErrUnreachable   = errors.New("cluster: node does not answer at its internal address")
 	ErrQuorum        = errors.New("cluster: too few live voters would remain")
+	ErrOldRelease    = errors.New("cluster: the node's release is too old")
 
 	ErrNotLeader  = errors.New("cluster: not the leader") // nothing was written
 	ErrOtherTerm  = errors.New("cluster: another term")
@@ -50,6 +51,7 @@ var failures = []error{
 	14: ErrQuorum,
 	15: ErrKnownMember,
 	16: ErrTwice,
+	17: ErrOldRelease,
 }
 
 // NotWritten reports whether an attempt to write that failed so has certainly
