@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 
 	"lockstep/cluster/internal/batch"
@@ -126,7 +127,7 @@ func TestSameCommandTwiceIsAppliedOnce(t *testing.T) {
 
 func TestKeyedCommandsAreToldApart(t *testing.T) {
 	m := newMembers(t, 3, nil)
-	id := fsm.NewID()
+	id := commandid.New()
 	for _, n := range m.nodes {
 		var proposals sync.WaitGroup
 		results := make([]*fsm.Result, 2)

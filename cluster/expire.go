@@ -9,6 +9,7 @@ import (
 	"lockstep/cluster/internal/leadership"
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 )
 
 // expirePause bounds how often things that fall due one by one are expired.
@@ -42,7 +43,7 @@ func (e *expiry) run(t *leadership.Term) {
 
 func (e *expiry) expire(t *leadership.Term) {
 	term := t.Context()
-	body, err := fsm.Expire(fsm.NewID()).Encode()
+	body, err := fsm.Expire(commandid.New()).Encode()
 	if err != nil {
 		e.log.Error("expiry not encoded", "error", err)
 		lifetime.Pause(term, time.Second)

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 
 	"lockstep/cluster/internal/member"
@@ -185,7 +186,7 @@ func itemsIn(view *fsm.View) int {
 }
 
 func command(op fsm.Op) *fsm.Command {
-	return &fsm.Command{ID: fsm.NewID(), Service: testService, Op: op}
+	return &fsm.Command{ID: commandid.New(), Service: testService, Op: op}
 }
 
 func appendItem() *fsm.WriteItem {

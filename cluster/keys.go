@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/member"
@@ -115,7 +116,7 @@ func (n *Node) RotateKey(ctx context.Context) error {
 	if err := n.useKeys(append(n.keys.all(), key)); err != nil {
 		return err
 	}
-	result, err := n.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: &fsm.RotateKey{Key: fsm.KeyIDOf(key)}})
+	result, err := n.Propose(ctx, &fsm.Command{ID: commandid.New(), Op: &fsm.RotateKey{Key: fsm.KeyIDOf(key)}})
 	switch {
 	case err != nil:
 		return err
@@ -202,7 +203,7 @@ func (n *Node) stepKeys() error {
 }
 
 func (n *Node) tellKeys(ctx context.Context, op fsm.Op) error {
-	_, err := n.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: op})
+	_, err := n.Propose(ctx, &fsm.Command{ID: commandid.New(), Op: op})
 	return err
 }
 

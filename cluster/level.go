@@ -10,6 +10,7 @@ import (
 	"lockstep/cluster/internal/leadership"
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 )
 
 // levelInterval is how often a leader looks whether the format level can rise; scaled.
@@ -37,7 +38,7 @@ func (n *Node) raiseOnce(ctx context.Context) error {
 	if level <= n.fsm.View().Level() {
 		return nil
 	}
-	result, err := n.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: &fsm.RaiseLevel{Level: level}})
+	result, err := n.Propose(ctx, &fsm.Command{ID: commandid.New(), Op: &fsm.RaiseLevel{Level: level}})
 	switch {
 	case err != nil:
 		return err

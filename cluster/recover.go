@@ -16,6 +16,7 @@ import (
 
 	"lockstep/cluster/internal/member"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 )
 
 // A cluster whose quorum is lost for good goes on from what one survivor has, as
@@ -217,7 +218,7 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 // begin applies the first entry of the new cluster. It carries the time of the
 // last one: nobody knows how long ago that was, and whoever leads will.
 func (r *Remains) begin(index, term uint64, clusterID string, key [32]byte) error {
-	c := &fsm.Command{ID: fsm.NewID(), Op: &fsm.Recover{ClusterID: clusterID, Key: fsm.KeyIDOf(key)}}
+	c := &fsm.Command{ID: commandid.New(), Op: &fsm.Recover{ClusterID: clusterID, Key: fsm.KeyIDOf(key)}}
 	body, err := c.Encode()
 	if err != nil {
 		return fmt.Errorf("begin the new cluster: %w", err)

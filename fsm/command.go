@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,13 +15,6 @@ import (
 // CommandID names one intended write. It is made once and kept over every
 // retry, so that the write happens once.
 type CommandID [16]byte
-
-// NewID makes a random command id.
-func NewID() CommandID {
-	var id CommandID
-	rand.Read(id[:]) // never fails
-	return id
-}
 
 // Actor is on whose behalf a command is sent.
 type Actor struct {

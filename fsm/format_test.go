@@ -63,7 +63,7 @@ func TestASnapshotIsTheState(t *testing.T) {
 	_, err := cursor.Next(t.Context())
 	require.ErrorIs(t, err, ErrBehind, "followers are told that the state was replaced")
 
-	log := s.entry(s.command(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{Name: "m"}, Item: ItemKey{Key: "b"}}), Expire(NewID()))
+	log := s.entry(s.command(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{Name: "m"}, Item: ItemKey{Key: "b"}}), Expire(newID()))
 	s.fsm.Apply(log)
 	back.Apply(log)
 	require.Equal(t, sum(t, s.fsm), sum(t, back), "and it goes on the same")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -60,6 +61,14 @@ func (s *store) newID() (id CommandID) {
 	return id
 }
 
+var lastID atomic.Uint64
+
+// newID makes an id that no other command of the tests has.
+func newID() (id CommandID) {
+	binary.BigEndian.PutUint64(id[8:], lastID.Add(1))
+	return id
+}
+
 func (s *store) command(actor Actor, op Op) *Command {
 	return &Command{ID: s.newID(), Issued: s.fsm.View().Index(), Actor: actor, Service: testService, Op: op}
 }
@@ -106,7 +115,7 @@ func (s *store) push(o *objects.Object, data string) *Result {
 
 // expireAll does what a leader does when something is due.
 func (s *store) expireAll() {
-	for s.send(Expire(NewID()))[0].More {
+	for s.send(Expire(newID()))[0].More {
 	}
 }
 

@@ -101,11 +101,11 @@ func TestTheDedupWindowForgetsAfterItsTimeAndRefusesWhatItMayHaveForgotten(t *te
 func TestTheWindowOfNodesIsBoundedAndForgetsSafely(t *testing.T) {
 	d := newDedup()
 	d.maxRecords = 10 * chunkRecords
-	first := NewID()
+	first := newID()
 	for i := range d.maxRecords + 10 {
 		id := first
 		if i > 0 {
-			id = NewID()
+			id = newID()
 		}
 		d.remember(&Command{ID: id}, 1, Result{Index: uint64(i + 1)})
 	}
@@ -361,7 +361,7 @@ func TestRemovingALargeCollectionIsClearedBitByBit(t *testing.T) {
 	again := s.create(objects.KindList, "big")
 	require.Empty(t, s.fsm.View().Items(s.object(again), Range{Limit: 10}), "the name is free, the new object empty")
 
-	require.True(t, s.send(Expire(NewID()))[0].More)
+	require.True(t, s.send(Expire(newID()))[0].More)
 	_, _, left = s.fsm.View().Count()
 	require.Less(t, left, items)
 	s.expireAll()
@@ -533,7 +533,7 @@ func TestRaftsOwnEntriesMoveTheIndex(t *testing.T) {
 	require.Equal(t, s.index, s.fsm.View().Index())
 	require.EqualValues(t, 3, s.fsm.View().Term())
 	require.Zero(t, s.fsm.View().TermStarted())
-	log := s.entry(TermStarted(NewID()))
+	log := s.entry(TermStarted(newID()))
 	log.Term = 3
 	s.fsm.Apply(log)
 	require.EqualValues(t, 3, s.fsm.View().TermStarted())

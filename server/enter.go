@@ -12,6 +12,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 	"lockstep/server/admin"
 	"lockstep/server/audit"
@@ -259,7 +260,7 @@ func (s *Server) settle(ctx context.Context, node *cluster.Node, book *book) err
 }
 
 func (s *Server) initialise(ctx context.Context, node *cluster.Node, r *nodedir.Record) error {
-	_, err := node.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: &fsm.Initialise{
+	_, err := node.Propose(ctx, &fsm.Command{ID: commandid.New(), Op: &fsm.Initialise{
 		ClusterID: r.ClusterID, AccountSID: r.AccountSID, AuthToken: r.AuthToken, Service: newSID(objects.KindService),
 	}})
 	if err != nil {

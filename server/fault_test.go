@@ -12,6 +12,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 	"lockstep/server/limits"
 	"lockstep/server/nodedir"
@@ -82,7 +83,7 @@ func TestANodeWhoseStateIsWrongServesNobody(t *testing.T) {
 	require.Contains(t, body, "altered in memory")
 	_, body = ask(m.operator, "/metrics")
 	require.Contains(t, body, "\nlockstep_state_differs 1\n")
-	_, err = m.store.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Service: service.SID, Op: &fsm.CreateObject{SID: newSID(objects.KindMap)}})
+	_, err = m.store.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Service: service.SID, Op: &fsm.CreateObject{SID: newSID(objects.KindMap)}})
 	require.ErrorIs(t, err, cluster.ErrAltered)
 	stop()
 	<-watched

@@ -10,6 +10,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 	"lockstep/server/admin"
 	"lockstep/server/auth"
@@ -271,7 +272,7 @@ func (o operator) DropAuthToken(ctx context.Context) error {
 func (o operator) decide(ctx context.Context, op fsm.Op) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
-	r, err := o.store.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Op: op})
+	r, err := o.store.Propose(ctx, &fsm.Command{ID: commandid.New(), Op: op})
 	if err != nil {
 		return refusal(err)
 	}

@@ -4,7 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 
-	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 )
 
@@ -17,7 +17,7 @@ func isAlphanumeric(s string) bool {
 	return s != ""
 }
 
-func newSID(kind objects.Kind) objects.SID { return objects.NewSID(kind, fsm.NewID()) }
+func newSID(kind objects.Kind) objects.SID { return objects.NewSID(kind, commandid.New()) }
 
 // NewAccount makes up an account.
 func NewAccount() Account {

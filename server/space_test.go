@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/bounds"
@@ -27,7 +28,7 @@ func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
 			a := admission{limits: limits.New(limits.Off(), time.Now), space: bound.space}
 			m := fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{2})}
 			command := func(op fsm.Op) *fsm.Command {
-				return &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: op}
+				return &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: op}
 			}
 			do := func(c *fsm.Command) *objects.Error {
 				_, known := n.FSM().Lookup(c.ID)

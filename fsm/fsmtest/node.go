@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 )
 
@@ -87,7 +88,7 @@ func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 // Expire removes what is due, as a leader does by itself.
 func (n *Node) Expire() {
 	for {
-		r, err := n.Propose(context.Background(), fsm.Expire(fsm.NewID()))
+		r, err := n.Propose(context.Background(), fsm.Expire(commandid.New()))
 		if err != nil || !r.More {
 			return
 		}
@@ -97,7 +98,7 @@ func (n *Node) Expire() {
 // Must applies an operation on the default service with REST credentials, and
 // panics if it is refused.
 func (n *Node) Must(op fsm.Op) *fsm.Result {
-	r, err := n.Propose(context.Background(), &fsm.Command{ID: fsm.NewID(), Service: Service, Op: op})
+	r, err := n.Propose(context.Background(), &fsm.Command{ID: commandid.New(), Service: Service, Op: op})
 	if err == nil && r.Err != nil {
 		err = r.Err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 )
 
@@ -40,7 +41,7 @@ func (a *API) proposeIn(ctx context.Context, c Caller, service objects.SID, op f
 // from the key, so that its repetition is the same command on every node.
 func (c *Caller) commandID(service objects.SID) fsm.CommandID {
 	if c.Key == "" {
-		return fsm.NewID()
+		return commandid.New()
 	}
 	var buffer [256]byte
 	b := binary.AppendUvarint(buffer[:0], uint64(len(c.Scope)))
@@ -69,7 +70,7 @@ func (a *API) ServiceSID(ctx context.Context, ref fsm.Ref) (objects.SID, error) 
 }
 
 // random gives what a new SID is made of.
-func random() [16]byte { return fsm.NewID() }
+func random() [16]byte { return commandid.New() }
 
 // withData gives a copy of an object with the data that its result left out.
 func withData(o *objects.Object, data []byte) *objects.Object {

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/hub"
@@ -147,7 +148,7 @@ func checkBounds(t *rapid.T) {
 		if i%2 == 0 {
 			kind = objects.KindStream
 		}
-		all[i] = objects.NewSID(kind, fsm.NewID())
+		all[i] = objects.NewSID(kind, commandid.New())
 		node.Must(&fsm.CreateObject{SID: all[i]})
 		subscribe(i)
 	}
@@ -172,10 +173,10 @@ func checkBounds(t *rapid.T) {
 	anyOne := rapid.IntRange(0, len(all)-1)
 	t.Repeat(map[string]func(*rapid.T){
 		"write": func(t *rapid.T) {
-			write(anyOne.Draw(t, "object"), &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service})
+			write(anyOne.Draw(t, "object"), &fsm.Command{ID: commandid.New(), Service: fsmtest.Service})
 		},
 		"own write": func(t *rapid.T) {
-			i, c := anyOne.Draw(t, "object"), &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service}
+			i, c := anyOne.Draw(t, "object"), &fsm.Command{ID: commandid.New(), Service: fsmtest.Service}
 			q.Begin(c.ID, all[i])
 			writes = append(writes, c.ID)
 			write(i, c)

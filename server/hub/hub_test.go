@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/hub"
@@ -127,7 +128,7 @@ func newWorld(t *testing.T, c hub.Config) *world {
 }
 
 func (w *world) create(kind objects.Kind) objects.SID {
-	sid := objects.NewSID(kind, fsm.NewID())
+	sid := objects.NewSID(kind, commandid.New())
 	w.node.Must(&fsm.CreateObject{SID: sid, Data: []byte(`0`)})
 	return sid
 }
@@ -141,7 +142,7 @@ func remove(object objects.SID, key string) *fsm.RemoveItem {
 }
 
 func publish(stream objects.SID, data string) *fsm.Publish {
-	return &fsm.Publish{Stream: fsm.Ref{SID: stream}, SID: objects.NewSID(objects.KindMessage, fsm.NewID()), Data: []byte(data)}
+	return &fsm.Publish{Stream: fsm.Ref{SID: stream}, SID: objects.NewSID(objects.KindMessage, commandid.New()), Data: []byte(data)}
 }
 
 // settle waits until the hub has told all that was applied.
@@ -282,7 +283,7 @@ func TestOneFrameOfAFormForAllAndNoneForNobody(t *testing.T) {
 		made = append(made, form)
 		return fmt.Appendf(nil, "form %d: %s", form, line(e, form))
 	}})
-	m, other := objects.NewSID(objects.KindMap, fsm.NewID()), objects.NewSID(objects.KindMap, fsm.NewID())
+	m, other := objects.NewSID(objects.KindMap, commandid.New()), objects.NewSID(objects.KindMap, commandid.New())
 	node.Must(&fsm.CreateObject{SID: m})
 	node.Must(&fsm.CreateObject{SID: other})
 	var queues []*hub.Queue
@@ -363,7 +364,7 @@ func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
 		s.Start(0)
 		w.expect(q, "established 0")
 	}
-	command := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: put(m, "k", "mine")}
+	command := &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: put(m, "k", "mine")}
 	mine.Begin(command.ID, m)
 	_, err := w.node.Propose(t.Context(), command)
 	require.NoError(t, err)
@@ -386,7 +387,7 @@ func TestTheClientsOwnRemovalsAndMessagesAreNotEchoed(t *testing.T) {
 		w.expect(q, fmt.Sprint("established ", at))
 	}
 	own := func(op fsm.Op, mute hub.Mute, answerFirst bool) {
-		c := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: op}
+		c := &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: op}
 		q.Begin(c.ID, m)
 		if answerFirst { // the leader's result is here before the log is
 			q.Finish(c.ID, []byte("answer\n"), mute)
@@ -418,7 +419,7 @@ func TestReplayWaitsForTheAnswer(t *testing.T) {
 	m := w.create(objects.KindMap)
 	q := w.hub.NewQueue("alice")
 	s, _ := w.subscribe(q, m)
-	c := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: put(m, "k", "mine")}
+	c := &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: put(m, "k", "mine")}
 	q.Begin(c.ID, m)
 	_, err := w.node.Propose(t.Context(), c)
 	require.NoError(t, err)
@@ -436,7 +437,7 @@ func TestOwnRemovalOfTheObjectComesAfterTheAnswer(t *testing.T) {
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
 	w.expect(q, "established 0")
-	c := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: &fsm.RemoveObject{Kind: objects.KindMap, Object: fsm.Ref{SID: m}}}
+	c := &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: &fsm.RemoveObject{Kind: objects.KindMap, Object: fsm.Ref{SID: m}}}
 	q.Begin(c.ID, m)
 	_, err := w.node.Propose(t.Context(), c)
 	require.NoError(t, err)
@@ -505,7 +506,7 @@ func TestWhatIsNotThereEndsWithItsError(t *testing.T) {
 	m := w.create(objects.KindMap)
 	w.node.Must(put(m, "k", "1"))
 	q := w.hub.NewQueue("alice")
-	s, _ := w.subscribe(q, objects.NewSID(objects.KindMap, fsm.NewID()))
+	s, _ := w.subscribe(q, objects.NewSID(objects.KindMap, commandid.New()))
 	s.Start(0)
 	w.expect(q, "ended 404")
 	s, _ = w.subscribe(q, m)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/hub"
@@ -28,7 +29,7 @@ type late struct {
 
 func inLateWorld(t *testing.T, c hub.Config, test func(l *late)) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &late{T: t, node: fsmtest.New(nil), object: objects.NewSID(objects.KindMap, fsm.NewID())}
+		l := &late{T: t, node: fsmtest.New(nil), object: objects.NewSID(objects.KindMap, commandid.New())}
 		l.node.Must(&fsm.CreateObject{SID: l.object})
 		c.Feed, c.View, c.Encode = l.node.FSM().Feed(), l.node.View, line
 		l.hub = hub.New(c)
@@ -55,7 +56,7 @@ func (l *late) tells() {
 
 // write writes an item as the client, whose answer is "answer".
 func (l *late) write(op fsm.Op, mute func(*fsm.Result) hub.Mute) {
-	id := fsm.NewID()
+	id := commandid.New()
 	l.queue.Begin(id, l.object)
 	r, err := l.node.Propose(l.Context(), &fsm.Command{ID: id, Service: fsmtest.Service, Op: op})
 	require.NoError(l, err)

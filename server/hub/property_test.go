@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/hub"
@@ -80,7 +81,7 @@ func TestEveryReaderEndsInTheStateOfTheServer(t *testing.T) {
 		go func() { h.Run(ctx); close(done) }()
 		defer func() { cancel(); <-done }()
 
-		m := objects.NewSID(objects.KindMap, fsm.NewID())
+		m := objects.NewSID(objects.KindMap, commandid.New())
 		node.Must(&fsm.CreateObject{SID: m})
 		readers := make([]*reader, 3)
 		for i := range readers {
@@ -91,7 +92,7 @@ func TestEveryReaderEndsInTheStateOfTheServer(t *testing.T) {
 		keys := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		object := func() *objects.Object { o, _ := node.View().ObjectBySID(m); return o }
 		write := func(op fsm.Op, r *reader) {
-			c := &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: op}
+			c := &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: op}
 			if r != nil {
 				r.own, r.ownID, r.writing = c.ID, object().EventID+1, true
 				r.queue.Begin(c.ID, m)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/hub"
@@ -72,7 +73,7 @@ func BenchmarkFanOut(b *testing.B) {
 			node := fsmtest.New(nil)
 			h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line})
 			ctx, cancel := context.WithCancel(context.Background())
-			m := objects.NewSID(objects.KindMap, fsm.NewID())
+			m := objects.NewSID(objects.KindMap, commandid.New())
 			node.Must(&fsm.CreateObject{SID: m})
 			var taken atomic.Int64
 			readers := crowd(ctx, h, m, count, &taken)

@@ -11,6 +11,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 )
@@ -45,7 +46,7 @@ func admit(l *Limits, n *fsmtest.Node, c *fsm.Command) *objects.Error {
 	return l.Admit(n.View(), c, known)
 }
 
-func newSID(kind objects.Kind) objects.SID { return objects.NewSID(kind, fsm.NewID()) }
+func newSID(kind objects.Kind) objects.SID { return objects.NewSID(kind, commandid.New()) }
 
 // count says how many of the same writes pass before the first refusal.
 func (l *limited) count(t *testing.T, op fsm.Op) (passed int, refused *objects.Error) {
@@ -60,7 +61,7 @@ func (l *limited) count(t *testing.T, op fsm.Op) (passed int, refused *objects.E
 }
 
 func command(op fsm.Op) *fsm.Command {
-	return &fsm.Command{ID: fsm.NewID(), Service: fsmtest.Service, Op: op}
+	return &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: op}
 }
 
 func data(size int) []byte { return fmt.Appendf(nil, `%*q`, -size, "x") }
@@ -106,7 +107,7 @@ func TestWhatIsNotLimited(t *testing.T) {
 		passed, _ := l.count(t, op)
 		require.Equal(t, 10_000, passed, "%T", op)
 	}
-	require.Nil(t, l.admit(fsm.Expire(fsm.NewID())))
+	require.Nil(t, l.admit(fsm.Expire(commandid.New())))
 }
 
 func TestOffLiftsAllLimits(t *testing.T) {
@@ -465,14 +466,14 @@ func TestLevelsOfIdentitiesOutliveTheLeader(t *testing.T) {
 
 func TestRecentForgetsTheOldest(t *testing.T) {
 	var r recent
-	first := fsm.NewID()
+	first := commandid.New()
 	r.add(first)
 	for range 2 * recentLength {
 		require.LessOrEqual(t, len(r.young)+len(r.old), 2*recentLength)
-		r.add(fsm.NewID())
+		r.add(commandid.New())
 	}
 	require.Zero(t, r.times(first))
-	last := fsm.NewID()
+	last := commandid.New()
 	r.add(last)
 	r.add(last)
 	require.Equal(t, 2, r.times(last))

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/hub"
@@ -92,7 +93,7 @@ func value(t *testing.T, c prometheus.Metric) float64 {
 }
 
 func (w *world) newMap() objects.SID {
-	sid := objects.NewSID(objects.KindMap, fsm.NewID())
+	sid := objects.NewSID(objects.KindMap, commandid.New())
 	w.node.Must(&fsm.CreateObject{SID: sid})
 	return sid
 }

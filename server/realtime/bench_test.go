@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
@@ -60,7 +61,7 @@ func BenchmarkFanOut(b *testing.B) {
 			close(ready)
 			s := New(Config{API: api.New(node), Node: node, Feed: node.FSM().Feed(), Ready: ready})
 			defer s.Close()
-			sid := objects.NewSID(objects.KindDocument, fsm.NewID())
+			sid := objects.NewSID(objects.KindDocument, commandid.New())
 			node.Must(&fsm.CreateObject{SID: sid, Data: objects.EmptyObject})
 			service, _ := node.View().Service(fsm.Ref{SID: fsmtest.Service})
 			var taken atomic.Int64

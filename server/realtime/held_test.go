@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
@@ -280,7 +281,7 @@ func TestARepeatedEstablishStartsAfresh(t *testing.T) {
 func TestAKeyThatIsGoneInANewStateEndsItsSessions(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		without := snapshot(w)
-		key := objects.NewSID(objects.KindKey, fsm.NewID())
+		key := objects.NewSID(objects.KindKey, commandid.New())
 		w.node.Must(&fsm.CreateKey{SID: key, Secret: fsmtest.KeySecret})
 		c, stays := w.dial(), w.connect("bob")
 		c.init(w.token("alice", func(s *auth.TokenSpec) { s.KeySID = key.String() }))

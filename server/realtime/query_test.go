@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
@@ -117,7 +118,7 @@ func TestLiveQueriesCountAsSubscriptions(t *testing.T) {
 		for at := 0; at < objects.MaxSubscriptions-5; at += 95 {
 			var documents []map[string]any
 			for range min(95, objects.MaxSubscriptions-5-at) {
-				sid := objects.NewSID(objects.KindDocument, fsm.NewID())
+				sid := objects.NewSID(objects.KindDocument, commandid.New())
 				w.node.Must(&fsm.CreateObject{SID: sid, Data: objects.EmptyObject})
 				documents = append(documents, wish(sid.String(), "document", 0))
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/auth"
@@ -172,7 +173,7 @@ func TestSilenceIsPingedAndThenEnds(t *testing.T) {
 
 func TestARevokedKeyEndsItsSessions(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
-		other := objects.NewSID(objects.KindKey, fsm.NewID())
+		other := objects.NewSID(objects.KindKey, commandid.New())
 		w.node.Must(&fsm.CreateKey{SID: other, Secret: strings.Repeat("s", 32)})
 		withOther := func(s *auth.TokenSpec) { s.KeySID, s.Secret = other.String(), strings.Repeat("s", 32) }
 		stays, goes, renewed := w.connect("a"), w.dial(), w.dial()
@@ -190,11 +191,11 @@ func TestARevokedKeyEndsItsSessions(t *testing.T) {
 
 func TestARemovedServiceEndsItsSessions(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
-		sid := objects.NewSID(objects.KindService, fsm.NewID())
+		sid := objects.NewSID(objects.KindService, commandid.New())
 		w.node.Must(&fsm.CreateService{SID: sid})
 		stays, goes := w.connect("a"), w.dial()
 		goes.init(w.token("b", func(s *auth.TokenSpec) { s.ServiceSID = sid.String() }))
-		_, err := w.node.Propose(context.Background(), &fsm.Command{ID: fsm.NewID(), Service: sid, Op: &fsm.RemoveService{}})
+		_, err := w.node.Propose(context.Background(), &fsm.Command{ID: commandid.New(), Service: sid, Op: &fsm.RemoveService{}})
 		require.NoError(w, err)
 		last, _ := goes.closes()
 		require.Equal(w, 401, last.Status.Code)

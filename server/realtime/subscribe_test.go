@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 	"lockstep/server/realtime"
 )
@@ -112,7 +113,7 @@ func TestASessionHoldsABoundedNumberOfSubscriptions(t *testing.T) {
 		c := w.connect("alice")
 		made := make([]map[string]any, objects.MaxSubscriptions+1)
 		for i := range made {
-			sid := objects.NewSID(objects.KindDocument, fsm.NewID())
+			sid := objects.NewSID(objects.KindDocument, commandid.New())
 			w.node.Must(&fsm.CreateObject{SID: sid, Data: objects.EmptyObject})
 			made[i] = wish(sid.String(), "document", 0)
 		}

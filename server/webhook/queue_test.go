@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 )
@@ -230,7 +231,7 @@ func TestAReceiverThatMovedIsNotHeldUpByItsOldAddress(t *testing.T) {
 // What the outbox has given up, the queue in front of a dead receiver forgets.
 func TestQueueIsBoundedAsTheOutboxIs(t *testing.T) {
 	n := wanting("http://127.0.0.1:1/")
-	d := objects.NewSID(objects.KindDocument, fsm.NewID())
+	d := objects.NewSID(objects.KindDocument, commandid.New())
 	n.Must(&fsm.CreateObject{SID: d, Data: objects.EmptyObject})
 	q := newQueue(256, 16, 64, one)
 	now := time.Now()

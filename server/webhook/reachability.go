@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 )
 
@@ -95,7 +96,7 @@ func (r *Reporter) report(session string, c *connection, op fsm.Op) {
 	}
 	lane := r.lanes[maphash.String(r.seed, c.actor.Identity)%reportLanes]
 	select {
-	case lane <- report{session, &fsm.Command{ID: fsm.NewID(), Actor: c.actor, Service: c.service, Op: op}}:
+	case lane <- report{session, &fsm.Command{ID: commandid.New(), Actor: c.actor, Service: c.service, Op: op}}:
 		c.reports++
 		if r.waiting++; r.settled == nil {
 			r.settled = make(chan struct{})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 )
 
 // settler tells the store what became of deliveries, many in one command.
@@ -66,7 +67,7 @@ func (s *settler) gather(o outcome) *fsm.SettleDeliveries {
 func (s *settler) settle(ctx context.Context, op *fsm.SettleDeliveries) {
 	for ctx.Err() == nil {
 		attempt, cancel := context.WithTimeout(ctx, settleTimeout)
-		_, err := s.node.Propose(attempt, &fsm.Command{ID: fsm.NewID(), Op: op})
+		_, err := s.node.Propose(attempt, &fsm.Command{ID: commandid.New(), Op: op})
 		cancel()
 		if err == nil {
 			return

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 )
 
 // Sweep runs on the leader: it reports the endpoints of nodes that have been
@@ -44,7 +45,7 @@ func Sweep(ctx context.Context, node Node, reachable func() []string, logger *sl
 func dropEndpoints(ctx context.Context, node Node, id string) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, reportTimeout)
-		r, err := node.Propose(attempt, &fsm.Command{ID: fsm.NewID(), Op: &fsm.DropEndpoints{Node: id}})
+		r, err := node.Propose(attempt, &fsm.Command{ID: commandid.New(), Op: &fsm.DropEndpoints{Node: id}})
 		cancel()
 		if err != nil || !r.More {
 			return err

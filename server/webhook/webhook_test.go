@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 )
@@ -247,7 +248,7 @@ func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {
 	to, yes := "http://127.0.0.1:1/", true
 	n.Must(&fsm.UpdateService{WebhookURL: &to, ReachabilityWebhooks: &yes})
 	alice := fsm.Actor{Identity: "alice", Endpoint: "e", Token: true}
-	n.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Actor: fsm.Actor{Identity: "old", Endpoint: "x"}, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: "n1"}})
+	n.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Actor: fsm.Actor{Identity: "old", Endpoint: "x"}, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: "n1"}})
 	r := NewReporter(n, "n1", slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -303,7 +304,7 @@ func TestReporterReconciles(t *testing.T) {
 		r.Disconnected(fsmtest.Service, alice, "s1")
 		n.Must(&fsm.UpdateService{ReachabilityWebhooks: &yes})
 		require.Empty(t, there())
-		n.Propose(ctx, &fsm.Command{ID: fsm.NewID(), Actor: alice, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: "n1", Session: "stray"}})
+		n.Propose(ctx, &fsm.Command{ID: commandid.New(), Actor: alice, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: "n1", Session: "stray"}})
 		require.Empty(t, there(), "this node has no such session")
 		require.Empty(t, r.sessions)
 
@@ -328,7 +329,7 @@ func TestSweepDropsTheEndpointsOfALostNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := fsmtest.New(nil)
 		for _, node := range []string{"lost", "here"} {
-			n.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Actor: fsm.Actor{Identity: node, Endpoint: "e"}, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: node}})
+			n.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Actor: fsm.Actor{Identity: node, Endpoint: "e"}, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: node}})
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -391,7 +392,7 @@ func TestHangingReceiversHoldUpNobodyElse(t *testing.T) {
 		service := objects.NewSID(objects.KindService, [16]byte{9, byte(s)})
 		n.Must(&fsm.CreateService{SID: service, Settings: objects.ServiceSettings{WebhookURL: hung.URL + fmt.Sprint("/", s), WebhooksFromREST: true}})
 		for i := range objectsEach {
-			_, err := n.Propose(t.Context(), &fsm.Command{ID: fsm.NewID(), Service: service, Op: &fsm.CreateObject{
+			_, err := n.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Service: service, Op: &fsm.CreateObject{
 				SID: objects.NewSID(objects.KindDocument, [16]byte{8, byte(s), byte(i)}), Data: []byte(`{}`),
 			}})
 			require.NoError(t, err)

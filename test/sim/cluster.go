@@ -15,6 +15,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/objects"
 )
 
@@ -201,5 +202,5 @@ func Sleep(ctx context.Context, d time.Duration) {
 
 // Command makes a command with a fresh id.
 func Command(op fsm.Op) *fsm.Command {
-	return &fsm.Command{ID: fsm.NewID(), Service: Service, Op: op}
+	return &fsm.Command{ID: commandid.New(), Service: Service, Op: op}
 }

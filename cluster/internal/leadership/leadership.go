@@ -17,6 +17,7 @@ import (
 	"lockstep/cluster/internal/watch"
 	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 )
 
 // State is what this node believes about leadership.
@@ -230,7 +231,7 @@ func (l *Leadership) lead(t *Term) {
 // the commit index covers all that earlier terms have acknowledged, which the
 // commit index of a leader just elected need not.
 func (l *Leadership) writeFirst(t *Term) error {
-	command, err := fsm.TermStarted(fsm.NewID()).Encode()
+	command, err := fsm.TermStarted(commandid.New()).Encode()
 	if err != nil {
 		return err
 	}
