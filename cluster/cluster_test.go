@@ -157,8 +157,18 @@ func TestReadIndexIgnoresNonvoters(t *testing.T) {
 	leader, followers := m.leader(), m.followers()
 	joining := m.open("n4")
 	require.NoError(t, leader.AddMember(m.context(), MemberSpec{ID: "n4", InternalAddr: joining.InternalAddr()}))
-	leader.changes <- struct{}{} // no promotion from here on
-	defer func() { <-leader.changes }()
+	held, release := make(chan struct{}), make(chan struct{})
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		leader.changes.Exclusively(m.context(), func() error { // no promotion from here on
+			close(held)
+			<-release
+			return nil
+		})
+	})
+	defer holding.Wait()
+	defer close(release)
+	<-held
 	require.Equal(t, raft.Nonvoter, m.suffrage("n4"))
 	m.ready(joining) // a nonvoter may ask, as long as voters affirm
 

@@ -9,11 +9,15 @@ import (
 
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/replica"
+	"lockstep/cluster/internal/transport"
 	"lockstep/cluster/internal/wire"
 )
 
 // giveWayInterval is how often a node whose state is wrong looks whether it leads.
 const giveWayInterval = 200 * time.Millisecond
+
+// yieldPause is the pause before leadership is handed over again when that failed.
+const yieldPause = 2 * transport.RequestTimeout
 
 // Fault returns why this node's state may not be relied upon: ErrDiffers or
 // ErrAltered for good, ErrDisputed until a majority has one state; nil if there is
@@ -53,7 +57,7 @@ func (n *Node) prepareTerm(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	n.startClock(ctx)
+	n.keeper.Prepare(ctx)
 }
 
 // answerPropose answers commands that another node forwards, unless what this
@@ -66,7 +70,7 @@ func (n *Node) answerPropose(ctx context.Context, from string, body []byte) ([]b
 }
 
 // unfit reports whether this node must not stand for election.
-func (n *Node) unfit() bool { return n.clock.farOff() || n.replica.Wrong() }
+func (n *Node) unfit() bool { return n.clock.FarOff() || n.replica.Wrong() }
 
 // giveWay hands leadership over while this node's state is wrong.
 func (n *Node) giveWay() {

@@ -13,6 +13,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/stretchr/testify/require"
 
+	"lockstep/cluster/internal/keyring"
+	"lockstep/cluster/internal/membership"
 	"lockstep/cluster/internal/readindex"
 	"lockstep/cluster/internal/replica"
 	"lockstep/objects"
@@ -24,7 +26,7 @@ const goldenLevel1 = "testdata/golden/level1/"
 // everyMessage is one of each that members tell each other, all fields set.
 func everyMessage() []any {
 	messages := []any{
-		&addMemberRequest{}, &removeMemberRequest{}, &vouchRequest{}, &clusterKeyRequest{}, &clusterKeyAnswer{}, &membershipAnswer{},
+		&membership.AddRequest{}, &membership.RemoveRequest{}, &membership.VouchRequest{}, &membership.Answer{}, &keyring.Request{}, &keyring.Answer{},
 		&NodeStatus{}, &gossipMeta{},
 		&readindex.Request{}, &readindex.Answer{}, &readindex.TermAnswer{},
 		&replica.Request{}, &replica.Answer{},

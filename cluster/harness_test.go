@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -97,8 +98,13 @@ func (m *members) open(id string, edits ...func(*Config)) *Node {
 // join starts a node and waits until it votes.
 func (m *members) join(id string, edits ...func(*Config)) *Node {
 	n := m.open(id, edits...)
-	ctx := m.context()
-	require.NoError(m.t, m.leader().AddMember(ctx, MemberSpec{ID: id, InternalAddr: n.InternalAddr()}))
+	m.eventually(func() bool { // on a busy machine the node may not answer in time
+		err := m.leader().AddMember(m.context(), MemberSpec{ID: id, InternalAddr: n.InternalAddr()})
+		if !errors.Is(err, ErrUnreachable) {
+			require.NoError(m.t, err)
+		}
+		return err == nil
+	})
 	m.eventually(func() bool { return m.suffrage(id) == raft.Voter && n.members.Has(n.self) })
 	return n
 }

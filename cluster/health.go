@@ -79,7 +79,7 @@ func (n *Node) keepUp() {
 // the internal port, and those that gossip sees. Only who is neither is gone.
 func (n *Node) Reachable(ctx context.Context) []string {
 	var there []string
-	reports := n.reports(ctx, n.members.All())
+	reports := n.survey.Reports(ctx, n.members.All())
 	for _, m := range n.Members() {
 		_, answers := reports[m.server]
 		if answers || (n.gossip != nil && m.Role != RoleUnreachable) {

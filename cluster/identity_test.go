@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/cluster/internal/member"
+	"lockstep/cluster/internal/membership"
+	"lockstep/cluster/internal/wire"
 )
 
 // incarnations counts the servers of a node in the leader's configuration.
@@ -66,7 +68,7 @@ func TestAMemberIsReplacedOnlyWhenAsked(t *testing.T) {
 	spec.Replace = true
 	require.NoError(t, m.leader().AddMember(m.context(), spec))
 	m.eventually(func() bool { return again.Votes() && m.incarnations(lost.ID()) == 1 })
-	require.False(t, m.leader().isServer(lost.self))
+	require.False(t, m.leader().members.Has(lost.self))
 	m.ready(again)
 	require.Equal(t, 1, m.items(again))
 	require.Len(t, m.leader().Members(), 3)
@@ -89,7 +91,7 @@ func TestALiveMemberIsReplaced(t *testing.T) {
 			t.Cleanup(func() { old.stop() })
 			m.nodes["old"] = old
 			require.NoError(t, m.leader().AddMember(m.context(), MemberSpec{ID: old.ID(), InternalAddr: again.InternalAddr(), Replace: true}))
-			m.eventually(func() bool { return again.Votes() && !again.isServer(old.self) })
+			m.eventually(func() bool { return again.Votes() && !again.members.Has(old.self) })
 			select {
 			case <-old.Removed():
 			case <-time.After(patience):
@@ -190,6 +192,12 @@ func TestACopyOfADataDirectoryIsRefused(t *testing.T) {
 	m.must(original, appendItem())
 }
 
+// membershipOf is what a node says when another one asks whether it is a member.
+func (n *Node) membershipOf(other *Node) membership.Answer {
+	a, _ := n.place.Answer(context.Background(), other.self, wire.None{})
+	return a
+}
+
 // A removal that is in the leader's log only may never be: nobody is told that it
 // is out before a majority has it.
 func TestARemovalCountsOnceItIsCommitted(t *testing.T) {
@@ -197,18 +205,18 @@ func TestARemovalCountsOnceItIsCommitted(t *testing.T) {
 	leader, followers := m.leader(), m.followers()
 	out := followers[0]
 	m.eventually(func() bool {
-		return leader.membershipOf(out.self) == (membershipAnswer{Leads: true, Term: leader.raft.CurrentTerm(), Member: true})
+		return leader.membershipOf(out) == (membership.Answer{Leads: true, Term: leader.raft.CurrentTerm(), Member: true})
 	})
 	for _, f := range followers {
 		m.crash(f)
 	}
 	removal := leader.raft.RemoveServer(raft.ServerID(out.self), 0, time.Second)
 	m.eventually(func() bool {
-		answer := leader.membershipOf(out.self)
+		answer := leader.membershipOf(out)
 		require.False(t, answer.Leads && !answer.Member, "out by a removal that no majority has")
 		return !answer.Member
 	})
-	require.False(t, leader.membershipOf(out.self).Leads)
+	require.False(t, leader.membershipOf(out).Leads)
 	m.crash(leader)
 	require.Error(t, removal.Error())
 	m.nodes = nil

@@ -16,7 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/cluster/internal/batch"
+	"lockstep/cluster/internal/keyring"
 	"lockstep/cluster/internal/link"
+	"lockstep/cluster/internal/membership"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
 	"lockstep/cluster/internal/replica"
@@ -58,11 +60,11 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		wire.ReadIndex:    body(readindex.Request{Term: m.leader().raft.CurrentTerm()}),
 		wire.Affirm:       body(wire.None{}),
 		wire.Status:       body(wire.None{}),
-		wire.AddMember:    body(addMemberRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
-		wire.RemoveMember: body(removeMemberRequest{ID: "n1"}),
+		wire.AddMember:    body(membership.AddRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
+		wire.RemoveMember: body(membership.RemoveRequest{ID: "n1"}),
+		wire.Vouch:        body(membership.VouchRequest{Server: m.leader().self}),
+		wire.ClusterKey:   body(keyring.Request{ID: fsm.KeyIDOf(testKey)}),
 		wire.Digest:       body(replica.Request{Index: 1}),
-		wire.Vouch:        body(vouchRequest{Server: m.leader().self}),
-		wire.ClusterKey:   body(clusterKeyRequest{ID: fsm.KeyIDOf(testKey)}),
 	}
 	for _, n := range m.nodes {
 		if n.life.Context().Err() != nil {
@@ -81,7 +83,7 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		}
 		answer, err := stranger.Call(m.context(), n.InternalAddr(), wire.Membership, body(wire.None{}))
 		require.NoError(m.t, err)
-		var a membershipAnswer
+		var a membership.Answer
 		require.NoError(m.t, cbor.Unmarshal(answer[1:], &a))
 		require.False(m.t, a.Member, "it is told that it is out")
 
@@ -138,12 +140,7 @@ func TestANodeThatWasAwayTakesAnUnknownLeader(t *testing.T) {
 	m.crash(away)
 	m.must(m.leader(), appendItem())
 	added := m.join("n4")
-	for !added.IsLeader() {
-		if leader := m.leader(); leader != added {
-			require.NoError(t, leader.life.Await(m.context(), leader.raft.LeadershipTransferToServer(raft.ServerID(added.self), raft.ServerAddress(added.InternalAddr()))))
-		}
-		m.leader()
-	}
+	m.transfer(added)
 	back := m.open(away.ID())
 	m.ready(back)
 	require.Equal(t, 1, m.items(back))
@@ -203,21 +200,21 @@ func TestTheClusterKeyChangesUnderLoad(t *testing.T) {
 		}
 	}
 	for round := range 2 {
-		before := m.nodes["n1"].keys.all()
+		before := m.nodes["n1"].keys.All()
 		require.NoError(t, m.followers()[0].RotateKey(m.context()))
 		m.eventually(m.rotated)
 		m.eventually(func() bool {
 			for _, n := range m.nodes {
-				if len(n.keys.all()) != 1 {
+				if len(n.keys.All()) != 1 {
 					return false
 				}
 			}
 			return true
 		})
 		for _, n := range m.nodes {
-			require.NotEqual(t, before, n.keys.all(), "round %d", round)
-			require.Equal(t, m.nodes["n1"].keys.all(), n.keys.all())
-			require.Equal(t, n.keys.all(), k.keys[n.ID()])
+			require.NotEqual(t, before, n.keys.All(), "round %d", round)
+			require.Equal(t, m.nodes["n1"].keys.All(), n.keys.All())
+			require.Equal(t, n.keys.All(), k.keys[n.ID()])
 			require.Len(t, n.gossip.keyring.GetKeys(), 1)
 		}
 	}
@@ -239,7 +236,7 @@ func TestTheClusterKeyChangesUnderLoad(t *testing.T) {
 		var log raft.Log
 		if again.stores.logs.GetLog(index, &log) == nil {
 			entries++
-			for _, key := range again.keys.all() {
+			for _, key := range again.keys.All() {
 				require.NotContains(t, string(log.Data), string(key[:]), "the key is not in the log")
 			}
 		}
@@ -269,6 +266,6 @@ func TestAKeyChangeWaitsForAMemberThatIsAway(t *testing.T) {
 	back := m.open(away.ID())
 	m.ready(back)
 	m.eventually(m.rotated)
-	m.eventually(func() bool { return len(back.keys.all()) == 1 && back.keys.all()[0] != testKey })
-	m.join("n5", func(c *Config) { c.Key, c.OtherKeys = back.keys.all()[0], nil })
+	m.eventually(func() bool { return len(back.keys.All()) == 1 && back.keys.All()[0] != testKey })
+	m.join("n5", func(c *Config) { c.Key, c.OtherKeys = back.keys.All()[0], nil })
 }

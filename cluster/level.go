@@ -24,7 +24,7 @@ func (n *Node) raiseLevel(t *leadership.Term) {
 		if t.Context().Err() != nil {
 			return
 		}
-		if err := n.changing(t.Context(), func() error { return n.raiseOnce(t.Context()) }); err != nil {
+		if err := n.changes.Exclusively(t.Context(), func() error { return n.raiseOnce(t.Context()) }); err != nil {
 			n.config.Logger.Warn("format level not raised", "error", err)
 		}
 	}
@@ -34,7 +34,7 @@ func (n *Node) raiseLevel(t *leadership.Term) {
 // caller holds the membership.
 func (n *Node) raiseOnce(ctx context.Context) error {
 	servers := n.members.All()
-	level := commonLevel(servers, n.reports(ctx, servers))
+	level := commonLevel(servers, n.survey.Reports(ctx, servers))
 	if level <= n.fsm.View().Level() {
 		return nil
 	}

@@ -3,31 +3,34 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/raft"
 
 	"lockstep/fsm"
 
-	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/member"
-	"lockstep/cluster/internal/wire"
+	"lockstep/cluster/internal/membership"
+	"lockstep/cluster/internal/status"
 )
 
 // Role is a member's part in the cluster.
-type Role string
+type Role = status.Role
 
 // The roles. An unreachable member may be a voter or not.
 const (
-	RoleLeader      Role = "leader"
-	RoleFollower    Role = "follower"
-	RoleNonvoter    Role = "nonvoter"
-	RoleUnreachable Role = "unreachable"
+	RoleLeader      = status.Leader
+	RoleFollower    = status.Follower
+	RoleNonvoter    = status.Nonvoter
+	RoleUnreachable = status.Unreachable
 )
+
+// NodeStatus is a member's own account of itself.
+type NodeStatus = status.Node
+
+// MemberSpec describes a node to be added.
+type MemberSpec = membership.Spec
 
 // Member is what this node knows of a member without asking it.
 type Member struct {
@@ -41,54 +44,6 @@ type Member struct {
 	server string
 }
 
-// MemberSpec describes a node to be added.
-type MemberSpec struct {
-	ID           string `cbor:"1,keyasint"`
-	InternalAddr string `cbor:"2,keyasint"`
-	HTTPURL      string `cbor:"3,keyasint,omitempty"`
-	Version      string `cbor:"4,keyasint,omitempty"`
-
-	// Replace lets the node take the place of a member with the same id, whose
-	// data directory is lost or given up. That member stays, and keeps its vote,
-	// until the new one has caught up and votes.
-	Replace bool `cbor:"5,keyasint,omitempty"`
-}
-
-// NodeStatus is a member's own account of itself.
-type NodeStatus struct {
-	ID           string `cbor:"1,keyasint"`
-	HTTP         string `cbor:"2,keyasint,omitempty"`
-	Raft         string `cbor:"3,keyasint"` // address of the internal port
-	Role         Role   `cbor:"4,keyasint"`
-	AppliedIndex uint64 `cbor:"5,keyasint"`
-	CommitIndex  uint64 `cbor:"6,keyasint"`
-	Term         uint64 `cbor:"7,keyasint"`
-	Version      string `cbor:"8,keyasint,omitempty"`
-	LastIndex    uint64 `cbor:"9,keyasint"` // of its log
-	Candidate    bool   `cbor:"10,keyasint,omitempty"`
-	Server       string `cbor:"11,keyasint"` // the id in raft's configuration
-	Process      uint64 `cbor:"12,keyasint"` // different in each process
-
-	// Clock is the machine's, and ClusterClock the cluster's time as the node
-	// carries it on, if it does; since 1970.
-	Clock        time.Duration `cbor:"30,keyasint"`
-	ClusterClock time.Duration `cbor:"31,keyasint,omitempty"`
-
-	Digest fsm.Digest `cbor:"40,keyasint"` // of what it has applied
-
-	Keys []fsm.KeyID `cbor:"13,keyasint,omitempty"` // the cluster's keys that it accepts
-
-	Gossip string `cbor:"45,keyasint,omitempty"` // where it gossips
-
-	// Level is the cluster's format level as the node's state has it, and Newest the
-	// highest that its release knows.
-	Level  fsm.Level `cbor:"50,keyasint,omitempty"`
-	Newest fsm.Level `cbor:"51,keyasint,omitempty"`
-
-	// Problem says why the node does not serve, if it does not (see Node.Health).
-	Problem string `cbor:"20,keyasint,omitempty"`
-}
-
 // Status is the account of all members.
 type Status struct {
 	ClusterID string
@@ -96,18 +51,7 @@ type Status struct {
 	Nodes     []NodeStatus
 }
 
-const (
-	// statusTimeout bounds asking a member for its status.
-	statusTimeout = 500 * time.Millisecond
-	// memberInterval is how often a node looks after its own membership.
-	memberInterval = time.Second
-	// changeTimeout bounds the wait for raft to take a configuration change up.
-	changeTimeout = 10 * time.Second
-	// changePause is the pause before a change is decided anew.
-	changePause = 50 * time.Millisecond
-)
-
-// Members gives the members by raft's configuration, with what gossip knows of
+// Members returns the members by raft's configuration, with what gossip knows of
 // them, in the order of their ids. While a member is being replaced there are
 // two of its id, the new one first.
 func (n *Node) Members() []Member {
@@ -145,7 +89,7 @@ func (n *Node) Status(ctx context.Context) Status {
 	var asking sync.WaitGroup
 	for i, m := range members {
 		asking.Go(func() {
-			s, err := n.statusOf(ctx, m.server)
+			s, err := n.survey.Of(ctx, m.server)
 			if err != nil {
 				s = NodeStatus{Role: RoleUnreachable, HTTP: m.HTTPURL, Version: m.Version}
 			}
@@ -157,20 +101,6 @@ func (n *Node) Status(ctx context.Context) Status {
 	return status
 }
 
-// statusOf asks a server, or whoever is at an address.
-func (n *Node) statusOf(ctx context.Context, to string) (NodeStatus, error) {
-	if to == n.self || to == n.peers.Addr() {
-		return n.ownStatus(), nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, n.config.scaled(statusTimeout))
-	defer cancel()
-	s, err := wire.Ask[NodeStatus](ctx, n.peers, to, wire.Status, wire.None{})
-	if err == nil {
-		n.refuseNewer(s)
-	}
-	return s, err
-}
-
 func (n *Node) ownStatus() NodeStatus {
 	state := n.leadership.Look()
 	s := NodeStatus{
@@ -180,11 +110,11 @@ func (n *Node) ownStatus() NodeStatus {
 	}
 	s.Digest = n.fsm.View().Digest()
 	s.Level, s.Newest = n.fsm.View().Level(), fsm.Newest
-	s.Clock = n.clock.now()
-	if now, known := n.clock.read(); known {
+	s.Clock = n.clock.Now()
+	if now, known := n.clock.Read(); known {
 		s.ClusterClock = now
 	}
-	for _, key := range n.keys.all() {
+	for _, key := range n.keys.All() {
 		s.Keys = append(s.Keys, fsm.KeyIDOf(key))
 	}
 	switch {
@@ -211,243 +141,43 @@ func (n *Node) Votes() bool {
 // called on any node and returns when the change is committed; without a
 // deadline in ctx it gives up after 30 seconds. The leader makes the node a voter
 // when it has caught up.
-func (n *Node) AddMember(ctx context.Context, spec MemberSpec) error {
-	return n.addMember(ctx, addMemberRequest{Spec: spec})
-}
-
-func (n *Node) addMember(ctx context.Context, r addMemberRequest) error {
-	return n.onLeader(ctx, r.Forwarded,
-		func() error { return n.addOnLeader(ctx, r.Spec) },
-		func(leader string) error {
-			r.Forwarded = true
-			_, err := wire.Ask[wire.None](ctx, n.peers, leader, wire.AddMember, r)
-			return err
-		})
-}
+func (n *Node) AddMember(ctx context.Context, spec MemberSpec) error { return n.changes.Add(ctx, spec) }
 
 // RemoveMember takes a node out of the cluster. It may be called on any node
 // and returns when the change is committed. A leader that is to be removed
 // hands leadership over first. It refuses, with ErrQuorum, when fewer live
 // voters than a majority would remain.
 func (n *Node) RemoveMember(ctx context.Context, id string) error {
-	return n.removeMember(ctx, removeMemberRequest{ID: id})
+	return n.changes.Remove(ctx, id, "")
 }
 
-func (n *Node) removeMember(ctx context.Context, r removeMemberRequest) error {
-	return n.onLeader(ctx, r.Forwarded,
-		func() error { return n.removeOnLeader(ctx, r) },
-		func(leader string) error {
-			r.Forwarded = true
-			_, err := wire.Ask[wire.None](ctx, n.peers, leader, wire.RemoveMember, r)
-			return err
-		})
+// Leave takes this node out of the cluster: leadership is handed over, the
+// leader removes the node, and the data directory is marked so that Open refuses
+// it from then on. The caller closes the node after that. When it fails the node
+// may be out all the same; called again it finds that out.
+func (n *Node) Leave(ctx context.Context) error { return n.place.Leave(ctx) }
+
+// Removed is closed when the node learns that it is no longer a member.
+func (n *Node) Removed() <-chan struct{} { return n.place.Removed() }
+
+// TransferLeadership hands leadership to the voter whose log is longest among
+// those that answer. It succeeds when this node leads no more.
+func (n *Node) TransferLeadership(ctx context.Context) error { return n.transfers.Away(ctx) }
+
+// Servers returns the ids of all servers in raft's configuration, for a node that
+// enrols (Config.Members).
+func (n *Node) Servers() []string {
+	var ids []string
+	for _, s := range n.members.All() {
+		ids = append(ids, string(s.ID))
+	}
+	return ids
 }
 
-// onLeader runs a change of the membership where the leader is: here, or by a
-// request to it, once. Such changes have the same effect however often they are
-// made, so they are tried again while there is no leader or it changes.
-func (n *Node) onLeader(ctx context.Context, forwarded bool, here func() error, there func(leader string) error) error {
-	ctx, cancel := lifetime.Bounded(ctx)
-	defer cancel()
-	for {
-		state, changed := n.leadership.State()
-		var err error
-		switch {
-		case state.Leader == "":
-			err = ErrNoLeader
-		case state.Leader == n.self:
-			err = n.changing(ctx, here)
-		case forwarded:
-			return wire.ErrNotLeader
-		default:
-			err = there(state.Leader)
-		}
-		if err == nil || !worthRetrying(err) {
-			return err
-		}
-		pause := time.NewTimer(lifetime.Jitter(changePause))
-		select {
-		case <-changed:
-		case <-pause.C:
-		case <-n.life.Context().Done():
-			err = ErrClosed
-		case <-ctx.Done():
-			err = fmt.Errorf("%w: %w", err, ctx.Err())
-		}
-		pause.Stop()
-		if ctx.Err() != nil || n.life.Context().Err() != nil {
-			return err
-		}
+// recovered ends this node's part when a member tells that the cluster was
+// recovered without it.
+func (n *Node) recovered(server string, err *RecoveredError) {
+	if n.members.Has(server) {
+		n.fail(err)
 	}
-}
-
-// changing runs one change of the membership at a time. What a change was
-// decided on then still holds when raft takes it up: raft accepts it only while
-// this node leads, and a leader's configuration changes only through here.
-func (n *Node) changing(ctx context.Context, change func() error) error {
-	select {
-	case n.changes <- struct{}{}:
-		defer func() { <-n.changes }()
-		return change()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// worthRetrying is what a change of leader or of configuration may mend.
-func worthRetrying(err error) bool {
-	for _, final := range []error{ErrUnknownMember, ErrAddressTaken, ErrUnreachable, ErrQuorum, ErrNotMember, ErrClosed, ErrKnownMember, ErrTwice, ErrOldRelease, wire.ErrBadRequest} {
-		if errors.Is(err, final) {
-			return false
-		}
-	}
-	return true
-}
-
-func (n *Node) addOnLeader(ctx context.Context, spec MemberSpec) error {
-	at, err := n.statusOf(ctx, spec.InternalAddr)
-	if err == nil && at.ID != spec.ID {
-		err = fmt.Errorf("%s answers as %q", spec.InternalAddr, at.ID)
-	}
-	id, addr := raft.ServerID(at.Server), raft.ServerAddress(spec.InternalAddr)
-	servers := n.members.All()
-	holder := slices.IndexFunc(servers, func(s raft.Server) bool { return s.Address == addr })
-	switch {
-	case err != nil && holder >= 0 && member.NodeOf(servers[holder].ID) != spec.ID:
-		return fmt.Errorf("%w: %s is %s", ErrAddressTaken, spec.InternalAddr, member.NodeOf(servers[holder].ID))
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
-	case holder >= 0 && servers[holder].ID == id:
-		return nil
-	}
-	if err := n.refuseOld(at); err != nil {
-		return err
-	}
-	if r := n.fsm.View().KeyRotation(); r != nil && !slices.Contains(at.Keys, r.Key) && n.port != nil && !n.members.Has(at.Server) {
-		return fmt.Errorf("%w: %s enrolled with a cluster key that is being changed; let it enrol again", ErrUnreachable, spec.ID)
-	}
-	for _, s := range servers {
-		switch {
-		case s.ID == id:
-			if err := n.refuseCopy(ctx, s, at); err != nil {
-				return err
-			}
-		case member.NodeOf(s.ID) == spec.ID && !spec.Replace && !n.members.Has(at.Server):
-			return fmt.Errorf("%w: %s", ErrKnownMember, spec.ID)
-		}
-	}
-	// Raft wants addresses to be different. Whoever had this one, an earlier
-	// incarnation or a member that has moved, too, does not answer there any more.
-	if holder >= 0 {
-		if err := n.addNonvoter(ctx, servers[holder].ID, nowhere(servers[holder].ID)); err != nil {
-			return err
-		}
-	}
-	if err := n.addNonvoter(ctx, id, addr); err != nil {
-		return err
-	}
-	n.config.Logger.Info("member added", "member", spec.ID, "server", id, "address", spec.InternalAddr, "url", spec.HTTPURL, "version", spec.Version, "replaces", spec.Replace)
-	return nil
-}
-
-// addNonvoter adds a server, or changes the address of one that is a member.
-func (n *Node) addNonvoter(ctx context.Context, id raft.ServerID, addr raft.ServerAddress) error {
-	if err := n.life.Await(ctx, n.raft.AddNonvoter(id, addr, 0, changeTimeout)); err != nil {
-		return fmt.Errorf("add member: %w", err)
-	}
-	return nil
-}
-
-// refuseCopy refuses a new address for a server that still answers at its old
-// one: its data directory was copied, and two would vote as one.
-func (n *Node) refuseCopy(ctx context.Context, s raft.Server, at NodeStatus) error {
-	old, err := n.statusOf(ctx, string(s.Address))
-	if err == nil && old.Server == at.Server && old.Process != at.Process {
-		return fmt.Errorf("%w: %s answers at %s", ErrTwice, member.NodeOf(s.ID), s.Address)
-	}
-	return nil
-}
-
-// removeOnLeader removes all incarnations of a node, or the one that is named.
-func (n *Node) removeOnLeader(ctx context.Context, r removeMemberRequest) error {
-	found := false
-	for _, s := range slices.Backward(n.members.All()) {
-		if member.NodeOf(s.ID) != r.ID || (r.Server != "" && string(s.ID) != r.Server) {
-			continue
-		}
-		found = true
-		if err := n.removeServer(ctx, s.ID); err != nil {
-			return err
-		}
-	}
-	if !found && !n.configurationCommitted() {
-		return errUnderWay
-	}
-	if !found {
-		return fmt.Errorf("%w: %s", ErrUnknownMember, r.ID)
-	}
-	return nil
-}
-
-// errUnderWay: the removal is in the log, and may yet be taken back.
-var errUnderWay = errors.New("cluster: a change of the membership is not committed yet")
-
-func (n *Node) removeServer(ctx context.Context, id raft.ServerID) error {
-	servers := n.members.All()
-	if !removalKeepsQuorum(servers, string(id), n.reports(ctx, servers)) {
-		return ErrQuorum
-	}
-	if string(id) == n.self {
-		if err := n.TransferLeadership(ctx); err != nil {
-			return err
-		}
-		return wire.ErrNotLeader // the caller finds the new leader
-	}
-	if err := n.life.Await(ctx, n.raft.RemoveServer(id, 0, changeTimeout)); err != nil {
-		return fmt.Errorf("remove member: %w", err)
-	}
-	n.config.Logger.Info("member removed", "member", member.NodeOf(id), "server", id)
-	return nil
-}
-
-// reports asks members for their status, and returns it by server; those that do
-// not answer are left out.
-func (n *Node) reports(ctx context.Context, servers []raft.Server) map[string]NodeStatus {
-	answers := make([]NodeStatus, len(servers))
-	var asking sync.WaitGroup
-	for i, s := range servers {
-		asking.Go(func() {
-			if r, err := n.statusOf(ctx, string(s.ID)); err == nil {
-				answers[i] = r
-			}
-		})
-	}
-	asking.Wait()
-	reports := make(map[string]NodeStatus, len(servers))
-	for _, r := range answers {
-		if r.Server != "" {
-			reports[r.Server] = r
-		}
-	}
-	return reports
-}
-
-// removalKeepsQuorum reports whether, without a server, a majority of the voters
-// would be alive, judged by who has reported. Whoever is no voter can always go.
-func removalKeepsQuorum(servers []raft.Server, id string, reports map[string]NodeStatus) bool {
-	voters, live := 0, 0
-	for _, s := range servers {
-		switch {
-		case string(s.ID) == id:
-			if s.Suffrage != raft.Voter {
-				return true
-			}
-		case s.Suffrage == raft.Voter:
-			voters++
-			if _, alive := reports[string(s.ID)]; alive {
-				live++
-			}
-		}
-	}
-	return live > voters/2
 }

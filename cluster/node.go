@@ -33,11 +33,15 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"lockstep/cluster/internal/clock"
+	"lockstep/cluster/internal/keyring"
 	"lockstep/cluster/internal/link"
+	"lockstep/cluster/internal/membership"
 	"lockstep/cluster/internal/nudge"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
 	"lockstep/cluster/internal/replica"
+	"lockstep/cluster/internal/status"
 	"lockstep/cluster/internal/takeover"
 	"lockstep/cluster/internal/transport"
 	"lockstep/fsm"
@@ -48,9 +52,6 @@ import (
 	"lockstep/cluster/internal/member"
 	"lockstep/cluster/internal/wire"
 )
-
-// transportTimeout bounds one raft request; for a snapshot raft scales it.
-const transportTimeout = 10 * time.Second
 
 // Node is a running member of a cluster. Its methods may be called from any
 // goroutine.
@@ -71,32 +72,33 @@ type Node struct {
 	table     map[byte]wire.Handler
 	gossip    *gossip // nil without
 
-	keys       keys
+	keys       *keyring.Keyring
 	credential *link.Credential // nil with Parts
-	vouched    vouched
 	places     places
-	transfers  transfers
 
 	leadership *leadership.Leadership
 	proposer   *proposer.Proposer
 	reads      *readindex.Reads
 	takeover   *takeover.Watcher
 	replica    *replica.Replica
+	survey     *status.Survey
+	admission  *membership.Admission
+	transfers  *membership.Transfers
+	changes    *membership.Changes
+	place      *membership.Place
 
-	clock   *clock
+	clock   *clock.Clock
+	keeper  *clock.Keeper
 	applied chan struct{}         // one slot: a batch was applied
 	altered atomic.Pointer[error] // of a snapshot that this node started with
-	changes chan struct{}         // one slot, taken while the membership is being changed
 
 	opened  time.Time
 	current atomic.Int64 // nanoseconds after opened at which the store had everything
 
-	ready       chan struct{}
-	removed     chan struct{}
-	removedOnce sync.Once
-	failed      chan struct{}
-	failedOnce  sync.Once
-	failure     error // valid once failed is closed
+	ready      chan struct{}
+	failed     chan struct{}
+	failedOnce sync.Once
+	failure    error // valid once failed is closed
 
 	stopping sync.Once
 	stopErr  error
@@ -114,16 +116,13 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		config:  config,
 		process: rand.Uint64(),
 		life:    lifetime.New(),
-		clock:   newClock(config.Clock),
+		clock:   clock.New(config.Clock),
 		opened:  time.Now(),
 		applied: make(chan struct{}, 1),
-		changes: make(chan struct{}, 1),
 		ready:   make(chan struct{}),
-		removed: make(chan struct{}),
 		failed:  make(chan struct{}),
 	}
-	n.keys.step = make(chan struct{}, 1)
-	n.keys.list = append([][32]byte{config.Key}, config.OtherKeys...)
+	n.keys = keyring.New(append([][32]byte{config.Key}, config.OtherKeys...))
 	waiters := proposer.NewWaiters()
 	n.fsm = fsm.New(fsm.Config{FeedBytes: config.FeedBytes, Applied: func(batch []fsm.Applied) {
 		waiters.Settle(batch)
@@ -140,8 +139,9 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	if err := n.openParts(); err != nil {
 		return nil, err
 	}
+	n.survey = &status.Survey{Self: n.self, Own: n.ownStatus, Peers: n.peers, Scale: config.scaled, Heard: n.refuseNewer}
 	if config.GossipAddr != "" { // before raft, which asks it for addresses
-		if n.gossip, err = startGossip(config, n.keys.all(), n.self, n.peers.Addr()); err != nil {
+		if n.gossip, err = startGossip(config, n.keys.All(), n.self, n.peers.Addr()); err != nil {
 			return nil, err
 		}
 	}
@@ -172,6 +172,10 @@ func (n *Node) openParts() error {
 		return err
 	}
 	n.self = string(member.ServerOf(n.config.ID, incarnation))
+	n.admission = &membership.Admission{
+		Self: n.self, Servers: &n.members, Peers: func() wire.Caller { return n.peers }, Life: n.life, Scale: n.config.scaled,
+		Enrolled: n.config.Members,
+	}
 	if err := n.stores.verify(); err != nil {
 		return err
 	}
@@ -180,7 +184,7 @@ func (n *Node) openParts() error {
 		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.added), p.Peers
 		return nil
 	}
-	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.all()...); err != nil {
+	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.All()...); err != nil {
 		return err
 	}
 	if err := n.credential.Succeed(n.config.Past); err != nil {
@@ -189,7 +193,7 @@ func (n *Node) openParts() error {
 	port, err := link.Listen(link.Config{
 		Bind: n.config.InternalAddr, Advertise: n.config.InternalAdvertise,
 		Credential: n.credential, Limits: n.config.Limits.internal(), Logger: n.config.Logger,
-		Find: n.find, Met: n.met, Admit: n.admits,
+		Find: n.find, Met: n.met, Admit: n.admission.Admits,
 		Recovered: n.recovered,
 	})
 	if err != nil {
@@ -199,7 +203,7 @@ func (n *Node) openParts() error {
 	streams := port.Streams()
 	n.transport = transport.NewGuard(&transport.Patient{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: streams, ServerAddressProvider: byID{}, MaxPool: 3, Timeout: transportTimeout, Logger: newRaftLogger(n.config.Logger),
+			Stream: streams, ServerAddressProvider: byID{}, MaxPool: 3, Timeout: transport.RequestTimeout, Logger: newRaftLogger(n.config.Logger),
 		}),
 		Streams: streams, Context: n.life.Context(), Wants: n.replicatesTo, Logger: n.config.Logger,
 	}, n.self, n.added)
@@ -250,6 +254,27 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Servers: &n.members, Peers: n.peers, Store: n.fsm, Life: n.life,
 		Scale: n.config.scaled, Admit: n.config.AdmitReads,
 	})
+	config := membership.Config{
+		Self: n.self, Leadership: n.leadership, Raft: n.raft, Store: n.fsm, Servers: &n.members, Survey: n.survey, Peers: n.peers, Life: n.life,
+		Logger: n.config.Logger, Configured: n.stores.checked.configuration.Load, Scale: n.config.scaled,
+	}
+	n.transfers = &membership.Transfers{Config: config}
+	n.changes = membership.NewChanges(membership.Changes{Config: config, Transfers: n.transfers, Refuse: n.refuseOld, KeysMatter: n.port != nil})
+	n.place = (&membership.Place{
+		Config: config, Changes: n.changes, Mark: n.stores.markLeft, Fail: n.fail,
+		Spec: membership.Spec{ID: n.config.ID, HTTPURL: n.config.HTTPURL, Version: n.config.Version},
+	}).Init()
+	n.keeper = &clock.Keeper{
+		Self: n.self, Clock: n.clock, Voters: n.members.Voters, Survey: n.survey, Life: n.life, Logger: n.config.Logger,
+		Leads:    func() bool { return n.raft.State() == raft.Leader },
+		HandOver: n.transfers.To, Timeout: 2 * n.config.electionTimeout(),
+	}
+	n.keys.Start(keyring.Config{
+		Self: n.self, Store: n.fsm, Servers: &n.members, Peers: n.peers, Life: n.life, Logger: n.config.Logger,
+		Leads: n.IsLeader, Ready: n.ready, Scale: n.config.scaled,
+		Read:    func(ctx context.Context) (*fsm.View, error) { return n.Read(ctx, objects.Bucket{}) },
+		Propose: n.Propose, Exclusively: n.changes.Exclusively, Use: n.useKeys,
+	})
 	n.takeover = &takeover.Watcher{
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Transport: n.transport, Life: n.life, Logger: n.config.Logger,
 		Refused: n.peers.Refused, Voters: n.members.Voters, Reports: n.logReports, Unfit: n.unfit, Scale: n.config.scaled,
@@ -260,7 +285,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 	}
 	expiry := &expiry{store: n.fsm, stamp: n.stamp, log: n.config.Logger}
 	n.leadership.OnLead("expiry", expiry.run)
-	n.leadership.OnLead("promotion", n.promote)
+	n.leadership.OnLead("promotion", n.changes.Promote)
 	n.leadership.OnLead("nudges", nudger.Run)
 	n.leadership.OnLead("format level", n.raiseLevel)
 	n.table = n.handlers()
@@ -270,9 +295,9 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 func (n *Node) start() {
 	n.peers.Serve(n.self, n.serve)
 	_ = n.life.GoOnRaft(n.leadership.Run)
-	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.watchMembership, n.keepUp, n.watchClock, n.trimLog, n.replica.Run, n.replica.RunRecount, n.giveWay}
+	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.place.Watch, n.keepUp, n.keeper.Watch, n.trimLog, n.replica.Run, n.replica.RunRecount, n.giveWay}
 	if n.port != nil {
-		work = append(work, n.followKeys, n.dismissStrangers)
+		work = append(work, n.keys.Follow, func() { n.admission.DismissStrangers(n.port) })
 	}
 	if voters := n.members.Voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
 		work = append(work, n.takeover.Stand) // nobody else could lead: no need to wait for a time-out
@@ -351,9 +376,6 @@ func (n *Node) GossipAddr() string {
 // the start: what the node replayed from its own log is then history.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
-// Removed is closed when the node learns that it is no longer a member.
-func (n *Node) Removed() <-chan struct{} { return n.removed }
-
 // Failed is closed when the node must not go on: Failure then says why.
 func (n *Node) Failed() <-chan struct{} { return n.failed }
 
@@ -417,7 +439,7 @@ func (n *Node) stopParts() error {
 	}
 	n.life.Wait()
 	if n.gossip != nil {
-		errs = append(errs, n.gossip.close(n.hasLeft()))
+		errs = append(errs, n.gossip.close(n.place != nil && n.place.HasLeft()))
 	}
 	if n.stores != nil {
 		errs = append(errs, n.stores.close())
@@ -462,8 +484,19 @@ func (n *Node) replicatesTo(id raft.ServerID, term uint64) bool {
 // logReports asks servers for what decides who takes over.
 func (n *Node) logReports(ctx context.Context, servers []raft.Server) map[string]takeover.Report {
 	reports := make(map[string]takeover.Report)
-	for server, r := range n.reports(ctx, servers) {
+	for server, r := range n.survey.Reports(ctx, servers) {
 		reports[server] = takeover.Report{LastIndex: r.LastIndex, Term: r.Term, Candidate: r.Candidate}
 	}
 	return reports
 }
+
+// ClockOffset returns how far this machine's clock is ahead of the cluster's
+// time, and whether a majority has it that the clock is wrong: such a node does
+// not lead.
+func (n *Node) ClockOffset() (ahead time.Duration, farOff bool) {
+	return n.clock.Offset(), n.clock.FarOff()
+}
+
+// stamp returns the time for a batch, in Unix milliseconds. The store's time never
+// goes backwards, so neither does the stamp.
+func (n *Node) stamp() int64 { return n.clock.Stamp(n.fsm.View().Time()) }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"lockstep/cluster/internal/membership"
 	"maps"
 	"slices"
 	"sync"
@@ -32,7 +33,7 @@ func (n *Node) find(server string) []string {
 		add(n.peers.Addr())
 	}
 	for _, s := range n.members.All() {
-		if string(s.ID) == server && s.Address != nowhere(s.ID) {
+		if string(s.ID) == server && s.Address != membership.Nowhere(s.ID) {
 			add(string(s.Address))
 		}
 	}
@@ -48,7 +49,7 @@ func (n *Node) find(server string) []string {
 // the way to be known as one.
 func (n *Node) met(server, addr string) {
 	members := n.Servers()
-	if slices.Contains(members, server) || n.vouched.holds(server) || len(members) == 0 && n.enrolledWith(server) {
+	if slices.Contains(members, server) || n.admission.Vouched(server) || len(members) == 0 && n.admission.EnrolledWith(server) {
 		n.places.note(server, addr, members)
 	}
 }
@@ -61,17 +62,13 @@ func (n *Node) gossipSeeds() []string {
 		_, seen := n.gossip.lookup(string(s.ID))
 		return seen
 	})
-	for _, r := range n.reports(n.life.Context(), unseen) {
+	for _, r := range n.survey.Reports(n.life.Context(), unseen) {
 		if r.Gossip != "" && !slices.Contains(seeds, r.Gossip) {
 			seeds = append(seeds, r.Gossip)
 		}
 	}
 	return seeds
 }
-
-// nowhere is the address, in the configuration, of a server whose own one another
-// has taken.
-func nowhere(id raft.ServerID) raft.ServerAddress { return raft.ServerAddress("nowhere/" + id) }
 
 // byID has raft's transport call servers by their ids in place of addresses.
 type byID struct{}

@@ -184,14 +184,14 @@ func TestOnlyAMemberIsBelievedThatTheClusterWasRecovered(t *testing.T) {
 	require.NoError(t, err)
 	defer port.Close()
 	m.eventually(func() bool { // a connection to the one that is gone breaks first
-		_, err := leader.statusOf(m.context(), at)
+		_, err := leader.survey.Of(m.context(), at)
 		var recovered *RecoveredError
 		return errors.As(err, &recovered)
 	})
 	select {
 	case <-leader.Failed():
 		require.FailNow(t, "and is believed", leader.Failure())
-	case <-time.After(2 * memberInterval):
+	case <-time.After(2 * time.Second):
 	}
 	m.must(leader, appendItem())
 }

@@ -31,14 +31,16 @@ type stores struct {
 	checked   *checkedLog // what logs reads from
 	stable    *checkedStable
 	snapshots raft.SnapshotStore
+	markLeft  func() error // makes the data directory one that cannot be started again
 	close     func() error
 }
 
 // openStores opens the data directory, or fails with ErrLeft or ErrDiffers.
 func openStores(c Config) (*stores, error) {
 	if p := c.Parts; p != nil {
+		nothing := func() error { return nil }
 		checked := &checkedLog{LogStore: p.Logs}
-		return &stores{logs: checked, checked: checked, stable: &checkedStable{StableStore: p.Stable}, snapshots: p.Snapshots, close: func() error { return nil }}, nil
+		return &stores{logs: checked, checked: checked, stable: &checkedStable{StableStore: p.Stable}, snapshots: p.Snapshots, markLeft: nothing, close: nothing}, nil
 	}
 	dir := filepath.Join(c.DataDir, raftDirectory)
 	for _, d := range []string{c.DataDir, dir} {
@@ -77,7 +79,10 @@ func openStores(c Config) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
-	return &stores{logs: cache, checked: checked, stable: &checkedStable{StableStore: bolt}, snapshots: snapshots, close: bolt.Close}, nil
+	return &stores{
+		logs: cache, checked: checked, stable: &checkedStable{StableStore: bolt}, snapshots: snapshots,
+		markLeft: func() error { return markLeft(c.DataDir) }, close: bolt.Close,
+	}, nil
 }
 
 func boltOptions() *bbolt.Options {
@@ -183,4 +188,10 @@ func syncDirectory(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// HasLeft reports whether the node of a data directory has left its cluster.
+func HasLeft(dataDir string) bool {
+	_, err := os.Stat(filepath.Join(dataDir, leftMarker))
+	return err == nil
 }

@@ -23,6 +23,9 @@ type Transport interface {
 	raft.WithClose
 }
 
+// RequestTimeout bounds one raft request; for a snapshot raft scales it.
+const RequestTimeout = 10 * time.Second
+
 const (
 	probeInterval = 100 * time.Millisecond // between attempts to reach a follower
 	probeTimeout  = 2 * time.Second        // of one of them

@@ -1,4 +1,4 @@
-package cluster
+package membership
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"lockstep/cluster/internal/leadership"
 	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/member"
+	"lockstep/cluster/internal/status"
 	"lockstep/cluster/internal/wire"
 )
 
@@ -31,7 +32,7 @@ type progress map[string]int
 // nextPromotion decides which nonvoter becomes a voter, given what each
 // reported just now; "" if none does. A nonvoter that did not report has to
 // begin again. At most one is promoted at a time.
-func nextPromotion(servers []raft.Server, reports map[string]NodeStatus, term, commit uint64, seen progress) (string, progress) {
+func nextPromotion(servers []raft.Server, reports map[string]status.Node, term, commit uint64, seen progress) (string, progress) {
 	next := make(progress)
 	chosen := ""
 	for _, s := range servers {
@@ -48,28 +49,28 @@ func nextPromotion(servers []raft.Server, reports map[string]NodeStatus, term, c
 	return chosen, next
 }
 
-// promote makes voters of nonvoters that have caught up, as long as the term
+// Promote makes voters of nonvoters that have caught up, as long as the term
 // lasts. A node becomes a voter only then, since a voter that cannot vote yet
 // raises the quorum and gives nothing for it.
-func (n *Node) promote(t *leadership.Term) {
+func (c *Changes) Promote(t *leadership.Term) {
 	seen := make(progress)
 	for {
 		lifetime.Pause(t.Context(), promoteInterval)
 		if t.Context().Err() != nil {
 			return
 		}
-		if err := n.changing(t.Context(), func() (err error) {
-			seen, err = n.promoteNext(t, seen)
+		if err := c.Exclusively(t.Context(), func() (err error) {
+			seen, err = c.promoteNext(t, seen)
 			return err
 		}); err != nil {
-			n.config.Logger.Warn("member not promoted", "error", err)
+			c.Logger.Warn("member not promoted", "error", err)
 		}
 	}
 }
 
-func (n *Node) promoteNext(t *leadership.Term, seen progress) (progress, error) {
-	servers := n.members.All()
-	if err := n.retire(t.Context(), servers); err != nil {
+func (c *Changes) promoteNext(t *leadership.Term, seen progress) (progress, error) {
+	servers := c.Servers.All()
+	if err := c.retire(t.Context(), servers); err != nil {
 		return seen, err
 	}
 	nonvoters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool {
@@ -78,27 +79,27 @@ func (n *Node) promoteNext(t *leadership.Term, seen progress) (progress, error) 
 	if len(nonvoters) == 0 {
 		return nil, nil
 	}
-	commit := n.raft.CommitIndex()
-	chosen, seen := nextPromotion(nonvoters, n.reports(t.Context(), nonvoters), t.Number, commit, seen)
+	commit := c.Raft.CommitIndex()
+	chosen, seen := nextPromotion(nonvoters, c.Survey.Reports(t.Context(), nonvoters), t.Number, commit, seen)
 	i := slices.IndexFunc(nonvoters, func(s raft.Server) bool { return string(s.ID) == chosen })
 	if i < 0 {
 		return seen, nil
 	}
-	if err := n.life.Await(t.Context(), n.raft.AddVoter(nonvoters[i].ID, nonvoters[i].Address, 0, changeTimeout)); err != nil {
+	if err := c.Life.Await(t.Context(), c.Raft.AddVoter(nonvoters[i].ID, nonvoters[i].Address, 0, changeTimeout)); err != nil {
 		return seen, fmt.Errorf("promote %s: %w", chosen, err)
 	}
-	n.config.Logger.Info("member promoted to voter", "member", chosen)
+	c.Logger.Info("member promoted to voter", "member", chosen)
 	return seen, nil
 }
 
 // retire removes servers whose successors vote. Until then they keep their vote:
 // one that is alive after all knows what was acknowledged.
-func (n *Node) retire(ctx context.Context, servers []raft.Server) error {
+func (c *Changes) retire(ctx context.Context, servers []raft.Server) error {
 	for _, s := range servers {
 		if !member.Superseded(servers, s.ID, func(by raft.Server) bool { return by.Suffrage == raft.Voter }) {
 			continue
 		}
-		err := n.removeServer(ctx, s.ID)
+		err := c.removeServer(ctx, s.ID)
 		if err == nil || errors.Is(err, wire.ErrNotLeader) { // if it was this one, the next leader goes on
 			return nil
 		}

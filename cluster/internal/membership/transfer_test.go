@@ -1,6 +1,7 @@
-package cluster
+package membership
 
 import (
+	"lockstep/cluster/internal/status"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +15,8 @@ import (
 func TestNobodyIsAskedTwiceInARowToLead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		voters := []raft.Server{{ID: "a.1"}, {ID: "b.1"}, {ID: "c.1"}, {ID: "d.1"}}
-		reports := map[string]NodeStatus{"a.1": {LastIndex: 9}, "b.1": {LastIndex: 7}, "c.1": {LastIndex: 8}}
-		var asked transfers
+		reports := map[string]status.Node{"a.1": {LastIndex: 9}, "b.1": {LastIndex: 7}, "c.1": {LastIndex: 8}}
+		var asked Transfers
 		next := func() string {
 			to := asked.successor(voters, reports, "a.1")
 			if to == nil {

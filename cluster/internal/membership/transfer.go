@@ -1,9 +1,11 @@
-package cluster
+package membership
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"lockstep/cluster/internal/status"
+	"lockstep/cluster/internal/transport"
 	"sync"
 	"time"
 
@@ -14,45 +16,47 @@ import (
 // did not. Raft asks a follower to catch up first, and waits without an end if it
 // is asked twice while the first time is still to be seen to; no request of raft's
 // goes on for longer than this.
-const transferRest = 2 * transportTimeout
+const transferRest = 2 * transport.RequestTimeout
 
 // errNoSuccessor: no voter can take leadership over for now.
 var errNoSuccessor = errors.New("cluster: no other voter can lead at the moment")
 
-// TransferLeadership hands leadership to the voter whose log is longest among
+// Away hands leadership to the voter whose log is longest among
 // those that answer. It succeeds when this node leads no more.
-func (n *Node) TransferLeadership(ctx context.Context) error {
-	if n.raft.State() != raft.Leader {
+func (t *Transfers) Away(ctx context.Context) error {
+	if t.Raft.State() != raft.Leader {
 		return nil
 	}
-	voters := n.members.Voters()
-	to := n.transfers.successor(voters, n.reports(ctx, voters), n.self)
+	voters := t.Servers.Voters()
+	to := t.successor(voters, t.Survey.Reports(ctx, voters), t.Self)
 	if to == nil {
 		return errNoSuccessor
 	}
-	return n.transferTo(ctx, *to)
+	return t.To(ctx, *to)
 }
 
-// transferTo hands leadership to a server, unless it had its chance just now.
-func (n *Node) transferTo(ctx context.Context, to raft.Server) error {
-	if !n.transfers.begin(to.ID) {
+// To hands leadership to a server, unless it had its chance just now.
+func (t *Transfers) To(ctx context.Context, to raft.Server) error {
+	if !t.begin(to.ID) {
 		return fmt.Errorf("%w: %s did not take it over", errNoSuccessor, to.ID)
 	}
-	if err := n.life.Await(ctx, n.raft.LeadershipTransferToServer(to.ID, to.Address)); err != nil {
+	if err := t.Life.Await(ctx, t.Raft.LeadershipTransferToServer(to.ID, to.Address)); err != nil {
 		return fmt.Errorf("transfer leadership: %w", err)
 	}
-	n.transfers.succeeded(to.ID)
+	t.succeeded(to.ID)
 	return nil
 }
 
-// transfers are the servers that were asked to take leadership over.
-type transfers struct {
+// Transfers hands leadership to others.
+type Transfers struct {
+	Config
+
 	mu    sync.Mutex
-	asked map[raft.ServerID]time.Time // and did not, as far as is known
+	asked map[raft.ServerID]time.Time // who was to take leadership over, and did not, as far as is known
 }
 
 // successor chooses who is asked next, or nil.
-func (t *transfers) successor(voters []raft.Server, reports map[string]NodeStatus, self string) (to *raft.Server) {
+func (t *Transfers) successor(voters []raft.Server, reports map[string]status.Node, self string) (to *raft.Server) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var longest uint64
@@ -69,7 +73,7 @@ func (t *transfers) successor(voters []raft.Server, reports map[string]NodeStatu
 }
 
 // begin notes that a server is asked, and reports whether it may be.
-func (t *transfers) begin(id raft.ServerID) bool {
+func (t *Transfers) begin(id raft.ServerID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.rests(id) {
@@ -87,14 +91,14 @@ func (t *transfers) begin(id raft.ServerID) bool {
 	return true
 }
 
-func (t *transfers) succeeded(id raft.ServerID) {
+func (t *Transfers) succeeded(id raft.ServerID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.asked, id)
 }
 
 // rests is called with the lock held.
-func (t *transfers) rests(id raft.ServerID) bool {
+func (t *Transfers) rests(id raft.ServerID) bool {
 	at, asked := t.asked[id]
 	return asked && time.Since(at) < transferRest
 }
