@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"lockstep/cluster/internal/disk"
 	"lockstep/fsm"
 )
 
@@ -50,7 +51,7 @@ func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
 	for i, l := range logs {
 		if l.Type == raft.LogCommand {
 			if err := fsm.CheckBatch(l.Data); err != nil {
-				err = fmt.Errorf("store log entry %d: %w", l.Index, err)
+				err = fmt.Errorf("store log entry %d: %w: %w", l.Index, disk.ErrRefused, err)
 				if errors.Is(err, fsm.ErrNewer) && c.damaged != nil {
 					c.damaged(err)
 				}

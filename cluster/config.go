@@ -126,6 +126,9 @@ type Config struct {
 
 	// wrapLogs puts something around the log that the node made; for tests.
 	wrapLogs func(raft.LogStore) raft.LogStore
+
+	// wrapStable does the same with the stable store.
+	wrapStable func(raft.StableStore) raft.StableStore
 }
 
 // Limits bounds what others can have a node hold at its internal and its gossip

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 
+	"lockstep/cluster/internal/disk"
 	"lockstep/cluster/internal/link"
 	"lockstep/cluster/internal/readindex"
 	"lockstep/cluster/internal/replica"
@@ -43,6 +44,10 @@ var (
 
 	// ErrDamaged: the node's log, term, vote or key is not what was written. Its disk lies.
 	ErrDamaged = errors.New("cluster: what this node wrote to its disk is damaged")
+
+	// ErrDisk: a write to the node's log, term or vote failed. What the disk has of
+	// it is not known, so nothing more is written.
+	ErrDisk = disk.ErrFailed
 
 	// ErrSnapshots: no snapshot joins the node's log, which is worthless without.
 	ErrSnapshots = errors.New("cluster: this node's snapshots are damaged or missing")

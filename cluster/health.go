@@ -24,10 +24,14 @@ var (
 	errCatchingUp    = errors.New("this node is catching up")
 )
 
-// Health returns nil if this node serves, and why it does not otherwise: its state
-// may not be relied upon (see Fault), it has not caught up since its start, hears of no leader, or hears its heartbeats and
-// does not advance. Nothing but raft and this node's own store is asked.
+// Health returns nil if this node serves, and why it does not otherwise: its disk
+// failed or hangs, its state may not be relied upon (see Fault), it has not caught
+// up since its start, hears of no leader, or hears its heartbeats and does not
+// advance. Nothing but raft and this node's own store is asked.
 func (n *Node) Health() error {
+	if err := n.diskError(); err != nil {
+		return err
+	}
 	if _, err := n.Fault(); err != nil {
 		return err
 	}

@@ -8,21 +8,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stalling is a log whose writes wait while it is told to.
+// stalling is a log whose reads wait while it is told to: nothing is applied then.
 type stalling struct {
 	raft.LogStore
 	gate sync.RWMutex
 }
 
-// StoreLogs implements raft.LogStore.
-func (s *stalling) StoreLogs(entries []*raft.Log) error {
+// GetLog implements raft.LogStore.
+func (s *stalling) GetLog(index uint64, l *raft.Log) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	return s.LogStore.StoreLogs(entries)
+	return s.LogStore.GetLog(index, l)
 }
-
-// StoreLog implements raft.LogStore.
-func (s *stalling) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log{entry}) }
 
 // A follower that hears the leader's heartbeats and does not advance says so: to
 // who asks whether it is ready, in the cluster's status, and by the age of what it

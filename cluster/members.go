@@ -118,7 +118,7 @@ func (n *Node) ownStatus() NodeStatus {
 		s.Keys = append(s.Keys, fsm.KeyIDOf(key))
 	}
 	switch {
-	case state.Role == raft.Leader:
+	case state.Role == raft.Leader && n.diskError() == nil:
 		s.Role = RoleLeader
 	case n.Votes():
 		s.Role = RoleFollower

@@ -34,6 +34,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"lockstep/cluster/internal/clock"
+	"lockstep/cluster/internal/disk"
 	"lockstep/cluster/internal/keyring"
 	"lockstep/cluster/internal/link"
 	"lockstep/cluster/internal/membership"
@@ -62,7 +63,8 @@ type Node struct {
 	life    *lifetime.Lifetime
 
 	stores    *stores
-	meter     *meter // of the log
+	disk      *disk.Disk // what the stores write to
+	meter     *meter     // of the log
 	fsm       *fsm.FSM
 	raft      *raft.Raft
 	members   member.Configuration
@@ -116,6 +118,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		config:  config,
 		process: rand.Uint64(),
 		life:    lifetime.New(),
+		disk:    disk.New(),
 		clock:   clock.New(config.Clock),
 		opened:  time.Now(),
 		applied: make(chan struct{}, 1),
@@ -165,7 +168,11 @@ func (n *Node) openParts() error {
 	if wrap := n.config.wrapLogs; wrap != nil {
 		n.stores.logs = wrap(n.stores.logs)
 	}
-	n.meter = &meter{LogStore: n.stores.logs}
+	if wrap := n.config.wrapStable; wrap != nil {
+		n.stores.stable.StableStore = wrap(n.stores.stable.StableStore)
+	}
+	n.stores.stable.StableStore = n.disk.Stable(n.stores.stable.StableStore)
+	n.meter = &meter{LogStore: n.disk.Log(n.stores.logs)}
 	n.stores.logs = n.meter
 	key, incarnation, err := incarnate(n.stores.stable, n.config.Incarnation)
 	if err != nil {
@@ -181,7 +188,7 @@ func (n *Node) openParts() error {
 	}
 	n.stores.checked.damaged, n.stores.stable.damaged = n.fail, n.fail
 	if p := n.config.Parts; p != nil {
-		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.added), p.Peers
+		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.added, n.diskHolds), p.Peers
 		return nil
 	}
 	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.All()...); err != nil {
@@ -206,7 +213,7 @@ func (n *Node) openParts() error {
 			Stream: streams, ServerAddressProvider: byID{}, MaxPool: 3, Timeout: transport.RequestTimeout, Logger: newRaftLogger(n.config.Logger),
 		}),
 		Streams: streams, Context: n.life.Context(), Wants: n.replicatesTo, Logger: n.config.Logger,
-	}, n.self, n.added)
+	}, n.self, n.added, n.diskHolds)
 	return nil
 }
 
@@ -231,7 +238,7 @@ func (n *Node) startRaft() error {
 	}
 	n.replica = n.newReplica()
 	store := replica.FSM{FSM: n.fsm, Altered: n.noteAltered}
-	r, err := raft.NewRaft(config, store, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
+	r, err := n.newRaft(config, store)
 	n.raft = r
 	switch altered := n.altered.Load(); {
 	case altered != nil: // raft may have gone on with an older one, which the log does not join
@@ -242,6 +249,21 @@ func (n *Node) startRaft() error {
 	n.members.Use(r) // whom the internal port may have asked for already
 	n.leadership.Use(r)
 	return nil
+}
+
+// newRaft starts raft on a disk that is guarded from then on. Raft writes its term
+// at once, in a goroutine that must be one that may end there.
+func (n *Node) newRaft(config *raft.Config, store raft.FSM) (r *raft.Raft, err error) {
+	n.disk.Guard()
+	var starting sync.WaitGroup
+	starting.Go(func() {
+		r, err = raft.NewRaft(config, store, n.stores.logs, n.stores.stable, n.stores.snapshots, n.transport)
+	})
+	starting.Wait()
+	if r == nil && err == nil {
+		err = n.disk.Failure()
+	}
+	return r, err
 }
 
 // compose makes the parts that stand on raft.
@@ -295,7 +317,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 func (n *Node) start() {
 	n.peers.Serve(n.self, n.serve)
 	_ = n.life.GoOnRaft(n.leadership.Run)
-	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.place.Watch, n.keepUp, n.keeper.Watch, n.trimLog, n.replica.Run, n.replica.RunRecount, n.giveWay}
+	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.place.Watch, n.keepUp, n.keeper.Watch, n.trimLog, n.replica.Run, n.replica.RunRecount, n.giveWay, n.watchDisk}
 	if n.port != nil {
 		work = append(work, n.keys.Follow, func() { n.admission.DismissStrangers(n.port) })
 	}
@@ -320,7 +342,7 @@ func (n *Node) start() {
 // Without a deadline in ctx it gives up after 30 seconds. If Issued is zero, it
 // is set to this store's index, as for an id that was just made.
 func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
-	if _, err := n.Fault(); err != nil {
+	if err := n.mayServe(); err != nil {
 		return nil, err
 	}
 	return n.proposer.Propose(ctx, c)
@@ -333,7 +355,7 @@ func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 // seconds if that has no deadline, and then fails with ErrNoLeader. While there is
 // a Fault, it fails with that.
 func (n *Node) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
-	if _, err := n.Fault(); err != nil {
+	if err := n.mayServe(); err != nil {
 		return nil, err
 	}
 	return n.reads.Read(ctx, bucket)
@@ -400,7 +422,7 @@ func (n *Node) IsLeader() bool {
 // Close stops the node in order: it hands leadership over (best effort), then
 // ends its own goroutines, raft, the network and the stores, and waits for all.
 func (n *Node) Close() error {
-	if !n.life.Ended() && len(n.members.Voters()) > 1 {
+	if !n.life.Ended() && len(n.members.Voters()) > 1 && n.disk.Failure() == nil {
 		ctx, cancel := context.WithTimeout(n.life.Context(), 2*n.config.electionTimeout())
 		defer cancel()
 		if err := n.TransferLeadership(ctx); err != nil {

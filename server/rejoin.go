@@ -21,6 +21,17 @@ type StateError struct{ error }
 // Unwrap returns the reason.
 func (e StateError) Unwrap() error { return e.error }
 
+// DiskError is that a write to the node's disk failed. Started again, the node goes
+// on from what the disk has, if it takes writes again.
+type DiskError struct{ error }
+
+// Unwrap returns the reason.
+func (e DiskError) Unwrap() error { return e.error }
+
+func (s *Server) diskError(err error) error {
+	return DiskError{fmt.Errorf("%w. What was acknowledged is with the other nodes. See to the disk of %s, then start this node again", err, s.config.DataDir)}
+}
+
 // stateError adds the mending command to a loss that the node does not mend
 // itself.
 func (s *Server) stateError(err error) error {
@@ -63,6 +74,9 @@ func (m *member) failed() error {
 	if errors.As(err, &recovered) {
 		err = errors.Join(err, m.book.change(func(r *nodedir.Record) { r.RecoveredAs = recovered.As }))
 	}
+	if errors.Is(err, cluster.ErrDisk) {
+		return m.diskError(err)
+	}
 	return m.stateError(err)
 }
 
@@ -77,6 +91,8 @@ func (s *Server) openOrRejoin(ctx context.Context, r *nodedir.Record, admission 
 	switch {
 	case errors.Is(err, fsm.ErrNewer):
 		return nil, s.stateError(err)
+	case errors.Is(err, cluster.ErrDisk):
+		return nil, s.diskError(err)
 	case !lost(err):
 		return node, err
 	}

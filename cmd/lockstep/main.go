@@ -27,6 +27,7 @@ const (
 	exitFailure = 1
 	exitUsage   = 2
 	exitState   = 3
+	exitDisk    = 4
 )
 
 func main() {
@@ -51,6 +52,10 @@ func run(args []string) int {
 	var lost server.StateError
 	if errors.As(err, &lost) {
 		return exitState
+	}
+	var disk server.DiskError
+	if errors.As(err, &disk) {
+		return exitDisk
 	}
 	var failed failure
 	if errors.As(err, &failed) {
@@ -99,7 +104,8 @@ that Twilio's own client libraries speak.
 Every flag can be set by the environment variable that its description names; the
 flag on the command line comes first. Exit codes: 0 done, 1 failed, 2 wrong call,
 3 this node cannot go on with the data that it has: the line on standard error says
-what mends that, and starting it again alone does not.`,
+what mends that, and starting it again alone does not; 4 a write to this node's disk
+failed, and nothing was written after it: when the disk is well, start the node again.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

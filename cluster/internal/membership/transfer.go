@@ -47,6 +47,35 @@ func (t *Transfers) To(ctx context.Context, to raft.Server) error {
 	return nil
 }
 
+// WithoutRaft has another voter stand for election, if this node leads: by the
+// request that ends a transfer of leadership, which raft itself cannot send while
+// it waits for the disk. If that one's log is too short to win, the others'
+// time-outs decide.
+func (t *Transfers) WithoutRaft(ctx context.Context, over raft.Transport) error {
+	if t.Raft.State() != raft.Leader {
+		return nil
+	}
+	voters := t.Servers.Voters()
+	reports := t.Survey.Reports(ctx, voters)
+	for server, r := range reports {
+		if r.Problem != "" {
+			delete(reports, server)
+		}
+	}
+	to := t.successor(voters, reports, t.Self)
+	if to == nil || !t.begin(to.ID) {
+		return errNoSuccessor
+	}
+	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
+		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.Self), Addr: over.EncodePeer(raft.ServerID(t.Self), over.LocalAddr()),
+	}}
+	if err := over.TimeoutNow(to.ID, to.Address, request, new(raft.TimeoutNowResponse)); err != nil {
+		return fmt.Errorf("hand leadership over: %w", err)
+	}
+	t.succeeded(to.ID)
+	return nil
+}
+
 // Transfers hands leadership to others.
 type Transfers struct {
 	Config

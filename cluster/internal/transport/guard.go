@@ -1,14 +1,21 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/hashicorp/raft"
 )
 
-// Guard is raft's transport, but for two things that raft believes. A node
-// without a configuration votes for whoever asks, since it may be about to
+// errHeld: this node has nothing to say as a leader.
+var errHeld = errors.New("cluster: held back while this node's disk does not write")
+
+// Guard is raft's transport, but for two things that raft believes, and one that
+// it does: its heartbeats go on while the rest of a leader hangs, and keep the
+// others from choosing a better one; they are held back here.
+//
+// A node without a configuration votes for whoever asks, since it may be about to
 // become part of a new cluster; here it is one that has not been added yet, or
 // has lost its log, and has no vote. And an answer counts for the server that was
 // asked, whoever gave it; here it has to be of that very incarnation. (The internal
@@ -18,6 +25,7 @@ type Guard struct {
 	Transport
 	self     string
 	added    func() bool
+	held     func() bool
 	requests chan raft.RPC
 	closing  chan struct{}
 	once     sync.Once
@@ -25,9 +33,10 @@ type Guard struct {
 }
 
 // NewGuard returns the transport of the server self, guarded; added reports
-// whether this server has a configuration. Close ends its goroutine.
-func NewGuard(inner Transport, self string, added func() bool) *Guard {
-	g := &Guard{Transport: inner, self: self, added: added, requests: make(chan raft.RPC), closing: make(chan struct{})}
+// whether this server has a configuration, and held whether it must not act as a
+// leader. Close ends its goroutine.
+func NewGuard(inner Transport, self string, added, held func() bool) *Guard {
+	g := &Guard{Transport: inner, self: self, added: added, held: held, requests: make(chan raft.RPC), closing: make(chan struct{})}
 	g.passing.Go(g.pass)
 	return g
 }
@@ -80,8 +89,34 @@ func (g *Guard) refusal(request any) any {
 
 // AppendEntries implements raft.Transport.
 func (g *Guard) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if g.held() {
+		return errHeld
+	}
 	err := g.Transport.AppendEntries(id, addr, args, resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (g *Guard) AppendEntriesPipeline(id raft.ServerID, addr raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := g.Transport.AppendEntriesPipeline(id, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &heldPipeline{p, g.held}, nil
+}
+
+// heldPipeline holds back what a pipeline sends in place of heartbeats.
+type heldPipeline struct {
+	raft.AppendPipeline
+	held func() bool
+}
+
+// AppendEntries implements raft.AppendPipeline.
+func (p *heldPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if p.held() {
+		return nil, errHeld
+	}
+	return p.AppendPipeline.AppendEntries(args, resp)
 }
 
 // RequestVote implements raft.Transport.
