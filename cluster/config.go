@@ -115,6 +115,13 @@ type Config struct {
 	// gives a grant for each charge. It must not block. Nil: all are admitted.
 	AdmitReads func([]ReadCharge) []ReadGrant
 
+	// DiskShort is asked once a second whether this node's disk has too little room
+	// for more. DisksFull is told thereupon whether this node, if it leads, is to
+	// admit no more: its own disk is short, or those of so many voters that no
+	// majority is left. Nil: there is always room.
+	DiskShort func() bool
+	DisksFull func(bool)
+
 	// Clock is the machine's clock, towards which the cluster's is steered.
 	// Default time.Now.
 	Clock func() time.Time
@@ -212,6 +219,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TrailingBytes <= 0 {
 		c.TrailingBytes = defaultTrailingBytes
+	}
+	if c.DiskShort == nil {
+		c.DiskShort, c.DisksFull = func() bool { return false }, func(bool) {}
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"lockstep/cluster/internal/status"
 	"time"
 )
 
@@ -12,6 +13,9 @@ const (
 	diskInterval = 200 * time.Millisecond
 	// diskHangs is the age from which a write hangs; scaled.
 	diskHangs = 2 * time.Second
+	// diskGivenUp is the age from which a write holds up the node's end no longer;
+	// scaled.
+	diskGivenUp = 5 * time.Second
 )
 
 var errDiskHangs = errors.New("this node's disk hangs: a write to it does not end")
@@ -68,6 +72,21 @@ func (n *Node) watchDisk() {
 	}
 }
 
+// unlessDiskHangs waits for the node's end, but not longer than a disk that hangs
+// is waited for: then raft ends when the disk goes on, or with the process.
+func (n *Node) unlessDiskHangs(stopped <-chan error) error {
+	for {
+		select {
+		case err := <-stopped:
+			return err
+		case <-time.After(diskInterval):
+			if n.disk.Waiting() > n.config.scaled(diskGivenUp) {
+				return fmt.Errorf("%w; not waited for any longer", errDiskHangs)
+			}
+		}
+	}
+}
+
 // handOff has another voter stand for election, if this node leads.
 func (n *Node) handOff() {
 	ctx, cancel := context.WithTimeout(n.life.Context(), n.config.electionTimeout())
@@ -75,4 +94,27 @@ func (n *Node) handOff() {
 	if err := n.transfers.WithoutRaft(ctx, n.transport); err != nil {
 		n.config.Logger.Warn("leadership not handed over", "error", err)
 	}
+}
+
+// judgeDisks looks whether this node's disk has room, and tells whether there is
+// enough of it among the voters: it is short if this node's is, or if no majority
+// is known to have room while some have not. Voters that do not answer are no
+// reason as long as nobody's disk is short.
+func (n *Node) judgeDisks(others []status.Node) {
+	own := n.config.DiskShort()
+	n.diskShort.Store(own)
+	n.config.DisksFull(own || roomIsShort(len(n.members.Voters()), others))
+}
+
+// roomIsShort reports whether too few voters have room, this one having it.
+func roomIsShort(voters int, others []status.Node) bool {
+	room, short := 1, 0
+	for _, other := range others {
+		if other.DiskShort {
+			short++
+		} else {
+			room++
+		}
+	}
+	return short > 0 && room <= voters/2
 }

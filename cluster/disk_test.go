@@ -211,3 +211,48 @@ func TestWritesGoOnWhileAFollowersDiskHangs(t *testing.T) {
 	goOn()
 	m.eventually(func() bool { return sick.Health() == nil && m.items(sick) == m.items(leader) })
 }
+
+// Whoever stops a node whose disk hangs need not kill it.
+func TestANodeWhoseDiskHangsCanBeStopped(t *testing.T) {
+	m, disks := withDisks(t)
+	sick := m.followers()[0]
+	goOn := disks[sick.ID()].hang()
+	m.must(m.leader(), appendItem())
+	m.eventually(func() bool { return sick.Health() == errDiskHangs })
+	closed := make(chan error, 1)
+	go func() { closed <- sick.Close() }()
+	select {
+	case err := <-closed:
+		require.ErrorIs(t, err, errDiskHangs)
+	case <-time.After(patience):
+		require.FailNow(t, "it waits for the disk")
+	}
+	goOn()
+	m.must(m.leader(), appendItem())
+}
+
+// Each node tells the others whether its disk has room. What leads to refusals is a
+// majority without it, or the leader's own.
+func TestTheDisksAreFullWhenAMajoritysOrTheLeadersIs(t *testing.T) {
+	var short, told [3]atomic.Bool
+	m := newMembers(t, 3, func(c *Config) {
+		i := int(c.ID[1] - '1')
+		c.DiskShort, c.DisksFull = short[i].Load, told[i].Store
+	})
+	full := func(of ...bool) func() bool {
+		return func() bool {
+			return told[0].Load() == of[0] && told[1].Load() == of[1] && told[2].Load() == of[2]
+		}
+	}
+	m.eventually(full(false, false, false))
+	short[1].Store(true)
+	m.eventually(full(false, true, false))
+	short[2].Store(true)
+	m.eventually(full(true, true, true))
+	short[1].Store(false)
+	m.eventually(full(false, false, true))
+	require.NoError(t, m.nodes["n2"].Close())
+	m.eventually(full(true, false, true)) // nobody knows of n2
+	short[2].Store(false)
+	m.eventually(full(false, false, false))
+}

@@ -110,6 +110,7 @@ func (n *Node) ownStatus() NodeStatus {
 	}
 	s.Digest = n.fsm.View().Digest()
 	s.Level, s.Newest = n.fsm.View().Level(), fsm.Newest
+	s.DiskShort = n.diskShort.Load()
 	s.Clock = n.clock.Now()
 	if now, known := n.clock.Read(); known {
 		s.ClusterClock = now

@@ -64,7 +64,8 @@ type Node struct {
 
 	stores    *stores
 	disk      *disk.Disk // what the stores write to
-	meter     *meter     // of the log
+	diskShort atomic.Bool
+	meter     *meter // of the log
 	fsm       *fsm.FSM
 	raft      *raft.Raft
 	members   member.Configuration
@@ -288,8 +289,8 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 	}).Init()
 	n.keeper = &clock.Keeper{
 		Self: n.self, Clock: n.clock, Voters: n.members.Voters, Survey: n.survey, Life: n.life, Logger: n.config.Logger,
-		Leads:    func() bool { return n.raft.State() == raft.Leader },
-		HandOver: n.transfers.To, Timeout: 2 * n.config.electionTimeout(),
+		Leads: func() bool { return n.raft.State() == raft.Leader },
+		Heard: n.judgeDisks, HandOver: n.transfers.To, Timeout: 2 * n.config.electionTimeout(),
 	}
 	n.keys.Start(keyring.Config{
 		Self: n.self, Store: n.fsm, Servers: &n.members, Peers: n.peers, Life: n.life, Logger: n.config.Logger,
@@ -422,7 +423,7 @@ func (n *Node) IsLeader() bool {
 // Close stops the node in order: it hands leadership over (best effort), then
 // ends its own goroutines, raft, the network and the stores, and waits for all.
 func (n *Node) Close() error {
-	if !n.life.Ended() && len(n.members.Voters()) > 1 && n.disk.Failure() == nil {
+	if !n.life.Ended() && len(n.members.Voters()) > 1 && n.diskError() == nil {
 		ctx, cancel := context.WithTimeout(n.life.Context(), 2*n.config.electionTimeout())
 		defer cancel()
 		if err := n.TransferLeadership(ctx); err != nil {
@@ -434,7 +435,11 @@ func (n *Node) Close() error {
 
 // stop ends whatever Open has started.
 func (n *Node) stop() error {
-	n.stopping.Do(func() { n.stopErr = n.stopParts() })
+	n.stopping.Do(func() {
+		stopped := make(chan error, 1)
+		go func() { stopped <- n.stopParts() }()
+		n.stopErr = n.unlessDiskHangs(stopped)
+	})
 	return n.stopErr
 }
 

@@ -78,6 +78,7 @@ var (
 
 	ErrStateFull   = &Error{Code: 54901, Status: 507, Message: "The installation holds as much as it may; remove something, or raise --max-state-bytes"}
 	ErrServiceFull = &Error{Code: 54902, Status: 507, Message: "The service holds as much as it may; remove something, or raise --max-service-bytes"}
+	ErrDiskFull    = &Error{Code: 54906, Status: 507, Message: "The disks of the installation have no room; what removes is still taken", RetryAfter: 10}
 	ErrKeysFull    = &Error{Code: 54903, Status: 503, Message: "More writes with an idempotency key are remembered than fit; none is forgotten before its time", RetryAfter: 5}
 	ErrLevel       = &Error{Code: 54905, Status: 503, Message: "Not all nodes of this cluster run a release that knows this yet; try again when the last one has been upgraded", RetryAfter: 5}
 	ErrAnswerGone  = &Error{Code: 54904, Status: 409, Message: "The write with this idempotency key was carried out before, and its answer is no longer kept; read the object"}

@@ -10,11 +10,15 @@ import (
 type admission struct {
 	limits *limits.Limits
 	space  space
+	room   *diskRoom
 }
 
 // admit implements cluster.Config.Admit.
 func (a admission) admit(view *fsm.View, c *fsm.Command, known bool) *fsm.Result {
 	if refused := a.limits.Admit(view, c, known); refused != nil {
+		return &fsm.Result{Err: refused}
+	}
+	if refused := a.room.refuse(c); refused != nil && !known {
 		return &fsm.Result{Err: refused}
 	}
 	if refused := a.space.refuse(view, c); refused != nil && !known {

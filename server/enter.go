@@ -204,7 +204,7 @@ func (s *Server) open(ctx context.Context, r *nodedir.Record, admission admissio
 		HTTPURL: r.HTTPURL, AdminURL: r.AdminURL, Version: c.Version, Bootstrap: r.Bootstrap, Seeds: append(slices.Clone(c.Seeds), r.Seeds...), TimeoutScale: c.TimeoutScale,
 		SnapshotThreshold: c.SnapshotThreshold, TrailingLogs: c.TrailingLogs,
 		FeedBytes: int64(c.Bounds.FeedBytes), TrailingBytes: int64(c.Bounds.LogBytes), Limits: clusterLimits(c.Bounds),
-		Admit: admission.admit, AdmitReads: admission.limits.AdmitReads, Clock: c.Clock, Logger: c.Logger,
+		DiskShort: admission.room.short, DisksFull: admission.room.told, Admit: admission.admit, AdmitReads: admission.limits.AdmitReads, Clock: c.Clock, Logger: c.Logger,
 	}
 	config.KeepKeys, config.Members = keep, r.Members
 	var err error

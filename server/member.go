@@ -44,6 +44,7 @@ type member struct {
 	store    store
 	limits   *limits.Limits
 	space    space
+	room     *diskRoom
 	metrics  *metrics
 	keys     auth.Keyring
 	guard    *guard.Guard
@@ -61,11 +62,11 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 	c := s.config
 	m := &member{
 		Server: s, front: front, book: &book{dir: c.DataDir, record: *r},
-		limits: limits.New(c.RateLimits, c.Clock), space: newSpace(c.Bounds), metrics: newMetrics(c.Logger),
+		limits: limits.New(c.RateLimits, c.Clock), space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, s.log), metrics: newMetrics(c.Logger),
 	}
 	recorded := make(chan struct{})
 	var err error
-	if m.node, err = s.openOrRejoin(ctx, r, admission{m.limits, m.space}, m.book.keepKeys(recorded)); err != nil {
+	if m.node, err = s.openOrRejoin(ctx, r, admission{m.limits, m.space, m.room}, m.book.keepKeys(recorded)); err != nil {
 		return nil, err
 	}
 	// From here on the node knows its log when it sees it: before anybody counts on it.
@@ -74,7 +75,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		return nil, errors.Join(err, m.node.Close())
 	}
 	close(recorded)
-	m.metrics.registry.MustRegister(nodeCollector{m.node, m.space})
+	m.metrics.registry.MustRegister(nodeCollector{m.node, m.space, m.room})
 	m.store = store{node: m.node, limits: m.limits, metrics: m.metrics}
 	m.keys = keyring{m.store.View}
 	operations := api.New(m.store)

@@ -76,6 +76,7 @@ var (
 	answerAge   = prometheus.NewDesc("lockstep_dedup_answer_age_seconds", "Age of the oldest remembered command whose answer is kept, by window.", []string{"window"}, nil)
 	feedDesc    = prometheus.NewDesc("lockstep_feed_bytes", "Memory that the events kept for slow followers of this node's store take.", nil, nil)
 	stateDesc   = prometheus.NewDesc("lockstep_state_bytes", "Memory that the state takes, about, as every node counts it.", nil, nil)
+	diskDesc    = prometheus.NewDesc("lockstep_disk_free_bytes", "Room on the disk of the data directory; below --disk-reserve, and where this node leads or on a majority, all but removals is refused.", nil, nil)
 	stateMax    = prometheus.NewDesc("lockstep_state_bytes_limit", "Above this many bytes of state, this node as leader refuses what grows it.", nil, nil)
 	tombDesc    = prometheus.NewDesc("lockstep_tombstone_bytes", "Memory that removed items take, which are kept for clients that were away.", nil, nil)
 	outboxDesc  = prometheus.NewDesc("lockstep_outbox_bytes", "Memory that waiting webhooks take.", nil, nil)
@@ -91,11 +92,12 @@ var (
 type nodeCollector struct {
 	node  *cluster.Node
 	space space
+	room  *diskRoom
 }
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, levelDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, levelDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, diskDesc, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc} {
 		out <- d
 	}
 }
@@ -122,6 +124,9 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for role, n := range roles {
 		gauge(membersDesc, n, string(role))
+	}
+	if free, err := c.room.free(); err == nil {
+		gauge(diskDesc, float64(free))
 	}
 	gauge(stateDesc, float64(view.Bytes()))
 	ahead, farOff := c.node.ClockOffset()

@@ -104,10 +104,13 @@ func (o operator) Ready() error {
 
 // Notes implements admin.Node.
 func (o operator) Notes() []string {
-	if note := o.space.note(o.store.View()); note != "" {
-		return []string{note}
+	var notes []string
+	for _, note := range []string{o.space.note(o.store.View()), o.room.note()} {
+		if note != "" {
+			notes = append(notes, note)
+		}
 	}
-	return nil
+	return notes
 }
 
 // Status implements admin.Node.

@@ -25,7 +25,7 @@ func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := fsmtest.New(nil)
-			a := admission{limits: limits.New(limits.Off(), time.Now), space: bound.space}
+			a := admission{limits: limits.New(limits.Off(), time.Now), space: bound.space, room: new(diskRoom)}
 			m := fsm.Ref{SID: objects.NewSID(objects.KindMap, [16]byte{2})}
 			command := func(op fsm.Op) *fsm.Command {
 				return &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: op}

@@ -22,7 +22,7 @@ const (
 	// more make the entries smaller, and each waits behind the other's fsync.
 	batchesUnderWay = 2
 	// EnqueueTimeout bounds the wait for raft's main loop to take an entry.
-	EnqueueTimeout = 10 * time.Second
+	EnqueueTimeout = 2 * time.Second
 )
 
 // Batcher makes log entries of the commands that wait on the leader, for one term.

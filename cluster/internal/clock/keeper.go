@@ -24,6 +24,9 @@ type Keeper struct {
 	Life   *lifetime.Lifetime
 	Logger *slog.Logger
 
+	// Heard is told, each time, what the other voters that answer say of themselves.
+	Heard func(others []status.Node)
+
 	// HandOver hands leadership to another voter; Timeout bounds it.
 	HandOver func(ctx context.Context, to raft.Server) error
 	Timeout  time.Duration
@@ -36,6 +39,7 @@ type peerClock struct {
 	log    uint64        // last index
 	leads  bool
 	time   time.Duration // the cluster's, if it knows it; else 0
+	all    status.Node
 }
 
 // ask asks the other voters for their clocks. Half of the time that an
@@ -52,7 +56,7 @@ func (k *Keeper) ask(ctx context.Context) []peerClock {
 				return
 			}
 			age := time.Since(sent) / 2
-			p := &peerClock{server: s, offset: r.Clock + age - k.Clock.Now(), log: r.LastIndex, leads: r.Role == status.Leader}
+			p := &peerClock{server: s, offset: r.Clock + age - k.Clock.Now(), log: r.LastIndex, leads: r.Role == status.Leader, all: r}
 			if r.ClusterClock != 0 {
 				p.time = r.ClusterClock + age
 			}
@@ -101,6 +105,11 @@ func (k *Keeper) Watch() {
 			return
 		}
 		peers := k.ask(k.Life.Context())
+		var others []status.Node
+		for _, p := range peers {
+			others = append(others, p.all)
+		}
+		k.Heard(others)
 		leads := k.Leads()
 		for _, p := range peers {
 			if p.leads && p.time != 0 && !leads {

@@ -57,6 +57,8 @@ type Node struct {
 	Level  fsm.Level `cbor:"50,keyasint,omitempty"`
 	Newest fsm.Level `cbor:"51,keyasint,omitempty"`
 
+	DiskShort bool `cbor:"60,keyasint,omitempty"` // its disk has too little room
+
 	// Problem says why the node does not serve, if it does not (see Node.Health).
 	Problem string `cbor:"20,keyasint,omitempty"`
 }
