@@ -96,7 +96,7 @@ func (n *Node) handOff() {
 	}
 }
 
-// judgeDisks looks whether this node's disk has room, and tells whether there is
+// judgeDisks looks whether this node's disk has room, and reports whether there is
 // enough of it among the voters: it is short if this node's is, or if no majority
 // is known to have room while some have not. Voters that do not answer are no
 // reason as long as nobody's disk is short.

@@ -110,7 +110,7 @@ func (g *gossip) run(ctx context.Context, seeds func() []string) {
 	}
 }
 
-// lookup gives what a server told of itself, and whether it is alive.
+// lookup returns what a server told of itself, and whether it is alive.
 func (g *gossip) lookup(server string) (gossipMeta, bool) { return g.roster.get(server) }
 
 // addr is where other nodes find this one.

@@ -142,7 +142,7 @@ func (tx *tx) tellEndpoint(s *objects.Service, event objects.EventType, identity
 	tx.deliver(s, Fact{Type: event, Identity: identity, Endpoint: endpoint})
 }
 
-// connected says whether an endpoint has a connection, whichever.
+// connected reports whether an endpoint has a connection, whichever.
 func (tx *tx) connected(e Endpoint) bool {
 	found := false
 	tx.view.endpoints.Ascend(Endpoint{Service: e.Service, Identity: e.Identity, ID: e.ID}, func(x Endpoint) bool {

@@ -94,7 +94,7 @@ const (
 // expire removes what is due at the batch's stamp.
 type expire struct{}
 
-// Expire gives the command by which a leader removes what has expired. Its
+// Expire returns the command by which a leader removes what has expired. Its
 // Result says in More whether another one is needed at once.
 func Expire(id CommandID) *Command { return &Command{ID: id, Op: &expire{}} }
 

@@ -72,10 +72,10 @@ func New(config Config) *FSM {
 	return f
 }
 
-// View gives the latest published version of the state.
+// View returns the latest published version of the state.
 func (f *FSM) View() *View { return f.published.Load() }
 
-// Feed gives the applied events, for followers.
+// Feed returns the applied events, for followers.
 func (f *FSM) Feed() *Feed { return f.feed }
 
 // Windows returns the sizes of the dedup windows.
@@ -85,7 +85,7 @@ func (f *FSM) Windows() []WindowStats { return f.dedup.stats() }
 // came by snapshot learns there what happened to a command it is waiting for.
 func (f *FSM) Lookup(id CommandID) (*Result, bool) { return f.dedup.lookup(id) }
 
-// Wait gives a view that contains the log up to index, as soon as there is one.
+// Wait returns a view that contains the log up to index, as soon as there is one.
 func (f *FSM) Wait(ctx context.Context, index uint64) (*View, error) {
 	if v := f.View(); v.Index() >= index {
 		return v, nil

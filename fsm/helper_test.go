@@ -119,14 +119,14 @@ func (s *store) expireAll() {
 	}
 }
 
-// snapshotBytes gives the state as a snapshot has it.
+// snapshotBytes returns the state as a snapshot has it.
 func snapshotBytes(t require.TestingT, f *FSM) []byte {
 	var b bytes.Buffer
 	require.NoError(t, f.WriteSnapshot(&b))
 	return b.Bytes()
 }
 
-// sum gives a hash of the whole state.
+// sum returns a hash of the whole state.
 func sum(t require.TestingT, f *FSM) [32]byte {
 	h := sha256.New()
 	require.NoError(t, writeRecords(h, f.View(), f.dedup.snapshot()))

@@ -104,7 +104,7 @@ func (v *View) tombstonesAfter(object uint64, after objects.EventID, limit int) 
 		func(t *Tombstone) bool { return t.Object == object })
 }
 
-// Replay gives what a client must hear that knows an object up to the event
+// Replay returns what a client must hear that knows an object up to the event
 // known, and has heard the replay up to the event after (at first the same): at
 // most limit events in the order of their ids, each with the present state.
 // What was overwritten meanwhile is left out. The last event's id is where to

@@ -42,7 +42,7 @@ func (op *CreateObject) apply(tx *tx) Result {
 	return Result{Object: leanObject(o)}
 }
 
-// expiry gives the time at which something with this TTL expires.
+// expiry returns the time at which something with this TTL expires.
 func (tx *tx) expiry(ttlSeconds int64) int64 {
 	if ttlSeconds == 0 {
 		return 0

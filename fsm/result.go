@@ -23,7 +23,7 @@ type Result struct {
 	Repeated   bool                `cbor:"10,keyasint,omitempty"` // the answer of an earlier command with this id
 }
 
-// Encode gives the result's bytes for the way back from the leader.
+// Encode returns the result's bytes for the way back from the leader.
 func (r *Result) Encode() ([]byte, error) { return encoding.Marshal(r) }
 
 // DecodeResult reads what Encode wrote.
@@ -37,7 +37,7 @@ func DecodeResult(b []byte) (*Result, error) {
 
 func refuse(err *objects.Error) Result { return Result{Err: err} }
 
-// keepsData says whether the dedup window keeps a result with its data. It is
+// keepsData reports whether the dedup window keeps a result with its data. It is
 // asked for by Whole, for commands that carry none: when such a one is repeated,
 // its first answer could not be made again, since the data may have changed.
 func keepsData(op Op) bool {
@@ -50,7 +50,7 @@ func keepsData(op Op) bool {
 	return false
 }
 
-// withoutData gives the result as the dedup window keeps most.
+// withoutData returns the result as the dedup window keeps most.
 func (r Result) withoutData() Result {
 	if r.Object != nil && r.Object.Data != nil {
 		r.Object = leanObject(r.Object)

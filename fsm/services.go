@@ -38,7 +38,7 @@ type UpdateService struct {
 	DebounceWindow       *int64  `cbor:"7,keyasint,omitempty"`
 }
 
-// Change gives settings with the changes made.
+// Change returns settings with the changes made.
 func (op *UpdateService) Change(s objects.ServiceSettings) objects.ServiceSettings {
 	set(&s.FriendlyName, op.FriendlyName)
 	set(&s.WebhookURL, op.WebhookURL)

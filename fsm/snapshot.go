@@ -217,7 +217,7 @@ type recordReader struct {
 	buf     []byte
 }
 
-// next gives the next record; its bytes are valid until the next call.
+// next returns the next record; its bytes are valid until the next call.
 func (r *recordReader) next() (recordType, []byte, error) {
 	t, err := r.r.ReadByte()
 	if err != nil {

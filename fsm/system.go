@@ -32,7 +32,7 @@ func DefaultSettings() objects.ServiceSettings {
 // startTerm is the first command of a leader's term.
 type startTerm struct{}
 
-// TermStarted gives the command with which a leader starts its term. Once it is
+// TermStarted returns the command with which a leader starts its term. Once it is
 // applied, the leader's commit index covers all that earlier terms acknowledged.
 func TermStarted(id CommandID) *Command { return &Command{ID: id, Op: &startTerm{}} }
 

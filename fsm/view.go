@@ -226,7 +226,7 @@ type Span[Position uint64 | string] struct {
 	Limit         int
 }
 
-// Services gives a stretch of the services, by creation. Positions are their
+// Services returns a stretch of the services, by creation. Positions are their
 // numbers.
 func (v *View) Services(span Span[uint64]) []*objects.Service {
 	every := func(*objects.Service) bool { return true }
@@ -254,7 +254,7 @@ func (v *View) ObjectBySID(sid objects.SID) (*objects.Object, bool) {
 	return v.object(e.service, sid.Kind(), e.num)
 }
 
-// ServiceOf gives the service of an object.
+// ServiceOf returns the service of an object.
 func (v *View) ServiceOf(o *objects.Object) (*objects.Service, bool) {
 	return v.services.Get(&objects.Service{Num: o.Service})
 }
@@ -277,7 +277,7 @@ func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, 
 	return e.num, ok
 }
 
-// Objects gives a stretch of a service's objects of one kind, by creation.
+// Objects returns a stretch of a service's objects of one kind, by creation.
 // Positions are their numbers.
 func (v *View) Objects(service uint64, kind objects.Kind, span Span[uint64]) []*objects.Object {
 	pivot := objects.Object{Service: service}
@@ -310,7 +310,7 @@ type Range struct {
 	Limit     int
 }
 
-// Items gives the items of a stretch, in its direction.
+// Items returns the items of a stretch, in its direction.
 func (v *View) Items(o *objects.Object, r Range) []*objects.Item {
 	out := make([]*objects.Item, 0, min(r.Limit, objects.MaxPageSize))
 	visit := func(i *objects.Item) bool {
@@ -347,7 +347,7 @@ func (v *View) Permission(o *objects.Object, identity string) (*objects.Permissi
 	return v.permissions.Get(&objects.Permission{Object: o.Num, Identity: identity})
 }
 
-// Permissions gives a stretch of an object's permissions, by identity.
+// Permissions returns a stretch of an object's permissions, by identity.
 func (v *View) Permissions(o *objects.Object, span Span[string]) []*objects.Permission {
 	pivot := &objects.Permission{Object: o.Num, Identity: span.After}
 	within := func(p *objects.Permission) bool { return p.Object == o.Num }
@@ -394,10 +394,10 @@ func (v *View) Key(sid objects.SID) (*objects.APIKey, bool) {
 	return v.keys.Get(&objects.APIKey{SID: sid})
 }
 
-// Keys gives all API keys, by SID.
+// Keys returns all API keys, by SID.
 func (v *View) Keys() []*objects.APIKey { return v.keys.Items() }
 
-// Count gives the number of services, objects and items, for metrics.
+// Count returns the number of services, objects and items, for metrics.
 func (v *View) Count() (services, objs, items int) {
 	return v.services.Len(), v.objects.Len(), v.items.Len()
 }
@@ -414,7 +414,7 @@ func collect[T any](t *table[T], from T, limit int, within func(T) bool) []T {
 	return out
 }
 
-// collectBack gives the last entries in front of an entry, in the tree's order.
+// collectBack returns the last entries in front of an entry, in the tree's order.
 func collectBack[T any](t *table[T], before T, limit int, within func(T) bool) []T {
 	out := make([]T, 0, min(limit, objects.MaxPageSize))
 	t.Descend(before, func(x T) bool {

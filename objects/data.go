@@ -39,7 +39,7 @@ func dataLimit(holder Kind) int {
 	return MaxData
 }
 
-// tooDeep says whether valid JSON nests deeper than MaxDepth.
+// tooDeep reports whether valid JSON nests deeper than MaxDepth.
 func tooDeep(raw []byte) bool {
 	if len(raw) <= MaxDepth {
 		return false

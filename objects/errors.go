@@ -24,14 +24,14 @@ func (e *Error) Is(target error) bool {
 	return errors.As(target, &t) && t.Code == e.Code && t.Status == e.Status
 }
 
-// With gives a copy of the error with a message of its own.
+// With returns a copy of the error with a message of its own.
 func (e *Error) With(format string, args ...any) *Error {
 	c := *e
 	c.Message = fmt.Sprintf(format, args...)
 	return &c
 }
 
-// After gives a copy of the error that names the seconds to wait.
+// After returns a copy of the error that names the seconds to wait.
 func (e *Error) After(seconds int) *Error {
 	c := *e
 	c.RetryAfter = seconds

@@ -88,7 +88,7 @@ const (
 	Manage                    // delete the object
 )
 
-// Has says whether all of want are among r.
+// Has reports whether all of want are among r.
 func (r Rights) Has(want Rights) bool { return r&want == want }
 
 // APIKey signs access tokens and opens the REST API. Its secret is kept as it

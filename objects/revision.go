@@ -9,7 +9,7 @@ import (
 // it is lower-case hexadecimal text, and opaque.
 type Revision uint64
 
-// String gives the wire form.
+// String returns the wire form.
 func (r Revision) String() string { return strconv.FormatUint(uint64(r), 16) }
 
 // Precondition is what an If-Match asks for. The zero value asks for nothing.
@@ -28,7 +28,7 @@ const (
 	MatchAbsent   PreconditionKind = 3 // "-1", realtime only: it does not exist yet
 )
 
-// Holds says whether something that exists with revision r meets the condition.
+// Holds reports whether something that exists with revision r meets the condition.
 func (p Precondition) Holds(r Revision) bool {
 	switch p.Kind {
 	case MatchRevision:

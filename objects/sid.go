@@ -33,7 +33,7 @@ var kinds = [...]struct{ prefix, name string }{
 	KindMessage:  {"TZ", "message"},
 }
 
-// String gives the kind's name in the singular, as it stands in event types
+// String returns the kind's name in the singular, as it stands in event types
 // and messages: "document", "list", "map", "stream".
 func (k Kind) String() string {
 	if int(k) < len(kinds) {
@@ -42,7 +42,7 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
-// Prefix gives the two letters that a SID of this kind starts with.
+// Prefix returns the two letters that a SID of this kind starts with.
 func (k Kind) Prefix() string {
 	if int(k) < len(kinds) {
 		return kinds[k].prefix
@@ -65,13 +65,13 @@ func NewSID(kind Kind, random [16]byte) SID {
 	return s
 }
 
-// Kind gives the kind of thing the SID names.
+// Kind returns the kind of thing the SID names.
 func (s SID) Kind() Kind { return Kind(s[0]) }
 
-// IsZero says whether the SID is none.
+// IsZero reports whether the SID is none.
 func (s SID) IsZero() bool { return s == SID{} }
 
-// String gives the 34 characters of the wire form; empty for none.
+// String returns the 34 characters of the wire form; empty for none.
 func (s SID) String() string {
 	if s.IsZero() {
 		return ""
@@ -101,7 +101,7 @@ func ParseSID(text string) (sid SID, ok bool) {
 	return SID{}, false
 }
 
-// LooksLikeSID says whether a path segment is addressed as a SID rather than
+// LooksLikeSID reports whether a path segment is addressed as a SID rather than
 // as a unique name: two capital letters and 32 lower-case hexadecimal digits.
 func LooksLikeSID(text string) bool {
 	if len(text) != SIDLength || !isCapital(text[0]) || !isCapital(text[1]) {

@@ -253,13 +253,13 @@ func SecureJoin(member string, insecure bool) error {
 	return errors.New("joining sends the account's auth token and the cluster's key, which anyone on the way can read over plain http: name an https:// URL, that of a proxy in front of the member, or say --insecure-join if the network is yours")
 }
 
-// isAnyHost says whether a listener's host means all addresses of the machine.
+// isAnyHost reports whether a listener's host means all addresses of the machine.
 func isAnyHost(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "" || err == nil && ip.IsUnspecified()
 }
 
-// advertised gives the address by which others reach a listener.
+// advertised returns the address by which others reach a listener.
 func (c Config) advertised(addr string) string {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil || c.Advertise == "" {

@@ -191,7 +191,7 @@ func (m *member) run(ctx context.Context) error {
 	return errors.Join(err, m.node.Close())
 }
 
-// wait gives nil when the node is to stop, and an error when it has to.
+// wait returns nil when the node is to stop, and an error when it has to.
 func (m *member) wait(ctx context.Context, settled <-chan error) error {
 	for {
 		select {
@@ -258,7 +258,7 @@ func realtimePath(path string) bool {
 	return path == realtime.Path || path == realtime.OldPath || path == realtime.ExchangePath
 }
 
-// serves says whether the node knows the state: it has caught up since its
+// serves reports whether the node knows the state: it has caught up since its
 // start, and the cluster has an account, without which nobody's credentials are
 // right.
 func (m *member) serves() bool {

@@ -292,7 +292,7 @@ func (o operator) read(ctx context.Context) (*fsm.View, error) {
 	return v, refusal(err)
 }
 
-// refusal gives the operator's view of an error of the cluster.
+// refusal returns the operator's view of an error of the cluster.
 func refusal(err error) error {
 	switch {
 	case err == nil:

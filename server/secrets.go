@@ -24,7 +24,7 @@ func NewAccount() Account {
 	return Account{SID: newSID(objects.KindAccount).String(), AuthToken: rand.Text()}
 }
 
-// randomHex gives n random bytes as text.
+// randomHex returns n random bytes as text.
 func randomHex(n int) string {
 	b := make([]byte, n)
 	rand.Read(b) // never fails

@@ -82,7 +82,7 @@ func occupy(dir string) (release func(), err error) {
 	return nodedir.Occupy(dir)
 }
 
-// endedBy gives nil for the errors that the end of ctx leaves behind.
+// endedBy returns nil for the errors that the end of ctx leaves behind.
 func endedBy(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil

@@ -88,7 +88,7 @@ func does(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, 
 	}
 }
 
-// oneLine gives joined errors, which stand on lines of their own, as one.
+// oneLine returns joined errors, which stand on lines of their own, as one.
 func oneLine(err error) string {
 	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 }

@@ -27,7 +27,7 @@ func (t *target) flags(f *pflag.FlagSet) {
 	bind(f, "url", "LOCKSTEP_URLS")
 }
 
-// client gives the operator's API of the target. A directory on the command
+// client returns the operator's API of the target. A directory on the command
 // line comes before the environment.
 func (t *target) client(f *pflag.FlagSet) (*admin.Client, error) {
 	account := accountFromEnvironment()

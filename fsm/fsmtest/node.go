@@ -49,18 +49,18 @@ func New(now func() time.Time) *Node {
 	return n
 }
 
-// FSM gives the store.
+// FSM returns the store.
 func (n *Node) FSM() *fsm.FSM { return n.fsm }
 
-// View gives the state.
+// View returns the state.
 func (n *Node) View() *fsm.View { return n.fsm.View() }
 
-// Read gives the state: with one node, the latest is the linearizable one.
+// Read returns the state: with one node, the latest is the linearizable one.
 func (n *Node) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
 	return n.fsm.View(), ctx.Err()
 }
 
-// Wait gives a view that contains the log up to index.
+// Wait returns a view that contains the log up to index.
 func (n *Node) Wait(ctx context.Context, index uint64) (*fsm.View, error) {
 	return n.fsm.Wait(ctx, index)
 }

@@ -50,7 +50,7 @@ import (
 // Node is what this package needs of the node. An error that is an
 // *objects.Error is shown with its code and status.
 type Node interface {
-	// Ready gives nil if the node serves clients, and why not otherwise.
+	// Ready returns nil if the node serves clients, and why not otherwise.
 	Ready() error
 
 	// Notes are what an operator should look after although the node serves.
@@ -105,7 +105,7 @@ type handler struct {
 	logger *slog.Logger
 }
 
-// New gives the handler of all paths that the package comment lists.
+// New returns the handler of all paths that the package comment lists.
 func New(c Config) http.Handler {
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -34,7 +34,7 @@ var ErrUnreachable = errors.New("no node answers")
 // defaultHTTP keeps no connections: requests are few and far between.
 var defaultHTTP = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
 
-// Status gives the members of the cluster.
+// Status returns the members of the cluster.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.do(ctx, "GET", "/cluster/status", nil, &s)
 }
@@ -82,7 +82,7 @@ func (c *Client) CreateKey(ctx context.Context, n NewKey) (k Key, err error) {
 	return k, c.do(ctx, "POST", "/cluster/keys", n, &k)
 }
 
-// Keys gives all API keys.
+// Keys returns all API keys.
 func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 	var l KeyList
 	err := c.do(ctx, "GET", "/cluster/keys", nil, &l)
@@ -121,7 +121,7 @@ func (c *Client) DropAuthToken(ctx context.Context) error {
 	return c.do(ctx, "DELETE", "/cluster/account/token", nil, nil)
 }
 
-// Ready gives nil if the first of the nodes serves clients, and why not
+// Ready returns nil if the first of the nodes serves clients, and why not
 // otherwise.
 func (c *Client) Ready(ctx context.Context) error {
 	var answer struct {

@@ -29,7 +29,7 @@ type NodeStatus struct {
 	Problem string `json:"problem,omitempty"` // why it does not serve, if it does not
 }
 
-// Votes says whether the node was seen as a voter.
+// Votes reports whether the node was seen as a voter.
 func (n NodeStatus) Votes() bool { return n.Role == RoleLeader || n.Role == RoleFollower }
 
 // The roles of a member.
@@ -67,7 +67,7 @@ type NodeState struct {
 	Problem string `json:"problem,omitempty"` // why it is not known to be that of the majority
 }
 
-// Find gives the member with an id.
+// Find returns the member with an id.
 func (s Status) Find(id string) (NodeStatus, bool) {
 	for _, n := range s.Nodes {
 		if n.ID == id {

@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// Waiting gives the handler of a node that does not serve yet: it lives, is not
+// Waiting returns the handler of a node that does not serve yet: it lives, is not
 // ready, and says why. Everything else is answered by clients.
 //
 // join is called for POST /cluster/join; it enrols the node, and gives its id.

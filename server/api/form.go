@@ -16,7 +16,7 @@ type Form struct {
 	Realtime bool
 }
 
-// Form gives the form of resources of this node's account.
+// Form returns the form of resources of this node's account.
 func (a *API) Form(base string, realtime bool) Form {
 	account, _ := a.node.View().Account()
 	return Form{Base: base, Account: account, Realtime: realtime}
@@ -30,7 +30,7 @@ var plurals = [...]string{
 	objects.KindStream:   "Streams",
 }
 
-// Plural gives a kind of object as it stands in paths: "Documents", "Lists",
+// Plural returns a kind of object as it stands in paths: "Documents", "Lists",
 // "Maps", "Streams".
 func Plural(kind objects.Kind) string { return plurals[kind] }
 

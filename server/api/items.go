@@ -105,7 +105,7 @@ func (a *API) FetchItem(ctx context.Context, c Caller, kind objects.Kind, ref fs
 	return found, i, nil
 }
 
-// QueryItems gives a stretch of the items of a list or map that the caller may
+// QueryItems returns a stretch of the items of a list or map that the caller may
 // read. The read is charged to the list or map, whatever the number of items.
 func (a *API) QueryItems(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, r fsm.Range) (ItemPage, error) {
 	found, err := a.FetchObject(ctx, c, kind, ref)

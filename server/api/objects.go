@@ -60,7 +60,7 @@ func (a *API) FetchIndex(ctx context.Context, c Caller, ref fsm.Ref) (Found, err
 	return a.find(ctx, c, objects.BucketQueries, objects.KindMap, ref)
 }
 
-// ListObjects gives objects of a kind in the caller's service, by creation.
+// ListObjects returns objects of a kind in the caller's service, by creation.
 // Positions are the objects' numbers. What is found has no object of its own.
 // Permissions are not looked at: it is for REST credentials.
 func (a *API) ListObjects(ctx context.Context, c Caller, kind objects.Kind, span fsm.Span[uint64]) (Found, []*objects.Object, error) {

@@ -28,7 +28,7 @@ func (a *API) RemovePermission(ctx context.Context, c Caller, kind objects.Kind,
 	return err
 }
 
-// FetchPermission gives what an identity was explicitly given on an object. The
+// FetchPermission returns what an identity was explicitly given on an object. The
 // read is charged to the object's permissions.
 func (a *API) FetchPermission(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, identity string) (Found, *objects.Permission, error) {
 	if err := objects.ValidateIdentity(identity); err != nil {
@@ -45,7 +45,7 @@ func (a *API) FetchPermission(ctx context.Context, c Caller, kind objects.Kind, 
 	return found, p, nil
 }
 
-// ListPermissions gives permissions of an object by identity, which is also
+// ListPermissions returns permissions of an object by identity, which is also
 // their position. The read is charged to the object's permissions.
 func (a *API) ListPermissions(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, span fsm.Span[string]) (Found, []*objects.Permission, error) {
 	found, err := a.find(ctx, c, objects.BucketPermissionReads, kind, ref)

@@ -41,13 +41,13 @@ func (a *API) RemoveService(ctx context.Context, c Caller) error {
 	return err
 }
 
-// FetchService gives the caller's service.
+// FetchService returns the caller's service.
 func (a *API) FetchService(ctx context.Context, c Caller) (*objects.Service, error) {
 	found, err := a.findService(ctx, c)
 	return found.Service, err
 }
 
-// ListServices gives services, whatever the caller's, by creation. Positions
+// ListServices returns services, whatever the caller's, by creation. Positions
 // are the services' numbers.
 func (a *API) ListServices(ctx context.Context, _ Caller, span fsm.Span[uint64]) ([]*objects.Service, error) {
 	view, err := a.read(ctx, free)

@@ -27,7 +27,7 @@ type Node interface {
 	// RetryAfter() time.Duration says that the bucket is empty for so long.
 	Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error)
 
-	// View gives the local store's latest view, which may lag.
+	// View returns the local store's latest view, which may lag.
 	View() *fsm.View
 }
 

@@ -69,10 +69,10 @@ func (a *API) ServiceSID(ctx context.Context, ref fsm.Ref) (objects.SID, error) 
 	return found.Service.SID, nil
 }
 
-// random gives what a new SID is made of.
+// random returns what a new SID is made of.
 func random() [16]byte { return commandid.New() }
 
-// withData gives a copy of an object with the data that its result left out.
+// withData returns a copy of an object with the data that its result left out.
 func withData(o *objects.Object, data []byte) *objects.Object {
 	full := *o
 	full.Data = data

@@ -93,7 +93,7 @@ func Token(text string, k Keyring, now time.Time) (Principal, error) {
 // keyring does not know.
 var ErrUnknownKey = errors.New("the token was issued with an unknown key")
 
-// signingKey gives the secret that must have signed a token, whose claims are
+// signingKey returns the secret that must have signed a token, whose claims are
 // not to be trusted yet.
 func signingKey(t *jwt.Token, c *claims, k Keyring) ([]byte, error) {
 	if cty, present := t.Header["cty"]; present && cty != contentType {

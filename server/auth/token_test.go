@@ -25,7 +25,7 @@ func goodClaims() jwt.MapClaims {
 	}
 }
 
-// with gives the good claims with some of them replaced; nil leaves one out.
+// with returns the good claims with some of them replaced; nil leaves one out.
 func with(changes map[string]any) jwt.MapClaims {
 	c := goodClaims()
 	maps.Copy(c, changes)

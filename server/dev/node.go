@@ -61,7 +61,7 @@ func (n *node) script() string { return filepath.Join(n.dir, "run") }
 // quote makes one word of a text for a POSIX shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// member says whether the node belongs to a cluster already.
+// member reports whether the node belongs to a cluster already.
 func (n *node) member() (bool, error) {
 	r, err := nodedir.Load(n.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -95,7 +95,7 @@ func (n *node) start(env []string, args ...string) error {
 
 func (n *node) logFile() string { return filepath.Join(n.dir, "log") }
 
-// hasExited says whether the started process ended before anyone stopped it.
+// hasExited reports whether the started process ended before anyone stopped it.
 func (n *node) hasExited() bool {
 	select {
 	case <-n.exited:
@@ -105,7 +105,7 @@ func (n *node) hasExited() bool {
 	}
 }
 
-// lastWords gives the end of the node's log, for an error.
+// lastWords returns the end of the node's log, for an error.
 func (n *node) lastWords() string {
 	b, err := os.ReadFile(n.logFile())
 	if err != nil {
@@ -147,7 +147,7 @@ func (n *node) stop() error {
 	}
 }
 
-// processes gives those that run the node, or are about to.
+// processes returns those that run the node, or are about to.
 func (n *node) processes() []int {
 	var pids []int
 	if n.exited != nil && !n.hasExited() {

@@ -21,7 +21,7 @@ type Mute struct {
 	ID  objects.EventID
 }
 
-// muteOf gives the name under which an event may be muted.
+// muteOf returns the name under which an event may be muted.
 func muteOf(e *objects.Event) Mute {
 	switch e.Type {
 	case objects.ItemRemoved:
@@ -140,7 +140,7 @@ func (q *Queue) Finish(id fsm.CommandID, answer []byte, mute Mute) {
 	}
 }
 
-// Muted says whether the client shall not hear an event. Replays ask for it;
+// Muted reports whether the client shall not hear an event. Replays ask for it;
 // live events are muted by the queue.
 func (q *Queue) Muted(e *objects.Event) bool {
 	m := muteOf(e)

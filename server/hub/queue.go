@@ -51,7 +51,7 @@ func (h *Hub) NewQueue(identity string) *Queue {
 	}
 }
 
-// Wake gives the channel that tells when Fill may have something to give.
+// Wake returns the channel that tells when Fill may have something to give.
 func (q *Queue) Wake() <-chan struct{} { return q.wake }
 
 // Push appends a frame. Whoever answers the client waits for Room before.

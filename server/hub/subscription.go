@@ -106,7 +106,7 @@ func (q *Queue) SubscribeObject(object objects.SID, source Source) *Subscription
 }
 
 // Unsubscribe gives up a subscription: what still waits for it is not sent. It
-// says whether there was one.
+// reports whether there was one.
 func (q *Queue) Unsubscribe(name string) bool {
 	q.mu.Lock()
 	s := q.subs[name]
@@ -144,7 +144,7 @@ func (q *Queue) UnsubscribeAll() int {
 	return len(names)
 }
 
-// Has says whether there is a subscription of that name, and how many there are.
+// Has reports whether there is a subscription of that name, and how many there are.
 func (q *Queue) Has(name string) (there bool, count int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -93,7 +93,7 @@ func (r *Record) Recovered() {
 	r.Bootstrap, r.JoinThrough, r.Replace, r.RecoveredAs = false, "", false, ""
 }
 
-// Member says whether the node belongs to a cluster, or is on its way into one.
+// Member reports whether the node belongs to a cluster, or is on its way into one.
 func (r *Record) Member() bool { return r.ClusterID != "" }
 
 // OperatorURL returns where the node answers operators.

@@ -17,7 +17,7 @@ const (
 
 var errNoPort = errors.New("no free port was found")
 
-// FreePorts gives n consecutive ports of a host, free for TCP and UDP at this
+// FreePorts returns n consecutive ports of a host, free for TCP and UDP at this
 // moment.
 func FreePorts(host string, n int) (first int, err error) {
 	for range 1000 {
@@ -46,7 +46,7 @@ func allFree(host string, first, n int) bool {
 	return true
 }
 
-// FixPort gives addr (host:port) with a free port in the place of port 0.
+// FixPort returns addr (host:port) with a free port in the place of port 0.
 func FixPort(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port != "0" {

@@ -51,7 +51,7 @@ func Occupy(dir string) (release func(), err error) {
 	}, nil
 }
 
-// Running gives the process that occupies the directory, if there is one now.
+// Running returns the process that occupies the directory, if there is one now.
 func Running(dir string) (pid int, ok bool) {
 	lock, err := os.Open(filepath.Join(dir, lockFile))
 	if err != nil {

@@ -210,7 +210,7 @@ func (p *parser) value() (string, error) {
 	return gjson.Parse(literal).Str, nil
 }
 
-// literalPrefix gives the string literal that s starts with, quotes included;
+// literalPrefix returns the string literal that s starts with, quotes included;
 // empty if it does not end.
 func literalPrefix(s string) string {
 	for i := 1; i < len(s); i++ {
@@ -236,7 +236,7 @@ func (p *parser) accept(tokens ...string) bool {
 	return false
 }
 
-// peek gives the next token other than a string: a word, an operator of two
+// peek returns the next token other than a string: a word, an operator of two
 // signs, or a single character; empty at the end.
 func (p *parser) peek() string {
 	rest := p.text[p.pos:]
@@ -274,7 +274,7 @@ func (p *parser) failf(format string, args ...any) error {
 
 func isWord(token string) bool { return strings.IndexFunc(token, isNoWord) < 0 }
 
-// isNoWord says whether a character ends a word: the signs of the language,
+// isNoWord reports whether a character ends a word: the signs of the language,
 // those that are likely to be mistaken for one, and white space.
 func isNoWord(r rune) bool {
 	return strings.ContainsRune("\"'`()[]{},=!<>&|\\", r) || unicode.IsSpace(r) || unicode.IsControl(r)

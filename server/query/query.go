@@ -91,7 +91,7 @@ func (q *Query) MatchItem(i *Item) bool {
 	return q.root == nil || q.root.match(i)
 }
 
-// String gives the canonical text: the same for queries that differ only in
+// String returns the canonical text: the same for queries that differ only in
 // white space, spelling of operators and strings, parentheses without effect,
 // or a leading "data.". It is never longer than the text that was parsed, and
 // parses to an equal query.

@@ -216,7 +216,7 @@ func appendFrameHeader(b []byte, op byte, size int) []byte {
 	return append(b, 127, 0, 0, 0, 0, byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
 }
 
-// closeWebsocket gives the frame that closes a websocket (RFC 6455, 5.5.1).
+// closeWebsocket returns the frame that closes a websocket (RFC 6455, 5.5.1).
 func closeWebsocket(code int) []byte {
 	return append(appendFrameHeader(nil, opClose, 2), byte(code>>8), byte(code))
 }

@@ -338,7 +338,7 @@ func (c *client) init(token string) got {
 	return c.ask(map[string]any{"method": "init", "token": token, "continuation_token": nil}, "")
 }
 
-// connect gives a client that is connected.
+// connect returns a client that is connected.
 func (w *world) connect(identity string) *client {
 	c := w.dial()
 	require.Equal(w, 200, c.init(w.token(identity, nil)).Status.Code)
@@ -398,7 +398,7 @@ func (c *client) subscription(action string, correlation int, wishes ...map[stri
 	c.http(200, "POST", "/v4/Subscriptions", string(body))
 }
 
-// heard gives the next notifications, as short texts, one for each event.
+// heard returns the next notifications, as short texts, one for each event.
 func (c *client) heard(count int) (out []string) {
 	c.Helper()
 	for len(out) < count {
@@ -504,7 +504,7 @@ func (c *client) holdUp() { c.held <- struct{}{} }
 
 func (c *client) letGo() { <-c.held }
 
-// until gives what is heard up to a certain event.
+// until returns what is heard up to a certain event.
 func (c *client) until(last string) (all []string) {
 	c.Helper()
 	for len(all) == 0 || all[len(all)-1] != last {
@@ -513,7 +513,7 @@ func (c *client) until(last string) (all []string) {
 	return all
 }
 
-// metric gives the value of a counter or gauge.
+// metric returns the value of a counter or gauge.
 func metric(w *world, metrics *prometheus.Registry, name string) float64 {
 	w.Helper()
 	families, err := metrics.Gather()

@@ -155,7 +155,7 @@ func fetchItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (an
 	}, nil
 }
 
-// queryItems gives a page of items, or by Index or Key at most one.
+// queryItems returns a page of items, or by Index or Key at most one.
 func queryItems(s *session, ctx context.Context, r *request) (answer, error) {
 	p, err := r.page()
 	if err != nil {
@@ -289,7 +289,7 @@ const (
 	tokenAsc, tokenDesc   = "a", "d"
 )
 
-// edges gives the first and the last key of a page: where it has no items, the
+// edges returns the first and the last key of a page: where it has no items, the
 // one that was asked for.
 func edges(items []*objects.Item, from *fsm.ItemKey) (first, last fsm.ItemKey) {
 	if n := len(items); n > 0 {

@@ -49,7 +49,7 @@ func indexOf(name string) (fsm.Ref, *objects.Error) {
 	return ref, nil
 }
 
-// runQuery gives the present result of a query over the map that the index
+// runQuery returns the present result of a query over the map that the index
 // names. What makes it a live query is that the client subscribes to it then.
 func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
 	var body struct {

@@ -288,7 +288,7 @@ func (s *session) serve(r *request) {
 	s.answer(r, a)
 }
 
-// first gives the error that counts: that the object does not exist, or is not
+// first returns the error that counts: that the object does not exist, or is not
 // the client's to read or write, comes before what is wrong with the parameters.
 func (s *session) first(ctx context.Context, r *request, err error) error {
 	status := refusal.Of(err).Status

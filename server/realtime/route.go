@@ -53,7 +53,7 @@ func (s *session) route(r *request) {
 	}
 }
 
-// isOwn says whether a name in a path is that of the session's service.
+// isOwn reports whether a name in a path is that of the session's service.
 func (s *session) isOwn(service string) bool {
 	return service != "" && (service == s.service.SID.String() || service == s.service.UniqueName)
 }
@@ -105,7 +105,7 @@ func (r *request) objectHandler(path []string) handler {
 	return notFound
 }
 
-// orderKeys gives the names under which a request has to wait for earlier ones:
+// orderKeys returns the names under which a request has to wait for earlier ones:
 // the object's SID and its unique name, as far as the local store knows them.
 func (s *session) orderKeys(r *request) []string {
 	switch {

@@ -241,7 +241,7 @@ func continuationToken(sent json.RawMessage) (text string, reissued bool) {
 	return randomID("CT"), true
 }
 
-// hashOf gives 32 hexadecimal digits that stand for some texts.
+// hashOf returns 32 hexadecimal digits that stand for some texts.
 func hashOf(texts ...string) string {
 	h := sha256.New()
 	for _, t := range texts {

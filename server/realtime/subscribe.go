@@ -89,7 +89,7 @@ func (r *request) batch() (*subscriptionBatch, error) {
 	return b, nil
 }
 
-// isInt64 says whether a text is an integer of 64 bits, signed or not.
+// isInt64 reports whether a text is an integer of 64 bits, signed or not.
 func isInt64(text string) bool {
 	if _, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return true
@@ -291,7 +291,7 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until obje
 	return appendEvents(b, o.form, o.session.server.config.eventOrigin(), heard, o.correlation), reached, more, nil
 }
 
-// upTo gives the first events, with about so many bytes of data.
+// upTo returns the first events, with about so many bytes of data.
 func upTo(events []objects.Event, size int) []objects.Event {
 	for i, e := range events {
 		if size <= 0 {

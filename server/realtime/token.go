@@ -88,7 +88,7 @@ func (t *token) end() {
 	}
 }
 
-// holds says whether the key that signed the token is one still.
+// holds reports whether the key that signed the token is one still.
 func (t *token) holds(view *fsm.View) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -119,7 +119,7 @@ type answer struct {
 	body   []byte // JSON; nil for none
 }
 
-// tagged gives an answer with one document or item, whose revision is its ETag.
+// tagged returns an answer with one document or item, whose revision is its ETag.
 func tagged(status int, revision objects.Revision, body []byte) answer {
 	return answer{status: status, etag: `"` + revision.String() + `"`, body: body}
 }

@@ -162,7 +162,7 @@ func (q *request) itemQuery() (itemQuery, error) {
 }
 
 // arrange puts what was read into the order that was asked for, without what
-// lies in front of the start. more says whether there is more in the direction
+// lies in front of the start. more reports whether there is more in the direction
 // of reading.
 func (query *itemQuery) arrange(page api.ItemPage) (entries []*objects.Item, more bool) {
 	entries, more = page.Items, page.After
@@ -179,7 +179,7 @@ func (query *itemQuery) arrange(page api.ItemPage) (entries []*objects.Item, mor
 	return entries, more
 }
 
-// inFront says whether an item comes before the start of what was asked for.
+// inFront reports whether an item comes before the start of what was asked for.
 func (query *itemQuery) inFront(i *objects.Item) bool {
 	from := query.asked.From
 	if from == nil {

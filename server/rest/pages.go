@@ -54,10 +54,10 @@ func (q *request) paging() (paging, error) {
 	return p, nil
 }
 
-// back says whether the page is one that was turned back to.
+// back reports whether the page is one that was turned back to.
 func (p *paging) back() bool { return p.token != nil && p.token.back }
 
-// numbers gives the span of a collection whose positions are numbers. It
+// numbers returns the span of a collection whose positions are numbers. It
 // reaches one entry beyond the page, to see whether there is one.
 func (p *paging) numbers() (fsm.Span[uint64], error) {
 	if p.token == nil {
@@ -186,7 +186,7 @@ func decodeNumber(position string) (uint64, error) {
 }
 
 // pageOf is a page that has been read: entries of the collection under a key,
-// of what the SID names. more says whether there are more of them in the
+// of what the SID names. more reports whether there are more of them in the
 // direction of reading.
 type pageOf[T any] struct {
 	paging
@@ -260,7 +260,7 @@ func (p *pageOf[T]) appendNext(b []byte, q *request) []byte {
 	return q.appendPageURL(b, &p.paging, p.number+1, p.turn(false, p.entries[len(p.entries)-1]))
 }
 
-// turn gives the token of the page in front of or behind an entry.
+// turn returns the token of the page in front of or behind an entry.
 func (p *pageOf[T]) turn(back bool, entry T) string {
 	position := p.position(entry)
 	return token{

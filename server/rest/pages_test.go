@@ -49,7 +49,7 @@ func shelves(c *client, n int) []shelf {
 	return out
 }
 
-// of gives the values on a page.
+// of returns the values on a page.
 func (s *shelf) of(page reply) []string {
 	var out []string
 	for _, e := range page.json[s.name].([]any) {

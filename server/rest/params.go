@@ -34,7 +34,7 @@ func isHex(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
 }
 
-// lookup gives a parameter that may be empty.
+// lookup returns a parameter that may be empty.
 func (p params) lookup(name string) (value string, ok bool) {
 	for rest, more := string(p), true; more; {
 		var pair string
@@ -47,13 +47,13 @@ func (p params) lookup(name string) (value string, ok bool) {
 	return "", false
 }
 
-// get gives a parameter of which the empty value counts as absent.
+// get returns a parameter of which the empty value counts as absent.
 func (p params) get(name string) string {
 	value, _ := p.lookup(name)
 	return value
 }
 
-// optional gives a parameter that is nil when absent.
+// optional returns a parameter that is nil when absent.
 func (p params) optional(name string) *string {
 	if value, ok := p.lookup(name); ok {
 		return &value
@@ -61,7 +61,7 @@ func (p params) optional(name string) *string {
 	return nil
 }
 
-// data gives the JSON value, nil when absent.
+// data returns the JSON value, nil when absent.
 func (p params) data() []byte {
 	if value, ok := p.lookup("Data"); ok {
 		return []byte(value)
@@ -69,7 +69,7 @@ func (p params) data() []byte {
 	return nil
 }
 
-// ttl gives the first of the named TTLs that is present, nil when none is. Its
+// ttl returns the first of the named TTLs that is present, nil when none is. Its
 // range is checked where it is used.
 func (p params) ttl(names ...string) (*int64, error) {
 	for _, name := range names {
@@ -85,7 +85,7 @@ func (p params) ttl(names ...string) (*int64, error) {
 	return nil, nil
 }
 
-// boolean gives a flag, nil when absent.
+// boolean returns a flag, nil when absent.
 func (p params) boolean(name string) (*bool, error) {
 	value := p.get(name)
 	switch {

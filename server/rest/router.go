@@ -85,7 +85,7 @@ func route(escapedPath string) (target, *resource, error) {
 	return t, res, nil
 }
 
-// rawPath gives a path as it came. URL.EscapedPath is not that: where it finds
+// rawPath returns a path as it came. URL.EscapedPath is not that: where it finds
 // characters that should have been encoded, it encodes the decoded path anew,
 // and what was %2F has become a slash.
 func rawPath(u *url.URL) string {
@@ -157,7 +157,7 @@ func (r *resource) operation(method string) (op operation, err error) {
 	return op, nil
 }
 
-// allow gives the methods as the header of a 405 lists them.
+// allow returns the methods as the header of a 405 lists them.
 func (r *resource) allow() string {
 	var methods []string
 	if r.get != nil {

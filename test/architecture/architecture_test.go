@@ -28,7 +28,7 @@ type pkg struct {
 	Imports    []string
 }
 
-// packages gives what `go list` says of every package of the module.
+// packages returns what `go list` says of every package of the module.
 func packages(t *testing.T) []pkg {
 	cmd := exec.Command("go", "list", "-json", "./...")
 	cmd.Dir = filepath.Join("..", "..")

@@ -84,7 +84,7 @@ func (s *subscriber) note(n harness.Notification) {
 	}
 }
 
-// caughtUp says whether the subscriber has heard all of these, each once.
+// caughtUp reports whether the subscriber has heard all of these, each once.
 func (s *subscriber) caughtUp(acknowledged map[write]bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -65,7 +65,7 @@ func (r *receiver) signature(form url.Values) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// of gives the events of one object, or of one identity's endpoints.
+// of returns the events of one object, or of one identity's endpoints.
 func (r *receiver) of(name, value string) (events []url.Values) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

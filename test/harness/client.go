@@ -17,7 +17,7 @@ type REST struct {
 	Timeout             time.Duration // of a request; default 15 s
 }
 
-// REST gives the REST API of a node, with the account's credentials.
+// REST returns the REST API of a node, with the account's credentials.
 func (n *Node) REST() *REST {
 	return &REST{URL: n.URL, User: n.cluster.Account.SID, Password: n.cluster.Account.AuthToken}
 }
@@ -32,7 +32,7 @@ type Answer struct {
 // Decode reads the body as JSON.
 func (a Answer) Decode(into any) error { return json.Unmarshal(a.Body, into) }
 
-// Err gives an error for an answer that is not 2xx.
+// Err returns an error for an answer that is not 2xx.
 func (a Answer) Err() error {
 	if a.Status >= 200 && a.Status < 300 {
 		return nil

@@ -206,7 +206,7 @@ func (c *Cluster) UntilAllVote() {
 	}
 }
 
-// Leader gives the node that leads, waiting for one.
+// Leader returns the node that leads, waiting for one.
 func (c *Cluster) Leader() *Node {
 	c.t.Helper()
 	var leader *Node
@@ -226,7 +226,7 @@ func (c *Cluster) Leader() *Node {
 	return leader
 }
 
-// Follower gives a node that does not lead.
+// Follower returns a node that does not lead.
 func (c *Cluster) Follower() *Node {
 	c.t.Helper()
 	leader := c.Leader()

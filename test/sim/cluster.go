@@ -100,7 +100,7 @@ func (c *Cluster) open(id string, bootstrap bool) *cluster.Node {
 	return n
 }
 
-// Nodes gives the nodes that are up, in the order of their ids.
+// Nodes returns the nodes that are up, in the order of their ids.
 func (c *Cluster) Nodes() []*cluster.Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +112,7 @@ func (c *Cluster) Nodes() []*cluster.Node {
 	return out
 }
 
-// node gives a node if it is up.
+// node returns a node if it is up.
 func (c *Cluster) node(id string) *cluster.Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -556,7 +556,7 @@ func (c *conn) hold(to place) {
 	}
 }
 
-// Streams gives the part of the port that raft's transport uses. Closing the
+// Streams returns the part of the port that raft's transport uses. Closing the
 // transport leaves the port open.
 func (p *Port) Streams() raft.StreamLayer { return &streams{port: p, closed: make(chan struct{})} }
 
