@@ -12,14 +12,13 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
-	"lockstep/fsm"
-	"lockstep/fsm/commandid"
-	"lockstep/objects"
-
 	"lockstep/cluster/internal/batch"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
 	"lockstep/cluster/internal/wire"
+	"lockstep/fsm"
+	"lockstep/fsm/commandid"
+	"lockstep/objects"
 )
 
 func TestEveryNodeWritesAndReads(t *testing.T) {

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/cluster/internal/status"
 	"time"
+
+	"lockstep/cluster/internal/status"
 )
 
 const (

@@ -16,11 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"lockstep/cluster/internal/member"
 	"lockstep/fsm"
 	"lockstep/fsm/commandid"
 	"lockstep/objects"
-
-	"lockstep/cluster/internal/member"
 )
 
 func TestMain(m *testing.M) {

@@ -22,10 +22,9 @@ import (
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
 	"lockstep/cluster/internal/replica"
+	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
 	"lockstep/objects"
-
-	"lockstep/cluster/internal/wire"
 )
 
 // machine is somebody with the cluster's key, and perhaps with a node's own one,

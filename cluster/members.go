@@ -8,11 +8,10 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"lockstep/fsm"
-
 	"lockstep/cluster/internal/member"
 	"lockstep/cluster/internal/membership"
 	"lockstep/cluster/internal/status"
+	"lockstep/fsm"
 )
 
 // Role is a member's part in the cluster.

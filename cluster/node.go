@@ -36,7 +36,10 @@ import (
 	"lockstep/cluster/internal/clock"
 	"lockstep/cluster/internal/disk"
 	"lockstep/cluster/internal/keyring"
+	"lockstep/cluster/internal/leadership"
+	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/internal/link"
+	"lockstep/cluster/internal/member"
 	"lockstep/cluster/internal/membership"
 	"lockstep/cluster/internal/nudge"
 	"lockstep/cluster/internal/proposer"
@@ -45,13 +48,9 @@ import (
 	"lockstep/cluster/internal/status"
 	"lockstep/cluster/internal/takeover"
 	"lockstep/cluster/internal/transport"
+	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
 	"lockstep/objects"
-
-	"lockstep/cluster/internal/leadership"
-	"lockstep/cluster/internal/lifetime"
-	"lockstep/cluster/internal/member"
-	"lockstep/cluster/internal/wire"
 )
 
 // Node is a running member of a cluster. Its methods may be called from any

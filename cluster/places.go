@@ -1,12 +1,13 @@
 package cluster
 
 import (
-	"lockstep/cluster/internal/membership"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/membership"
 )
 
 // Where a server is, raft's configuration says as of when the server was added

@@ -2,14 +2,15 @@ package batch
 
 import (
 	"context"
-	"lockstep/cluster/internal/wire"
-	"lockstep/fsm"
 	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"lockstep/cluster/internal/wire"
+	"lockstep/fsm"
 )
 
 func TestFullQueueRefuses(t *testing.T) {

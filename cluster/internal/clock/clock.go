@@ -4,9 +4,10 @@
 package clock
 
 import (
-	"lockstep/cluster/internal/transport"
 	"sync"
 	"time"
+
+	"lockstep/cluster/internal/transport"
 )
 
 const (

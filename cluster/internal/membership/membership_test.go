@@ -2,12 +2,13 @@ package membership
 
 import (
 	"fmt"
-	"lockstep/cluster/internal/status"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster/internal/status"
 )
 
 func servers(spec string) []raft.Server {

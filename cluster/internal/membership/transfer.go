@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"lockstep/cluster/internal/status"
-	"lockstep/cluster/internal/transport"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"lockstep/cluster/internal/status"
+	"lockstep/cluster/internal/transport"
 )
 
 // transferRest is for how long nobody is asked again to take leadership over who

@@ -1,13 +1,14 @@
 package membership
 
 import (
-	"lockstep/cluster/internal/status"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster/internal/status"
 )
 
 // Who was asked to take leadership over, and did not, is left alone for a while:

@@ -3,14 +3,15 @@ package proposer
 import (
 	"bytes"
 	"context"
-	"lockstep/cluster/internal/batch"
-	"lockstep/cluster/internal/wire"
-	"lockstep/fsm"
-	"lockstep/objects"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"lockstep/cluster/internal/batch"
+	"lockstep/cluster/internal/wire"
+	"lockstep/fsm"
+	"lockstep/objects"
 )
 
 func TestProposalsCrossTheWire(t *testing.T) {

@@ -2,12 +2,12 @@ package readindex
 
 import (
 	"context"
-	"lockstep/cluster/internal/wire"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/cluster/internal/wire"
 	"lockstep/objects"
 )
 
