@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -194,7 +193,7 @@ func (o operator) Snapshot(ctx context.Context) error { return refusal(o.node.Sn
 
 // CreateKey implements admin.Node.
 func (o operator) CreateKey(ctx context.Context, k admin.NewKey) (admin.Key, error) {
-	op := &fsm.CreateKey{SID: newSID(objects.KindKey), Secret: rand.Text(), FriendlyName: k.FriendlyName}
+	op := &fsm.CreateKey{SID: newSID(objects.KindKey), Secret: newSecret(), FriendlyName: k.FriendlyName}
 	op.Scope.SignOnly, op.Scope.ReadOnly = k.SignOnly, k.ReadOnly
 	if err := op.Scope.Validate(); err != nil {
 		return admin.Key{}, err
@@ -258,7 +257,7 @@ func (o operator) RevokeKey(ctx context.Context, sid objects.SID) error {
 
 // AddAuthToken implements admin.Node.
 func (o operator) AddAuthToken(ctx context.Context) (string, error) {
-	token := rand.Text()
+	token := newSecret()
 	return token, o.decide(ctx, &fsm.AddAuthToken{Token: token})
 }
 

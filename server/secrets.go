@@ -8,6 +8,10 @@ import (
 	"lockstep/objects"
 )
 
+// newSecret returns 32 letters and digits, of 160 bits: official helper libraries
+// refuse to send other characters, and this is as long as what they are used to.
+func newSecret() string { return (rand.Text() + rand.Text())[:32] }
+
 func isAlphanumeric(s string) bool {
 	for _, c := range []byte(s) {
 		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
@@ -21,7 +25,7 @@ func newSID(kind objects.Kind) objects.SID { return objects.NewSID(kind, command
 
 // NewAccount makes up an account.
 func NewAccount() Account {
-	return Account{SID: newSID(objects.KindAccount).String(), AuthToken: rand.Text()}
+	return Account{SID: newSID(objects.KindAccount).String(), AuthToken: newSecret()}
 }
 
 // randomHex returns n random bytes as text.
