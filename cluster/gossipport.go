@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/memberlist"
 	"golang.org/x/time/rate"
 
+	"lockstep/cluster/internal/accept"
+	"lockstep/cluster/internal/lifetime"
 	"lockstep/cluster/loglimit"
 	"lockstep/cluster/slots"
 )
@@ -69,7 +71,7 @@ func openGossipPort(addr string, limits Limits, log *slog.Logger) (*gossipPort, 
 		return nil, err
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.work.Go(p.accept)
+	p.work.Go(func() { accept.Each(p.ctx, p.listener, p.log, "gossip port", p.takeIn) })
 	p.work.Go(p.receive)
 	return p, nil
 }
@@ -102,34 +104,17 @@ func (p *gossipPort) listen(addr string) error {
 
 func (p *gossipPort) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 
-// accept takes streams in.
-func (p *gossipPort) accept() {
-	var delay time.Duration
-	for {
-		raw, err := p.listener.Accept()
-		switch {
-		case p.ctx.Err() != nil:
-			if err == nil {
-				raw.Close()
-			}
-			return
-		case err != nil: // out of file descriptors, for one
-			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			p.log.Warn("gossip port cannot accept", "error", err)
-			p.wait(delay)
-			continue
-		}
-		delay = 0
-		s := p.stream(raw)
-		s.place, _ = p.places.Enter(slots.Source(raw.RemoteAddr()), func() {
-			p.log.Warn("gossip port has too many streams, an old one was closed", "remote", raw.RemoteAddr().String())
-			raw.Close()
-		})
-		select {
-		case p.streams <- s:
-		case <-p.ctx.Done():
-			s.Close()
-		}
+// takeIn gives a stream a place, and passes it on.
+func (p *gossipPort) takeIn(raw net.Conn) {
+	s := p.stream(raw)
+	s.place, _ = p.places.Enter(slots.Source(raw.RemoteAddr()), func() {
+		p.log.Warn("gossip port has too many streams, an old one was closed", "remote", raw.RemoteAddr().String())
+		raw.Close()
+	})
+	select {
+	case p.streams <- s:
+	case <-p.ctx.Done():
+		s.Close()
 	}
 }
 
@@ -144,7 +129,7 @@ func (p *gossipPort) receive() {
 			return
 		case err != nil:
 			p.log.Warn("gossip port cannot receive", "error", err)
-			p.wait(5 * time.Millisecond)
+			lifetime.Pause(p.ctx, 5*time.Millisecond)
 			continue
 		case n == 0:
 			continue
@@ -153,13 +138,6 @@ func (p *gossipPort) receive() {
 		case p.packets <- &memberlist.Packet{Buf: append([]byte(nil), buffer[:n]...), From: from, Timestamp: now}:
 		case <-p.ctx.Done():
 		}
-	}
-}
-
-func (p *gossipPort) wait(d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-p.ctx.Done():
 	}
 }
 

@@ -79,6 +79,7 @@ type Keyring struct {
 	list [][32]byte
 }
 
+// All returns the keys, the one that is used first.
 func (k *Keyring) All() [][32]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()

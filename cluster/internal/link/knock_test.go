@@ -3,7 +3,6 @@ package link
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -44,16 +43,17 @@ func TestStrangersAreNoMembers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	heard := make(chan string, 1)
+	failed := make(chan error, 1)
 	go func() {
 		from, err := AwaitKnock(ctx, addr)
-		if err != nil {
-			slog.Error("await knock", "error", err)
-		}
+		failed <- err
 		heard <- from
 	}()
+	strangers := 0
 	for ctx.Err() == nil { // more than there are places for, saying nothing or something else
 		for range 2 * maxKnocks {
 			if c, err := net.Dial("tcp", addr); err == nil {
+				strangers++
 				defer c.Close()
 			}
 		}
@@ -62,5 +62,7 @@ func TestStrangersAreNoMembers(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	require.NoError(t, <-failed)
 	require.Empty(t, <-heard)
+	require.Greater(t, strangers, maxKnocks, "somebody was listening")
 }

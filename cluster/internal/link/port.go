@@ -36,6 +36,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"lockstep/cluster/internal/accept"
 	"lockstep/cluster/loglimit"
 	"lockstep/cluster/slots"
 )
@@ -158,7 +159,7 @@ func Listen(config Config) (*Port, error) {
 	if p.addr == "" {
 		p.addr = listener.Addr().String()
 	}
-	p.work.Go(p.accept)
+	p.work.Go(func() { accept.Each(p.ctx, p.listener, p.config.Logger, "internal port", p.takeIn) })
 	return p, nil
 }
 
@@ -221,37 +222,18 @@ func (p *Port) refuses(ctx context.Context, addr string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-func (p *Port) accept() {
-	var delay time.Duration
-	for {
-		raw, err := p.listener.Accept()
-		switch {
-		case p.ctx.Err() != nil:
-			if err == nil {
-				raw.Close()
-			}
-			return
-		case err != nil: // out of file descriptors, for one
-			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			p.config.Logger.Warn("internal port cannot accept", "error", err)
-			select {
-			case <-time.After(delay):
-			case <-p.ctx.Done():
-			}
-			continue
-		}
-		delay = 0
-		c, err := p.track(tls.Server(raw, p.config.Credential.server()))
-		if err != nil {
-			continue
-		}
-		place, _ := p.strangers.Enter(slots.Source(raw.RemoteAddr()), func() {
-			p.config.Logger.Warn("internal port has too many strangers, an old one was closed", "remote", raw.RemoteAddr().String())
-			c.Close()
-		})
-		c.hold(place)
-		p.work.Go(func() { p.receive(c) })
+// takeIn gives a connection a place among the strangers.
+func (p *Port) takeIn(raw net.Conn) {
+	c, err := p.track(tls.Server(raw, p.config.Credential.server()))
+	if err != nil {
+		return
 	}
+	place, _ := p.strangers.Enter(slots.Source(raw.RemoteAddr()), func() {
+		p.config.Logger.Warn("internal port has too many strangers, an old one was closed", "remote", raw.RemoteAddr().String())
+		c.Close()
+	})
+	c.hold(place)
+	p.work.Go(func() { p.receive(c) })
 }
 
 // receive finds out who connected, and what for.

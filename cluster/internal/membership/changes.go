@@ -129,10 +129,9 @@ func (c *Changes) add(ctx context.Context, r AddRequest) error {
 }
 
 // Remove takes a node out of the cluster, or only the incarnation of it that is
-// named. It may be called on any node
-// and returns when the change is committed. A leader that is to be removed
-// hands leadership over first. It refuses, with wire.ErrQuorum, when fewer live
-// voters than a majority would remain.
+// named. It may be called on any node and returns when the change is committed. A
+// leader that is to be removed hands leadership over first. It refuses, with
+// wire.ErrQuorum, when fewer live voters than a majority would remain.
 func (c *Changes) Remove(ctx context.Context, id, server string) error {
 	return c.remove(ctx, RemoveRequest{ID: id, Server: server})
 }

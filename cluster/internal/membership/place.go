@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -104,12 +103,12 @@ func (p *Place) HasLeft() bool {
 // committed: a removal that is not may never be.
 func (p *Place) Answer(_ context.Context, from string, _ wire.None) (Answer, error) {
 	t := p.Leadership.Leading()
-	servers := p.Servers.All()
+	known := p.Servers.Has(from) // looked up before it is known to be committed
 	committed := p.Committed()
 	return Answer{
 		Leads:  t != nil && committed && p.Leadership.Leads(t.Number),
 		Term:   p.Raft.CurrentTerm(),
-		Member: slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == from }),
+		Member: known,
 	}, nil
 }
 

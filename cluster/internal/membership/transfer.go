@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -22,8 +23,8 @@ const transferRest = 2 * transport.RequestTimeout
 // errNoSuccessor: no voter can take leadership over for now.
 var errNoSuccessor = errors.New("cluster: no other voter can lead at the moment")
 
-// Away hands leadership to the voter whose log is longest among
-// those that answer. It succeeds when this node leads no more.
+// Away hands leadership to the voter whose log is longest among those that answer.
+// It succeeds when this node leads no more.
 func (t *Transfers) Away(ctx context.Context) error {
 	if t.Raft.State() != raft.Leader {
 		return nil
@@ -58,11 +59,7 @@ func (t *Transfers) WithoutRaft(ctx context.Context, over raft.Transport) error 
 	}
 	voters := t.Servers.Voters()
 	reports := t.Survey.Reports(ctx, voters)
-	for server, r := range reports {
-		if r.Problem != "" {
-			delete(reports, server)
-		}
-	}
+	maps.DeleteFunc(reports, func(_ string, r status.Node) bool { return r.Problem != "" })
 	to := t.successor(voters, reports, t.Self)
 	if to == nil || !t.begin(to.ID) {
 		return errNoSuccessor

@@ -56,7 +56,7 @@ func (r *Replica) ask(ctx context.Context, s raft.Server, q Request, timeout tim
 	if string(s.ID) == r.Self {
 		return r.Answer(ctx, r.Self, q)
 	}
-	return wire.Ask[Answer](ctx, r.Peers, string(s.Address), wire.Digest, q)
+	return wire.Ask[Answer](ctx, r.Peers, string(s.ID), wire.Digest, q)
 }
 
 // askAll asks servers for their digests at an index, or the nearest before it, and
