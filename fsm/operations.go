@@ -108,6 +108,10 @@ func init() {
 // PriceOf returns how an operation is charged to its client.
 func PriceOf(op Op) Price { return rows[reflect.TypeOf(op)].price }
 
+// ByClient reports whether an operation is a client's or the owner's, and not made
+// by the nodes themselves.
+func ByClient(op Op) bool { return rows[reflect.TypeOf(op)].by == byClient }
+
 // Operations returns one empty operation of each kind, for tests that nothing
 // which depends on the kind was forgotten.
 func Operations() []Op {

@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"reflect"
-
 	"lockstep/objects"
 )
 
@@ -95,7 +93,7 @@ func (v *View) charge(service uint64, bytes int64) {
 // the number of the service that it would grow in. What only removes, shrinks or
 // passes on grows nothing, and neither does what will be refused anyway.
 func (v *View) Growth(c *Command) (service uint64, bytes int64) {
-	if rows[reflect.TypeOf(c.Op)].by != byClient {
+	if !ByClient(c.Op) {
 		return 0, 0
 	}
 	if op, ok := c.Op.(*CreateService); ok {

@@ -13,9 +13,9 @@ import (
 )
 
 // diskRoom keeps the nodes' disks from becoming full, which would end them: whoever
-// leads refuses all that writes, but for removals, while there is less room than a
-// reserve. The log takes a removal, too, and all that the nodes write of
-// themselves; the reserve is for those.
+// leads refuses all that writes while there is less room than a reserve, but for
+// removals and changes of the account's and the cluster's secrets. The log takes
+// those, too, and all that the nodes write of themselves; the reserve is for them.
 type diskRoom struct {
 	reserve int64                 // zero or less: none
 	free    func() (int64, error) // bytes
@@ -56,7 +56,7 @@ func (d *diskRoom) note() string {
 	if !d.short() {
 		return ""
 	}
-	return fmt.Sprintf("the disk is nearly full: less than --disk-reserve, %d bytes, is free; while that is so on the leader or on a majority of the nodes, all but removals is refused (507, 54906)", d.reserve)
+	return fmt.Sprintf("the disk is nearly full: less than --disk-reserve, %d bytes, is free; while that is so on the leader or on a majority of the nodes, all writes but removals and changes of secrets are refused (507, 54906)", d.reserve)
 }
 
 // refuse returns the refusal of a command for which the disks have no room, or nil.
@@ -65,7 +65,7 @@ func (d *diskRoom) refuse(c *fsm.Command) *objects.Error {
 		return nil
 	}
 	switch c.Op.(type) {
-	case *fsm.CreateService, *fsm.CreateObject, *fsm.UpdateObject, *fsm.WriteItem, *fsm.Publish, *fsm.SetPermission, *fsm.CreateKey:
+	case *fsm.CreateService, *fsm.UpdateService, *fsm.CreateObject, *fsm.UpdateObject, *fsm.WriteItem, *fsm.Publish, *fsm.SetPermission, *fsm.CreateKey:
 		return objects.ErrDiskFull
 	}
 	return nil

@@ -2,7 +2,9 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,9 +26,20 @@ func TestAFullDiskRefusesAllButRemovals(t *testing.T) {
 	require.False(t, d.short())
 
 	writes := []fsm.Op{
-		&fsm.CreateService{}, &fsm.CreateObject{}, &fsm.UpdateObject{}, &fsm.WriteItem{}, &fsm.Publish{}, &fsm.SetPermission{}, &fsm.CreateKey{},
+		&fsm.CreateService{}, &fsm.UpdateService{}, &fsm.CreateObject{}, &fsm.UpdateObject{}, &fsm.WriteItem{}, &fsm.Publish{}, &fsm.SetPermission{}, &fsm.CreateKey{},
 	}
-	removals := []fsm.Op{&fsm.RemoveItem{}, &fsm.RemoveObject{}, &fsm.RemovePermission{}, &fsm.RevokeKey{}, &fsm.DropAuthToken{}}
+	removals := []fsm.Op{&fsm.RemoveService{}, &fsm.RemoveItem{}, &fsm.RemoveObject{}, &fsm.RemovePermission{}, &fsm.RevokeKey{}, &fsm.DropAuthToken{}}
+	secrets := []fsm.Op{&fsm.AddAuthToken{}, &fsm.PromoteAuthToken{}, &fsm.RotateKey{}}
+	removals = append(removals, secrets...)
+	decided := map[string]bool{}
+	for _, op := range append(slices.Clone(writes), removals...) {
+		decided[fmt.Sprintf("%T", op)] = true
+	}
+	for _, op := range fsm.Operations() {
+		if fsm.ByClient(op) {
+			require.True(t, decided[fmt.Sprintf("%T", op)], "nobody has decided about %T", op)
+		}
+	}
 	for _, refuses := range []bool{false, true, false} {
 		d.told(refuses)
 		for _, op := range writes {
