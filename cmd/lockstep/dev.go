@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"lockstep/cmd/lockstep/internal/dev"
 	"lockstep/server"
-	"lockstep/server/dev"
 )
 
 // passedOn returns the variables of the settings that dev passes on: all of

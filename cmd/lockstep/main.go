@@ -2,7 +2,7 @@
 // node of a cluster, and the command line to it.
 //
 // This package is flags and wiring. What a node does is package server; three
-// nodes on one machine are package server/dev.
+// nodes on one machine are package internal/dev.
 package main
 
 import (

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"lockstep/cmd/lockstep/internal/dev"
 	"lockstep/server/admin"
-	"lockstep/server/dev"
 	"lockstep/server/nodedir"
 	"lockstep/server/origin"
 )

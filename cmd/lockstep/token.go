@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lockstep/cmd/lockstep/internal/dev"
 	"lockstep/server/auth"
-	"lockstep/server/dev"
 )
 
 func newToken() *cobra.Command {

@@ -79,7 +79,9 @@ var mayImport = map[string][]string{
 	"lockstep/server/admin":     {"lockstep/server/audit", "lockstep/server/auth", "lockstep/server/refusal", "lockstep/objects"},
 	"lockstep/server":           {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/...":       {"lockstep/server/...", "lockstep/objects"},
-	"lockstep/cmd/lockstep":     {"lockstep/server", "lockstep/server/...", "lockstep/cluster"},
+
+	"lockstep/cmd/lockstep":              {"lockstep/server", "lockstep/server/...", "lockstep/cluster", "lockstep/cmd/lockstep/internal/..."},
+	"lockstep/cmd/lockstep/internal/dev": {"lockstep/server/admin", "lockstep/server/nodedir"},
 
 	"lockstep/cluster/internal/watch":      {},
 	"lockstep/cluster/internal/lifetime":   {},

@@ -17,8 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"lockstep/server/dev"
 	"lockstep/server/nodedir"
+	"lockstep/test/devenv"
 	"lockstep/test/harness"
 )
 
@@ -79,9 +79,9 @@ func (d *devRun) stop() {
 
 func (d *devRun) node(i int) string { return filepath.Join(d.dir, fmt.Sprintf("node%d", i)) }
 
-func (d *devRun) env() dev.Env {
+func (d *devRun) env() devenv.Env {
 	d.t.Helper()
-	e, err := dev.ReadEnv(d.dir)
+	e, err := devenv.Read(d.dir)
 	require.NoError(d.t, err)
 	return e
 }

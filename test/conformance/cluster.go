@@ -13,15 +13,15 @@ import (
 	"strings"
 	"syscall"
 
-	"lockstep/server/dev"
 	"lockstep/server/nodedir"
+	"lockstep/test/devenv"
 )
 
 // devCluster is a running `lockstep dev`.
 type devCluster struct {
 	binary string
 	cmd    *exec.Cmd
-	env    dev.Env
+	env    devenv.Env
 }
 
 func startCluster(ctx context.Context, binary, dataDir string) (*devCluster, error) {
@@ -49,7 +49,7 @@ func startCluster(ctx context.Context, binary, dataDir string) (*devCluster, err
 	if err := untilReady(ctx, out); err != nil {
 		return nil, errors.Join(err, c.stop())
 	}
-	if c.env, err = dev.ReadEnv(dataDir); err != nil {
+	if c.env, err = devenv.Read(dataDir); err != nil {
 		return nil, errors.Join(err, c.stop())
 	}
 	return c, nil
