@@ -20,15 +20,18 @@ import (
 	"lockstep/objects"
 	"lockstep/server/admin"
 	"lockstep/test/harness"
+	"lockstep/test/validate"
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
-// write names one write of one writer.
+// write is one write of one writer.
 type write struct {
 	Writer int `json:"writer"`
 	N      int `json:"n"`
 }
+
+func (w write) name() string { return fmt.Sprintf("%d-%d", w.Writer, w.N) }
 
 // writers push items to one list through all nodes, each write again and again
 // under its idempotency key, through one node after the other, until it is
@@ -37,11 +40,11 @@ type writers struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	mu           sync.Mutex
-	acknowledged map[write]bool
-	count        atomic.Int64
-	longest      time.Duration // that a write took
-	refusals     []string      // answers that were no success, of nodes that serve
+	writes validate.Writes
+
+	mu       sync.Mutex
+	longest  time.Duration // that a write took
+	refusals []string      // answers that were no success, of nodes that serve
 }
 
 const list = "/Lists/writes/Items"
@@ -51,7 +54,7 @@ func startWriters(t *testing.T, c *harness.Cluster, perNode int) *writers {
 	_, err := c.Nodes[0].REST().Post(t.Context(), "/Lists", url.Values{"UniqueName": {"writes"}})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &writers{cancel: cancel, acknowledged: map[write]bool{}}
+	w := &writers{cancel: cancel}
 	var clients []*harness.REST
 	for _, n := range c.Nodes {
 		client := n.REST()
@@ -72,11 +75,11 @@ func startWriters(t *testing.T, c *harness.Cluster, perNode int) *writers {
 // push gives up only when the test is over for good.
 func (w *writers) push(item write, clients []*harness.REST) {
 	form := url.Values{"Data": {fmt.Sprintf(`{"writer":%d,"n":%d}`, item.Writer, item.N)}}
-	key := fmt.Sprintf("%d-%d", item.Writer, item.N)
+	w.writes.Note(item.name(), validate.Unknown)
 	start := time.Now()
 	for try := 0; time.Since(start) < time.Minute; try++ {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		a, err := clients[(item.Writer+try)%len(clients)].Do(ctx, http.MethodPost, list, form, "Idempotency-Key", key)
+		a, err := clients[(item.Writer+try)%len(clients)].Do(ctx, http.MethodPost, list, form, "Idempotency-Key", item.name())
 		cancel()
 		if err == nil && a.Err() == nil {
 			w.note(item, time.Since(start))
@@ -90,11 +93,10 @@ func (w *writers) push(item write, clients []*harness.REST) {
 }
 
 func (w *writers) note(item write, took time.Duration) {
+	w.writes.Note(item.name(), validate.Done)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.acknowledged[item] = true
 	w.longest = max(w.longest, took)
-	w.count.Add(1)
 }
 
 func (w *writers) refused(a harness.Answer) {
@@ -104,11 +106,11 @@ func (w *writers) refused(a harness.Answer) {
 }
 
 // more waits until so many more writes were acknowledged.
-func (w *writers) more(t *testing.T, n int64) {
+func (w *writers) more(t *testing.T, n int) {
 	t.Helper()
-	want := w.count.Load() + n
+	want := w.writes.Done() + n
 	harness.Until(t, fmt.Sprintf("%d more writes are acknowledged", n), func() error {
-		if have := w.count.Load(); have < want {
+		if have := w.writes.Done(); have < want {
 			return fmt.Errorf("%d of %d", have, want)
 		}
 		return nil
@@ -116,18 +118,18 @@ func (w *writers) more(t *testing.T, n int64) {
 }
 
 // stop ends the writing; every write that was begun is finished.
-func (w *writers) stop() map[write]bool {
+func (w *writers) stop() *validate.Writes {
 	w.cancel()
 	w.done.Wait()
-	return w.acknowledged
+	return &w.writes
 }
 
 // stored reads the list through a node: how often each write is there.
-func stored(t *testing.T, n *harness.Node) map[write]int {
+func stored(t *testing.T, n *harness.Node) map[string]int {
 	t.Helper()
 	pages, err := n.REST().Pages(t.Context(), list+"?PageSize=100")
 	require.NoError(t, err)
-	found := map[write]int{}
+	found := map[string]int{}
 	for _, p := range pages {
 		var page struct {
 			Items []struct {
@@ -136,19 +138,37 @@ func stored(t *testing.T, n *harness.Node) map[write]int {
 		}
 		require.NoError(t, p.Decode(&page))
 		for _, i := range page.Items {
-			found[i.Data]++
+			found[i.Data.name()]++
 		}
 	}
 	return found
 }
 
-func requireStoredOnce(t *testing.T, n *harness.Node, acknowledged map[write]bool) {
+func requireStoredOnce(t *testing.T, n *harness.Node, writes *validate.Writes) {
 	t.Helper()
-	found := stored(t, n)
-	for w := range acknowledged {
-		require.Equal(t, 1, found[w], "%s: %+v", n.ID, w)
-	}
-	require.Len(t, found, len(acknowledged), "%s: nothing else is there", n.ID)
+	require.NoError(t, writes.Stored(stored(t, n)), n.ID)
+}
+
+// requireOneState waits until all nodes have applied the same, and compares what
+// they have then.
+func requireOneState(t *testing.T, c *harness.Cluster) {
+	t.Helper()
+	var states map[string]validate.Digest
+	c.Until("all nodes have applied the same", func() error {
+		s, err := c.Admin().Status(t.Context())
+		if err != nil {
+			return err
+		}
+		states = map[string]validate.Digest{}
+		for _, n := range s.Nodes {
+			states[n.ID] = validate.Digest{Index: n.DigestIndex, Hash: n.Digest}
+			if n.DigestIndex != s.Nodes[0].DigestIndex {
+				return fmt.Errorf("%+v", states)
+			}
+		}
+		return nil
+	})
+	require.NoError(t, validate.Digests(states))
 }
 
 func TestKillAnyNodeLosesNoAcknowledgedWrite(t *testing.T) {
@@ -171,7 +191,8 @@ func TestKillAnyNodeLosesNoAcknowledgedWrite(t *testing.T) {
 	for _, n := range c.Nodes {
 		requireStoredOnce(t, n, acknowledged)
 	}
-	t.Logf("%d writes; the longest took %v", len(acknowledged), w.longest)
+	requireOneState(t, c)
+	t.Logf("%d writes; the longest took %v", acknowledged.Done(), w.longest)
 }
 
 func TestRestartCatchesUp(t *testing.T) {

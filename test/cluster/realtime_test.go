@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/test/harness"
+	"lockstep/test/validate"
 )
 
 // subscriber follows the list of the writers as an application does: through
@@ -22,11 +23,7 @@ type subscriber struct {
 	urls  []string
 	token string
 
-	mu      sync.Mutex
-	last    uint64 // event
-	heard   map[write]int
-	faults  []string
-	reached int // times that it was established
+	heard validate.Transcript
 }
 
 func (s *subscriber) run(ctx context.Context) {
@@ -45,10 +42,7 @@ func (s *subscriber) run(ctx context.Context) {
 
 // follow listens until the connection breaks.
 func (s *subscriber) follow(r *harness.Realtime) {
-	s.mu.Lock()
-	last := s.last
-	s.mu.Unlock()
-	if r.Follow(s.sid, "list", last) != nil {
+	if r.Follow(s.sid, "list", s.heard.Last()) != nil {
 		return
 	}
 	for {
@@ -61,37 +55,40 @@ func (s *subscriber) follow(r *harness.Realtime) {
 }
 
 func (s *subscriber) note(n harness.Notification) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	var w write
 	switch n.Type {
 	case "subscription_established":
-		s.reached++
-		if n.Event.LastEvent != s.last {
-			s.faults = append(s.faults, fmt.Sprintf("established at %d, but %d is what was told", n.Event.LastEvent, s.last))
-		}
+		s.heard.Established(n.Event.LastEvent)
 	case "list_item_added":
-		if n.Event.ID != s.last+1 {
-			s.faults = append(s.faults, fmt.Sprintf("event %d behind %d", n.Event.ID, s.last))
-		}
-		s.last = n.Event.ID
-		var w write
 		if err := json.Unmarshal(n.Event.ItemData, &w); err != nil {
-			s.faults = append(s.faults, err.Error())
+			s.heard.Fault(err.Error())
 		}
-		s.heard[w]++
+		s.heard.Heard(validate.Event{ID: n.Event.ID, Type: validate.Added, Key: w.name()})
 	default:
-		s.faults = append(s.faults, "heard "+n.Type)
+		s.heard.Fault("heard " + n.Type)
 	}
 }
 
-// caughtUp reports whether the subscriber has heard all of these, each once.
-func (s *subscriber) caughtUp(acknowledged map[write]bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.heard) < len(acknowledged) {
-		return fmt.Errorf("%s heard %d of %d", s.name, len(s.heard), len(acknowledged))
+// caughtUp returns an error while the subscriber has not heard of so many writes.
+func (s *subscriber) caughtUp(writes *validate.Writes) error {
+	if last := s.heard.Last(); last < uint64(writes.Done()) {
+		return fmt.Errorf("%s heard event %d of %d", s.name, last, writes.Done())
 	}
 	return nil
+}
+
+// check compares what the subscriber heard with all that happened, which is
+// nothing but items that were added: each is an event of its own that nothing
+// makes void.
+func (s *subscriber) check() error {
+	all := new(validate.Events)
+	if err := s.heard.All(all.Add); err != nil {
+		return err
+	}
+	if err := all.Through(1, s.heard.Last()); err != nil {
+		return err
+	}
+	return s.heard.Check(all)
 }
 
 func startSubscribers(t *testing.T, c *harness.Cluster, perNode int) []*subscriber {
@@ -107,7 +104,7 @@ func startSubscribers(t *testing.T, c *harness.Cluster, perNode int) []*subscrib
 		first := i % len(urls)
 		s := &subscriber{
 			name: fmt.Sprint("subscriber ", i), sid: sid, token: c.Token(fmt.Sprint("subscriber", i)),
-			urls: append(append([]string{}, urls[first:]...), urls[:first]...), heard: map[write]int{},
+			urls: append(append([]string{}, urls[first:]...), urls[:first]...),
 		}
 		running.Go(func() { s.run(ctx) })
 		all = append(all, s)
@@ -135,20 +132,20 @@ func TestSubscribersMissNothingWhenNodesDie(t *testing.T) {
 		w.more(t, 20)
 	}
 	acknowledged := w.stop()
-	moved := 0
+	moved, all := 0, new(validate.Events)
 	for _, s := range subscribers {
 		harness.Until(t, "all subscribers have heard everything", func() error { return s.caughtUp(acknowledged) })
-		s.mu.Lock()
-		require.Empty(t, s.faults, s.name)
-		for one, times := range s.heard {
-			require.Equal(t, 1, times, "%s: %+v", s.name, one)
-			require.True(t, acknowledged[one], "%s: %+v", s.name, one)
-		}
-		moved += s.reached - 1
-		s.mu.Unlock()
+		require.NoError(t, s.check(), s.name)
+		heard := map[string]int{}
+		require.NoError(t, s.heard.All(func(e validate.Event) error {
+			heard[e.Key]++
+			return all.Add(e)
+		}), "nodes told of different events under one id")
+		require.NoError(t, acknowledged.Stored(heard), s.name)
+		moved += s.heard.Times() - 1
 	}
 	require.GreaterOrEqual(t, moved, len(subscribers), "every one of them lost its node")
-	t.Logf("%d writes, %d subscribers, which had to find another node %d times", len(acknowledged), len(subscribers), moved)
+	t.Logf("%d writes, %d subscribers, which had to find another node %d times", acknowledged.Done(), len(subscribers), moved)
 }
 
 // What is revoked through one node ends the subscriptions on all, and nothing
