@@ -14,6 +14,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 
+	"lockstep/cluster/durable"
 	"lockstep/cluster/internal/member"
 	"lockstep/fsm"
 	"lockstep/fsm/commandid"
@@ -209,7 +210,7 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 	if err := r.writeSnapshot(dir, index, term, alone); err != nil {
 		return "", fmt.Errorf("write recovered state: %w", err)
 	}
-	if err := errors.Join(syncDirectory(dir), syncDirectory(r.dataDir)); err != nil {
+	if err := errors.Join(durable.SyncDir(dir), durable.SyncDir(r.dataDir)); err != nil {
 		return "", fmt.Errorf("write recovered state: %w", err)
 	}
 	return incarnation, nil
@@ -282,5 +283,5 @@ func FinishRecovery(dataDir string) error {
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("put recovered state in place: %w", err)
 	}
-	return syncDirectory(dataDir)
+	return durable.SyncDir(dataDir)
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"lockstep/cluster/durable"
 )
 
 const (
@@ -114,7 +116,7 @@ func PutAside(dataDir string) error {
 	if err := os.Rename(from, to); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("put raft state aside: %w", err)
 	}
-	return syncDirectory(dataDir)
+	return durable.SyncDir(dataDir)
 }
 
 // clearUnbegun makes stores new again in which the making of a cluster was cut
@@ -179,15 +181,7 @@ func mark(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close(), syncDirectory(dir))
-}
-
-func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close(), durable.SyncDir(dir))
 }
 
 // HasLeft reports whether the node of a data directory has left its cluster.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/mattn/go-isatty"
 
+	"lockstep/cluster/durable"
 	"lockstep/server"
-	"lockstep/server/nodedir"
 )
 
 // No secret is an argument of a command: all users of a machine see these. And
@@ -37,7 +37,7 @@ func tellAccount(out io.Writer, dataDir, file string, a server.Account) error {
 	if file == "" {
 		file = filepath.Join(dataDir, accountFile)
 	}
-	if err := nodedir.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := durable.WriteFile(file, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the account's credentials: %w", err)
 	}
 	_, err := fmt.Fprintf(out, "the account's credentials are in %s\n", file)

@@ -15,6 +15,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"lockstep/cluster/durable"
 )
 
 // Record is the content of node.json.
@@ -151,7 +153,7 @@ func (r *Record) Save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write node record: %w", err)
 	}
-	if err := WriteFile(filepath.Join(dir, RecordFile), append(b, '\n'), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, RecordFile), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write node record: %w", err)
 	}
 	return nil
@@ -162,45 +164,5 @@ func Forget(dir string) error {
 	if err := os.Remove(filepath.Join(dir, RecordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove node record: %w", err)
 	}
-	return syncDir(dir)
-}
-
-// WriteFile puts a file in the place of an old one, whole and on disk, or not
-// at all.
-func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(content); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.SyncDir(dir)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"lockstep/cluster/durable"
 )
 
 const (
@@ -41,7 +43,7 @@ func Occupy(dir string) (release func(), err error) {
 		}
 	}
 	pid := filepath.Join(dir, pidFile)
-	if err := WriteFile(pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+	if err := durable.WriteFile(pid, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("write pid file: %w", err)
 	}

@@ -52,6 +52,7 @@ func packages(t *testing.T) []pkg {
 // name ending in /... stands for a whole folder.
 var mayImport = map[string][]string{
 	"lockstep/objects":          {},
+	"lockstep/cluster/durable":  {},
 	"lockstep/cluster/loglimit": {},
 	"lockstep/cluster/slots":    {},
 	"lockstep/fsm":              {"lockstep/objects"},
@@ -105,9 +106,9 @@ var mayImport = map[string][]string{
 	"lockstep/cluster/internal/readindex":  {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm", "lockstep/objects"},
 }
 
-// forAll may be imported by all but the store: what logs for strangers, and what
-// bounds their connections.
-var forAll = []string{"lockstep/cluster/loglimit", "lockstep/cluster/slots"}
+// forAll may be imported by all but the store: what logs for strangers, what
+// bounds their connections, and what writes files.
+var forAll = []string{"lockstep/cluster/durable", "lockstep/cluster/loglimit", "lockstep/cluster/slots"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	for _, p := range packages(t) {

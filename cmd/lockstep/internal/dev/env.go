@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/cluster/durable"
 	"lockstep/server/nodedir"
 )
 
@@ -95,7 +96,7 @@ LOCKSTEP_API_KEY=%s
 LOCKSTEP_API_SECRET=%s
 LOCKSTEP_SERVICE_SID=%s
 `, strings.Join(e.URLs, ","), e.AccountSID, e.AuthToken, e.APIKey, e.APISecret, e.ServiceSID)
-	if err := nodedir.WriteFile(filepath.Join(dir, EnvFile), []byte(text), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, EnvFile), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", EnvFile, err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"lockstep/cluster/durable"
 	"lockstep/server/nodedir"
 )
 
@@ -50,7 +51,7 @@ func (n *node) writeScript(binary string, settings []string) error {
 	}
 	fmt.Fprintf(&s, "exec %s serve --data-dir %s --node-id %s --http-addr 127.0.0.1 --http-port %d \"$@\"\n",
 		quote(binary), quote(n.dir), n.name, n.port)
-	if err := nodedir.WriteFile(n.script(), []byte(s.String()), 0o700); err != nil {
+	if err := durable.WriteFile(n.script(), []byte(s.String()), 0o700); err != nil {
 		return fmt.Errorf("write run script: %w", err)
 	}
 	return nil
