@@ -173,11 +173,11 @@ func hashService(s *objects.Service) fingerprint {
 	return h.pair(number(s.ACLEnabled), number(s.Debouncing)).pair(uint64(s.DebounceWindow), s.Num)
 }
 
-func hashObject(o *objects.Object) fingerprint {
+func hashObject(o *storedObject) fingerprint {
 	h := fingerprint(recordObject).sid(&o.SID).sid(&o.ServiceSID).text(o.UniqueName).text(o.CreatedBy).bytes(o.Data)
 	h = h.pair(o.Num, o.Service).pair(uint64(o.EventID), uint64(o.Expires)).times(o.Created, o.Updated)
-	h = h.pair(o.Items, o.NextIndex).pair(o.Tombs, o.TombBytes).pair(uint64(o.Floor), uint64(o.ContextEvent))
-	return h.pair(uint64(o.ContextAt), o.Bytes)
+	h = h.pair(o.Items, o.NextIndex).pair(o.Tombstones, o.TombstoneBytes).pair(uint64(o.HistoryFloor), uint64(o.ContextEvent))
+	return h.pair(uint64(o.ContextAt), o.PartBytes)
 }
 
 func hashItem(i *objects.Item) fingerprint {

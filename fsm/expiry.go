@@ -60,11 +60,11 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
-func objectExpiry(o *objects.Object) expiry {
+func objectExpiry(o *storedObject) expiry {
 	return expiry{At: o.Expires, Service: o.Service, Kind: o.Kind(), Object: o.Num}
 }
 
-func itemExpiry(o *objects.Object, i *objects.Item) expiry {
+func itemExpiry(o *storedObject, i *objects.Item) expiry {
 	return expiry{At: i.Expires, Service: o.Service, Kind: o.Kind(), Object: o.Num, IsItem: true, Item: ItemKey{i.Index, i.Key}}
 }
 
@@ -122,7 +122,7 @@ func (tx *tx) expired(e expiry) {
 	if !ok {
 		return
 	}
-	s, ok := tx.view.ServiceOf(o)
+	s, ok := tx.view.ServiceOf(&o.Object)
 	if !ok {
 		return
 	}
@@ -130,7 +130,7 @@ func (tx *tx) expired(e expiry) {
 		tx.removeObject(s, o)
 		return
 	}
-	if i, ok := tx.view.Item(o, e.Item); ok {
+	if i, ok := tx.view.Item(&o.Object, e.Item); ok {
 		tx.removeItem(s, o, i)
 	}
 }
@@ -172,7 +172,7 @@ func (tx *tx) clear(limit int) {
 
 func (tx *tx) clearService(num uint64, limit int) (done int) {
 	for kind := objects.KindDocument; kind <= objects.KindStream; kind++ {
-		for _, o := range tx.view.Objects(num, kind, Span[uint64]{Limit: limit - done}) {
+		for _, o := range tx.view.storedObjects(num, kind, Span[uint64]{Limit: limit - done}) {
 			tx.dropObject(o)
 			done++
 		}
@@ -190,10 +190,10 @@ func (tx *tx) clearService(num uint64, limit int) (done int) {
 
 func (tx *tx) clearObject(g garbage, limit int) (done int) {
 	v := tx.view
-	o := &objects.Object{Num: g.Num, Service: g.Service}
+	o := &storedObject{Object: objects.Object{Num: g.Num, Service: g.Service}}
 	o.SID[0] = byte(g.Kind)
 	var items []*objects.Item
-	v.EachItem(o, func(i *objects.Item) bool {
+	v.EachItem(&o.Object, func(i *objects.Item) bool {
 		items = append(items, i)
 		return len(items) < limit
 	})
@@ -205,7 +205,7 @@ func (tx *tx) clearObject(g garbage, limit int) (done int) {
 		tx.dropTombstone(t)
 		done++
 	}
-	for _, p := range v.Permissions(o, Span[string]{Limit: limit - done}) {
+	for _, p := range v.Permissions(&o.Object, Span[string]{Limit: limit - done}) {
 		v.permissions.Delete(p)
 		done++
 	}

@@ -188,8 +188,8 @@ func (tx *tx) service() (*objects.Service, *objects.Error) {
 }
 
 // object finds the command's object and checks the actor's rights on it.
-func (tx *tx) object(kind objects.Kind, ref Ref, want objects.Rights) (*objects.Service, *objects.Object, *objects.Error) {
-	return tx.view.Find(tx.command.Actor, Ref{SID: tx.command.Service}, kind, ref, want)
+func (tx *tx) object(kind objects.Kind, ref Ref, want objects.Rights) (*objects.Service, *storedObject, *objects.Error) {
+	return tx.view.find(tx.command.Actor, Ref{SID: tx.command.Service}, kind, ref, want)
 }
 
 // waiters is a heap by index.

@@ -153,7 +153,7 @@ func everyRecord() []struct {
 	}{
 		{recordMeta, full(&meta{})},
 		{recordService, full(&objects.Service{})},
-		{recordObject, full(&objects.Object{})},
+		{recordObject, full(&storedObject{})},
 		{recordItem, full(&objects.Item{})},
 		{recordTombstone, full(&Tombstone{})},
 		{recordPermission, full(&objects.Permission{})},

@@ -99,6 +99,13 @@ func (s *store) object(o *objects.Object) *objects.Object {
 	return now
 }
 
+// stored is an object with what only the store knows of it.
+func (s *store) stored(o *objects.Object) *storedObject {
+	now, ok := s.fsm.View().object(o.Service, o.Kind(), o.Num)
+	require.True(s.t, ok)
+	return now
+}
+
 func (s *store) service() *objects.Service {
 	svc, ok := s.fsm.View().Service(Ref{SID: testService})
 	require.True(s.t, ok)

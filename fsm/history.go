@@ -42,14 +42,14 @@ func (t *Tombstone) size() uint64 { return uint64(len(t.Item.Key) + len(t.Item.D
 
 // bury keeps a removed item for replay and forgets the oldest ones beyond the
 // bounds. next is the collection's next record, still being made.
-func (tx *tx) bury(next *objects.Object, i *objects.Item) {
+func (tx *tx) bury(next *storedObject, i *objects.Item) {
 	v := tx.view
 	t := &Tombstone{Object: next.Num, EventID: next.EventID, At: tx.now(), Item: i, Service: next.Service, Kind: next.Kind()}
 	v.tombstones.Set(t)
 	v.buried.Set(t)
-	next.Tombs++
-	next.TombBytes += t.size()
-	for next.Tombs > maxTombstones || next.TombBytes > maxTombstoneBytes {
+	next.Tombstones++
+	next.TombstoneBytes += t.size()
+	for next.Tombstones > maxTombstones || next.TombstoneBytes > maxTombstoneBytes {
 		tx.unbury(next, v.tombstonesAfter(next.Num, 0, 1)[0])
 	}
 	for v.tombstones.bytes > maxTombstonesTotal {
@@ -64,11 +64,11 @@ func (tx *tx) bury(next *objects.Object, i *objects.Item) {
 
 // unbury forgets the oldest removal of a collection, whose next record is being
 // made.
-func (tx *tx) unbury(next *objects.Object, t *Tombstone) {
+func (tx *tx) unbury(next *storedObject, t *Tombstone) {
 	tx.dropTombstone(t)
-	next.Tombs--
-	next.TombBytes -= t.size()
-	next.Floor = t.EventID
+	next.Tombstones--
+	next.TombstoneBytes -= t.size()
+	next.HistoryFloor = t.EventID
 }
 
 func (tx *tx) dropTombstone(t *Tombstone) {
@@ -104,6 +104,13 @@ func (v *View) tombstonesAfter(object uint64, after objects.EventID, limit int) 
 		func(t *Tombstone) bool { return t.Object == object })
 }
 
+// CanReplay reports whether the history of an object reaches back to an event: no
+// removal after it is forgotten, and it is one that the object had.
+func (v *View) CanReplay(o *objects.Object, after objects.EventID) bool {
+	stored, ok := v.object(o.Service, o.Kind(), o.Num)
+	return ok && stored.HistoryFloor <= after && after <= o.EventID
+}
+
 // Replay returns what a client must hear that knows an object up to the event
 // known, and has heard the replay up to the event after (at first the same): at
 // most limit events in the order of their ids, each with the present state.
@@ -114,7 +121,7 @@ func (v *View) tombstonesAfter(object uint64, after objects.EventID, limit int) 
 // client knows events which this object never had): it must open the object
 // anew.
 func (v *View) Replay(o *objects.Object, known, after objects.EventID, limit int) ([]objects.Event, *objects.Error) {
-	if after > o.EventID || after < o.Floor {
+	if !v.CanReplay(o, after) {
 		return nil, objects.ErrHistory
 	}
 	s, ok := v.ServiceOf(o)

@@ -35,8 +35,8 @@ func (op *WriteItem) apply(tx *tx) Result {
 	if op.Mode == AppendItem {
 		key = ItemKey{Index: o.NextIndex}
 	}
-	old, exists := tx.view.Item(o, key)
-	if refused := op.check(o, old, exists); refused != nil {
+	old, exists := tx.view.Item(&o.Object, key)
+	if refused := op.check(&o.Object, old, exists); refused != nil {
 		return refuse(refused)
 	}
 	next := *o
@@ -74,7 +74,7 @@ func (op *WriteItem) check(o *objects.Object, old *objects.Item, exists bool) *o
 	return nil
 }
 
-func (tx *tx) addItem(s *objects.Service, o, next *objects.Object, key ItemKey, op *WriteItem) Result {
+func (tx *tx) addItem(s *objects.Service, o, next *storedObject, key ItemKey, op *WriteItem) Result {
 	next.EventID++
 	next.Updated = tx.now()
 	next.Items++
@@ -93,11 +93,11 @@ func (tx *tx) addItem(s *objects.Service, o, next *objects.Object, key ItemKey, 
 	}
 	tx.replaceItem(next, nil, i)
 	tx.replaceObject(o, next)
-	tx.emit(objects.Event{Type: objects.ItemAdded, ID: next.EventID, Service: s, Object: next, Item: i})
-	return Result{Object: leanObject(next), Item: leanItem(i), Created: true}
+	tx.emit(objects.Event{Type: objects.ItemAdded, ID: next.EventID, Service: s, Object: &next.Object, Item: i})
+	return Result{Object: leanObject(&next.Object), Item: leanItem(i), Created: true}
 }
 
-func (tx *tx) updateItem(s *objects.Service, o, next *objects.Object, old *objects.Item, op *WriteItem) Result {
+func (tx *tx) updateItem(s *objects.Service, o, next *storedObject, old *objects.Item, op *WriteItem) Result {
 	next.EventID++
 	next.Updated = tx.now()
 	i := *old
@@ -110,12 +110,12 @@ func (tx *tx) updateItem(s *objects.Service, o, next *objects.Object, old *objec
 	}
 	tx.replaceItem(next, old, &i)
 	tx.replaceObject(o, next)
-	tx.emit(objects.Event{Type: objects.ItemUpdated, ID: next.EventID, Service: s, Object: next, Item: &i})
-	return Result{Object: leanObject(next), Item: leanItem(&i)}
+	tx.emit(objects.Event{Type: objects.ItemUpdated, ID: next.EventID, Service: s, Object: &next.Object, Item: &i})
+	return Result{Object: leanObject(&next.Object), Item: leanItem(&i)}
 }
 
 // touchItem changes only the TTL: no event, no new revision.
-func (tx *tx) touchItem(o, next *objects.Object, old *objects.Item, op *WriteItem) Result {
+func (tx *tx) touchItem(o, next *storedObject, old *objects.Item, op *WriteItem) Result {
 	i := *old
 	if op.TTL != nil {
 		i.Expires = tx.expiry(*op.TTL)
@@ -123,15 +123,15 @@ func (tx *tx) touchItem(o, next *objects.Object, old *objects.Item, op *WriteIte
 	i.Updated = tx.now()
 	tx.replaceItem(next, old, &i)
 	tx.replaceObject(o, next)
-	return Result{Object: leanObject(next), Item: &i}
+	return Result{Object: leanObject(&next.Object), Item: &i}
 }
 
 // replaceItem puts a new record of an item in the place of the old one; either
 // may be nil. o is the collection's next record, still being made.
-func (tx *tx) replaceItem(o *objects.Object, old, next *objects.Item) {
+func (tx *tx) replaceItem(o *storedObject, old, next *objects.Item) {
 	v := tx.view
 	if old != nil {
-		o.Bytes -= uint64(itemSize(old))
+		o.PartBytes -= uint64(itemSize(old))
 		if next == nil {
 			v.items.Delete(old)
 		}
@@ -143,7 +143,7 @@ func (tx *tx) replaceItem(o *objects.Object, old, next *objects.Item) {
 		}
 	}
 	if next != nil {
-		o.Bytes += uint64(itemSize(next))
+		o.PartBytes += uint64(itemSize(next))
 		v.items.Set(next)
 		v.changes.Set(next)
 		if next.Expires != 0 {
@@ -165,7 +165,7 @@ func (op *RemoveItem) apply(tx *tx) Result {
 	if refused != nil {
 		return refuse(refused)
 	}
-	i, ok := tx.view.Item(o, op.Item)
+	i, ok := tx.view.Item(&o.Object, op.Item)
 	if !ok {
 		return refuse(objects.ErrItemGone(op.Kind))
 	}
@@ -176,10 +176,10 @@ func (op *RemoveItem) apply(tx *tx) Result {
 	gone := leanItem(i)
 	gone.EventID = next.EventID
 	gone.Updated = next.Updated
-	return Result{Object: leanObject(next), Item: gone}
+	return Result{Object: leanObject(&next.Object), Item: gone}
 }
 
-func (tx *tx) removeItem(s *objects.Service, o *objects.Object, i *objects.Item) *objects.Object {
+func (tx *tx) removeItem(s *objects.Service, o *storedObject, i *objects.Item) *storedObject {
 	next := *o
 	next.EventID++
 	next.Updated = tx.now()
@@ -187,6 +187,6 @@ func (tx *tx) removeItem(s *objects.Service, o *objects.Object, i *objects.Item)
 	tx.replaceItem(&next, i, nil)
 	tx.bury(&next, i)
 	tx.replaceObject(o, &next)
-	tx.emit(objects.Event{Type: objects.ItemRemoved, ID: next.EventID, Service: s, Object: &next, Item: i})
+	tx.emit(objects.Event{Type: objects.ItemRemoved, ID: next.EventID, Service: s, Object: &next.Object, Item: i})
 	return &next
 }

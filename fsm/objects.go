@@ -2,6 +2,18 @@ package fsm
 
 import "lockstep/objects"
 
+// storedObject is an object in the store: what it is, and what the store has to
+// remember about it. The numbers of the fields are among those of objects.Object.
+// Only the former leaves this package.
+type storedObject struct {
+	objects.Object
+	NextIndex      uint64          `cbor:"13,keyasint,omitempty"` // lists: index of the next item
+	Tombstones     uint64          `cbor:"14,keyasint,omitempty"` // number of those kept
+	TombstoneBytes uint64          `cbor:"15,keyasint,omitempty"` // their size
+	HistoryFloor   objects.EventID `cbor:"16,keyasint,omitempty"` // removals up to this event are forgotten
+	PartBytes      uint64          `cbor:"19,keyasint,omitempty"` // what its items and permissions take in memory
+}
+
 // CreateObject makes a document, list, map or stream, as its SID says.
 type CreateObject struct {
 	SID        objects.SID `cbor:"1,keyasint"`
@@ -21,11 +33,11 @@ func (op *CreateObject) apply(tx *tx) Result {
 			return refuse(objects.ErrNameExists)
 		}
 	}
-	o := &objects.Object{
+	o := &storedObject{Object: objects.Object{
 		Num: tx.nextNum(), SID: op.SID, Service: s.Num, ServiceSID: s.SID, UniqueName: op.UniqueName,
 		Created: tx.now(), Updated: tx.now(), Expires: tx.expiry(op.TTL),
 		CreatedBy: tx.command.Actor.name(), Data: op.Data,
-	}
+	}}
 	tx.view.objects.Set(o)
 	tx.view.sids.Set(sidEntry{sid: o.SID, service: s.Num, num: o.Num})
 	if o.UniqueName != "" {
@@ -37,9 +49,9 @@ func (op *CreateObject) apply(tx *tx) Result {
 	if a := tx.command.Actor; a.Token && s.ACLEnabled && kind != objects.KindStream {
 		tx.putPermission(o, &objects.Permission{Object: o.Num, Identity: a.Identity, Rights: objects.Read | objects.Write | objects.Manage})
 	}
-	tx.view.charge(s.Num, held(o))
-	tx.emit(objects.Event{Type: objects.ObjectCreated, Service: s, Object: o})
-	return Result{Object: leanObject(o)}
+	tx.view.charge(s.Num, footprint(o))
+	tx.emit(objects.Event{Type: objects.ObjectCreated, Service: s, Object: &o.Object})
+	return Result{Object: leanObject(&o.Object)}
 }
 
 // expiry returns the time at which something with this TTL expires.
@@ -76,24 +88,24 @@ func (op *UpdateObject) apply(tx *tx) Result {
 	}
 	if op.Data == nil {
 		tx.replaceObject(o, &next)
-		return Result{Object: &next}
+		return Result{Object: &next.Object}
 	}
 	next.EventID++
 	next.Data = op.Data
-	event := objects.Event{Type: objects.ObjectUpdated, ID: next.EventID, Service: s, Object: &next}
+	event := objects.Event{Type: objects.ObjectUpdated, ID: next.EventID, Service: s, Object: &next.Object}
 	if op.Kind == objects.KindList {
 		event.Type = objects.ContextUpdated
 		next.ContextEvent, next.ContextAt = next.EventID, tx.now()
 	}
 	tx.replaceObject(o, &next)
 	tx.emit(event)
-	return Result{Object: leanObject(&next)}
+	return Result{Object: leanObject(&next.Object)}
 }
 
 // replaceObject puts a new record of an object in the place of the old one.
-func (tx *tx) replaceObject(old, next *objects.Object) {
+func (tx *tx) replaceObject(old, next *storedObject) {
 	tx.view.objects.Set(next)
-	tx.view.charge(next.Service, held(next)-held(old))
+	tx.view.charge(next.Service, footprint(next)-footprint(old))
 	if old.Expires == next.Expires {
 		return
 	}
@@ -117,19 +129,19 @@ func (op *RemoveObject) apply(tx *tx) Result {
 		return refuse(refused)
 	}
 	tx.removeObject(s, o)
-	return Result{Object: leanObject(o)}
+	return Result{Object: leanObject(&o.Object)}
 }
 
-func (tx *tx) removeObject(s *objects.Service, o *objects.Object) {
+func (tx *tx) removeObject(s *objects.Service, o *storedObject) {
 	tx.dropObject(o)
-	tx.emit(objects.Event{Type: objects.ObjectRemoved, ID: o.EventID + 1, Service: s, Object: o})
+	tx.emit(objects.Event{Type: objects.ObjectRemoved, ID: o.EventID + 1, Service: s, Object: &o.Object})
 }
 
 // dropObject takes an object out of reach, and leaves its parts to be cleared.
-func (tx *tx) dropObject(o *objects.Object) {
+func (tx *tx) dropObject(o *storedObject) {
 	v := tx.view
 	v.objects.Delete(o)
-	v.charge(o.Service, -held(o))
+	v.charge(o.Service, -footprint(o))
 	v.sids.Delete(sidEntry{sid: o.SID})
 	if o.UniqueName != "" {
 		v.names.Delete(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName})

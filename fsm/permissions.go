@@ -19,15 +19,15 @@ func (op *SetPermission) apply(tx *tx) Result {
 	next := *o
 	tx.putPermission(&next, p)
 	tx.replaceObject(o, &next)
-	tx.emit(objects.Event{Type: objects.PermissionChanged, Service: s, Object: o, Identity: op.Identity})
-	return Result{Object: leanObject(o), Permission: p}
+	tx.emit(objects.Event{Type: objects.PermissionChanged, Service: s, Object: &o.Object, Identity: op.Identity})
+	return Result{Object: leanObject(&o.Object), Permission: p}
 }
 
 // putPermission adds or replaces a permission of an object, whose next record is
 // being made.
-func (tx *tx) putPermission(next *objects.Object, p *objects.Permission) {
+func (tx *tx) putPermission(next *storedObject, p *objects.Permission) {
 	if _, replaced := tx.view.permissions.Set(p); !replaced {
-		next.Bytes += uint64(permissionSize(p))
+		next.PartBytes += uint64(permissionSize(p))
 	}
 }
 
@@ -48,8 +48,8 @@ func (op *RemovePermission) apply(tx *tx) Result {
 		return refuse(objects.ErrPermissionGone)
 	}
 	next := *o
-	next.Bytes -= uint64(permissionSize(p))
+	next.PartBytes -= uint64(permissionSize(p))
 	tx.replaceObject(o, &next)
-	tx.emit(objects.Event{Type: objects.PermissionChanged, Service: s, Object: o, Identity: op.Identity})
-	return Result{Object: leanObject(o), Permission: p}
+	tx.emit(objects.Event{Type: objects.PermissionChanged, Service: s, Object: &o.Object, Identity: op.Identity})
+	return Result{Object: leanObject(&o.Object), Permission: p}
 }

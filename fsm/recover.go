@@ -30,8 +30,8 @@ func (op *Recover) apply(tx *tx) Result {
 	for _, o := range v.objects.Items() {
 		next := *o
 		next.EventID += recoveryGap
-		next.Floor = next.EventID
-		next.Tombs, next.TombBytes = 0, 0
+		next.HistoryFloor = next.EventID
+		next.Tombstones, next.TombstoneBytes = 0, 0
 		if next.Kind() == objects.KindList {
 			next.NextIndex += recoveryGap
 		}

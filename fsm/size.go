@@ -55,8 +55,8 @@ type usage struct {
 	bytes   int64
 }
 
-// held is what an object takes with its items and permissions.
-func held(o *objects.Object) int64 { return objectSize(o) + int64(o.Bytes) }
+// footprint is what an object takes with its items and permissions.
+func footprint(o *storedObject) int64 { return objectSize(&o.Object) + int64(o.PartBytes) }
 
 // Bytes returns about how much memory the state takes: what clients put there,
 // which grows until they remove it. What has a bound of its own is left out.

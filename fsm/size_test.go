@@ -27,10 +27,10 @@ func requireCounted(t require.TestingT, v *View) {
 	require.Equal(t, outbox, v.OutboxBytes())
 	v.permissions.Scan(func(p *objects.Permission) bool { add(p.Object, permissionSize(p)); return true })
 	services := map[uint64]int64{}
-	v.objects.Scan(func(o *objects.Object) bool {
-		counted += objectSize(o)
-		require.Equal(t, parts[o.Num], o.Bytes, "parts of %v", o.SID)
-		services[o.Service] += objectSize(o) + int64(parts[o.Num])
+	v.objects.Scan(func(o *storedObject) bool {
+		counted += objectSize(&o.Object)
+		require.Equal(t, parts[o.Num], o.PartBytes, "parts of %v", o.SID)
+		services[o.Service] += objectSize(&o.Object) + int64(parts[o.Num])
 		return true
 	})
 	v.services.Scan(func(s *objects.Service) bool { counted += serviceSize(s); return true })
@@ -177,7 +177,7 @@ func TestRemovalsAreForgottenAfterADay(t *testing.T) {
 	s.time = due
 	s.expireAll()
 	o := s.object(m)
-	require.EqualValues(t, 1, o.Tombs)
+	require.EqualValues(t, 1, s.stored(m).Tombstones)
 	events, err := s.fsm.View().Replay(o, known, known, 10)
 	require.Nil(t, err)
 	require.Len(t, events, 1)
@@ -206,8 +206,8 @@ func TestRemovalsOfAllCollectionsAreBounded(t *testing.T) {
 	}
 	v := s.fsm.View()
 	require.LessOrEqual(t, v.tombstones.bytes, int64(maxTombstonesTotal))
-	require.Zero(t, s.object(maps[0]).Tombs, "the oldest went first")
-	require.NotZero(t, s.object(maps[0]).Floor)
-	require.EqualValues(t, 200, s.object(maps[len(maps)-1]).Tombs)
+	require.Zero(t, s.stored(maps[0]).Tombstones, "the oldest went first")
+	require.NotZero(t, s.stored(maps[0]).HistoryFloor)
+	require.EqualValues(t, 200, s.stored(maps[len(maps)-1]).Tombstones)
 	requireCounted(t, v)
 }

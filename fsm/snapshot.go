@@ -263,9 +263,9 @@ func (l *loader) load(t recordType, record []byte) error {
 			}
 		})
 	case recordObject:
-		return loadInto(record, func(o *objects.Object) {
+		return loadInto(record, func(o *storedObject) {
 			v.objects.Set(o)
-			v.charge(o.Service, held(o))
+			v.charge(o.Service, footprint(o))
 			v.sids.Set(sidEntry{sid: o.SID, service: o.Service, num: o.Num})
 			if o.UniqueName != "" {
 				v.names.Set(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName, num: o.Num})

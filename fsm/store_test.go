@@ -405,16 +405,16 @@ func TestHistoryIsBoundedAndSaysSo(t *testing.T) {
 	for i := range n {
 		s.must(asREST, &RemoveItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: fmt.Sprint(i)}})
 	}
-	o := s.object(m)
-	require.LessOrEqual(t, o.TombBytes, uint64(maxTombstoneBytes))
-	require.NotZero(t, o.Floor)
+	o, stored := s.object(m), s.stored(m)
+	require.LessOrEqual(t, stored.TombstoneBytes, uint64(maxTombstoneBytes))
+	require.NotZero(t, stored.HistoryFloor)
 	_, err := s.fsm.View().Replay(o, 0, 0, 10)
 	require.ErrorIs(t, err, objects.ErrHistory)
 	_, err = s.fsm.View().Replay(o, o.EventID+1, o.EventID+1, 10)
 	require.ErrorIs(t, err, objects.ErrHistory, "an event that this object never had")
-	events, err := s.fsm.View().Replay(o, o.Floor, o.Floor, 10_000)
+	events, err := s.fsm.View().Replay(o, stored.HistoryFloor, stored.HistoryFloor, 10_000)
 	require.Nil(t, err)
-	require.Len(t, events, int(o.Tombs))
+	require.Len(t, events, int(stored.Tombstones))
 }
 
 func TestStreamMessagesLeaveNothingBehind(t *testing.T) {

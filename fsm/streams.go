@@ -15,7 +15,7 @@ func (op *Publish) apply(tx *tx) Result {
 		return refuse(refused)
 	}
 	tx.emit(objects.Event{
-		Type: objects.MessagePublished, Service: s, Object: o,
+		Type: objects.MessagePublished, Service: s, Object: &o.Object,
 		Message: &objects.Message{SID: op.SID, Data: op.Data},
 	})
 	return Result{Message: op.SID}

@@ -17,7 +17,7 @@ type View struct {
 	meta meta
 
 	services    *table[*objects.Service]    // by number
-	objects     *table[*objects.Object]     // by service, kind, number
+	objects     *table[*storedObject]       // by service, kind, number
 	sids        *table[sidEntry]            // services and objects by SID
 	names       *table[nameEntry]           // services and objects by unique name
 	items       *table[*objects.Item]       // by object, then index or key
@@ -78,7 +78,7 @@ func newView() *View {
 	return &View{
 		meta:        meta{Level: Level1},
 		services:    newTable(func(a, b *objects.Service) bool { return a.Num < b.Num }, serviceSize, hashService),
-		objects:     newTable(lessObject, objectSize, hashObject),
+		objects:     newTable(lessObject, func(o *storedObject) int64 { return objectSize(&o.Object) }, hashObject),
 		sids:        newTable(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }, nil, nil),
 		names:       newTable(lessName, nil, nil),
 		items:       newTable(lessItem, itemSize, hashItem),
@@ -113,7 +113,7 @@ func (v *View) copy() *View {
 	}
 }
 
-func lessObject(a, b *objects.Object) bool {
+func lessObject(a, b *storedObject) bool {
 	if a.Service != b.Service {
 		return a.Service < b.Service
 	}
@@ -238,11 +238,7 @@ func (v *View) Services(span Span[uint64]) []*objects.Service {
 
 // Object finds an object of a kind in a service.
 func (v *View) Object(service uint64, kind objects.Kind, ref Ref) (*objects.Object, bool) {
-	num, ok := v.resolve(service, kind, ref)
-	if !ok {
-		return nil, false
-	}
-	return v.object(service, kind, num)
+	return whatItIs(v.lookUp(service, kind, ref))
 }
 
 // ObjectBySID finds an object whatever its service.
@@ -251,7 +247,7 @@ func (v *View) ObjectBySID(sid objects.SID) (*objects.Object, bool) {
 	if !ok || sid.Kind() == objects.KindService {
 		return nil, false
 	}
-	return v.object(e.service, sid.Kind(), e.num)
+	return whatItIs(v.object(e.service, sid.Kind(), e.num))
 }
 
 // ServiceOf returns the service of an object.
@@ -259,10 +255,31 @@ func (v *View) ServiceOf(o *objects.Object) (*objects.Service, bool) {
 	return v.services.Get(&objects.Service{Num: o.Service})
 }
 
-func (v *View) object(service uint64, kind objects.Kind, num uint64) (*objects.Object, bool) {
-	probe := objects.Object{Service: service, Num: num}
-	probe.SID[0] = byte(kind)
-	return v.objects.Get(&probe)
+func (v *View) object(service uint64, kind objects.Kind, num uint64) (*storedObject, bool) {
+	return v.objects.Get(placeOf(service, kind, num))
+}
+
+// placeOf is an object that stands for a place in the order of objects.
+func placeOf(service uint64, kind objects.Kind, num uint64) *storedObject {
+	o := &storedObject{Object: objects.Object{Service: service, Num: num}}
+	o.SID[0] = byte(kind)
+	return o
+}
+
+func (v *View) lookUp(service uint64, kind objects.Kind, ref Ref) (*storedObject, bool) {
+	num, ok := v.resolve(service, kind, ref)
+	if !ok {
+		return nil, false
+	}
+	return v.object(service, kind, num)
+}
+
+// whatItIs returns the part of a stored object that may leave the package.
+func whatItIs(o *storedObject, ok bool) (*objects.Object, bool) {
+	if !ok {
+		return nil, false
+	}
+	return &o.Object, true
 }
 
 func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, ok bool) {
@@ -280,15 +297,20 @@ func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, 
 // Objects returns a stretch of a service's objects of one kind, by creation.
 // Positions are their numbers.
 func (v *View) Objects(service uint64, kind objects.Kind, span Span[uint64]) []*objects.Object {
-	pivot := objects.Object{Service: service}
-	pivot.SID[0] = byte(kind)
-	within := func(o *objects.Object) bool { return o.Service == service && o.Kind() == kind }
-	if span.Before > 0 {
-		pivot.Num = span.Before
-		return collectBack(v.objects, &pivot, span.Limit, within)
+	stored := v.storedObjects(service, kind, span)
+	out := make([]*objects.Object, len(stored))
+	for i, o := range stored {
+		out[i] = &o.Object
 	}
-	pivot.Num = span.After + 1
-	return collect(v.objects, &pivot, span.Limit, within)
+	return out
+}
+
+func (v *View) storedObjects(service uint64, kind objects.Kind, span Span[uint64]) []*storedObject {
+	within := func(o *storedObject) bool { return o.Service == service && o.Kind() == kind }
+	if span.Before > 0 {
+		return collectBack(v.objects, placeOf(service, kind, span.Before), span.Limit, within)
+	}
+	return collect(v.objects, placeOf(service, kind, span.After+1), span.Limit, within)
 }
 
 // ItemKey addresses an item within its list (by Index) or map (by Key).
@@ -375,15 +397,23 @@ func (v *View) May(a Actor, s *objects.Service, o *objects.Object, want objects.
 // service. What is refused first is a service that does not exist, then an object
 // that does not, then the permission.
 func (v *View) Find(a Actor, service Ref, kind objects.Kind, ref Ref, want objects.Rights) (*objects.Service, *objects.Object, *objects.Error) {
+	s, o, refused := v.find(a, service, kind, ref, want)
+	if refused != nil {
+		return nil, nil, refused
+	}
+	return s, &o.Object, nil
+}
+
+func (v *View) find(a Actor, service Ref, kind objects.Kind, ref Ref, want objects.Rights) (*objects.Service, *storedObject, *objects.Error) {
 	s, ok := v.Service(service)
 	if !ok {
 		return nil, nil, objects.ErrServiceGone
 	}
-	o, ok := v.Object(s.Num, kind, ref)
+	o, ok := v.lookUp(s.Num, kind, ref)
 	if !ok {
 		return nil, nil, ref.Gone(kind)
 	}
-	if !v.May(a, s, o, want) {
+	if !v.May(a, s, &o.Object, want) {
 		return nil, nil, objects.ErrForbidden
 	}
 	return s, o, nil

@@ -42,13 +42,10 @@ type Object struct {
 	CreatedBy    string  `cbor:"10,keyasint"`
 	Data         []byte  `cbor:"11,keyasint,omitempty"` // documents: the value; lists: the context
 	Items        uint64  `cbor:"12,keyasint,omitempty"` // number of items
-	NextIndex    uint64  `cbor:"13,keyasint,omitempty"` // lists: index of the next item
-	Tombs        uint64  `cbor:"14,keyasint,omitempty"` // number of tombstones kept
-	TombBytes    uint64  `cbor:"15,keyasint,omitempty"` // their size
-	Floor        EventID `cbor:"16,keyasint,omitempty"` // removals up to this event are forgotten
 	ContextEvent EventID `cbor:"17,keyasint,omitempty"` // lists: of the last change of the context
 	ContextAt    int64   `cbor:"18,keyasint,omitempty"` // and its time
-	Bytes        uint64  `cbor:"19,keyasint,omitempty"` // what its items and permissions take in memory
+
+	// 13 to 16 and 19 are what the store adds to its own record of an object.
 }
 
 // Kind says which of the four kinds it is.

@@ -342,7 +342,7 @@ func (w *worker) catchUp(t *turn, all []*Query) (objects.EventID, error) {
 			endAll(all, objects.ErrMapGone)
 			return 0, nil
 		}
-		all = reloadForgotten(all, o)
+		all = reloadForgotten(all, view, o)
 		if len(all) == 0 {
 			return o.EventID, nil
 		}
@@ -369,12 +369,12 @@ func (w *worker) catchUp(t *turn, all []*Query) (objects.EventID, error) {
 // reloadForgotten has those loaded again that the history of the object does not
 // reach back to, or that know what it never had, and returns the others that are
 // not over.
-func reloadForgotten(all []*Query, o *objects.Object) []*Query {
+func reloadForgotten(all []*Query, view *fsm.View, o *objects.Object) []*Query {
 	return slices.DeleteFunc(all, func(q *Query) bool {
 		if q.ended.Load() {
 			return true
 		}
-		forgotten := q.at < o.Floor || q.at > o.EventID
+		forgotten := !view.CanReplay(o, q.at)
 		if forgotten {
 			q.reload()
 		}
