@@ -18,10 +18,17 @@ const (
 // the event with the records of an object and an item.
 const eventBytes = 512
 
+// Event is an event as it happens. The session that sent the command knows its
+// own echo by the command's id.
+type Event struct {
+	objects.Event
+	Origin CommandID
+}
+
 // Batch is the events of one round of applying, in order. It holds no view: an
 // old view would keep all that was overwritten since in memory.
 type Batch struct {
-	Events []objects.Event
+	Events []Event
 }
 
 // size returns about how much memory a batch keeps.

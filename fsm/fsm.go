@@ -154,7 +154,7 @@ func worthRemembering(c *Command, err *objects.Error) bool {
 type tx struct {
 	view    *View
 	command *Command
-	events  []objects.Event
+	events  []Event
 	results fingerprint // of those that are remembered
 }
 
@@ -171,11 +171,10 @@ func (tx *tx) emit(e objects.Event) {
 	if e.Identity == "" {
 		e.Identity = tx.command.Actor.name()
 	}
-	e.Origin = tx.command.ID
 	if e.Service != nil {
 		tx.enqueueWebhook(e)
 	}
-	tx.events = append(tx.events, e)
+	tx.events = append(tx.events, Event{Event: e, Origin: tx.command.ID})
 }
 
 // service finds the service that the command is for.

@@ -5,8 +5,6 @@ import (
 	"io"
 
 	"github.com/hashicorp/raft"
-
-	"lockstep/objects"
 )
 
 var _ raft.BatchingFSM = (*FSM)(nil)
@@ -24,7 +22,7 @@ func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	responses := make([]any, len(logs))
 	var applied []Applied
-	var events []objects.Event
+	var events []Event
 	for i, log := range logs {
 		f.work.meta.Index, f.work.meta.Term = log.Index, log.Term
 		if log.Type != raft.LogCommand {

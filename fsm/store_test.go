@@ -459,7 +459,7 @@ func TestWaitReturnsWithTheIndex(t *testing.T) {
 
 func TestTheFeedIsBoundedAndSaysWhenAPlaceIsLost(t *testing.T) {
 	f := newFeed(4, defaultFeedBytes)
-	event := Batch{Events: []objects.Event{{}}}
+	event := Batch{Events: []Event{{}}}
 	c := f.Follow()
 	f.append(Batch{})
 	for range 4 {
@@ -488,7 +488,7 @@ func TestTheFeedIsBoundedAndSaysWhenAPlaceIsLost(t *testing.T) {
 
 func TestTheFeedIsBoundedInBytes(t *testing.T) {
 	const size = 16 << 10
-	batch := Batch{Events: []objects.Event{{Message: &objects.Message{Data: make([]byte, size)}}}}
+	batch := Batch{Events: []Event{{Event: objects.Event{Message: &objects.Message{Data: make([]byte, size)}}}}}
 	f := newFeed(1000, 10*batch.size())
 	slow, quick := f.Follow(), f.Follow()
 	for range 100 {
@@ -499,7 +499,7 @@ func TestTheFeedIsBoundedInBytes(t *testing.T) {
 	}
 	_, err := slow.Next(t.Context())
 	require.ErrorIs(t, err, ErrBehind)
-	huge := Batch{Events: []objects.Event{{Message: &objects.Message{Data: make([]byte, 20*size)}}}}
+	huge := Batch{Events: []Event{{Event: objects.Event{Message: &objects.Message{Data: make([]byte, 20*size)}}}}}
 	f.append(huge)
 	b, err := quick.Next(t.Context())
 	require.NoError(t, err, "a batch above the bound reaches those who are in time")

@@ -37,10 +37,6 @@ type Event struct {
 	Identity string // who did it (PermissionChanged: whose permission it is); "system" for REST and expiry
 	Key      SID    // KeyRevoked
 	Message  *Message
-
-	// Origin is the id of the command that did it: the session that sent the
-	// command knows its own echo by it.
-	Origin [16]byte
 }
 
 // Message is one message of a stream.

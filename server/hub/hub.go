@@ -72,6 +72,7 @@ func (c Config) withDefaults() Config {
 // Event is an event on its way to the followers of its topic.
 type Event struct {
 	*objects.Event
+	origin fsm.CommandID
 	frames Frames
 }
 
@@ -110,8 +111,8 @@ func (h *Hub) Run(ctx context.Context) {
 	}
 }
 
-func (h *Hub) event(e *objects.Event) *Event {
-	return &Event{Event: e, frames: Frames{Encode: func(form Form) []byte { return h.config.Encode(e, form) }}}
+func (h *Hub) event(e *fsm.Event) *Event {
+	return &Event{Event: &e.Event, origin: e.Origin, frames: Frames{Encode: func(form Form) []byte { return h.config.Encode(&e.Event, form) }}}
 }
 
 // topicOf says what an event is about.

@@ -178,7 +178,7 @@ func (s *Subscription) Happened(e *Event) (more bool) {
 		s.recheck()
 	case isTold(e.Event):
 		s.offer(change{
-			id: e.ID, origin: e.Origin, mute: muteOf(e.Event),
+			id: e.ID, origin: e.origin, mute: muteOf(e.Event),
 			lossy: e.Type == objects.MessagePublished, last: e.Type == objects.ObjectRemoved,
 		}, &e.frames)
 	}

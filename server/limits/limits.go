@@ -101,7 +101,7 @@ func (l *Limits) Follow(ctx context.Context, feed *fsm.Feed, leads func() bool) 
 			continue
 		}
 		for _, e := range batch.Events {
-			l.chargeEvent(e)
+			l.chargeEvent(e.Event)
 		}
 	}
 }

@@ -259,7 +259,7 @@ func TestEventsCostWhatTheirCommandsDid(t *testing.T) {
 			batch, err := cursor.Next(t.Context())
 			require.NoError(t, err)
 			require.NotEmpty(t, batch.Events, "%T", op)
-			require.Equal(t, cost, ofEvent(batch.Events[0]), "%T", op)
+			require.Equal(t, cost, ofEvent(batch.Events[0].Event), "%T", op)
 			costs++
 		}
 	}
