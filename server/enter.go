@@ -21,6 +21,7 @@ import (
 	"lockstep/server/nodedir"
 	"lockstep/server/origin"
 	"lockstep/server/rest"
+	"lockstep/server/retry"
 )
 
 // identify loads the node's record, or makes one, and brings its addresses up
@@ -149,9 +150,9 @@ func (s *Server) askEnrolment(ctx context.Context, id string, j admin.Join) (e a
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
 	client := &admin.Client{URLs: []string{j.Member}, AccountSID: j.AccountSID, AuthToken: j.AuthToken}
-	err = retry(ctx, func() (err error) {
+	err = retry.Until(ctx, func() (err error) {
 		e, err = client.Enrol(ctx, admin.Enrol{ID: id, Replace: j.Replace})
-		return err
+		return unlessRefused(err)
 	})
 	if err != nil {
 		return e, fmt.Errorf("enrol at %s: %w", j.Member, err)
@@ -177,23 +178,14 @@ func (s *Server) keepEnrolment(r *nodedir.Record, j admin.Join, e admin.Enrolmen
 	return nil
 }
 
-// retry repeats what fails because of the moment, not what was refused.
-func retry(ctx context.Context, try func() error) error {
-	for {
-		err := try()
-		var refused *objects.Error
-		if err == nil || errors.As(err, &refused) && refused.Status < 500 {
-			return err
-		}
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-			return err
-		}
+// unlessRefused makes an error final if a node refused: it would do so again.
+func unlessRefused(err error) error {
+	var refused *objects.Error
+	if errors.As(err, &refused) && refused.Status < 500 {
+		return retry.Final(err)
 	}
+	return err
 }
-
-const retryPause = 200 * time.Millisecond
 
 // open starts the node's part of the cluster.
 func (s *Server) open(ctx context.Context, r *nodedir.Record, admission admission, keep keepKeys) (*cluster.Node, error) {
@@ -292,9 +284,9 @@ func (s *Server) join(ctx context.Context, node *cluster.Node, r *nodedir.Record
 			said = err.Error()
 			s.log.Warn("not added yet", "through", r.JoinThrough, "error", err)
 		}
-		return err
+		return unlessRefused(err)
 	}
-	if err := retry(ctx, add); err != nil {
+	if err := retry.Until(ctx, add); err != nil {
 		return fmt.Errorf("join through %s: %w", r.JoinThrough, err)
 	}
 	s.log.Info("added as nonvoter, catching up", "through", r.JoinThrough)
@@ -304,7 +296,7 @@ func (s *Server) join(ctx context.Context, node *cluster.Node, r *nodedir.Record
 		}
 		return errNoVote
 	}
-	if err := retry(ctx, votes); err != nil {
+	if err := retry.Until(ctx, votes); err != nil {
 		return err
 	}
 	s.log.Info("this node votes")

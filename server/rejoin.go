@@ -131,9 +131,11 @@ const peersInterval = 5 * time.Second
 
 // notePeers keeps the URLs of the other members for operators in the node's record.
 func (m *member) notePeers(ctx context.Context) {
+	tick := time.NewTicker(peersInterval)
+	defer tick.Stop()
 	for {
 		select {
-		case <-time.After(peersInterval):
+		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}

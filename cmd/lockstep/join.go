@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"lockstep/server"
 	"lockstep/server/admin"
 	"lockstep/server/origin"
+	"lockstep/server/retry"
 )
 
 func newJoin() *cobra.Command {
@@ -83,21 +85,26 @@ func join(ctx context.Context, out io.Writer, node, member *admin.Client, how ad
 	}
 	fmt.Fprintf(out, "%s has enrolled through %s\n", id, member.URLs[0])
 	old := before.Servers(id)
-	for said := ""; ; {
+	told := ""
+	err = retry.Until(ctx, func() error {
 		s, err := member.Status(ctx)
-		if stage := stageOf(s, id, old); err == nil && stage != "" && stage != said {
-			said = stage
+		if err != nil {
+			return err
+		}
+		stage := stageOf(s, id, old)
+		if stage != "" && stage != told {
+			told = stage
 			fmt.Fprintf(out, "%s %s\n", id, stage)
-			if stage == votes {
-				return nil
-			}
 		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("%s does not vote yet: %w", id, ctx.Err())
+		if stage != votes {
+			return errors.New("it " + cmp.Or(stage, "was not added"))
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s does not vote yet: %w", id, err)
 	}
+	return nil
 }
 
 const votes = "votes"

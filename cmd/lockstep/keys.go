@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lockstep/server/admin"
+	"lockstep/server/retry"
 )
 
 func newKeys() *cobra.Command {
@@ -191,22 +192,21 @@ cannot even connect.`,
 // followRotation says how far the change of the cluster's key has come, until it
 // is done.
 func followRotation(ctx context.Context, out io.Writer, client *admin.Client) error {
-	said := ""
-	for {
+	told := ""
+	return retry.Until(ctx, func() error {
 		r, err := client.KeyRotation(ctx)
-		if err == nil && r.Stage == admin.KeyStageNone {
+		if err != nil {
+			return fmt.Errorf("the change goes on, and how far it is cannot be told: %w", err)
+		}
+		if r.Stage == admin.KeyStageNone {
 			fmt.Fprintln(out, "the cluster's key was changed; the old one is worth nothing")
 			return nil
 		}
 		waiting := strings.Join(r.Waiting, ", ")
-		if line := fmt.Sprintf("the new key %s; waiting for %s", r.Stage, waiting); err == nil && waiting != "" && line != said {
-			said = line
+		if line := fmt.Sprintf("the new key %s; waiting for %s", r.Stage, waiting); waiting != "" && line != told {
+			told = line
 			fmt.Fprintln(out, line)
 		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("the change goes on, and waits for %s: %w", waiting, ctx.Err())
-		}
-	}
+		return fmt.Errorf("the change goes on, and waits for %s", waiting)
+	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"lockstep/server"
 	"lockstep/server/nodedir"
+	"lockstep/server/retry"
 )
 
 func newLeave() *cobra.Command {
@@ -73,15 +74,10 @@ meanwhile: call it again with --data-dir, which is done at once if the node is o
 func untilStopped(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for {
-		pid, running := nodedir.Running(dir)
-		if !running {
-			return nil
+	return retry.Until(ctx, func() error {
+		if pid, running := nodedir.Running(dir); running {
+			return fmt.Errorf("left the cluster, but process %d does not stop", pid)
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("left the cluster, but process %d does not stop: %w", pid, ctx.Err())
-		}
-	}
+		return nil
+	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/fsm/commandid"
+	"lockstep/server/retry"
 )
 
 // settler tells the store what became of deliveries, many in one command.
@@ -65,19 +66,14 @@ func (s *settler) gather(o outcome) *fsm.SettleDeliveries {
 // settle repeats until the store has it or the term is over: a delivery that
 // is not settled is sent again by the next leader.
 func (s *settler) settle(ctx context.Context, op *fsm.SettleDeliveries) {
-	for ctx.Err() == nil {
+	// That the term is over is no news.
+	_ = retry.Until(ctx, func() error {
 		attempt, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
 		_, err := s.node.Propose(attempt, &fsm.Command{ID: commandid.New(), Op: op})
-		cancel()
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil {
 			s.logger.Warn("webhook outcomes not stored", "error", err)
 		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-		}
-	}
+		return err
+	})
 }

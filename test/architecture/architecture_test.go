@@ -73,7 +73,8 @@ var mayImport = map[string][]string{
 	"lockstep/server/limits":    {"lockstep/server/ratelimit", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/hub":       {"lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/livequery": {"lockstep/server/hub", "lockstep/server/query", "lockstep/server/budget", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
-	"lockstep/server/webhook":   {"lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/retry":     {},
+	"lockstep/server/webhook":   {"lockstep/server/retry", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/api":       {"lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/rest":      {"lockstep/server/api", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/realtime":  {"lockstep/server/api", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/source", "lockstep/server/ratelimit", "lockstep/server/hub", "lockstep/server/livequery", "lockstep/server/panics", "lockstep/server/query", "lockstep/fsm", "lockstep/objects"},
@@ -82,7 +83,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/...":       {"lockstep/server/...", "lockstep/objects"},
 
 	"lockstep/cmd/lockstep":              {"lockstep/server", "lockstep/server/...", "lockstep/cluster", "lockstep/cmd/lockstep/internal/..."},
-	"lockstep/cmd/lockstep/internal/dev": {"lockstep/server/admin", "lockstep/server/nodedir"},
+	"lockstep/cmd/lockstep/internal/dev": {"lockstep/server/admin", "lockstep/server/nodedir", "lockstep/server/retry"},
 
 	"lockstep/cluster/internal/watch":      {},
 	"lockstep/cluster/internal/lifetime":   {},

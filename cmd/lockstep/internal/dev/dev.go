@@ -22,6 +22,7 @@ import (
 
 	"lockstep/server/admin"
 	"lockstep/server/nodedir"
+	"lockstep/server/retry"
 )
 
 // Config sets up a cluster.
@@ -190,27 +191,17 @@ func (c *cluster) client(nodes ...*node) *admin.Client {
 	return &admin.Client{URLs: urls, AccountSID: c.env.AccountSID, AuthToken: c.env.AuthToken}
 }
 
-const pollInterval = 50 * time.Millisecond
-
-// until repeats a check until it gives nil. It fails when ctx ends, with what
-// the check said last, or when one of the processes has ended.
+// until repeats a check until it returns nil. It fails when ctx ends, with the
+// last error of the check, or when one of the processes has ended.
 func (c *cluster) until(ctx context.Context, check func() error) error {
-	for {
+	return retry.Until(ctx, func() error {
 		for _, n := range c.nodes { // first: whatever answers in its place is something else
 			if n.exited != nil && n.hasExited() {
-				return fmt.Errorf("%s ended during the start; its log %s ends with:\n%s", n.name, n.logFile(), n.lastWords())
+				return retry.Final(fmt.Errorf("%s ended during the start; its log %s ends with:\n%s", n.name, n.logFile(), n.lastWords()))
 			}
 		}
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(pollInterval):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-	}
+		return check()
+	})
 }
 
 func (c *cluster) untilReady(ctx context.Context, nodes []*node) error {
