@@ -62,7 +62,7 @@ type Bounds struct {
 	DiscardBytes           Bytes   `name:"discard-bytes" default:"8MiB" help:"a message that is refused for its size" full:"the connection is closed"`
 	SessionByteRate        Bytes   `name:"session-byte-rate" default:"2MiB" off:"load" help:"what one realtime client sends a second, eight seconds' worth at once" full:"it is read no faster"`
 	IdentityRequests       float64 `name:"identity-requests" default:"2000" off:"load" help:"requests of all realtime sessions of one identity a second, ten seconds' worth at once" full:"they are answered 429 with backoff"`
-	FloodRefusals          int     `name:"flood-refusals" default:"2000" off:"load" help:"requests, pings and other messages of one session that are refused for their number in ten seconds" full:"the session is told to stay away for ten seconds, and ends"`
+	FloodRefusals          int     `name:"flood-refusals" default:"2000" off:"load" help:"requests, pings and other messages of one session that are refused for their number in ten seconds" full:"the session is told to stay away for ten seconds, and ends; those of its identity that come back at once are read no faster"`
 	SessionRequestBytes    Bytes   `name:"session-request-bytes" default:"1MiB" help:"requests of one realtime session under way" full:"the node reads no further from it"`
 	IdentityRequestBytes   Bytes   `name:"identity-request-bytes" default:"4MiB" off:"load" help:"requests of all realtime sessions of one identity under way" full:"a new one is answered 429 with backoff"`
 	CredentialRequestBytes Bytes   `name:"credential-request-bytes" default:"32MiB" off:"load" help:"bodies of REST requests of one API key, or of the account, under way" full:"a new one is answered 429"`

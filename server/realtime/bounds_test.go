@@ -1,8 +1,11 @@
 package realtime_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -176,6 +179,87 @@ func TestAFloodEndsItsSession(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Messages that get no answer cost as much as those that do.
+func TestAFloodWithoutAnswersEndsItsSession(t *testing.T) {
+	for _, method := range []string{"telemetry.v1", "reply"} {
+		t.Run(method, func(t *testing.T) {
+			inWorld(t, func(c *realtime.Config) {
+				c.SessionRequests, c.FloodRefusals = 10, 50
+			}, func(w *world) {
+				c := w.connect("alice")
+				go func() {
+					for range 1000 {
+						if c.write(encode(map[string]any{"method": method, "id": "x"}, "")) != nil {
+							return
+						}
+					}
+				}()
+				last, _ := c.closes()
+				require.Equal(w, 308, last.Status.Code)
+			})
+		})
+	}
+}
+
+// A client that replies to all that it hears owes nothing for it.
+func TestRepliesToNotificationsAreFree(t *testing.T) {
+	inWorld(t, func(c *realtime.Config) { c.SessionRequests, c.FloodRefusals = 1, 5 }, func(w *world) {
+		c := w.connect("alice")
+		stream := c.create("Streams")
+		c.subscribe(1, map[string]any{"object_sid": stream, "object_type": "stream"})
+		c.nextNote()
+		writer := w.connect("bob")
+		for n := range 500 {
+			writer.http(201, "POST", "/v3/Streams/"+stream+"/Messages", `{"data":{}}`)
+			c.nextNote()
+			c.send(map[string]any{"method": "reply", "id": fmt.Sprint(n)}, "")
+			time.Sleep(time.Second)
+		}
+		require.Equal(w, 200, c.ask(map[string]any{"method": "ping"}, "").Status.Code)
+	})
+}
+
+// Coming back at once gets a client that does not stop nothing: it is read no
+// faster than others of its identity may be refused.
+func TestAFloodIsReadSlowlyOverAllSessionsOfItsIdentity(t *testing.T) {
+	inWorld(t, func(c *realtime.Config) {
+		c.SessionRequests, c.IdentityRequests, c.FloodRefusals, c.ConnectsPerIdentity = 1, 1, 50, -1
+		c.Limits = ratelimit.New[string](10 * time.Second)
+	}, func(w *world) {
+		begin, answered := time.Now(), 0
+		for range 6 {
+			c := w.connect("mallory")
+			c.reading.Go(func() {
+				for c.write(encode(map[string]any{"method": "ping", "id": "x"}, "")) == nil {
+				}
+			})
+			for _, more := c.next(); more; _, more = c.next() {
+				answered++
+			}
+		}
+		const atOnce, perSecond = 10 + 50, 1 + 5 // requests, and refusals
+		require.LessOrEqual(w, float64(answered), atOnce+perSecond*time.Since(begin).Seconds()+6)
+		require.Greater(w, time.Since(begin), 30*time.Second)
+	})
+}
+
+// What a client that was turned away sends next is no request, and not read.
+func TestARefusedConnectionIsClosed(t *testing.T) {
+	inWorld(t, func(c *realtime.Config) {
+		c.ConnectsPerSource, c.Limits = 1, ratelimit.New[string](time.Second)
+	}, func(w *world) {
+		w.dial()
+		conn, err := w.pipes.dial(w.Context(), "", "")
+		require.NoError(w, err)
+		r := httptest.NewRequest(http.MethodGet, "http://node.example"+realtime.Path, nil)
+		go func() { _ = r.Write(conn) }()
+		answer, err := http.ReadResponse(bufio.NewReader(conn), r)
+		require.NoError(w, err)
+		require.Equal(w, http.StatusTooManyRequests, answer.StatusCode)
+		require.True(w, answer.Close)
+	})
 }
 
 func TestPingsOfTheWebsocketCostAsMuchAsRequests(t *testing.T) {

@@ -179,7 +179,28 @@ func (s *session) charge() *objects.Error {
 	if s.refusals.add(now) == c.FloodRefusals {
 		s.end(endFlood)
 	}
+	s.slowDown()
 	return objects.ErrTooMany.With("Rate limit exceeded for requests of this connection or its identity").After(int(wait / time.Second))
+}
+
+// slowDown has the reader wait while the sessions of its identity are refused
+// more than they may be: refusing costs CPU, too, and a client that was told to
+// stay away may come back at once.
+func (s *session) slowDown() {
+	const longest = 100 * time.Millisecond // so that many readers seldom look
+	c := &s.server.config
+	bucket := ratelimit.Bucket[string]{Key: "refusals-" + s.holder, Rate: float64(c.FloodRefusals) / refusalWindow.Seconds()}
+	for {
+		wait := c.Limits.Take(c.Clock(), 1, bucket)
+		if wait == 0 {
+			return
+		}
+		select {
+		case <-time.After(max(wait, longest)):
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }
 
 // refusals counts what a session was refused lately. It is its reader's.

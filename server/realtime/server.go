@@ -126,6 +126,8 @@ const (
 
 // ServeHTTP takes a client's connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Whoever is refused may send frames already, which are no requests.
+	w.Header().Set("Connection", "close")
 	if !s.open() {
 		refusal.Write(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
 		return

@@ -51,6 +51,8 @@ type session struct {
 	requests   requests
 	answers    answers
 	refusals   refusals
+	replies    int64        // from the client; the reader's
+	bytesOut   atomic.Int64 // to the client
 	fetched    fetched
 	made       made
 
@@ -271,6 +273,10 @@ func initRefusal(id string, e *objects.Error) []byte {
 	return appendMessage(nil, append(h, '}'), payload)
 }
 
+// smallestNotification is less than the bytes of any notification, each of which
+// the client replies to once.
+const smallestNotification = 64
+
 // readAll serves messages until the connection ends. The error says how.
 func (s *session) readAll() (err error) {
 	defer s.server.config.Panics.Catch("message", func(fault error) { err = fault })
@@ -301,8 +307,14 @@ func (s *session) receive(m *message, err error) (more bool) {
 		return true
 	}
 	switch m.Method {
-	case methodReply, methodTelemetry:
-		return true // the client owes them, or they are nothing to it
+	case methodReply:
+		if s.replies++; s.replies*smallestNotification > s.bytesOut.Load() {
+			s.charge() // it replies to nothing
+		}
+		return true
+	case methodTelemetry:
+		s.charge()
+		return true
 	case methodMessage:
 		s.request(m)
 		return true
@@ -405,6 +417,7 @@ func (s *session) flush(taking *taking) (sent, last bool, err error) {
 		if len(b) == 0 && !last {
 			return sent, false, nil
 		}
+		s.bytesOut.Add(int64(len(b)))
 		if err := s.socket.write(b); err != nil || last {
 			return true, last, err
 		}

@@ -264,7 +264,7 @@ func usedUp(a *arena) {
 			}
 			defer r.Close()
 			for i := 0; ; i++ {
-				if _, err := r.Do("POST", "/v3/Insights/innocent/Items", map[string]any{"query_string": fmt.Sprintf(`n == "%d"`, i)}); err != nil {
+				if _, err := r.Do("POST", "/v3/Insights/innocent-0/Items", map[string]any{"query_string": fmt.Sprintf(`n == "%d"`, i)}); err != nil {
 					return err
 				}
 				time.Sleep(10 * time.Millisecond)
@@ -304,7 +304,7 @@ func scans(a *arena) {
 					return err
 				}
 				if i >= 60 { // as many as may be under way
-					if _, err := r.Do("GET", "/v3/Maps/innocent", nil); err != nil {
+					if _, err := r.Do("GET", "/v3/Maps/innocent-0", nil); err != nil {
 						return err
 					}
 				}

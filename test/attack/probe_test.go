@@ -24,13 +24,19 @@ import (
 // probeVariable holds what a probe is to do, in the environment of its process.
 const probeVariable = "ATTACK_PROBE"
 
-// order is what a probe is to do: it writes the items of a map through one
-// session and hears of them in another, at a fixed rate.
+// order is what a probe is to do: each client writes an item of its map through
+// one session and hears of it in another, at a fixed rate.
 type order struct {
-	URL, Token string // of the node that is attacked
-	Map        string // SID
-	Queries    bool   // also ask for the map's items by a query, twice a second
-	Receiver   string // also be a webhook's receiver, at this address
+	URL      string // of the node that is attacked
+	Clients  []client
+	Queries  bool   // the first client also asks for its map's items by a query
+	Receiver string // also be a webhook's receiver, at this address
+}
+
+// client is one innocent client: an identity with a map of its own.
+type client struct {
+	Token string
+	Map   string // SID
 }
 
 // report is what a probe felt since the last one, in milliseconds. What had not
@@ -42,29 +48,54 @@ type report struct {
 	Error  string
 }
 
-const writeInterval = 125 * time.Millisecond
+// A client writes less often than one identity may write to an object; several
+// together give enough figures for a 99th percentile.
+const (
+	innocents     = 8
+	writeInterval = 125 * time.Millisecond
+	queryInterval = 100 * time.Millisecond
+)
 
-// probe is the innocent client. It has a process of its own, so that what the
+// probe is the innocent clients. It has a process of its own, so that what the
 // attackers cost on their side is not in its figures, and measures from the
 // moment at which something was due, so that its own waiting counts.
 type probe struct {
-	order order
+	order   order
+	writers map[string]*writer // by map
 
-	mu      sync.Mutex
-	report  report
+	mu     sync.Mutex // of everything below, the writers' too
+	report report
+}
+
+// writer is a client that writes and hears of it.
+type writer struct {
+	*probe
+	client client
+	n      int       // written last
+	due    time.Time // of the next write
+
 	events  map[int]time.Time // due and not heard of yet, by number
 	hooks   map[int]time.Time
-	writing time.Time // since when the writer waits; zero: it does not
+	writing time.Time // since when it waits for an answer; zero: it does not
 }
 
 // runProbe is the whole life of a probe's process: each line that it reads is
 // a request for a report.
 func runProbe(text string) {
-	p := &probe{events: map[int]time.Time{}, hooks: map[int]time.Time{}}
+	p := &probe{writers: map[string]*writer{}}
 	if err := json.Unmarshal([]byte(text), &p.order); err != nil {
 		panic(err)
 	}
 	ctx := context.Background()
+	start := time.Now()
+	for i, c := range p.order.Clients {
+		p.writers[c.Map] = &writer{
+			probe: p, client: c,
+			n:      10_000, // numbers of one length: no write makes the state grow
+			due:    start.Add(writeInterval * time.Duration(i) / innocents),
+			events: map[int]time.Time{}, hooks: map[int]time.Time{},
+		}
+	}
 	if p.order.Receiver != "" {
 		l, err := net.Listen("tcp", p.order.Receiver)
 		if err != nil {
@@ -72,11 +103,12 @@ func runProbe(text string) {
 		}
 		go func() { _ = http.Serve(l, http.HandlerFunc(p.receive)) }()
 	}
-	go p.again(func() error { return p.listen(ctx) })
-	n := 1000 // numbers of one length: no write makes the state grow
-	go p.again(func() error { return p.write(ctx, &n) })
+	for _, w := range p.writers {
+		go p.again(func() error { return w.listen(ctx) })
+		go p.again(func() error { return w.write(ctx) })
+	}
 	if p.order.Queries {
-		go p.again(func() error { return p.query(ctx) })
+		go p.again(func() error { return p.query(ctx, p.order.Clients[0]) })
 	}
 	out := json.NewEncoder(os.Stdout)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -101,22 +133,25 @@ func (p *probe) take() report {
 	defer p.mu.Unlock()
 	r := p.report
 	p.report = report{}
-	for n, due := range p.events {
-		if missing := since(due); missing > 1000 {
-			r.Events = append(r.Events, missing)
-			delete(p.events, n)
+	for _, w := range p.writers {
+		r.Events = append(r.Events, overdue(w.events)...)
+		r.Webhooks = append(r.Webhooks, overdue(w.hooks)...)
+		if !w.writing.IsZero() && since(w.writing) > 1000 {
+			r.Writes = append(r.Writes, since(w.writing))
 		}
-	}
-	for n, due := range p.hooks {
-		if missing := since(due); missing > 1000 {
-			r.Webhooks = append(r.Webhooks, missing)
-			delete(p.hooks, n)
-		}
-	}
-	if !p.writing.IsZero() && since(p.writing) > 1000 {
-		r.Writes = append(r.Writes, since(p.writing))
 	}
 	return r
+}
+
+// overdue takes out what has been missing for more than a second.
+func overdue(missing map[int]time.Time) (took []float64) {
+	for n, due := range missing {
+		if ms := since(due); ms > 1000 {
+			took = append(took, ms)
+			delete(missing, n)
+		}
+	}
+	return took
 }
 
 func since(t time.Time) float64 { return float64(time.Since(t).Microseconds()) / 1000 }
@@ -137,22 +172,24 @@ func arrived(missing map[int]time.Time, n int) (took []float64) {
 	return took
 }
 
-func (p *probe) receive(w http.ResponseWriter, r *http.Request) {
+func (p *probe) receive(_ http.ResponseWriter, r *http.Request) {
+	w := p.writers[r.PostFormValue("MapSid")]
 	var x item
-	if json.Unmarshal([]byte(r.PostFormValue("ItemData")), &x) == nil {
-		p.mu.Lock()
-		p.report.Webhooks = append(p.report.Webhooks, arrived(p.hooks, x.N)...)
-		p.mu.Unlock()
+	if w == nil || json.Unmarshal([]byte(r.PostFormValue("ItemData")), &x) != nil {
+		return
 	}
+	p.mu.Lock()
+	p.report.Webhooks = append(p.report.Webhooks, arrived(w.hooks, x.N)...)
+	p.mu.Unlock()
 }
 
-func (p *probe) listen(ctx context.Context) error {
-	r, err := harness.Connect(ctx, p.order.URL, p.order.Token)
+func (w *writer) listen(ctx context.Context) error {
+	r, err := harness.Connect(ctx, w.order.URL, w.client.Token)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if err := r.Follow(p.order.Map, "map", 0); err != nil {
+	if err := r.Follow(w.client.Map, "map", 0); err != nil {
 		return err
 	}
 	for {
@@ -162,55 +199,57 @@ func (p *probe) listen(ctx context.Context) error {
 		}
 		var x item
 		if json.Unmarshal(n.Event.ItemData, &x) == nil {
-			p.mu.Lock()
-			p.report.Events = append(p.report.Events, arrived(p.events, x.N)...)
-			p.mu.Unlock()
+			w.mu.Lock()
+			w.report.Events = append(w.report.Events, arrived(w.events, x.N)...)
+			w.mu.Unlock()
 		}
 	}
 }
 
-func (p *probe) write(ctx context.Context, n *int) error {
-	r, err := harness.Connect(ctx, p.order.URL, p.order.Token)
+func (w *writer) write(ctx context.Context) error {
+	r, err := harness.Connect(ctx, w.order.URL, w.client.Token)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	for due := time.Now(); ; due = due.Add(writeInterval) {
+	for ; ; w.due = w.due.Add(writeInterval) {
+		due := w.due
 		time.Sleep(time.Until(due))
-		*n++
-		p.mu.Lock()
-		p.events[*n], p.writing = due, due
-		if p.order.Receiver != "" {
-			p.hooks[*n] = due
+		w.n++
+		w.mu.Lock()
+		w.events[w.n], w.writing = due, due
+		if w.order.Receiver != "" {
+			w.hooks[w.n] = due
 		}
-		p.mu.Unlock()
-		a, err := r.Do("PUT", "/v3/Maps/"+p.order.Map+"/Items/k", map[string]any{"data": item{*n}})
+		w.mu.Unlock()
+		a, err := r.Do("PUT", "/v3/Maps/"+w.client.Map+"/Items/k", map[string]any{"data": item{w.n}})
 		if err == nil {
 			err = a.Err()
 		}
-		p.mu.Lock()
-		p.writing = time.Time{}
-		p.report.Writes = append(p.report.Writes, since(due))
+		w.mu.Lock()
+		w.writing = time.Time{}
+		w.report.Writes = append(w.report.Writes, since(due))
 		if err != nil {
-			delete(p.events, *n)
-			delete(p.hooks, *n)
+			delete(w.events, w.n)
+			delete(w.hooks, w.n)
+			w.due = time.Now()
 		}
-		p.mu.Unlock()
+		w.mu.Unlock()
 		if err != nil {
 			return err
 		}
 	}
 }
 
-func (p *probe) query(ctx context.Context) error {
-	r, err := harness.Connect(ctx, p.order.URL, p.order.Token)
+func (p *probe) query(ctx context.Context, c client) error {
+	r, err := harness.Connect(ctx, p.order.URL, c.Token)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	for i := 0; ; i++ {
 		due := time.Now()
-		a, err := r.Do("POST", "/v3/Insights/"+p.order.Map+"/Items", map[string]any{"query_string": fmt.Sprintf(`n != "%d"`, i)})
+		a, err := r.Do("POST", "/v3/Insights/"+c.Map+"/Items", map[string]any{"query_string": fmt.Sprintf(`n != "%d"`, i)})
 		if err == nil {
 			err = a.Err()
 		}
@@ -220,13 +259,14 @@ func (p *probe) query(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(queryInterval)
 	}
 }
 
 // running is a probe as the tests see it.
 type running struct {
 	t      *testing.T
+	pid    int
 	ask    func() error
 	answer *json.Decoder
 }
@@ -249,7 +289,7 @@ func startProbe(t *testing.T, o order) *running {
 		in.Close()
 		_ = cmd.Wait() // it says nothing
 	})
-	return &running{t: t, answer: json.NewDecoder(out), ask: func() error {
+	return &running{t: t, pid: cmd.Process.Pid, answer: json.NewDecoder(out), ask: func() error {
 		_, err := in.Write([]byte("report\n"))
 		return err
 	}}
