@@ -133,7 +133,7 @@ func TestKeyedCommandsAreToldApart(t *testing.T) {
 		for i := range results {
 			proposals.Go(func() {
 				c := command(appendItem())
-				c.ID, c.Keyed, c.Print = id, true, [16]byte{byte(i)}
+				c.ID, c.ClientChosen, c.Fingerprint = id, true, [16]byte{byte(i)}
 				results[i], _ = n.Propose(m.context(), c)
 			})
 		}

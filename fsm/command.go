@@ -40,11 +40,11 @@ type Command struct {
 	// this command, so a command is refused if the window no longer reaches back.
 	Issued uint64
 
-	// Keyed says that the client chose the id (an idempotency key), in the
-	// window of its service. Print is then a hash of the request: another
+	// ClientChosen says that the client chose the id (an idempotency key), in the
+	// window of its service. Fingerprint is then a hash of the request: another
 	// request under the same key is refused.
-	Keyed bool
-	Print [16]byte
+	ClientChosen bool
+	Fingerprint  [16]byte
 
 	Actor   Actor
 	Service objects.SID
@@ -58,15 +58,15 @@ type Op interface {
 }
 
 type wireCommand struct {
-	_       struct{} `cbor:",toarray"`
-	Kind    opKind
-	ID      CommandID
-	Issued  uint64
-	Keyed   bool
-	Print   [16]byte
-	Actor   Actor
-	Service objects.SID
-	Op      cbor.RawMessage
+	_            struct{} `cbor:",toarray"`
+	Kind         opKind
+	ID           CommandID
+	Issued       uint64
+	ClientChosen bool
+	Fingerprint  [16]byte
+	Actor        Actor
+	Service      objects.SID
+	Op           cbor.RawMessage
 }
 
 // ErrCommand is wrapped by every failure to decode a command or batch.
@@ -84,8 +84,8 @@ func (c *Command) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("fsm: encode operation: %w", err)
 	}
 	body, err := encoding.Marshal(wireCommand{
-		Kind: row.kind, ID: c.ID, Issued: c.Issued, Keyed: c.Keyed,
-		Print: c.Print, Actor: c.Actor, Service: c.Service, Op: op,
+		Kind: row.kind, ID: c.ID, Issued: c.Issued, ClientChosen: c.ClientChosen,
+		Fingerprint: c.Fingerprint, Actor: c.Actor, Service: c.Service, Op: op,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode command: %w", err)
@@ -116,7 +116,7 @@ func DecodeCommand(b []byte) (*Command, error) {
 		return nil, fmt.Errorf("%w: kind %d: %w", ErrCommand, w.Kind, err)
 	}
 	return &Command{
-		ID: w.ID, Issued: w.Issued, Keyed: w.Keyed, Print: w.Print,
+		ID: w.ID, Issued: w.Issued, ClientChosen: w.ClientChosen, Fingerprint: w.Fingerprint,
 		Actor: w.Actor, Service: w.Service, Op: op,
 	}, nil
 }

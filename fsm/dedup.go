@@ -90,10 +90,10 @@ type chunk struct {
 
 // record is one command.
 type record struct {
-	id      CommandID
-	print   [8]byte // of Command.Print
-	end     uint32  // of its result in the chunk's answers
-	refused bool
+	id          CommandID
+	fingerprint [8]byte // of Command.Fingerprint
+	end         uint32  // of its result in the chunk's answers
+	refused     bool
 }
 
 func newDedup() *dedup {
@@ -106,7 +106,7 @@ func newDedup() *dedup {
 // windowOf names the window of a command.
 func windowOf(c *Command) windowKind {
 	switch {
-	case !c.Keyed:
+	case !c.ClientChosen:
 		return nodeWindow
 	case c.Actor.Token:
 		return requestWindow
@@ -165,7 +165,7 @@ func (ch *chunk) answer(at int) *Result {
 func (d *dedup) check(c *Command) (*Result, *objects.Error) {
 	if ch, at := d.find(c.ID); ch != nil {
 		r := ch.records[at]
-		if r.print != shortPrint(c) {
+		if r.fingerprint != shortFingerprint(c) {
 			return nil, objects.ErrMoreThanOnce
 		}
 		if known := ch.answer(at); known != nil {
@@ -179,13 +179,13 @@ func (d *dedup) check(c *Command) (*Result, *objects.Error) {
 	if d.windows[windowOf(c)].floor > c.Issued {
 		return nil, objects.ErrUnknownWriter
 	}
-	if c.Keyed && d.windows[requestWindow].records+d.windows[keyWindow].records >= d.maxRecords {
+	if c.ClientChosen && d.windows[requestWindow].records+d.windows[keyWindow].records >= d.maxRecords {
 		return nil, objects.ErrKeysFull
 	}
 	return nil, nil
 }
 
-func shortPrint(c *Command) [8]byte { return [8]byte(c.Print[:8]) }
+func shortFingerprint(c *Command) [8]byte { return [8]byte(c.Fingerprint[:8]) }
 
 // remember adds a command that was just decided. It returns the answer as it is
 // kept, valid until the next one.
@@ -204,7 +204,7 @@ func (d *dedup) remember(c *Command, now int64, r Result) []byte {
 	w := &d.windows[kind]
 	ch := d.open(kind, now)
 	ch.answers = append(ch.answers, answer...)
-	ch.records = append(ch.records, record{id: c.ID, print: shortPrint(c), end: uint32(len(ch.answers)), refused: r.Err != nil})
+	ch.records = append(ch.records, record{id: c.ID, fingerprint: shortFingerprint(c), end: uint32(len(ch.answers)), refused: r.Err != nil})
 	ch.newest, ch.index = now, r.Index
 	d.byID[c.ID] = ch.number
 	w.records++
@@ -284,11 +284,11 @@ func (d *dedup) expire(now int64, index uint64) {
 
 // WindowStats is the size of one dedup window, for metrics.
 type WindowStats struct {
-	Name        string
-	Commands    int
-	Bytes       int64 // about what it takes in memory
-	Oldest      int64 // time of the oldest command, in Unix milliseconds; 0: none
-	OldestWhole int64 // and of the oldest one whose answer is kept
+	Name           string
+	Commands       int
+	Bytes          int64 // about what it takes in memory
+	Oldest         int64 // time of the oldest command, in Unix milliseconds; 0: none
+	OldestAnswered int64 // and of the oldest one whose answer is kept
 }
 
 func (d *dedup) stats() []WindowStats {
@@ -302,7 +302,7 @@ func (d *dedup) stats() []WindowStats {
 			s.Oldest = w.chunks[0].oldest
 		}
 		if len(w.chunks) > w.bare {
-			s.OldestWhole = w.chunks[w.bare].oldest
+			s.OldestAnswered = w.chunks[w.bare].oldest
 		}
 		out = append(out, s)
 	}
@@ -338,7 +338,7 @@ func (ch *chunk) stored() storedChunk {
 	packed := make([]byte, 0, len(ch.records)*storedRecord)
 	for _, r := range ch.records {
 		packed = append(packed, r.id[:]...)
-		packed = append(packed, r.print[:]...)
+		packed = append(packed, r.fingerprint[:]...)
 		packed = binary.BigEndian.AppendUint32(packed, r.end)
 		refused := byte(0)
 		if r.refused {
@@ -356,7 +356,7 @@ func (s storedChunk) chunk() (*chunk, error) {
 	}
 	end := uint32(0)
 	for b := s.Records; len(b) > 0; b = b[storedRecord:] {
-		r := record{id: CommandID(b[:16]), print: [8]byte(b[16:24]), end: binary.BigEndian.Uint32(b[24:28]), refused: b[28] == 1}
+		r := record{id: CommandID(b[:16]), fingerprint: [8]byte(b[16:24]), end: binary.BigEndian.Uint32(b[24:28]), refused: b[28] == 1}
 		if r.end < end || (s.Answers != nil && int(r.end) > len(s.Answers)) {
 			return nil, fmt.Errorf("an answer ends at %d of %d", r.end, len(s.Answers))
 		}

@@ -44,7 +44,7 @@ var ErrAltered = errors.New("fsm: the state was altered in memory")
 // Verify makes the sum of all records anew, and returns ErrAltered if it is not
 // the one that was kept. It reads the whole state.
 func (v *View) Verify() error {
-	var all fingerprint
+	var all hash64
 	all += recount(v.services) + recount(v.objects) + recount(v.items) + recount(v.tombstones) + recount(v.permissions)
 	all += recount(v.keys) + recount(v.expiries) + recount(v.garbage) + recount(v.outbox) + recount(v.endpoints)
 	if all != v.meta.Sum {
@@ -53,7 +53,7 @@ func (v *View) Verify() error {
 	return nil
 }
 
-func recount[T any](t *table[T]) (all fingerprint) {
+func recount[T any](t *table[T]) (all hash64) {
 	t.Scan(func(x T) bool {
 		all += t.hash(x)
 		return true
@@ -63,17 +63,17 @@ func recount[T any](t *table[T]) (all fingerprint) {
 
 // sum is that of all records, as the tables keep it. The other tables are made
 // of these.
-func (v *View) sum() fingerprint {
+func (v *View) sum() hash64 {
 	return v.services.sum + v.objects.sum + v.items.sum + v.tombstones.sum + v.permissions.sum +
 		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum
 }
 
 // chain adds a log entry, which was applied, to the digest. results stands for
 // what its commands came to.
-func (v *View) chain(checksum uint64, results fingerprint) Digest {
+func (v *View) chain(checksum uint64, results hash64) Digest {
 	m := &v.meta
 	m.Sum = v.sum()
-	h := fingerprint(m.Digest.Hash).pair(m.Index, m.Term).pair(checksum, uint64(results)).num(uint64(m.Sum))
+	h := hash64(m.Digest.Hash).pair(m.Index, m.Term).pair(checksum, uint64(results)).num(uint64(m.Sum))
 	h = h.pair(m.TermStarted, uint64(m.Time)).pair(m.NextNum, m.NextSeq).pair(m.Dropped, uint64(m.Level))
 	h = h.text(m.ClusterID).text(m.AccountSID).text(m.AuthToken).text(m.SecondToken).bytes(m.ClusterKey[:])
 	if r := m.Rotation; r != nil {
@@ -132,27 +132,27 @@ func (d *digests) at(index uint64) (Digest, bool) {
 	return d.ring[(low-1)%digestLength], true
 }
 
-// fingerprint is a hash that grows by one value after the other. Two numbers cost
+// hash64 is a hash that grows by one value after the other. Two numbers cost
 // what one does.
-type fingerprint uint64
+type hash64 uint64
 
-func (h fingerprint) pair(x, y uint64) fingerprint {
+func (h hash64) pair(x, y uint64) hash64 {
 	high, low := bits.Mul64(uint64(h)^x^0x9e3779b97f4a7c15, y^0xa0761d6478bd642f)
-	return fingerprint(high^low) + 0xe7037ed1a0b428db
+	return hash64(high^low) + 0xe7037ed1a0b428db
 }
 
-func (h fingerprint) num(x uint64) fingerprint     { return h.pair(x, 0) }
-func (h fingerprint) bytes(x []byte) fingerprint   { return h.pair(xxhash.Sum64(x), uint64(len(x))) }
-func (h fingerprint) times(x, y int64) fingerprint { return h.pair(uint64(x), uint64(y)) }
+func (h hash64) num(x uint64) hash64     { return h.pair(x, 0) }
+func (h hash64) bytes(x []byte) hash64   { return h.pair(xxhash.Sum64(x), uint64(len(x))) }
+func (h hash64) times(x, y int64) hash64 { return h.pair(uint64(x), uint64(y)) }
 
-func (h fingerprint) text(x string) fingerprint {
+func (h hash64) text(x string) hash64 {
 	if len(x) == 0 {
 		return h.num(0)
 	}
 	return h.pair(xxhash.Sum64String(x), uint64(len(x)))
 }
 
-func (h fingerprint) sid(x *objects.SID) fingerprint {
+func (h hash64) sid(x *objects.SID) hash64 {
 	h = h.pair(binary.LittleEndian.Uint64(x[:]), binary.LittleEndian.Uint64(x[8:]))
 	return h.num(uint64(x[len(x)-1]))
 }
@@ -167,55 +167,55 @@ func number(x bool) uint64 {
 // The hashes of records cover all that a snapshot has of them. Each begins with
 // the type of its record.
 
-func hashService(s *objects.Service) fingerprint {
-	h := fingerprint(recordService).sid(&s.SID).text(s.UniqueName).times(s.Created, s.Updated)
+func hashService(s *objects.Service) hash64 {
+	h := hash64(recordService).sid(&s.SID).text(s.UniqueName).times(s.Created, s.Updated)
 	h = h.text(s.FriendlyName).text(s.WebhookURL).pair(number(s.WebhooksFromREST), number(s.ReachabilityWebhooks))
 	return h.pair(number(s.ACLEnabled), number(s.Debouncing)).pair(uint64(s.DebounceWindow), s.Num)
 }
 
-func hashObject(o *storedObject) fingerprint {
-	h := fingerprint(recordObject).sid(&o.SID).sid(&o.ServiceSID).text(o.UniqueName).text(o.CreatedBy).bytes(o.Data)
+func hashObject(o *storedObject) hash64 {
+	h := hash64(recordObject).sid(&o.SID).sid(&o.ServiceSID).text(o.UniqueName).text(o.CreatedBy).bytes(o.Data)
 	h = h.pair(o.Num, o.Service).pair(uint64(o.EventID), uint64(o.Expires)).times(o.Created, o.Updated)
 	h = h.pair(o.Items, o.NextIndex).pair(o.Tombstones, o.TombstoneBytes).pair(uint64(o.HistoryFloor), uint64(o.ContextEvent))
 	return h.pair(uint64(o.ContextAt), o.PartBytes)
 }
 
-func hashItem(i *objects.Item) fingerprint {
-	h := fingerprint(recordItem).pair(i.Object, i.Index).text(i.Key).pair(uint64(i.Revision), uint64(i.EventID))
+func hashItem(i *objects.Item) hash64 {
+	h := hash64(recordItem).pair(i.Object, i.Index).text(i.Key).pair(uint64(i.Revision), uint64(i.EventID))
 	h = h.pair(uint64(i.Added), uint64(i.Expires)).times(i.Created, i.Updated)
 	return h.text(i.CreatedBy).bytes(i.Data)
 }
 
-func hashTombstone(t *Tombstone) fingerprint {
-	h := fingerprint(recordTombstone).pair(t.Object, uint64(t.EventID)).pair(uint64(t.At), uint64(hashItem(t.Item)))
+func hashTombstone(t *Tombstone) hash64 {
+	h := hash64(recordTombstone).pair(t.Object, uint64(t.EventID)).pair(uint64(t.At), uint64(hashItem(t.Item)))
 	return h.pair(t.Service, uint64(t.Kind))
 }
 
-func hashPermission(p *objects.Permission) fingerprint {
-	return fingerprint(recordPermission).text(p.Identity).pair(p.Object, uint64(p.Rights))
+func hashPermission(p *objects.Permission) hash64 {
+	return hash64(recordPermission).text(p.Identity).pair(p.Object, uint64(p.Rights))
 }
 
-func hashKey(k *objects.APIKey) fingerprint {
-	h := fingerprint(recordKey).sid(&k.SID).text(k.Secret).text(k.FriendlyName)
+func hashKey(k *objects.APIKey) hash64 {
+	h := hash64(recordKey).sid(&k.SID).text(k.Secret).text(k.FriendlyName)
 	return h.num(uint64(k.Created)).pair(number(k.SignOnly), number(k.ReadOnly)).sid(&k.Service)
 }
 
-func hashExpiry(e expiry) fingerprint {
-	h := fingerprint(recordExpiry).pair(uint64(e.At), e.Service).pair(uint64(e.Kind), e.Object)
+func hashExpiry(e expiry) hash64 {
+	h := hash64(recordExpiry).pair(uint64(e.At), e.Service).pair(uint64(e.Kind), e.Object)
 	return h.pair(number(e.IsItem), e.Item.Index).text(e.Item.Key).text(e.Identity).text(e.Endpoint)
 }
 
-func hashGarbage(g garbage) fingerprint {
-	return fingerprint(recordGarbage).pair(g.Num, number(g.Whole)).pair(g.Service, uint64(g.Kind))
+func hashGarbage(g garbage) hash64 {
+	return hash64(recordGarbage).pair(g.Num, number(g.IsService)).pair(g.Service, uint64(g.Kind))
 }
 
-func hashDelivery(d *Delivery) fingerprint {
+func hashDelivery(d *Delivery) hash64 {
 	f := &d.Fact
-	h := fingerprint(recordDelivery).pair(d.Seq, d.Service).times(d.Created, d.NotBefore).pair(uint64(d.Attempts), uint64(f.Type))
+	h := hash64(recordDelivery).pair(d.Seq, d.Service).times(d.Created, d.NotBefore).pair(uint64(d.Attempts), uint64(f.Type))
 	h = h.text(f.Identity).text(f.Endpoint).sid(&f.Object).text(f.UniqueName).bytes(f.Data).text(f.Key)
 	return h.pair(uint64(f.ObjectRevision), uint64(f.EventID)).pair(f.Index, uint64(f.ItemRevision))
 }
 
-func hashEndpoint(e Endpoint) fingerprint {
-	return fingerprint(recordEndpoint).num(e.Service).text(e.Identity).text(e.ID).text(e.Node).text(e.Session)
+func hashEndpoint(e Endpoint) hash64 {
+	return hash64(recordEndpoint).num(e.Service).text(e.Identity).text(e.ID).text(e.Node).text(e.Session)
 }

@@ -52,7 +52,7 @@ func touch(t *testing.T, path string, v reflect.Value, check func(path string)) 
 	}
 }
 
-func covers[T any](t *testing.T, record *T, of func(*T) fingerprint) {
+func covers[T any](t *testing.T, record *T, of func(*T) hash64) {
 	t.Helper()
 	touch(t, reflect.TypeFor[T]().Name(), reflect.ValueOf(record).Elem(), func(path string) {
 		plain := new(T)
@@ -70,16 +70,16 @@ func TestTheHashOfARecordCoversAllOfIt(t *testing.T) {
 	covers(t, &Tombstone{Item: new(objects.Item)}, hashTombstone)
 	covers(t, new(objects.Permission), hashPermission)
 	covers(t, new(objects.APIKey), hashKey)
-	covers(t, new(expiry), func(e *expiry) fingerprint { return hashExpiry(*e) })
-	covers(t, new(garbage), func(g *garbage) fingerprint { return hashGarbage(*g) })
+	covers(t, new(expiry), func(e *expiry) hash64 { return hashExpiry(*e) })
+	covers(t, new(garbage), func(g *garbage) hash64 { return hashGarbage(*g) })
 	covers(t, new(Delivery), hashDelivery)
-	covers(t, new(Endpoint), func(e *Endpoint) fingerprint { return hashEndpoint(*e) })
-	covers(t, &meta{Rotation: &KeyRotation{}}, func(m *meta) fingerprint {
+	covers(t, new(Endpoint), func(e *Endpoint) hash64 { return hashEndpoint(*e) })
+	covers(t, &meta{Rotation: &KeyRotation{}}, func(m *meta) hash64 {
 		v := newView()
 		v.meta = *m
 		d := v.chain(1, 2)
 		// The sum is made of the tables, and the index is told beside the hash.
-		return fingerprint(d.Hash) + fingerprint(m.Sum) + fingerprint(m.Digest.Index)
+		return hash64(d.Hash) + hash64(m.Sum) + hash64(m.Digest.Index)
 	})
 }
 
@@ -194,7 +194,7 @@ func BenchmarkDigest(b *testing.B) {
 	item, _ := s.fsm.View().Item(s.object(m), ItemKey{Key: "key"})
 	answer, err := r.Encode()
 	require.NoError(b, err)
-	all, o := fingerprint(0), s.stored(m)
+	all, o := hash64(0), s.stored(m)
 	for b.Loop() {
 		all += hashItem(item) + hashItem(item) + hashObject(o) + hashObject(o) + all.bytes(answer)
 	}

@@ -76,7 +76,7 @@ func (v *View) NextExpiry() (unixMilli int64, ok bool) {
 	}
 	e, ok := v.expiries.Min()
 	unixMilli = e.At
-	if t, some := v.buried.Min(); some {
+	if t, some := v.byAge.Min(); some {
 		if end := t.At + maxTombstoneMillis; !ok || end < unixMilli {
 			unixMilli, ok = end, true
 		}
@@ -139,14 +139,14 @@ func (tx *tx) expired(e expiry) {
 // trees. They are out of reach already; expire commands clear them bit by bit,
 // so that removing a million items is as quick as removing one.
 type garbage struct {
-	Num     uint64       `cbor:"1,keyasint"`           // of the object, or of the service
-	Whole   bool         `cbor:"2,keyasint,omitempty"` // a service
-	Service uint64       `cbor:"3,keyasint,omitempty"` // of the object
-	Kind    objects.Kind `cbor:"4,keyasint,omitempty"`
+	Num       uint64       `cbor:"1,keyasint"` // of the object, or of the service
+	IsService bool         `cbor:"2,keyasint,omitempty"`
+	Service   uint64       `cbor:"3,keyasint,omitempty"` // of the object
+	Kind      objects.Kind `cbor:"4,keyasint,omitempty"`
 }
 
 func lessGarbage(a, b garbage) bool {
-	return cmp.Or(cmp.Compare(a.Num, b.Num), compareBool(a.Whole, b.Whole)) < 0
+	return cmp.Or(cmp.Compare(a.Num, b.Num), compareBool(a.IsService, b.IsService)) < 0
 }
 
 // clear removes at most limit records of garbage.
@@ -157,7 +157,7 @@ func (tx *tx) clear(limit int) {
 			return
 		}
 		var done int
-		if g.Whole {
+		if g.IsService {
 			done = tx.clearService(g.Num, limit)
 		} else {
 			done = tx.clearObject(g, limit)

@@ -47,7 +47,7 @@ func filled(t require.TestingT) *store {
 	s.push(l, `1`)
 	s.must(asREST, &RemoveObject{Kind: objects.KindList, Object: Ref{Name: "gone"}})
 	keyed := s.command(asREST, &CreateObject{SID: s.sid(objects.KindStream)})
-	keyed.Keyed = true
+	keyed.ClientChosen = true
 	s.send(keyed)
 	return s
 }

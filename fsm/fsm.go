@@ -144,7 +144,7 @@ func (f *FSM) apply(tx *tx) Result {
 // client: a second copy of it is the node's own retry, and who waits for it may
 // have been told the first answer already.
 func worthRemembering(c *Command, err *objects.Error) bool {
-	if !c.Keyed || err == nil {
+	if !c.ClientChosen || err == nil {
 		return true
 	}
 	return err.Status == 404 || err.Status == 409 || err.Status == 412
@@ -155,7 +155,7 @@ type tx struct {
 	view    *View
 	command *Command
 	events  []Event
-	results fingerprint // of those that are remembered
+	results hash64 // of those that are remembered
 }
 
 func (tx *tx) now() int64 { return tx.view.Time() }

@@ -26,8 +26,8 @@ type Tombstone struct {
 	Kind    objects.Kind    `cbor:"6,keyasint"` // likewise
 }
 
-// lessBuried orders tombstones by age.
-func lessBuried(a, b *Tombstone) bool {
+// lessByAge orders tombstones by age.
+func lessByAge(a, b *Tombstone) bool {
 	return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Object, b.Object), cmp.Compare(a.EventID, b.EventID)) < 0
 }
 
@@ -40,31 +40,31 @@ func lessTombstone(a, b *Tombstone) bool {
 
 func (t *Tombstone) size() uint64 { return uint64(len(t.Item.Key) + len(t.Item.Data)) }
 
-// bury keeps a removed item for replay and forgets the oldest ones beyond the
-// bounds. next is the collection's next record, still being made.
-func (tx *tx) bury(next *storedObject, i *objects.Item) {
+// addTombstone keeps a removed item for replay and forgets the oldest ones beyond
+// the bounds. next is the collection's next record, still being made.
+func (tx *tx) addTombstone(next *storedObject, i *objects.Item) {
 	v := tx.view
 	t := &Tombstone{Object: next.Num, EventID: next.EventID, At: tx.now(), Item: i, Service: next.Service, Kind: next.Kind()}
 	v.tombstones.Set(t)
-	v.buried.Set(t)
+	v.byAge.Set(t)
 	next.Tombstones++
 	next.TombstoneBytes += t.size()
 	for next.Tombstones > maxTombstones || next.TombstoneBytes > maxTombstoneBytes {
-		tx.unbury(next, v.tombstonesAfter(next.Num, 0, 1)[0])
+		tx.evictTombstone(next, v.tombstonesAfter(next.Num, 0, 1)[0])
 	}
 	for v.tombstones.bytes > maxTombstonesTotal {
-		oldest, _ := v.buried.Min()
+		oldest, _ := v.byAge.Min()
 		if oldest.Object == next.Num {
-			tx.unbury(next, oldest)
+			tx.evictTombstone(next, oldest)
 		} else {
 			tx.forgetRemoval(oldest)
 		}
 	}
 }
 
-// unbury forgets the oldest removal of a collection, whose next record is being
-// made.
-func (tx *tx) unbury(next *storedObject, t *Tombstone) {
+// evictTombstone forgets the oldest removal of a collection, whose next record is
+// being made.
+func (tx *tx) evictTombstone(next *storedObject, t *Tombstone) {
 	tx.dropTombstone(t)
 	next.Tombstones--
 	next.TombstoneBytes -= t.size()
@@ -73,7 +73,7 @@ func (tx *tx) unbury(next *storedObject, t *Tombstone) {
 
 func (tx *tx) dropTombstone(t *Tombstone) {
 	tx.view.tombstones.Delete(t)
-	tx.view.buried.Delete(t)
+	tx.view.byAge.Delete(t)
 }
 
 // forgetRemoval forgets the oldest removal of whichever collection.
@@ -84,14 +84,14 @@ func (tx *tx) forgetRemoval(t *Tombstone) {
 		return
 	}
 	next := *o
-	tx.unbury(&next, t)
+	tx.evictTombstone(&next, t)
 	tx.replaceObject(o, &next)
 }
 
 // forgetRemovals forgets at most limit removals whose time is over.
 func (tx *tx) forgetRemovals(limit int) {
 	for range limit {
-		oldest, ok := tx.view.buried.Min()
+		oldest, ok := tx.view.byAge.Min()
 		if !ok || oldest.At+maxTombstoneMillis > tx.now() {
 			return
 		}

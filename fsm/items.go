@@ -23,7 +23,7 @@ type WriteItem struct {
 	TTL           *int64               `cbor:"6,keyasint,omitempty"` // seconds; 0: never expires
 	CollectionTTL *int64               `cbor:"7,keyasint,omitempty"`
 	Match         objects.Precondition `cbor:"8,keyasint,omitempty"`
-	Whole         bool                 `cbor:"9,keyasint,omitempty"` // see keepsData
+	KeepData      bool                 `cbor:"9,keyasint,omitempty"` // see keepsData
 }
 
 func (op *WriteItem) apply(tx *tx) Result {
@@ -185,7 +185,7 @@ func (tx *tx) removeItem(s *objects.Service, o *storedObject, i *objects.Item) *
 	next.Updated = tx.now()
 	next.Items--
 	tx.replaceItem(&next, i, nil)
-	tx.bury(&next, i)
+	tx.addTombstone(&next, i)
 	tx.replaceObject(o, &next)
 	tx.emit(objects.Event{Type: objects.ItemRemoved, ID: next.EventID, Service: s, Object: &next.Object, Item: i})
 	return &next

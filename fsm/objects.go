@@ -65,12 +65,12 @@ func (tx *tx) expiry(ttlSeconds int64) int64 {
 // UpdateObject changes a document's data, a list's context, or the TTL of any
 // object. What is nil stays as it is.
 type UpdateObject struct {
-	Kind   objects.Kind         `cbor:"1,keyasint"`
-	Object Ref                  `cbor:"2,keyasint"`
-	Data   []byte               `cbor:"3,keyasint,omitempty"`
-	TTL    *int64               `cbor:"4,keyasint,omitempty"`
-	Match  objects.Precondition `cbor:"5,keyasint,omitempty"`
-	Whole  bool                 `cbor:"6,keyasint,omitempty"` // see keepsData
+	Kind     objects.Kind         `cbor:"1,keyasint"`
+	Object   Ref                  `cbor:"2,keyasint"`
+	Data     []byte               `cbor:"3,keyasint,omitempty"`
+	TTL      *int64               `cbor:"4,keyasint,omitempty"`
+	Match    objects.Precondition `cbor:"5,keyasint,omitempty"`
+	KeepData bool                 `cbor:"6,keyasint,omitempty"` // see keepsData
 }
 
 func (op *UpdateObject) apply(tx *tx) Result {

@@ -33,7 +33,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 			panic(fmt.Sprintf("log entry %d: %v", log.Index, err))
 		}
 		f.work.meta.Time = max(f.work.meta.Time, stamp)
-		results, hashed := make([]*Result, len(commands)), fingerprint(0)
+		results, hashed := make([]*Result, len(commands)), hash64(0)
 		for j, c := range commands {
 			tx := tx{view: f.work, command: c, events: events, results: hashed}
 			r := f.apply(&tx)

@@ -38,14 +38,14 @@ func DecodeResult(b []byte) (*Result, error) {
 func refuse(err *objects.Error) Result { return Result{Err: err} }
 
 // keepsData reports whether the dedup window keeps a result with its data. It is
-// asked for by Whole, for commands that carry none: when such a one is repeated,
+// asked for by KeepData, for commands that carry none: when such a one is repeated,
 // its first answer could not be made again, since the data may have changed.
 func keepsData(op Op) bool {
 	switch op := op.(type) {
 	case *UpdateObject:
-		return op.Whole && op.Data == nil
+		return op.KeepData && op.Data == nil
 	case *WriteItem:
-		return op.Whole && op.Data == nil
+		return op.KeepData && op.Data == nil
 	}
 	return false
 }

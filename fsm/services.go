@@ -89,7 +89,7 @@ func (op *RemoveService) apply(tx *tx) Result {
 	if s.UniqueName != "" {
 		v.names.Delete(nameEntry{kind: objects.KindService, name: s.UniqueName})
 	}
-	v.garbage.Set(garbage{Num: s.Num, Whole: true})
+	v.garbage.Set(garbage{Num: s.Num, IsService: true})
 	tx.emit(objects.Event{Type: objects.ServiceRemoved, Service: s})
 	return Result{Service: s}
 }

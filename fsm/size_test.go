@@ -46,7 +46,7 @@ func requireCounted(t require.TestingT, v *View) {
 
 // requireIndexed compares the indexes with what they are made of.
 func requireIndexed(t require.TestingT, v *View) {
-	require.Equal(t, v.tombstones.Len(), v.buried.Len())
+	require.Equal(t, v.tombstones.Len(), v.byAge.Len())
 	require.Equal(t, v.items.Len(), v.changes.Len())
 	require.Equal(t, v.endpoints.Len(), v.connections.Len())
 	absences := 0

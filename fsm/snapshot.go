@@ -81,7 +81,7 @@ func writeSnapshot(w io.Writer, v *View, windows []storedWindow) error {
 // writeRecords writes the records of a state, the trailer last, unless they are
 // not what was put there.
 func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
-	rw, all := &recordWriter{w: w, sum: sha256.New()}, fingerprint(0)
+	rw, all := &recordWriter{w: w, sum: sha256.New()}, hash64(0)
 	rw.write(recordMeta, v.meta)
 	writeAll(rw, recordService, v.services, &all)
 	writeAll(rw, recordObject, v.objects, &all)
@@ -107,7 +107,7 @@ func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 }
 
 // writeAll writes the records of a table and adds their hashes to a sum.
-func writeAll[T any](w *recordWriter, t recordType, records *table[T], all *fingerprint) {
+func writeAll[T any](w *recordWriter, t recordType, records *table[T], all *hash64) {
 	records.Scan(func(x T) bool {
 		w.write(t, x)
 		*all += records.hash(x)
@@ -279,7 +279,7 @@ func (l *loader) load(t recordType, record []byte) error {
 	case recordTombstone:
 		return loadInto(record, func(x *Tombstone) {
 			v.tombstones.Set(x)
-			v.buried.Set(x)
+			v.byAge.Set(x)
 		})
 	case recordPermission:
 		return loadInto(record, func(x *objects.Permission) { v.permissions.Set(x) })

@@ -35,10 +35,10 @@ func TestARepeatedCommandHappensOnce(t *testing.T) {
 func TestAKeyOfAnotherRequestIsRefused(t *testing.T) {
 	s := newStore(t)
 	c := s.command(asREST, &CreateObject{SID: s.sid(objects.KindMap)})
-	c.Keyed, c.Print = true, [16]byte{1}
+	c.ClientChosen, c.Fingerprint = true, [16]byte{1}
 	require.Nil(t, s.send(c)[0].Err)
 	other := *c
-	other.Print = [16]byte{2}
+	other.Fingerprint = [16]byte{2}
 	refused(t, objects.ErrMoreThanOnce, s.send(&other)[0])
 }
 
@@ -47,7 +47,7 @@ func TestARefusalThatMayBeMendedIsNotRemembered(t *testing.T) {
 	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
 	d := s.create(objects.KindDocument, "")
 	c := s.command(asAlice, &UpdateObject{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Data: []byte(`1`)})
-	c.Keyed = true
+	c.ClientChosen = true
 	refused(t, objects.ErrForbidden, s.send(c)[0])
 	s.must(asREST, &SetPermission{Kind: objects.KindDocument, Object: Ref{SID: d.SID}, Identity: "alice", Rights: objects.Write})
 	require.Nil(t, s.send(c)[0].Err)
@@ -71,7 +71,7 @@ func TestARepeatedCommandHappensOnceAcrossAStepOfTheClock(t *testing.T) {
 		s := newStore(t)
 		l := s.create(objects.KindList, "")
 		c := s.command(asREST, &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)})
-		c.Keyed = keyed
+		c.ClientChosen = keyed
 		require.Nil(t, s.send(c)[0].Err)
 		s.time += 365 * 24 * 3600 * 1000
 		again := s.send(c)[0]
@@ -128,7 +128,7 @@ func (s *store) pass(kind windowKind) {
 // the position at which it was issued is of now.
 func (s *store) keyed(actor Actor, key string, op Op) *Command {
 	c := s.command(actor, op)
-	c.ID, c.Keyed, c.Print = CommandID([]byte(fmt.Sprintf("%-16s", key))), true, [16]byte{1}
+	c.ID, c.ClientChosen, c.Fingerprint = CommandID([]byte(fmt.Sprintf("%-16s", key))), true, [16]byte{1}
 	return c
 }
 

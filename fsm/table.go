@@ -8,13 +8,13 @@ import (
 // take, and the sum of their hashes. A copy is independent of the original, and made at no cost.
 type table[T any] struct {
 	*btree.BTreeG[T]
-	size  func(T) int64       // of one record; nil: records of another table, counted there
-	hash  func(T) fingerprint // of one record; nil likewise
-	bytes int64               // of all records
-	sum   fingerprint         // likewise
+	size  func(T) int64  // of one record; nil: records of another table, counted there
+	hash  func(T) hash64 // of one record; nil likewise
+	bytes int64          // of all records
+	sum   hash64         // likewise
 }
 
-func newTable[T any](less func(a, b T) bool, size func(T) int64, hash func(T) fingerprint) *table[T] {
+func newTable[T any](less func(a, b T) bool, size func(T) int64, hash func(T) hash64) *table[T] {
 	return &table[T]{BTreeG: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}), size: size, hash: hash}
 }
 
@@ -25,7 +25,7 @@ func (t *table[T]) sizeOf(x T) int64 {
 	return t.size(x)
 }
 
-func (t *table[T]) hashOf(x T) fingerprint {
+func (t *table[T]) hashOf(x T) hash64 {
 	if t.hash == nil {
 		return 0
 	}

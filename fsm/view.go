@@ -23,7 +23,7 @@ type View struct {
 	items       *table[*objects.Item]       // by object, then index or key
 	changes     *table[*objects.Item]       // the same items by object, then last event id
 	tombstones  *table[*Tombstone]          // by object, then event id
-	buried      *table[*Tombstone]          // the same tombstones by age
+	byAge       *table[*Tombstone]          // the same tombstones by age
 	permissions *table[*objects.Permission] // by object, then identity
 	keys        *table[*objects.APIKey]     // by SID
 	expiries    *table[expiry]              // by time
@@ -57,8 +57,8 @@ type meta struct {
 	ClusterKey KeyID        `cbor:"21,keyasint"`
 	Rotation   *KeyRotation `cbor:"22,keyasint,omitempty"`
 
-	Digest Digest      `cbor:"40,keyasint"` // of the last entry with commands
-	Sum    fingerprint `cbor:"41,keyasint"` // of all records
+	Digest Digest `cbor:"40,keyasint"` // of the last entry with commands
+	Sum    hash64 `cbor:"41,keyasint"` // of all records
 }
 
 type sidEntry struct {
@@ -84,7 +84,7 @@ func newView() *View {
 		items:       newTable(lessItem, itemSize, hashItem),
 		changes:     newTable(lessChange, nil, nil),
 		tombstones:  newTable(lessTombstone, tombstoneSize, hashTombstone),
-		buried:      newTable(lessBuried, nil, nil),
+		byAge:       newTable(lessByAge, nil, nil),
 		permissions: newTable(lessPermission, permissionSize, hashPermission),
 		keys:        newTable(func(a, b *objects.APIKey) bool { return string(a.SID[:]) < string(b.SID[:]) }, keySize, hashKey),
 		expiries:    newTable(lessExpiry, nil, hashExpiry),
@@ -105,7 +105,7 @@ func newView() *View {
 func (v *View) copy() *View {
 	return &View{
 		meta: v.meta, services: v.services.Copy(), objects: v.objects.Copy(), sids: v.sids.Copy(),
-		names: v.names.Copy(), items: v.items.Copy(), changes: v.changes.Copy(), tombstones: v.tombstones.Copy(), buried: v.buried.Copy(),
+		names: v.names.Copy(), items: v.items.Copy(), changes: v.changes.Copy(), tombstones: v.tombstones.Copy(), byAge: v.byAge.Copy(),
 		permissions: v.permissions.Copy(), keys: v.keys.Copy(), expiries: v.expiries.Copy(), usage: v.usage.Copy(), garbage: v.garbage.Copy(),
 		outbox: v.outbox.Copy(), endpoints: v.endpoints.Copy(),
 		waiting: v.waiting.Copy(), shares: v.shares.Copy(), byWeight: v.byWeight.Copy(),
@@ -359,7 +359,7 @@ func (v *View) Items(o *objects.Object, r Range) []*objects.Item {
 }
 
 // EachItem calls visit for every item of a collection, in order, until it
-// gives false.
+// returns false.
 func (v *View) EachItem(o *objects.Object, visit func(*objects.Item) bool) {
 	v.items.Ascend(&objects.Item{Object: o.Num}, func(i *objects.Item) bool { return i.Object == o.Num && visit(i) })
 }

@@ -12,7 +12,7 @@ import (
 var EmptyObject = []byte("{}")
 
 // ParseData checks the JSON value of a document, list item, map item (by the
-// kind of what holds it) or stream message, and gives it in the form in which
+// kind of what holds it) or stream message, and returns it in the form in which
 // it is stored and sent: compact UTF-8, no escapes that JSON does not need,
 // everything else (order of members, spelling of numbers) as it came. The
 // result may alias raw.
@@ -102,7 +102,7 @@ func isCompact(raw []byte) bool {
 	return true
 }
 
-// compactString copies the string literal that starts at raw[i] and gives the
+// compactString copies the string literal that starts at raw[i] and returns the
 // place behind it.
 func compactString(out, raw []byte, i int) ([]byte, int) {
 	out = append(out, '"')

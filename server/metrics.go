@@ -159,7 +159,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(dedupDesc, float64(w.Commands), w.Name)
 		gauge(dedupBytes, float64(w.Bytes), w.Name)
 		gauge(dedupAge, age(w.Oldest), w.Name)
-		gauge(answerAge, age(w.OldestWhole), w.Name)
+		gauge(answerAge, age(w.OldestAnswered), w.Name)
 	}
 	services, objs, items := view.Count()
 	gauge(storedDesc, float64(services), "service")

@@ -1,4 +1,4 @@
-// Package fsmtest gives tests a cluster of one without consensus: a store to
+// Package fsmtest has a cluster of one without consensus for tests: a store to
 // which every proposed command is applied at once.
 package fsmtest
 
@@ -38,7 +38,7 @@ type Node struct {
 }
 
 // New makes a node with the test account, its key and the default service.
-// Commands are stamped with what now gives; nil means the time of day.
+// Commands are stamped with what now returns; nil means the time of day.
 func New(now func() time.Time) *Node {
 	if now == nil {
 		now = time.Now

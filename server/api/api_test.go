@@ -376,7 +376,7 @@ func TestTheSenderKnowsItsCommand(t *testing.T) {
 	for i, command := range n.proposed {
 		require.Equal(t, told[i], command.ID)
 		require.Equal(t, alice.Actor, command.Actor)
-		require.False(t, command.Keyed)
+		require.False(t, command.ClientChosen)
 	}
 	require.NotEqual(t, told[0], told[1])
 }

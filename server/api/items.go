@@ -14,7 +14,7 @@ func (a *API) WriteItem(ctx context.Context, c Caller, kind objects.Kind, ref fs
 	if err != nil {
 		return Written{}, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
-	op.Whole = c.Whole && c.Key != ""
+	op.KeepData = c.Whole && c.Key != ""
 	result, err := a.propose(ctx, c, op)
 	if err != nil {
 		return Written{}, err

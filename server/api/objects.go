@@ -78,7 +78,7 @@ func (a *API) UpdateObject(ctx context.Context, c Caller, kind objects.Kind, ref
 	if err != nil {
 		return nil, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
-	op.Whole = c.Whole && c.Key != ""
+	op.KeepData = c.Whole && c.Key != ""
 	result, err := a.propose(ctx, c, op)
 	if err != nil {
 		return nil, err

@@ -91,7 +91,7 @@ func (p *Proposer) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, er
 	w := write{proposer: p, command: c, body: body}
 	// A client's key may be used for two requests at a time, so that an applied
 	// id alone does not say whose result it is; the leader's answer does.
-	if !c.Keyed {
+	if !c.ClientChosen {
 		w.applied = p.Waiters.add(c.ID)
 		defer p.Waiters.remove(c.ID, w.applied)
 	}
