@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/server/auth"
+	"lockstep/server/enrol"
 	"lockstep/server/nodedir"
 )
 
@@ -24,13 +26,13 @@ func (r *running) untilSettled(t *testing.T) *nodedir.Record {
 
 func TestInitMakesTheClusterThatServeStarts(t *testing.T) {
 	dir := dataDir(t)
-	account, id, err := Init(dir, "one", Account{})
+	account, id, err := enrol.Init(dir, "one", auth.Account{})
 	require.NoError(t, err)
-	require.NoError(t, account.validateStrength())
-	_, _, err = Init(dir, "one", Account{})
+	require.NoError(t, account.ValidateStrength())
+	_, _, err = enrol.Init(dir, "one", auth.Account{})
 	require.ErrorContains(t, err, "node one of cluster "+id)
 
-	s := start(t, Config{DataDir: dir, Welcome: func(Account) { t.Error("its account was told by Init") }})
+	s := start(t, Config{DataDir: dir, Welcome: func(auth.Account) { t.Error("its account was told by Init") }})
 	s.AccountSID, s.AuthToken = account.SID, account.AuthToken
 	s.untilReady(t)
 	require.Equal(t, id, s.untilSettled(t).ClusterID)
@@ -38,21 +40,21 @@ func TestInitMakesTheClusterThatServeStarts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, id, status.ClusterID)
 	require.Equal(t, "one", status.Nodes[0].ID)
-	_, _, err = Init(dir, "", Account{})
+	_, _, err = enrol.Init(dir, "", auth.Account{})
 	require.ErrorIs(t, err, nodedir.ErrRunning)
 	require.NoError(t, s.end(t))
 }
 
 func TestInitTakesTheAccountThatIsGiven(t *testing.T) {
-	_, _, err := Init(dataDir(t), "", Account{SID: testAccount.SID, AuthToken: "aaaa"})
+	_, _, err := enrol.Init(dataDir(t), "", auth.Account{SID: testAccount.SID, AuthToken: "aaaa"})
 	require.ErrorContains(t, err, "too easy to guess")
 	dir := dataDir(t)
-	waiting := newRecord("waiting", NewAccount()) // as a node that waited to join left it
+	waiting := &nodedir.Record{ID: "waiting", AccountSID: testAccount.SID, AuthToken: "other"} // as a node that waited to join left it
 	require.NoError(t, nodedir.Make(dir))
 	require.NoError(t, waiting.Save(dir))
-	_, _, err = Init(dir, "another", testAccount)
+	_, _, err = enrol.Init(dir, "another", testAccount)
 	require.ErrorContains(t, err, "belongs to node waiting")
-	account, _, err := Init(dir, "", testAccount)
+	account, _, err := enrol.Init(dir, "", testAccount)
 	require.NoError(t, err)
 	require.Equal(t, testAccount, account)
 }
@@ -92,7 +94,7 @@ func TestNoSecondClusterIsMadeBesideASeedThatAnswers(t *testing.T) {
 	config.HTTPAddr, config.Logger = "127.0.0.1:0", slog.New(slog.DiscardHandler)
 	s, err := New(config)
 	require.NoError(t, err)
-	var why StateError
+	var why enrol.StateError
 	require.ErrorAs(t, s.Run(t.Context()), &why)
 	require.ErrorContains(t, why, "at the seed "+record.GossipAddr)
 	require.NoFileExists(t, filepath.Join(config.DataDir, nodedir.RecordFile))

@@ -1,17 +1,19 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
-	"lockstep/objects"
+	"lockstep/server/admin"
+	"lockstep/server/auth"
 	"lockstep/server/bounds"
+	"lockstep/server/enrol"
 	"lockstep/server/limits"
 	"lockstep/server/origin"
 )
@@ -59,7 +61,7 @@ type Config struct {
 	WebhookAllow []netip.Prefix
 
 	// Bootstrap makes a new cluster, unless members of another one look for this
-	// node at its InternalAddr (see Init for the way that never asks), and Join names a member (its URL) of the
+	// node at its InternalAddr (see enrol.Init for the way that never asks), and Join names a member (its URL) of the
 	// cluster to join, if the node belongs to none yet. With neither it waits to
 	// be told.
 	Bootstrap bool
@@ -75,7 +77,7 @@ type Config struct {
 
 	// Account is that of the cluster to make or to join, and authorises a
 	// request to a waiting node. Left empty, Bootstrap makes one up.
-	Account Account
+	Account auth.Account
 
 	Bounds       bounds.Bounds // what this node holds at most; zero fields: their defaults
 	RateLimits   limits.Rates  // zero: none
@@ -88,7 +90,7 @@ type Config struct {
 
 	// Welcome is told the account's credentials once, right after they were
 	// made up. It may be nil.
-	Welcome func(Account)
+	Welcome func(auth.Account)
 
 	Version string
 	Clock   func() time.Time // default time.Now
@@ -97,43 +99,6 @@ type Config struct {
 	// Audit is the logger for what an operator should know, whatever the level
 	// of the other one, which is the default.
 	Audit *slog.Logger
-}
-
-// Account is the account's SID and primary auth token.
-type Account struct{ SID, AuthToken string }
-
-// Validate says what is wrong with an account; none at all is right.
-func (a Account) Validate() error {
-	if a == (Account{}) {
-		return nil
-	}
-	if sid, ok := objects.ParseSID(a.SID); !ok || sid.Kind() != objects.KindAccount {
-		return errors.New("LOCKSTEP_ACCOUNT_SID must be AC and 32 lower-case hexadecimal digits")
-	}
-	if !isAlphanumeric(a.AuthToken) {
-		// Helper libraries refuse to send anything else.
-		return errors.New("LOCKSTEP_AUTH_TOKEN must be letters and digits")
-	}
-	return nil
-}
-
-// A new cluster's auth token has at least so many characters, of so many kinds:
-// guessing is slow, but it goes on for ever.
-const (
-	minTokenLength = 24
-	minTokenKinds  = 8
-)
-
-// validateStrength returns why an account's token is too weak for a new cluster.
-func (a Account) validateStrength() error {
-	kinds := make(map[rune]bool)
-	for _, c := range a.AuthToken {
-		kinds[c] = true
-	}
-	if len(a.AuthToken) < minTokenLength || len(kinds) < minTokenKinds {
-		return fmt.Errorf("LOCKSTEP_AUTH_TOKEN is too easy to guess for a new cluster: take at least %d letters and digits, of at least %d kinds; left out, a good one is made up", minTokenLength, minTokenKinds)
-	}
-	return nil
 }
 
 const localhost = "127.0.0.1:0"
@@ -190,8 +155,8 @@ func (c Config) Validate() error {
 			fault("%s: %q reaches no other node: name the host with --advertise", a.flag, a.addr)
 		}
 	}
-	if len(c.Seeds) > maxSeeds {
-		fault("--seed: %d addresses are more than %d", len(c.Seeds), maxSeeds)
+	if len(c.Seeds) > enrol.MaxSeeds {
+		fault("--seed: %d addresses are more than %d", len(c.Seeds), enrol.MaxSeeds)
 	}
 	for _, s := range c.Seeds {
 		if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
@@ -206,7 +171,7 @@ func (c Config) Validate() error {
 			fault("%s: %w", u.flag, err)
 		}
 	}
-	if err := SecureJoin(c.Join, c.InsecureJoin); err != nil {
+	if err := enrol.CheckPrivacy(c.Join, c.InsecureJoin); err != nil {
 		fault("--join: %w", err)
 	}
 	if err := c.Account.Validate(); err != nil {
@@ -231,26 +196,10 @@ func (c Config) Validate() error {
 func (c Config) warnings() []string {
 	var w []string
 	host, _, err := net.SplitHostPort(c.HTTPAddr)
-	if err == nil && !isLoopback(host) && c.PublicURL == "" {
+	if err == nil && !origin.IsLoopback(host) && c.PublicURL == "" {
 		w = append(w, "URLs in answers name the host by which a client came, and those in live events this node's own address: name the one that clients shall see with --public-url")
 	}
 	return w
-}
-
-// isLoopback reports whether a host is reached from its own machine only.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
-// SecureJoin refuses to send the account's credentials to a member, and to take
-// the cluster's key from it, where others can read along.
-func SecureJoin(member string, insecure bool) error {
-	u, err := url.Parse(member)
-	if insecure || err != nil || u.Scheme != "http" || isLoopback(u.Hostname()) {
-		return nil
-	}
-	return errors.New("joining sends the account's auth token and the cluster's key, which anyone on the way can read over plain http: name an https:// URL, that of a proxy in front of the member, or say --insecure-join if the network is yours")
 }
 
 // isAnyHost reports whether a listener's host means all addresses of the machine.
@@ -266,4 +215,18 @@ func (c Config) advertised(addr string) string {
 		return addr
 	}
 	return net.JoinHostPort(c.Advertise, port)
+}
+
+// enroller returns what makes the node belong to a cluster; l shows the node while
+// it waits.
+func (c Config) enroller(l *listener) enrol.Enroller {
+	return enrol.Enroller{
+		Dir: c.DataDir, NodeID: c.NodeID, Account: c.Account,
+		InternalAddr: c.InternalAddr, GossipAddr: c.GossipAddr, Advertise: c.advertised, Seeds: c.Seeds,
+		Bootstrap: c.Bootstrap, Join: c.Join, InsecureJoin: c.InsecureJoin, Replace: c.Replace,
+		Serve: func(ctx context.Context, account auth.Account, join admin.JoinFunc) error {
+			return serveWaiting(ctx, c, l, account, join)
+		},
+		Welcome: c.Welcome, TimeoutScale: c.TimeoutScale, Version: c.Version, Logger: c.Logger,
+	}
 }

@@ -12,7 +12,7 @@ import (
 	"lockstep/server/source"
 )
 
-// connections bounds those of one listener of the front, in all and by source
+// connections bounds those of one address, in all and by source
 // address. One that waits for a request, or is still sending the header of one,
 // gives way to a newcomer; one whose request is served, and a websocket, do not.
 type connections struct {
@@ -48,7 +48,7 @@ func (l *connections) Accept() (net.Conn, error) {
 	}
 }
 
-// connection is one of the front's, with its place among them.
+// connection is one with its place among those of its address.
 type connection struct {
 	net.Conn
 	place    *slots.Place[netip.Addr]

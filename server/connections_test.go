@@ -18,13 +18,13 @@ import (
 	"lockstep/server/bounds"
 )
 
-// crowded starts a front with place for so many connections. Requests for /slow
+// crowded starts a listener with place for so many connections. Requests for /slow
 // are answered when release is called; the first one tells started.
-func crowded(t *testing.T, connections int) (f *front, started chan struct{}, release func()) {
+func crowded(t *testing.T, connections int) (l *listener, started chan struct{}, release func()) {
 	started, held := make(chan struct{}, 1), make(chan struct{})
 	upgrader := websocket.Upgrader{}
 	var err error
-	f, err = listen(Config{
+	l, err = listen(Config{
 		HTTPAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
 		Bounds: bounds.Bounds{Connections: connections, ConnectionsPerSource: -1},
 	})
@@ -49,16 +49,16 @@ func crowded(t *testing.T, connections int) (f *front, started chan struct{}, re
 			}
 		}
 	})
-	f.show(serve, serve)
+	l.show(serve, serve)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		require.NoError(t, f.close(ctx))
+		require.NoError(t, l.close(ctx))
 	})
-	return f, started, func() { close(held) }
+	return l, started, func() { close(held) }
 }
 
-func dialFront(t *testing.T, url, text string) net.Conn {
+func dialListener(t *testing.T, url, text string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
@@ -71,13 +71,13 @@ func dialFront(t *testing.T, url, text string) net.Conn {
 
 // Connections that ask nothing, or only begin to, keep nobody out.
 func TestIdleConnectionsGiveWay(t *testing.T) {
-	f, _, _ := crowded(t, 4)
+	l, _, _ := crowded(t, 4)
 	var idle []net.Conn
 	for i := range 4 {
-		idle = append(idle, dialFront(t, f.url, []string{"", "GET / HT"}[i%2]))
+		idle = append(idle, dialListener(t, l.url, []string{"", "GET / HT"}[i%2]))
 	}
 	for range 20 {
-		c := dialFront(t, f.url, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		c := dialListener(t, l.url, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
 		require.NoError(t, err)
 		require.Equal(t, 200, answer.StatusCode)
@@ -92,14 +92,14 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 
 // A request that is being served and a websocket keep their places.
 func TestWhoIsServedDoesNotGiveWay(t *testing.T) {
-	f, started, release := crowded(t, 3)
-	slow := dialFront(t, f.url, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+	l, started, release := crowded(t, 3)
+	slow := dialListener(t, l.url, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-started
-	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(f.url, "http")+"/ws", nil)
+	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(l.url, "http")+"/ws", nil)
 	require.NoError(t, err)
 	defer ws.Close()
 	for range 20 {
-		c := dialFront(t, f.url, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		c := dialListener(t, l.url, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		_, err := http.ReadResponse(bufio.NewReader(c), nil)
 		require.NoError(t, err)
 	}
@@ -107,7 +107,7 @@ func TestWhoIsServedDoesNotGiveWay(t *testing.T) {
 	_, b, err := ws.ReadMessage()
 	require.NoError(t, err)
 	require.Equal(t, "still here", string(b))
-	operator := dialFront(t, f.adminURL, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	operator := dialListener(t, l.adminURL, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	_, err = http.ReadResponse(bufio.NewReader(operator), nil)
 	require.NoError(t, err, "operators' connections are counted apart")
 	release()

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/server/admin"
+	"lockstep/server/nodedir"
 )
 
 // faultReason is what clients are told when this node's state may not be relied
@@ -40,11 +41,26 @@ func (m *member) watchFault(ctx context.Context) {
 	}
 }
 
+// failed is why the node must not go on. That its cluster was recovered without it
+// is noted: it does not start again on what it has, whether or not anybody is
+// there to tell it.
+func (m *member) failed() error {
+	err := m.node.Failure()
+	var recovered *cluster.RecoveredError
+	if errors.As(err, &recovered) {
+		err = errors.Join(err, m.record.Change(func(r *nodedir.Record) { r.RecoveredAs = recovered.As }))
+	}
+	if errors.Is(err, cluster.ErrDisk) {
+		return diskError(m.config.DataDir, err)
+	}
+	return stateError(m.config.DataDir, err)
+}
+
 // mending adds to a fault of the state what mends it.
 func (m *member) mending(fault error) error {
 	switch {
 	case errors.Is(fault, cluster.ErrDiffers):
-		return fmt.Errorf("%w. To mend it, stop this node and have it come back with the data of the others: %s", fault, m.comeBack())
+		return fmt.Errorf("%w. To mend it, stop this node and have it come back with the data of the others: %s", fault, comeBack(m.config.DataDir))
 	case errors.Is(fault, cluster.ErrDisputed):
 		return fmt.Errorf("%w. When the other nodes are back, a majority will. If there are none: lockstep verify shows who differs; lockstep leave ID takes out the node that is wrong", fault)
 	}

@@ -15,7 +15,6 @@ import (
 	"lockstep/fsm/commandid"
 	"lockstep/objects"
 	"lockstep/server/limits"
-	"lockstep/server/nodedir"
 )
 
 // newTestMember is a node on its own that is ready, without its listener.
@@ -25,17 +24,18 @@ func newTestMember(t *testing.T) *member {
 		RateLimits: limits.Default(), Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
-	f := &front{url: "http://127.0.0.1:1", failed: make(chan error, 1)}
-	r, err := s.identify(f)
+	l := &listener{url: "http://127.0.0.1:1", failed: make(chan error, 1)}
+	e := s.config.enroller(l)
+	r, err := e.Identify(l.url, "")
 	require.NoError(t, err)
-	require.NoError(t, s.enter(t.Context(), f, r))
-	m, err := s.newMember(t.Context(), f, r)
+	require.NoError(t, e.Enter(t.Context(), r))
+	m, err := newMember(t.Context(), s.config, l, e, r)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, m.realtime.Close())
 		require.NoError(t, m.node.Close())
 	})
-	require.NoError(t, m.settle(t.Context(), m.node, m.book))
+	require.NoError(t, e.Settle(t.Context(), m.node, m.record))
 	require.Eventually(t, func() bool { return operator{m}.Ready() == nil }, 20*time.Second, 10*time.Millisecond)
 	return m
 }
@@ -83,16 +83,16 @@ func TestANodeWhoseStateIsWrongServesNobody(t *testing.T) {
 	require.Contains(t, body, "altered in memory")
 	_, body = ask(m.operator, "/metrics")
 	require.Contains(t, body, "\nlockstep_state_differs 1\n")
-	_, err = m.store.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Service: service.SID, Op: &fsm.CreateObject{SID: newSID(objects.KindMap)}})
+	_, err = m.store.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Service: service.SID, Op: &fsm.CreateObject{SID: objects.NewSID(objects.KindMap, commandid.New())}})
 	require.ErrorIs(t, err, cluster.ErrAltered)
 	stop()
 	<-watched
 }
 
 func TestWhatMendsAState(t *testing.T) {
-	m := &member{Server: &Server{config: Config{DataDir: "/data"}}, book: &book{record: nodedir.Record{}}}
+	m := &member{config: Config{DataDir: "/data"}}
 	require.ErrorContains(t, m.mending(cluster.ErrDiffers), "lockstep serve --data-dir /data --join URL_OF_ANOTHER_NODE --replace")
 	require.ErrorContains(t, m.mending(cluster.ErrDisputed), "lockstep verify")
 	require.ErrorContains(t, m.mending(cluster.ErrAltered), "start it again")
-	require.ErrorContains(t, m.stateError(cluster.ErrDiffers), "--replace")
+	require.ErrorContains(t, stateError("/data", cluster.ErrDiffers), "--replace")
 }

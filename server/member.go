@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/budget"
+	"lockstep/server/enrol"
 	"lockstep/server/guard"
 	"lockstep/server/limits"
 	"lockstep/server/livequery"
@@ -37,9 +39,11 @@ const (
 
 // member is the node once it belongs to a cluster, with all its parts.
 type member struct {
-	*Server
-	front    *front
-	book     *book
+	config   Config
+	log      *slog.Logger
+	listener *listener
+	enroller enrol.Enroller
+	record   *enrol.Record
 	node     *cluster.Node
 	store    store
 	limits   *limits.Limits
@@ -53,46 +57,44 @@ type member struct {
 
 	rest, operator http.Handler
 
-	gate     gate
+	gate     drainGate
 	stopping atomic.Bool // or leaving
 	leaving  sync.Mutex  // held while it leaves: one leave at a time
 }
 
-func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record) (*member, error) {
-	c := s.config
+func newMember(ctx context.Context, c Config, l *listener, e enrol.Enroller, r *nodedir.Record) (*member, error) {
 	m := &member{
-		Server: s, front: front, book: &book{dir: c.DataDir, record: *r},
-		limits: limits.New(c.RateLimits, c.Clock), space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, s.log), metrics: newMetrics(c.Logger),
+		config: c, log: c.Logger, listener: l, enroller: e, record: enrol.NewRecord(c.DataDir),
+		limits: limits.New(c.RateLimits, c.Clock), space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
 	}
-	recorded := make(chan struct{})
 	var err error
-	if m.node, err = s.openOrRejoin(ctx, r, admission{m.limits, m.space, m.room}, m.book.keepKeys(recorded)); err != nil {
+	o := opener{config: c, enroller: e, admission: admission{m.limits, m.space, m.room}, record: m.record}
+	if m.node, err = o.openOrRejoin(ctx, r); err != nil {
 		return nil, err
 	}
 	// From here on the node knows its log when it sees it: before anybody counts on it.
 	r.Incarnation = m.node.Incarnation()
-	if err := m.book.change(func(kept *nodedir.Record) { *kept = *r }); err != nil {
+	if err := m.record.Set(*r); err != nil {
 		return nil, errors.Join(err, m.node.Close())
 	}
-	close(recorded)
 	m.metrics.registry.MustRegister(nodeCollector{m.node, m.space, m.room})
 	m.store = store{node: m.node, limits: m.limits, metrics: m.metrics}
 	m.keys = keyring{m.store.View}
 	operations := api.New(m.store)
 	bodies := budget.New(int64(c.Bounds.RequestBytes))
 	m.reporter = webhook.NewReporter(m.store, r.ID, c.Logger)
-	record := audit.New(c.Audit)
+	log := audit.New(c.Audit)
 	m.guard = guard.New(guard.Config{
-		Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: record, Metrics: m.metrics.registry,
+		Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: log, Metrics: m.metrics.registry,
 	})
 	m.rest = rest.New(rest.Config{
 		API: operations, Keyring: m.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: m.metrics.panics,
-		Audit: record, Refused: func(ctx context.Context, source string) bool { return m.guard.Refused(ctx, "rest", source) },
+		Audit: log, Refused: func(ctx context.Context, source string) bool { return m.guard.Refused(ctx, "rest", source) },
 		Bodies: bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
 	})
 	m.realtime = realtime.New(realtime.Config{
 		API: operations, Node: m.store, Feed: m.node.FSM().Feed(), Keyring: m.keys,
-		PublicURL: c.PublicURL, NodeURL: front.url, TrustedProxies: c.TrustedProxies, Ready: m.node.Ready(),
+		PublicURL: c.PublicURL, NodeURL: l.url, TrustedProxies: c.TrustedProxies, Ready: m.node.Ready(),
 		Connected: m.reporter.Connected, Disconnected: m.reporter.Disconnected,
 		Refused: func(ctx context.Context, source string) { m.guard.Refused(ctx, "realtime", source) },
 		Limits:  ratelimit.New[string](c.RateLimits.Burst), SessionRequests: c.RateLimits.Requests, Clock: c.Clock, Logger: c.Logger, Metrics: m.metrics.registry, Panics: m.metrics.panics,
@@ -119,7 +121,7 @@ func (s *Server) newMember(ctx context.Context, front *front, r *nodedir.Record)
 		},
 	})
 	m.operator = admin.New(admin.Config{
-		Node: operator{m}, Allow: m.allow, Metrics: m.metrics.registry, Audit: record, Logger: c.Logger,
+		Node: operator{m}, Allow: m.allow, Metrics: m.metrics.registry, Audit: log, Logger: c.Logger,
 	})
 	m.node.OnLead("webhooks", webhook.New(webhook.Config{
 		Node: m.store, Clock: c.Clock, Logger: c.Logger, Registerer: m.metrics.registry, Panics: m.metrics.panics,
@@ -146,7 +148,7 @@ func (m *member) reachable() []string {
 // listeners returns host:port of what the members listen on, as far as this
 // node knows it.
 func (m *member) listeners() []string {
-	addrs := append(m.book.copy().Seeds, m.node.GossipAddr())
+	addrs := append(m.record.Copy().Seeds, m.node.GossipAddr())
 	for _, x := range m.node.Members() {
 		addrs = append(addrs, x.InternalAddr)
 		for _, text := range []string{x.HTTPURL, x.AdminURL} {
@@ -171,9 +173,9 @@ func (m *member) run(ctx context.Context) error {
 	work.Go(func() { m.followAccount(working) })
 	work.Go(func() { m.watchFault(working) })
 	settled := make(chan error, 1)
-	work.Go(func() { settled <- m.settle(working, m.node, m.book) })
+	work.Go(func() { settled <- m.enroller.Settle(working, m.node, m.record) })
 
-	m.front.show(m, m.operator)
+	m.listener.show(m, m.operator)
 	err := m.wait(ctx, settled)
 
 	m.stopping.Store(true)
@@ -182,7 +184,7 @@ func (m *member) run(ctx context.Context) error {
 	cancel()
 	closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
 	defer cancel()
-	err = errors.Join(err, m.front.close(closing), m.realtime.Close())
+	err = errors.Join(err, m.listener.close(closing), m.realtime.Close())
 	flushing, cancel := context.WithTimeout(context.Background(), flushTime)
 	m.reporter.Flush(flushing)
 	cancel()
@@ -202,7 +204,7 @@ func (m *member) wait(ctx context.Context, settled <-chan error) error {
 			settled = nil
 		case <-ctx.Done():
 			return nil
-		case err := <-m.front.failed:
+		case err := <-m.listener.failed:
 			return err
 		case <-m.node.Removed(): // by leave, or by others
 			return nil
@@ -285,7 +287,7 @@ func (m *member) about(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	operators := `,"health":["/healthz","/readyz"],"metrics":"/metrics"`
-	if m.front.adminURL != "" {
+	if m.listener.adminURL != "" {
 		operators = "" // clients need not know where
 	}
 	// What fails here is the connection; there is nobody left to tell.

@@ -74,16 +74,6 @@ func (k keyring) Key(keySID string) (auth.Key, bool) {
 	return auth.Key{Secret: key.Secret, Scope: key.KeyScope}, true
 }
 
-// recordKeyring is auth.Keyring over what the node's directory says: all that
-// a node knows before it has read the state.
-type recordKeyring struct{ sid, token string }
-
-// Account implements auth.Keyring.
-func (k recordKeyring) Account() (sid string, tokens []string) { return k.sid, []string{k.token} }
-
-// Key implements auth.Keyring.
-func (recordKeyring) Key(string) (auth.Key, bool) { return auth.Key{}, false }
-
 // operator is admin.Node.
 type operator struct{ *member }
 
@@ -131,7 +121,7 @@ func (o operator) Enrolment(_ context.Context, e admin.Enrol) (admin.Enrolment, 
 	if !e.Replace && slices.ContainsFunc(o.node.Members(), func(m cluster.Member) bool { return m.ID == e.ID }) {
 		return admin.Enrolment{}, refusal(fmt.Errorf("%w: %s", cluster.ErrKnownMember, e.ID))
 	}
-	r := o.book.copy()
+	r := o.record.Copy()
 	seeds := append([]string{o.config.advertised(r.GossipAddr)}, r.Seeds...)
 	enrolment := admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, OtherKeys: r.OtherKeys, Seeds: seeds, Members: o.node.Servers()}
 	for _, f := range r.Former {
@@ -170,7 +160,7 @@ func (o operator) AddMember(ctx context.Context, m admin.Member) error {
 	if err != nil {
 		return refusal(err)
 	}
-	return o.book.addSeed(m.Gossip)
+	return o.record.AddSeed(m.Gossip)
 }
 
 // RemoveMember implements admin.Node.
@@ -193,7 +183,7 @@ func (o operator) Snapshot(ctx context.Context) error { return refusal(o.node.Sn
 
 // CreateKey implements admin.Node.
 func (o operator) CreateKey(ctx context.Context, k admin.NewKey) (admin.Key, error) {
-	op := &fsm.CreateKey{SID: newSID(objects.KindKey), Secret: newSecret(), FriendlyName: k.FriendlyName}
+	op := &fsm.CreateKey{SID: objects.NewSID(objects.KindKey, commandid.New()), Secret: auth.NewSecret(), FriendlyName: k.FriendlyName}
 	op.Scope.SignOnly, op.Scope.ReadOnly = k.SignOnly, k.ReadOnly
 	if err := op.Scope.Validate(); err != nil {
 		return admin.Key{}, err
@@ -257,7 +247,7 @@ func (o operator) RevokeKey(ctx context.Context, sid objects.SID) error {
 
 // AddAuthToken implements admin.Node.
 func (o operator) AddAuthToken(ctx context.Context) (string, error) {
-	token := newSecret()
+	token := auth.NewSecret()
 	return token, o.decide(ctx, &fsm.AddAuthToken{Token: token})
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/cluster"
+	"lockstep/server/enrol"
 	"lockstep/server/nodedir"
 )
 
@@ -21,9 +22,9 @@ func stopped(t *testing.T) (config Config, record *nodedir.Record) {
 	return config, record
 }
 
-func openRecovery(t *testing.T, dir string) *Recovery {
+func openRecovery(t *testing.T, dir string) *enrol.Recovery {
 	t.Helper()
-	r, err := OpenRecovery(dir, slog.New(slog.DiscardHandler))
+	r, err := enrol.OpenRecovery(dir, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return r
 }
@@ -40,7 +41,7 @@ func TestARecoveryThatIsCutOffIsFinished(t *testing.T) {
 			"repeated": func(t *testing.T, c Config) {
 				r := openRecovery(t, c.DataDir)
 				require.True(t, r.Cut)
-				_, err := r.Do()
+				_, err := r.Finish()
 				require.NoError(t, err)
 				require.NoError(t, r.Close())
 			},
@@ -48,7 +49,7 @@ func TestARecoveryThatIsCutOffIsFinished(t *testing.T) {
 			t.Run(name+", "+finish, func(t *testing.T) {
 				config, before := stopped(t)
 				r := openRecovery(t, config.DataDir)
-				require.NoError(t, r.decide())
+				require.NoError(t, r.Decide())
 				require.NoError(t, r.Close())
 				cutOff(t, config.DataDir)
 				again(t, config)

@@ -12,11 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 
-	"lockstep/server/admin"
 	"lockstep/server/nodedir"
-	"lockstep/server/rest"
 )
 
 // Server is one node. Make it with New, and run it once.
@@ -35,37 +32,38 @@ func New(c Config) (*Server, error) {
 }
 
 // Run runs the node until the context ends, the node has left its cluster or was
-// removed from it (all of which give nil), or it cannot go on.
+// removed from it (all of which return nil), or it cannot go on.
 func (s *Server) Run(ctx context.Context) (err error) {
-	front, err := listen(s.config)
+	l, err := listen(s.config)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
 		defer cancel()
-		err = errors.Join(err, front.close(closing))
+		err = errors.Join(err, l.close(closing))
 	}()
-	release, err := occupy(s.config.DataDir)
+	release, err := nodedir.Claim(s.config.DataDir)
 	if err != nil {
 		return err
 	}
 	defer release()
-	record, err := s.identify(front)
+	enroller := s.config.enroller(l)
+	record, err := enroller.Identify(l.url, l.adminURL)
 	if err != nil {
 		return err
 	}
-	s.log.Info("starting", "node", record.ID, "version", s.config.Version, "http", front.url, "operators", record.OperatorURL(), "internal", record.InternalAddr, "gossip", record.GossipAddr)
+	s.log.Info("starting", "node", record.ID, "version", s.config.Version, "http", l.url, "operators", record.OperatorURL(), "internal", record.InternalAddr, "gossip", record.GossipAddr)
 	for _, warning := range s.config.warnings() {
 		s.log.Warn(warning)
 	}
 	if !record.Member() {
-		if err := s.enter(ctx, front, record); err != nil {
+		if err := enroller.Enter(ctx, record); err != nil {
 			return endedBy(ctx, err)
 		}
-		front.show(starting())
+		l.show(starting())
 	}
-	m, err := s.newMember(ctx, front, record)
+	m, err := newMember(ctx, s.config, l, enroller, record)
 	if err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}
@@ -74,26 +72,10 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// occupy makes the data directory, and makes it this process's own.
-func occupy(dir string) (release func(), err error) {
-	if err := nodedir.Make(dir); err != nil {
-		return nil, err
-	}
-	return nodedir.Occupy(dir)
-}
-
 // endedBy returns nil for the errors that the end of ctx leaves behind.
 func endedBy(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
 	return err
-}
-
-// starting answers clients and operators while the node is being opened, and may
-// be asked nothing.
-func starting() (clients, operators http.Handler) {
-	const reason = "it is starting"
-	clients = rest.Unavailable(reason)
-	return clients, admin.Waiting(reason, clients, nil, nil)
 }

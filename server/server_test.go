@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"lockstep/cluster"
 	"lockstep/objects"
 	"lockstep/server/admin"
+	"lockstep/server/auth"
 	"lockstep/server/limits"
 	"lockstep/server/nodedir"
 )
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
 }
 
-var testAccount = Account{SID: "AC" + strings.Repeat("a1", 16), AuthToken: "token1234567890abcdefghi"}
+var testAccount = auth.Account{SID: "AC" + strings.Repeat("a1", 16), AuthToken: "token1234567890abcdefghi"}
 
 // running is a server in this process.
 type running struct {
@@ -111,8 +111,8 @@ func dataDir(t *testing.T) string { return filepath.Join(t.TempDir(), "node") }
 
 func TestOneNodeFromBootstrapToSecondStart(t *testing.T) {
 	dir := dataDir(t)
-	var welcomed []Account
-	config := Config{DataDir: dir, NodeID: "one", Bootstrap: true, Welcome: func(a Account) { welcomed = append(welcomed, a) }}
+	var welcomed []auth.Account
+	config := Config{DataDir: dir, NodeID: "one", Bootstrap: true, Welcome: func(a auth.Account) { welcomed = append(welcomed, a) }}
 	s := start(t, config)
 	s.untilReady(t)
 	require.Eventually(t, func() bool {
@@ -300,8 +300,8 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.PublicURL = "sync.example.com" }, "--public-url"},
 		{func(c *Config) { c.PublicURL = "https://sync.example.com/" }, ""},
 		{func(c *Config) { c.Account.SID = testAccount.SID }, "LOCKSTEP_AUTH_TOKEN"},
-		{func(c *Config) { c.Account = Account{"x", "y"} }, "LOCKSTEP_ACCOUNT_SID"},
-		{func(c *Config) { c.Account = Account{testAccount.SID, "with-dash"} }, "LOCKSTEP_AUTH_TOKEN"},
+		{func(c *Config) { c.Account = auth.Account{SID: "x", AuthToken: "y"} }, "LOCKSTEP_ACCOUNT_SID"},
+		{func(c *Config) { c.Account = auth.Account{SID: testAccount.SID, AuthToken: "with-dash"} }, "LOCKSTEP_AUTH_TOKEN"},
 		{func(c *Config) { c.TimeoutScale = -1 }, "--timeout-scale"},
 		{func(c *Config) { c.RateLimits.Reads.Rate = -1 }, "--rate-limits"},
 	} {
@@ -317,7 +317,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestGateWakesAllWhoWait(t *testing.T) {
-	var g gate
+	var g drainGate
 	g.enter()
 	var closed sync.WaitGroup
 	for range 2 {
@@ -329,7 +329,7 @@ func TestGateWakesAllWhoWait(t *testing.T) {
 }
 
 func TestGateWaitsForThoseInside(t *testing.T) {
-	var g gate
+	var g drainGate
 	require.True(t, g.enter())
 	closed := make(chan error)
 	go func() { closed <- g.close(t.Context()) }()
@@ -348,32 +348,6 @@ func TestGateWaitsForThoseInside(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, g.close(ended), context.Canceled)
-}
-
-func TestSecretsAreForEveryLibrary(t *testing.T) {
-	seen := map[string]bool{}
-	for range 1000 {
-		a := NewAccount()
-		require.NoError(t, a.Validate())
-		require.Len(t, a.AuthToken, 32)
-		require.False(t, seen[a.AuthToken])
-		seen[a.AuthToken] = true
-	}
-}
-
-func TestBookKeepsTheNewestSeeds(t *testing.T) {
-	dir := t.TempDir()
-	b := &book{dir: dir, record: nodedir.Record{ID: "a", Seeds: []string{"old:1"}}}
-	for i := range maxSeeds {
-		require.NoError(t, b.addSeed(fmt.Sprintf("host:%d", i)))
-	}
-	require.NoError(t, b.addSeed("host:3"))
-	require.NoError(t, b.addSeed(""))
-	kept, err := nodedir.Load(dir)
-	require.NoError(t, err)
-	require.Len(t, kept.Seeds, maxSeeds)
-	require.NotContains(t, kept.Seeds, "old:1")
-	require.Equal(t, "host:3", kept.Seeds[maxSeeds-1])
 }
 
 func TestRefusal(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lockstep/cmd/lockstep/internal/dev"
-	"lockstep/server"
+	"lockstep/server/auth"
 )
 
 // passedOn returns the variables of the settings that dev passes on: all of
@@ -46,8 +46,8 @@ account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			account := accountFromEnvironment()
-			if account == (server.Account{}) {
-				account = server.NewAccount()
+			if account == (auth.Account{}) {
+				account = auth.NewAccount()
 			}
 			if err := account.Validate(); err != nil {
 				return usage{err}

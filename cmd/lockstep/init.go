@@ -6,7 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/server"
+	"lockstep/server/auth"
+	"lockstep/server/enrol"
 )
 
 func newInit() *cobra.Command {
@@ -30,11 +31,11 @@ left out: an account is made up then, and told as --account-file says.`,
 				return usage{errors.New("say where: --data-dir DIR")}
 			}
 			given := accountFromEnvironment()
-			account, id, err := server.Init(dataDir, nodeID, given)
+			account, id, err := enrol.Init(dataDir, nodeID, given)
 			if err != nil {
 				return err
 			}
-			if given == (server.Account{}) {
+			if given == (auth.Account{}) {
 				if err := tellAccount(cmd.OutOrStdout(), dataDir, file, account); err != nil {
 					return err
 				}

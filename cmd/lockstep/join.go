@@ -11,8 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/server"
 	"lockstep/server/admin"
+	"lockstep/server/auth"
+	"lockstep/server/enrol"
 	"lockstep/server/origin"
 	"lockstep/server/retry"
 )
@@ -38,7 +39,7 @@ Prints each stage and returns when the node votes.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			account := accountFromEnvironment()
-			if account == (server.Account{}) {
+			if account == (auth.Account{}) {
 				return usage{errors.New("joining needs LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN in the environment")}
 			}
 			node := &admin.Client{URLs: []string{origin.Complete(nodeURL)}, AccountSID: account.SID, AuthToken: account.AuthToken}
@@ -51,7 +52,7 @@ Prints each stage and returns when the node votes.`,
 					return err
 				}
 			}
-			if err := errors.Join(server.SecureJoin(origin.Complete(args[0]), insecure), server.SecureJoin(origin.Complete(nodeURL), insecure)); err != nil {
+			if err := errors.Join(enrol.CheckPrivacy(origin.Complete(args[0]), insecure), enrol.CheckPrivacy(origin.Complete(nodeURL), insecure)); err != nil {
 				return usage{err}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)

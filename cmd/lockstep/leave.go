@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/server"
+	"lockstep/cluster"
 	"lockstep/server/nodedir"
 	"lockstep/server/retry"
 )
@@ -33,7 +33,7 @@ meanwhile: call it again with --data-dir, which is done at once if the node is o
   lockstep leave node4 --url http://10.0.0.1:8080`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 && t.dataDir != "" && server.HasLeft(t.dataDir) {
+			if len(args) == 0 && t.dataDir != "" && cluster.HasLeft(t.dataDir) {
 				if err := untilStopped(cmd.Context(), t.dataDir); err != nil {
 					return err
 				}

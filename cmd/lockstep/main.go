@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lockstep/server"
+	"lockstep/server/enrol"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -49,7 +50,7 @@ func run(args []string) int {
 		return 0
 	}
 	fmt.Fprintln(os.Stderr, "lockstep:", oneLine(err))
-	var lost server.StateError
+	var lost enrol.StateError
 	if errors.As(err, &lost) {
 		return exitState
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/server"
+	"lockstep/server/enrol"
 )
 
 func newRecover() *cobra.Command {
@@ -44,7 +44,7 @@ repeated: one that was cut off is finished, by this command or by the node's sta
 			if dataDir == "" {
 				return usage{errors.New("say which node: --data-dir DIR")}
 			}
-			r, err := server.OpenRecovery(dataDir, newLogger(slog.LevelWarn))
+			r, err := enrol.OpenRecovery(dataDir, newLogger(slog.LevelWarn))
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,12 @@ repeated: one that was cut off is finished, by this command or by the node's sta
 				fmt.Fprintf(out, "\nNothing was changed. To go on: lockstep recover --data-dir %s --yes\n", dataDir)
 				return nil
 			}
-			id, err := r.Do()
+			if !r.Cut {
+				if err := r.Decide(); err != nil {
+					return err
+				}
+			}
+			id, err := r.Finish()
 			if err != nil {
 				return err
 			}
@@ -82,7 +87,7 @@ repeated: one that was cut off is finished, by this command or by the node's sta
 	return cmd
 }
 
-func printRemains(out io.Writer, r *server.Recovery, peers []server.Peer) error {
+func printRemains(out io.Writer, r *enrol.Recovery, peers []enrol.Peer) error {
 	remains, written := r.Remains, "never"
 	if !remains.Time.IsZero() {
 		written = remains.Time.UTC().Format(time.RFC3339)

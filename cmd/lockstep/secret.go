@@ -10,7 +10,7 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"lockstep/cluster/durable"
-	"lockstep/server"
+	"lockstep/server/auth"
 )
 
 // No secret is an argument of a command: all users of a machine see these. And
@@ -28,7 +28,7 @@ const accountFileHelp = "file for the credentials of an account that is made up;
 
 // tellAccount tells the credentials of an account that was made up: to a person
 // at a terminal, to a file otherwise, or where the flag says.
-func tellAccount(out io.Writer, dataDir, file string, a server.Account) error {
+func tellAccount(out io.Writer, dataDir, file string, a auth.Account) error {
 	text := fmt.Sprintf("LOCKSTEP_ACCOUNT_SID=%s\nLOCKSTEP_AUTH_TOKEN=%s\n", a.SID, a.AuthToken)
 	if file == aPipe || file == "" && isTerminal(out) {
 		_, err := io.WriteString(out, text)

@@ -12,12 +12,12 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
-	"lockstep/server"
+	"lockstep/server/auth"
 )
 
 func TestTheAccountIsToldWhereItWasAskedFor(t *testing.T) {
 	dir := t.TempDir()
-	account := server.Account{SID: "AC1", AuthToken: "secret"}
+	account := auth.Account{SID: "AC1", AuthToken: "secret"}
 	const text = "LOCKSTEP_ACCOUNT_SID=AC1\nLOCKSTEP_AUTH_TOKEN=secret\n"
 	elsewhere := filepath.Join(dir, "elsewhere")
 	for file, written := range map[string]string{"": filepath.Join(dir, "account.env"), elsewhere: elsewhere} {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lockstep/server"
+	"lockstep/server/auth"
 	"lockstep/server/limits"
 	"lockstep/server/memory"
 )
@@ -55,7 +56,7 @@ account.env in the data directory; --account-file says where.`,
 			c.Account = accountFromEnvironment()
 			c.Version = version
 			c.Logger, c.Audit = newLogger(level), newLogger(slog.LevelInfo)
-			c.Welcome = func(a server.Account) {
+			c.Welcome = func(a auth.Account) {
 				if err := tellAccount(cmd.OutOrStdout(), c.DataDir, account, a); err != nil {
 					c.Logger.Error("the account's credentials, which are in node.json, were not told", "error", err)
 				}
@@ -113,8 +114,8 @@ func newLogger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
-func accountFromEnvironment() server.Account {
-	return server.Account{SID: os.Getenv("LOCKSTEP_ACCOUNT_SID"), AuthToken: os.Getenv("LOCKSTEP_AUTH_TOKEN")}
+func accountFromEnvironment() auth.Account {
+	return auth.Account{SID: os.Getenv("LOCKSTEP_ACCOUNT_SID"), AuthToken: os.Getenv("LOCKSTEP_AUTH_TOKEN")}
 }
 
 func parsePrefixes(flag string, texts []string) ([]netip.Prefix, error) {

@@ -20,7 +20,7 @@
 //	DELETE /cluster/account/token    takes it away
 //	POST   /cluster/key              begins to change the cluster's key
 //	GET    /cluster/key              how far that has come
-//	POST   /cluster/join          a node that waits for it joins a cluster (see Waiting)
+//	POST   /cluster/join          a node that waits for it joins a cluster (see PreJoinHandler)
 //
 // Everything under /cluster/ asks for the account's SID and auth token; API keys
 // do not open it. Enrolment is the one place where the cluster's key leaves a

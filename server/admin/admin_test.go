@@ -220,9 +220,9 @@ func TestTheClientMeetsSomethingElse(t *testing.T) {
 	require.EqualError(t, client.Ready(t.Context()), "status 404")
 }
 
-func TestWaiting(t *testing.T) {
+func TestPreJoinHandler(t *testing.T) {
 	var told admin.Join
-	client, url := serveHandler(t, admin.Waiting("it waits", rest.Unavailable("it waits"), allow, func(_ context.Context, j admin.Join) (string, error) {
+	client, url := serveHandler(t, admin.PreJoinHandler("it waits", rest.Unavailable("it waits"), allow, func(_ context.Context, j admin.Join) (string, error) {
 		told = j
 		return "n", nil
 	}))
@@ -249,7 +249,7 @@ func TestWaiting(t *testing.T) {
 	_, err = client.Join(t.Context(), join)
 	require.ErrorIs(t, err, objects.ErrUnauthorized)
 
-	starting, _ := serveHandler(t, admin.Waiting("it starts", rest.Unavailable("it starts"), nil, nil))
+	starting, _ := serveHandler(t, admin.PreJoinHandler("it starts", rest.Unavailable("it starts"), nil, nil))
 	_, err = starting.Join(t.Context(), join)
 	require.ErrorIs(t, err, objects.ErrUnavailable)
 }

@@ -51,12 +51,10 @@ type Record struct {
 	// Peers are the URLs of the other members for operators, as last heard.
 	Peers []string `json:"peers,omitempty"`
 
-	HTTPURL           string `json:"http_url"`            // where this node answers clients
-	AdminURL          string `json:"admin_url,omitempty"` // and operators, if elsewhere
-	InternalAddr      string `json:"internal_addr"`
-	InternalAdvertise string `json:"internal_advertise,omitempty"` // if it differs
-	GossipAddr        string `json:"gossip_addr"`
-	GossipAdvertise   string `json:"gossip_advertise,omitempty"`
+	HTTPURL      string `json:"http_url"`            // where this node answers clients
+	AdminURL     string `json:"admin_url,omitempty"` // and operators, if elsewhere
+	InternalAddr string `json:"internal_addr"`
+	GossipAddr   string `json:"gossip_addr"`
 
 	AccountSID string `json:"account_sid"`
 	AuthToken  string `json:"auth_token"`

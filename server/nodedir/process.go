@@ -25,6 +25,15 @@ var ErrRunning = errors.New("another process runs this node")
 // its lock for a moment.
 const lockWait = time.Second
 
+// Claim makes a directory, if it does not exist, and makes it this process's own
+// (see Occupy).
+func Claim(dir string) (release func(), err error) {
+	if err := Make(dir); err != nil {
+		return nil, err
+	}
+	return Occupy(dir)
+}
+
 // Occupy makes the directory this process's own until release is called, or
 // the process dies, and says in the file pid which process that is.
 func Occupy(dir string) (release func(), err error) {

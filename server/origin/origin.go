@@ -82,6 +82,12 @@ func Complete(text string) string {
 	return strings.TrimRight(text, "/")
 }
 
+// IsLoopback reports whether a host is reached from its own machine only.
+func IsLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
 // Validate returns an error if a text is no origin of http or https.
 func Validate(text string) error {
 	u, err := url.Parse(text)

@@ -79,6 +79,8 @@ var mayImport = map[string][]string{
 	"lockstep/server/rest":      {"lockstep/server/api", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/realtime":  {"lockstep/server/api", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/source", "lockstep/server/ratelimit", "lockstep/server/hub", "lockstep/server/livequery", "lockstep/server/panics", "lockstep/server/query", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/admin":     {"lockstep/server/audit", "lockstep/server/auth", "lockstep/server/refusal", "lockstep/objects"},
+	"lockstep/server/nodedir":   {},
+	"lockstep/server/enrol":     {"lockstep/server/admin", "lockstep/server/auth", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server":           {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/...":       {"lockstep/server/...", "lockstep/objects"},
 

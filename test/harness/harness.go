@@ -18,8 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"lockstep/server"
 	"lockstep/server/admin"
+	"lockstep/server/auth"
 	"lockstep/server/nodedir"
 )
 
@@ -83,7 +83,7 @@ type Config struct {
 // Cluster is a number of nodes, each a process.
 type Cluster struct {
 	Nodes   []*Node
-	Account server.Account
+	Account auth.Account
 	Network *Network // nil without Config.Relayed
 
 	t   testing.TB
@@ -108,7 +108,7 @@ func Start(t testing.TB, c Config) *Cluster {
 		c.Nodes = 3
 	}
 	cluster := &Cluster{
-		t: t, dir: t.TempDir(), Account: server.NewAccount(),
+		t: t, dir: t.TempDir(), Account: auth.NewAccount(),
 		env: append([]string{"LOCKSTEP_RATE_LIMITS=off", "LOCKSTEP_WEBHOOK_ALLOW=127.0.0.0/8"}, c.Env...),
 	}
 	if c.Relayed {

@@ -34,8 +34,8 @@ func allowAccount(r *http.Request, known auth.Keyring, watch *guard.Guard, proxi
 func (m *member) allow(r *http.Request) (audit.Actor, error) {
 	var known auth.Keyring = m.keys
 	if sid, _ := known.Account(); sid == "" {
-		record := m.book.copy()
-		known = recordKeyring{record.AccountSID, record.AuthToken}
+		record := m.record.Copy()
+		known = auth.Account{SID: record.AccountSID, AuthToken: record.AuthToken}.Keyring()
 	}
 	return allowAccount(r, known, m.guard, m.config.TrustedProxies)
 }
@@ -55,10 +55,10 @@ func (m *member) followAccount(ctx context.Context) {
 			return
 		}
 		_, token := m.store.View().Account()
-		if token == "" || token == m.book.copy().AuthToken {
+		if token == "" || token == m.record.Copy().AuthToken {
 			continue
 		}
-		if err := m.book.change(func(r *nodedir.Record) { r.AuthToken = token }); err != nil {
+		if err := m.record.Change(func(r *nodedir.Record) { r.AuthToken = token }); err != nil {
 			m.log.Error("auth token not kept", "error", err)
 		}
 	}

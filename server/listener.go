@@ -17,9 +17,9 @@ import (
 	"lockstep/server/rest"
 )
 
-// front is the listener for clients and operators, or one for each. It answers
+// listener takes in clients and operators, on one address or one for each. It answers
 // from the first moment on; what it answers changes with the state of the node.
-type front struct {
+type listener struct {
 	url      string // by which clients and nodes reach it
 	adminURL string // by which operators do, if they have a listener of their own
 
@@ -33,26 +33,26 @@ type front struct {
 type shown struct{ clients, operators http.Handler }
 
 // listen opens the listeners. The node is starting until the first show.
-func listen(c Config) (*front, error) {
-	f := &front{failed: make(chan error, 2)}
-	f.show(starting())
+func listen(c Config) (*listener, error) {
+	l := &listener{failed: make(chan error, 2)}
+	l.show(starting())
 	var err error
 	if c.AdminAddr == "" {
-		f.url, err = f.serve(c, c.HTTPAddr, f.toAll)
-		return f, err
+		l.url, err = l.serve(c, c.HTTPAddr, l.toAll)
+		return l, err
 	}
-	if f.adminURL, err = f.serve(c, c.AdminAddr, f.toOperators); err != nil {
+	if l.adminURL, err = l.serve(c, c.AdminAddr, l.toOperators); err != nil {
 		return nil, err
 	}
-	if f.url, err = f.serve(c, c.HTTPAddr, f.toClients); err != nil {
-		return nil, errors.Join(err, f.close(context.Background()))
+	if l.url, err = l.serve(c, c.HTTPAddr, l.toClients); err != nil {
+		return nil, errors.Join(err, l.close(context.Background()))
 	}
-	return f, nil
+	return l, nil
 }
 
 // serve opens one listener and returns the URL by which others reach it.
-func (f *front) serve(c Config, addr string, handler http.HandlerFunc) (url string, err error) {
-	l, err := net.Listen("tcp", addr)
+func (l *listener) serve(c Config, addr string, handler http.HandlerFunc) (url string, err error) {
+	opened, err := net.Listen("tcp", addr)
 	if err != nil {
 		return "", fmt.Errorf("listen for clients: %w", err)
 	}
@@ -71,21 +71,21 @@ func (f *front) serve(c Config, addr string, handler http.HandlerFunc) (url stri
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     loglimit.Lines(c.Logger, slog.LevelWarn),
 	}
-	f.servers = append(f.servers, server)
-	f.serving.Go(func() {
-		if err := server.Serve(limitConnections(l, c)); !errors.Is(err, http.ErrServerClosed) {
-			f.failed <- fmt.Errorf("serve %s: %w", addr, err)
+	l.servers = append(l.servers, server)
+	l.serving.Go(func() {
+		if err := server.Serve(limitConnections(opened, c)); !errors.Is(err, http.ErrServerClosed) {
+			l.failed <- fmt.Errorf("serve %s: %w", addr, err)
 		}
 	})
-	return "http://" + c.advertised(l.Addr().String()), nil
+	return "http://" + c.advertised(opened.Addr().String()), nil
 }
 
 // show changes what is served, for requests that start from now on.
-func (f *front) show(clients, operators http.Handler) { f.shown.Store(&shown{clients, operators}) }
+func (l *listener) show(clients, operators http.Handler) { l.shown.Store(&shown{clients, operators}) }
 
 // toAll serves clients and operators on one listener.
-func (f *front) toAll(w http.ResponseWriter, r *http.Request) {
-	now := f.shown.Load()
+func (l *listener) toAll(w http.ResponseWriter, r *http.Request) {
+	now := l.shown.Load()
 	if isForOperators(r.URL.Path) && r.Method != http.MethodOptions {
 		now.operators.ServeHTTP(w, r)
 		return
@@ -94,17 +94,17 @@ func (f *front) toAll(w http.ResponseWriter, r *http.Request) {
 }
 
 // toClients serves clients, whose listener knows nothing of operators.
-func (f *front) toClients(w http.ResponseWriter, r *http.Request) {
+func (l *listener) toClients(w http.ResponseWriter, r *http.Request) {
 	if isForOperators(r.URL.Path) {
 		notHere.ServeHTTP(w, r)
 		return
 	}
-	f.shown.Load().clients.ServeHTTP(w, r)
+	l.shown.Load().clients.ServeHTTP(w, r)
 }
 
 // toOperators serves operators only.
-func (f *front) toOperators(w http.ResponseWriter, r *http.Request) {
-	f.shown.Load().operators.ServeHTTP(w, r)
+func (l *listener) toOperators(w http.ResponseWriter, r *http.Request) {
+	l.shown.Load().operators.ServeHTTP(w, r)
 }
 
 var notHere = rest.Refusal(objects.ErrNotFound.With("This is the node's address for clients; operators have one of their own (--admin-addr)"))
@@ -116,13 +116,13 @@ func isForOperators(path string) bool {
 
 // close stops accepting, and waits for the requests under way until ctx ends;
 // then it cuts them off.
-func (f *front) close(ctx context.Context) error {
+func (l *listener) close(ctx context.Context) error {
 	var errs []error
-	for _, s := range f.servers {
+	for _, s := range l.servers {
 		if err := s.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("requests cut off: %w", err), s.Close())
 		}
 	}
-	f.serving.Wait()
+	l.serving.Wait()
 	return errors.Join(errs...)
 }

@@ -1,4 +1,4 @@
-package server
+package enrol
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lockstep/cluster"
+	"lockstep/server/auth"
 	"lockstep/server/nodedir"
 )
 
@@ -23,13 +24,13 @@ const bootstrapWait = 2 * time.Second
 // Init makes a new cluster in a data directory in which there is none, of the one
 // node that is to be started there, and returns its account: the one that is
 // given, or one that is made up.
-func Init(dataDir, nodeID string, account Account) (_ Account, clusterID string, err error) {
+func Init(dataDir, nodeID string, account auth.Account) (_ auth.Account, clusterID string, err error) {
 	if err := account.Validate(); err != nil {
-		return Account{}, "", err
+		return auth.Account{}, "", err
 	}
-	release, err := occupy(dataDir)
+	release, err := nodedir.Claim(dataDir)
 	if err != nil {
-		return Account{}, "", err
+		return auth.Account{}, "", err
 	}
 	defer release()
 	r, err := nodedir.Load(dataDir)
@@ -37,24 +38,24 @@ func Init(dataDir, nodeID string, account Account) (_ Account, clusterID string,
 	case errors.Is(err, fs.ErrNotExist):
 		r = newRecord(nodeID, account)
 	case err != nil:
-		return Account{}, "", err
+		return auth.Account{}, "", err
 	case r.Member():
-		return Account{}, "", fmt.Errorf("%s is the data directory of node %s of cluster %s already: start it with lockstep serve", dataDir, r.ID, r.ClusterID)
+		return auth.Account{}, "", fmt.Errorf("%s is the data directory of node %s of cluster %s already: start it with lockstep serve", dataDir, r.ID, r.ClusterID)
 	case nodeID != "" && nodeID != r.ID:
-		return Account{}, "", otherNode(r.ID, nodeID)
-	case account != (Account{}):
+		return auth.Account{}, "", otherNode(r.ID, nodeID)
+	case account != (auth.Account{}):
 		r.AccountSID, r.AuthToken = account.SID, account.AuthToken
 	}
 	if err := beginCluster(dataDir, r); err != nil {
-		return Account{}, "", err
+		return auth.Account{}, "", err
 	}
-	return Account{SID: r.AccountSID, AuthToken: r.AuthToken}, r.ClusterID, nil
+	return auth.Account{SID: r.AccountSID, AuthToken: r.AuthToken}, r.ClusterID, nil
 }
 
 // beginCluster notes that the node makes a cluster; its start does, and finishes
 // what an earlier one began.
 func beginCluster(dataDir string, r *nodedir.Record) error {
-	if err := (Account{SID: r.AccountSID, AuthToken: r.AuthToken}).validateStrength(); err != nil {
+	if err := (auth.Account{SID: r.AccountSID, AuthToken: r.AuthToken}).ValidateStrength(); err != nil {
 		return err
 	}
 	r.ClusterID, r.ClusterKey, r.Bootstrap = newClusterID(), randomHex(32), true
@@ -63,15 +64,15 @@ func beginCluster(dataDir string, r *nodedir.Record) error {
 
 // bootstrap makes a new cluster, unless there are signs of an old one that this
 // node was a member of.
-func (s *Server) bootstrap(ctx context.Context, r *nodedir.Record) error {
-	if err := s.refuseSecondCluster(ctx, r.InternalAddr); err != nil {
+func (e Enroller) bootstrap(ctx context.Context, r *nodedir.Record) error {
+	if err := e.refuseSecondCluster(ctx, r.InternalAddr); err != nil {
 		// The directory is as good as empty, for another node id perhaps.
-		return errors.Join(err, nodedir.Forget(s.config.DataDir))
+		return errors.Join(err, nodedir.Forget(e.Dir))
 	}
-	if err := beginCluster(s.config.DataDir, r); err != nil {
+	if err := beginCluster(e.Dir, r); err != nil {
 		return err
 	}
-	s.log.Info("making a new cluster", "cluster", r.ClusterID)
+	e.Logger.Info("making a new cluster", "cluster", r.ClusterID)
 	return nil
 }
 
@@ -79,16 +80,16 @@ func (s *Server) bootstrap(ctx context.Context, r *nodedir.Record) error {
 // node gossips only if it belongs to a cluster, and at the internal address, where
 // they look for this one. There is nobody to wait for at a port that was chosen
 // just now.
-func (s *Server) refuseSecondCluster(ctx context.Context, addr string) error {
-	scale := s.config.TimeoutScale
+func (e Enroller) refuseSecondCluster(ctx context.Context, addr string) error {
+	scale := e.TimeoutScale
 	if scale == 0 {
 		scale = 1
 	}
 	wait := time.Duration(float64(bootstrapWait) * scale)
-	if seed := answering(ctx, s.config.Seeds, wait); seed != "" {
-		return s.secondCluster("a node of a cluster answers at the seed " + seed)
+	if seed := answering(ctx, e.Seeds, wait); seed != "" {
+		return e.secondCluster("a node of a cluster answers at the seed " + seed)
 	}
-	if _, port, err := net.SplitHostPort(s.config.InternalAddr); err != nil || port == "0" {
+	if _, port, err := net.SplitHostPort(e.InternalAddr); err != nil || port == "0" {
 		return nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
@@ -100,18 +101,18 @@ func (s *Server) refuseSecondCluster(ctx context.Context, addr string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case from != "":
-		return s.secondCluster(from + " takes " + addr + " for the internal port of a member of its cluster")
+		return e.secondCluster(from + " takes " + addr + " for the internal port of a member of its cluster")
 	}
 	return nil
 }
 
-func (s *Server) secondCluster(sign string) error {
-	id := s.config.NodeID
+func (e Enroller) secondCluster(sign string) error {
+	id := e.NodeID
 	if id == "" {
 		id = "ITS_ID"
 	}
-	return StateError{fmt.Errorf("no second cluster was made: %s, so this data directory, which is empty, may be that of a member that lost its disk. "+
-		"To have it come back with the data of the others: lockstep serve --data-dir %s --node-id %s --join URL_OF_ANOTHER_NODE --replace. To make a new cluster all the same: lockstep init --data-dir %s", sign, s.config.DataDir, id, s.config.DataDir)}
+	return StateError{Reason: fmt.Errorf("no second cluster was made: %s, so this data directory, which is empty, may be that of a member that lost its disk. "+
+		"To have it come back with the data of the others: lockstep serve --data-dir %s --node-id %s --join URL_OF_ANOTHER_NODE --replace. To make a new cluster all the same: lockstep init --data-dir %s", sign, e.Dir, id, e.Dir)}
 }
 
 // answering returns one of the addresses at which somebody accepts a connection,

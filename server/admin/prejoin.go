@@ -6,14 +6,17 @@ import (
 	"net/http"
 )
 
-// Waiting returns the handler of a node that does not serve yet: it lives, is not
-// ready, and says why. Everything else is answered by clients.
+// JoinFunc has a waiting node enrol, and returns the node's id.
+type JoinFunc func(context.Context, Join) (id string, err error)
+
+// PreJoinHandler returns the handler of a node that does not serve yet: it lives,
+// is not ready, and says why. Everything else is answered by clients.
 //
-// join is called for POST /cluster/join; it enrols the node, and gives its id.
-// Nil: there is nothing to join, because the node is a member and starting.
-// allow knows the credentials that the node was given at its start, which are
-// not necessarily those of the cluster that it is to join.
-func Waiting(reason string, clients http.Handler, allow Allow, join func(context.Context, Join) (id string, err error)) http.Handler {
+// join is called for POST /cluster/join. Nil: there is nothing to join, because
+// the node is a member and starting. allow knows the credentials that the node was
+// given at its start, which are not necessarily those of the cluster that it is to
+// join.
+func PreJoinHandler(reason string, clients http.Handler, allow Allow, join JoinFunc) http.Handler {
 	why := errors.New(reason)
 	joining := sameOrigin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		j, err := readJoin(w, r, allow, join)
@@ -39,7 +42,7 @@ func Waiting(reason string, clients http.Handler, allow Allow, join func(context
 	})
 }
 
-func readJoin(w http.ResponseWriter, r *http.Request, allow Allow, join func(context.Context, Join) (string, error)) (Joining, error) {
+func readJoin(w http.ResponseWriter, r *http.Request, allow Allow, join JoinFunc) (Joining, error) {
 	if _, err := allow(r); err != nil {
 		return Joining{}, err
 	}

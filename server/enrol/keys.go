@@ -1,35 +1,27 @@
-package server
+package enrol
 
 import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"lockstep/cluster"
 	"lockstep/server/nodedir"
 )
 
-// keepKeys is cluster.Config.KeepKeys.
-type keepKeys func(key [32]byte, others [][32]byte) error
-
-var errEarly = errors.New("the node's record is not complete yet")
-
-// keepKeys returns what writes the cluster's keys into the record, from the
-// moment on at which that is complete.
-func (b *book) keepKeys(recorded <-chan struct{}) keepKeys {
-	return func(key [32]byte, others [][32]byte) error {
-		select {
-		case <-recorded:
-		default:
-			return errEarly // it is tried again
-		}
-		return b.change(func(r *nodedir.Record) {
-			r.ClusterKey, r.OtherKeys = hex.EncodeToString(key[:]), nil
-			for _, k := range others {
-				r.OtherKeys = append(r.OtherKeys, hex.EncodeToString(k[:]))
-			}
-		})
+// ClusterConfig returns what the record says of the node's part of its cluster.
+func ClusterConfig(r *nodedir.Record) (c cluster.Config, err error) {
+	c = cluster.Config{
+		ID: r.ID, Incarnation: r.Incarnation, ClusterID: r.ClusterID, Bootstrap: r.Bootstrap,
+		InternalAddr: r.InternalAddr, GossipAddr: r.GossipAddr, HTTPURL: r.HTTPURL, AdminURL: r.AdminURL,
+		Seeds: slices.Clone(r.Seeds), Members: r.Members,
 	}
+	if c.Key, c.OtherKeys, err = clusterKeys(r); err != nil {
+		return c, err
+	}
+	c.Past, err = pastClusters(r)
+	return c, err
 }
 
 // clusterKeys reads the cluster's keys from the record: the one in use, and those

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// gate counts the REST requests of clients under way and can be shut for new ones,
+// drainGate counts the REST requests of clients under way and can be shut for new ones,
 // so that a node leaves without cutting anybody off.
-type gate struct {
+type drainGate struct {
 	mu    sync.Mutex
 	shut  bool
 	count int
@@ -15,7 +15,7 @@ type gate struct {
 }
 
 // enter lets a request in, unless the gate is shut. Whoever entered must leave.
-func (g *gate) enter() bool {
+func (g *drainGate) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shut {
@@ -25,14 +25,14 @@ func (g *gate) enter() bool {
 	return true
 }
 
-func (g *gate) leave() {
+func (g *drainGate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.count--
 	g.signal()
 }
 
-func (g *gate) signal() {
+func (g *drainGate) signal() {
 	if g.shut && g.count == 0 && g.empty != nil {
 		close(g.empty)
 		g.empty = nil
@@ -40,7 +40,7 @@ func (g *gate) signal() {
 }
 
 // close shuts the gate and waits until those inside have left, or ctx ends.
-func (g *gate) close(ctx context.Context) error {
+func (g *drainGate) close(ctx context.Context) error {
 	g.mu.Lock()
 	if g.empty == nil {
 		g.empty = make(chan struct{})
@@ -58,7 +58,7 @@ func (g *gate) close(ctx context.Context) error {
 }
 
 // open lets requests in again.
-func (g *gate) open() {
+func (g *drainGate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.shut, g.empty = false, nil

@@ -318,11 +318,11 @@ func TestAWeakTokenMakesNoCluster(t *testing.T) {
 	for _, token := range []string{"a", "token1234567890", "abcabcabcabcabcabcabcabcabcabcabc"} {
 		s, err := New(Config{
 			DataDir: dataDir(t), HTTPAddr: "127.0.0.1:0", Bootstrap: true,
-			Account: Account{SID: testAccount.SID, AuthToken: token}, Logger: slog.New(slog.DiscardHandler),
+			Account: auth.Account{SID: testAccount.SID, AuthToken: token}, Logger: slog.New(slog.DiscardHandler),
 		})
 		require.NoError(t, err)
 		require.ErrorContains(t, s.Run(t.Context()), "too easy to guess")
 	}
-	require.NoError(t, testAccount.validateStrength())
-	require.NoError(t, NewAccount().validateStrength())
+	require.NoError(t, testAccount.ValidateStrength())
+	require.NoError(t, auth.NewAccount().ValidateStrength())
 }

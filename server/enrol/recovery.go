@@ -1,4 +1,4 @@
-package server
+package enrol
 
 import (
 	"context"
@@ -60,12 +60,12 @@ func OpenRecovery(dataDir string, logger *slog.Logger) (*Recovery, error) {
 
 func (r *Recovery) open(logger *slog.Logger) error {
 	if !r.record.Member() {
-		return StateError{fmt.Errorf("node %s belongs to no cluster", r.NodeID)}
+		return StateError{Reason: fmt.Errorf("node %s belongs to no cluster", r.NodeID)}
 	}
 	var err error
 	r.Remains, err = cluster.OpenRemains(cluster.Config{ID: r.NodeID, Incarnation: r.record.Incarnation, DataDir: r.dir, Logger: logger})
-	if lost(err) || errors.Is(err, fsm.ErrNewer) || errors.Is(err, cluster.ErrNoState) || errors.Is(err, cluster.ErrLeft) {
-		return StateError{err}
+	if Lost(err) || errors.Is(err, fsm.ErrNewer) || errors.Is(err, cluster.ErrNoState) || errors.Is(err, cluster.ErrLeft) {
+		return StateError{Reason: err}
 	}
 	return err
 }
@@ -110,7 +110,7 @@ func (r *Recovery) AskPeers(ctx context.Context) []Peer {
 // make it ready at once.
 func askPeer(ctx context.Context, client *admin.Client) Peer {
 	p := Peer{URL: client.URLs[0]}
-	if SecureJoin(p.URL, false) != nil {
+	if CheckPrivacy(p.URL, false) != nil {
 		client.AccountSID, client.AuthToken = "", ""
 	} else if status, err := client.Status(ctx); err == nil {
 		for _, n := range status.Nodes {
@@ -133,23 +133,10 @@ func askPeer(ctx context.Context, client *admin.Client) Peer {
 	return p
 }
 
-// Do makes the node the only one of a new cluster, which goes on from what the
-// node has, and returns the new cluster's id. One that was cut off is finished.
-func (r *Recovery) Do() (clusterID string, err error) {
-	if !r.Cut {
-		if err := r.decide(); err != nil {
-			return "", err
-		}
-	}
-	if err := finishRecovery(r.dir, r.record); err != nil {
-		return "", err
-	}
-	return r.record.ClusterID, nil
-}
-
-// decide makes the new state and notes that it is to take the place of the old
-// one, which it does from then on, whatever happens.
-func (r *Recovery) decide() error {
+// Decide makes the state of a new cluster, whose only node is this one and which
+// goes on from what the node has, and notes that it is to take the place of the old
+// state. It does so from then on: Finish, or the node's next start, sees to it.
+func (r *Recovery) Decide() error {
 	next := nodedir.Recovery{ClusterID: newClusterID(), ClusterKey: randomHex(32), FormerKey: hex.EncodeToString(r.Remains.NodeKey.Seed())}
 	keys, err := parseKeys([]string{next.ClusterKey})
 	if err != nil {
@@ -165,6 +152,15 @@ func (r *Recovery) decide() error {
 	}
 	r.record.Recovery = &next
 	return r.record.Save(r.dir)
+}
+
+// Finish does what a recovery that was decided, now or before it was cut off,
+// leaves to do, and returns the new cluster's id.
+func (r *Recovery) Finish() (clusterID string, err error) {
+	if err := finishRecovery(r.dir, r.record); err != nil {
+		return "", err
+	}
+	return r.record.ClusterID, nil
 }
 
 // finishRecovery does what a recovery that was decided leaves to do. It may be
