@@ -13,7 +13,7 @@ FUZZTIME    ?= 20s
 COUNT       ?= 20
 
 # The tests of whole clusters have processes of their own and want the machine to themselves.
-CLUSTERS := ./test/cluster ./test/sim
+CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
 .PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-conformance test-browser fuzz bench verify lint fmt soak
 
@@ -44,7 +44,7 @@ test-unit: ## run the tests that start no cluster, without the race detector
 	go test $$(go list ./... | grep -v '/test/')
 
 test-race: ## run all Go tests with the race detector
-	go test -race $$(go list ./... | grep -vE '/test/(cluster|sim)$$')
+	go test -race $$(go list ./... | grep -vE '/test/(cluster|rolling|sim)$$')
 	go test -race -timeout 10m -p 1 $(CLUSTERS)
 
 test-sim: ## run whole clusters in virtual time
