@@ -197,18 +197,45 @@ func TestDrainAnswersWhatWasAsked(t *testing.T) {
 		synctest.Wait()
 		var draining sync.WaitGroup
 		draining.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
 			w.endpoint.Drain(ctx)
 			require.NoError(w, ctx.Err(), "everybody is gone before")
 		})
-		synctest.Wait()
+		time.Sleep(time.Second - 100*time.Millisecond) // no pause of the client is waited for any more
 		late := c.begin(request("GET", "/v3/Documents/"+d, nil, nil), "")
 		synctest.Wait()
 		release()
 		c.answered(200, c.await(asked))
 		last, code := c.closes()
 		require.NotEqual(w, late, last.ID, "what comes later is not served: the client may ask another node")
+		require.Equal(w, websocket.CloseServiceRestart, code)
+		draining.Wait()
+	})
+}
+
+// The client's next request, made when it has the answer to the last one, does not
+// cross the end of the connection.
+func TestDrainEndsASessionWhenTheClientAsksForNothing(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c := w.connect("alice")
+		d := c.create("Documents")
+		release := n.holdAnswers()
+		first := c.begin(request("POST", "/v3/Documents/"+d, nil, nil), `{"data":{}}`)
+		var draining sync.WaitGroup
+		draining.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			w.endpoint.Drain(ctx)
+		})
+		synctest.Wait()
+		release()
+		c.answered(200, c.await(first))
+		for range 10 {
+			time.Sleep(10 * time.Millisecond)
+			c.http(200, "POST", "/v3/Documents/"+d, `{"data":{}}`)
+		}
+		_, code := c.closes()
 		require.Equal(w, websocket.CloseServiceRestart, code)
 		draining.Wait()
 	})

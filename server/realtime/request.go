@@ -500,6 +500,7 @@ type requests struct {
 	freed chan struct{} // one slot: there are fewer bytes
 
 	mu     sync.Mutex
+	busy   time.Time                // when one was last started or answered
 	bytes  int64                    // of those under way
 	closed bool                     // stopped is
 	last   map[string]chan struct{} // by key, closed when the last request is done
@@ -562,6 +563,7 @@ func (q *requests) start(ctx context.Context, keys []string, run func()) bool {
 		return false
 	}
 	earlier := q.enter(keys, done)
+	q.busy = time.Now()
 	q.running.Go(func() {
 		for _, e := range earlier {
 			<-e // all that came earlier have started, and end by themselves
@@ -592,10 +594,32 @@ func (q *requests) leave(keys []string, done chan struct{}) {
 			delete(q.last, k)
 		}
 	}
+	q.busy = time.Now()
 	close(done)
 }
 
 func (q *requests) wait() { q.running.Wait() }
+
+// idle waits until the client has asked for nothing for some time, and nothing is
+// under way.
+func (q *requests) idle(ctx context.Context, quiet time.Duration) {
+	for {
+		q.mu.Lock()
+		left := quiet - time.Since(q.busy)
+		if len(q.slots) > 0 {
+			left = quiet
+		}
+		q.mu.Unlock()
+		if left <= 0 {
+			return
+		}
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // finish lets no more requests start, and waits for those under way, as long as
 // the context allows. It is called once.

@@ -363,9 +363,19 @@ func (s *session) end(e ending) {
 
 // drain ends the session without a message of the protocol, which would keep the
 // client away for a while. What the client has asked for is answered before, as
-// long as the context allows: the client does not ask twice.
+// long as the context allows: the client does not ask twice. What crosses the end
+// is not carried out, and fails in the application (part 3); so the end comes,
+// if there is such a moment, when the client asks for nothing.
 func (s *session) drain(ctx context.Context) {
+	const quiet, lastMoment = 20 * time.Millisecond, 150 * time.Millisecond
 	if s.introduced.Load() {
+		pause := ctx
+		if deadline, ok := ctx.Deadline(); ok {
+			var stop context.CancelFunc
+			pause, stop = context.WithDeadline(ctx, deadline.Add(-lastMoment))
+			defer stop()
+		}
+		s.requests.idle(pause, quiet)
 		s.requests.finish(ctx)
 	}
 	s.end(endDrained)
