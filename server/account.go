@@ -29,15 +29,15 @@ func allowAccount(r *http.Request, known auth.Keyring, watch *guard.Guard, proxi
 	return by, err
 }
 
-// allow is allowAccount on a member. A node that has not read the state yet goes
+// allow is allowAccount on an open node. One that has not read the state yet goes
 // by what its directory says.
-func (m *member) allow(r *http.Request) (audit.Actor, error) {
-	var known auth.Keyring = m.keys
+func (n *node) allow(r *http.Request) (audit.Actor, error) {
+	var known auth.Keyring = n.keys
 	if sid, _ := known.Account(); sid == "" {
-		record := m.record.Copy()
+		record := n.record.Copy()
 		known = auth.Account{SID: record.AccountSID, AuthToken: record.AuthToken}.Keyring()
 	}
-	return allowAccount(r, known, m.guard, m.config.TrustedProxies)
+	return allowAccount(r, known, n.guard, n.config.TrustedProxies)
 }
 
 // accountInterval is how often the directory is compared with the state.
@@ -45,7 +45,7 @@ const accountInterval = time.Second
 
 // followAccount keeps the account's auth token in the node's directory, where
 // the command line finds it, as the state has it.
-func (m *member) followAccount(ctx context.Context) {
+func (n *node) followAccount(ctx context.Context) {
 	tick := time.NewTicker(accountInterval)
 	defer tick.Stop()
 	for {
@@ -54,12 +54,12 @@ func (m *member) followAccount(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		_, token := m.store.View().Account()
-		if token == "" || token == m.record.Copy().AuthToken {
+		_, token := n.store.View().Account()
+		if token == "" || token == n.record.Copy().AuthToken {
 			continue
 		}
-		if err := m.record.Change(func(r *nodedir.Record) { r.AuthToken = token }); err != nil {
-			m.log.Error("auth token not kept", "error", err)
+		if err := n.record.Change(func(r *nodedir.Record) { r.AuthToken = token }); err != nil {
+			n.log.Error("auth token not kept", "error", err)
 		}
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"lockstep/server/limits"
 )
 
-// newTestMember is a node on its own that is ready, without its listener.
-func newTestMember(t *testing.T) *member {
+// newTestNode is a node on its own that is ready, without its listener.
+func newTestNode(t *testing.T) *node {
 	s, err := New(Config{
 		DataDir: t.TempDir(), NodeID: "one", Bootstrap: true, Account: testAccount, HTTPAddr: "127.0.0.1:0",
 		RateLimits: limits.Default(), Logger: slog.New(slog.DiscardHandler),
@@ -29,15 +29,15 @@ func newTestMember(t *testing.T) *member {
 	r, err := e.Identify(l.url, "")
 	require.NoError(t, err)
 	require.NoError(t, e.Enter(t.Context(), r))
-	m, err := newMember(t.Context(), s.config, l, e, r)
+	n, err := newNode(t.Context(), s.config, l, e, r)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, m.realtime.Close())
-		require.NoError(t, m.node.Close())
+		require.NoError(t, n.realtime.Close())
+		require.NoError(t, n.cluster.Close())
 	})
-	require.NoError(t, e.Settle(t.Context(), m.node, m.record))
-	require.Eventually(t, func() bool { return operator{m}.Ready() == nil }, 20*time.Second, 10*time.Millisecond)
-	return m
+	require.NoError(t, e.Settle(t.Context(), n.cluster, n.record))
+	require.Eventually(t, func() bool { return n.ready() == nil }, 20*time.Second, 10*time.Millisecond)
+	return n
 }
 
 func ask(h http.Handler, path string) (status int, body string) {
@@ -51,13 +51,13 @@ func ask(h http.Handler, path string) (status int, body string) {
 // A node whose memory was altered refuses clients in the API's own form, and says
 // why to the operator.
 func TestANodeWhoseStateIsWrongServesNobody(t *testing.T) {
-	m := newTestMember(t)
-	view := m.store.View()
+	n := newTestNode(t)
+	view := n.store.View()
 	service, ok := view.Service(fsm.Ref{Name: "default"})
 	require.True(t, ok)
-	status, body := ask(m, "/v1/Services/default")
+	status, body := ask(n.router, "/v1/Services/default")
 	require.Equal(t, http.StatusOK, status, body)
-	_, body = ask(m.operator, "/metrics")
+	_, body = ask(n.operator, "/metrics")
 	require.Contains(t, body, "\nlockstep_state_differs 0\n")
 
 	service.Created ^= 1 // as a bit that flips
@@ -65,34 +65,34 @@ func TestANodeWhoseStateIsWrongServesNobody(t *testing.T) {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		m.watchFault(ctx)
+		n.watchFault(ctx)
 	}()
-	v, err := operator{m}.Verify(t.Context())
+	v, err := operator{cluster: n.cluster}.Verify(t.Context())
 	require.NoError(t, err)
 	require.False(t, v.Equal)
 	require.Contains(t, v.Nodes[0].Problem, "altered in memory")
 
 	for _, path := range []string{"/v1/Services/default", "/v3/wsconnect"} {
-		status, body = ask(m, path)
+		status, body = ask(n.router, path)
 		require.Equal(t, http.StatusServiceUnavailable, status, path)
 		require.Contains(t, body, faultReason, path)
 		require.Contains(t, body, "20503", path)
 	}
-	status, body = ask(m.operator, "/readyz")
+	status, body = ask(n.operator, "/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Contains(t, body, "altered in memory")
-	_, body = ask(m.operator, "/metrics")
+	_, body = ask(n.operator, "/metrics")
 	require.Contains(t, body, "\nlockstep_state_differs 1\n")
-	_, err = m.store.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Service: service.SID, Op: &fsm.CreateObject{SID: objects.NewSID(objects.KindMap, commandid.New())}})
+	_, err = n.store.Propose(t.Context(), &fsm.Command{ID: commandid.New(), Service: service.SID, Op: &fsm.CreateObject{SID: objects.NewSID(objects.KindMap, commandid.New())}})
 	require.ErrorIs(t, err, cluster.ErrAltered)
 	stop()
 	<-watched
 }
 
 func TestWhatMendsAState(t *testing.T) {
-	m := &member{config: Config{DataDir: "/data"}}
-	require.ErrorContains(t, m.mending(cluster.ErrDiffers), "lockstep serve --data-dir /data --join URL_OF_ANOTHER_NODE --replace")
-	require.ErrorContains(t, m.mending(cluster.ErrDisputed), "lockstep verify")
-	require.ErrorContains(t, m.mending(cluster.ErrAltered), "start it again")
+	n := &node{config: Config{DataDir: "/data"}}
+	require.ErrorContains(t, n.mending(cluster.ErrDiffers), "lockstep serve --data-dir /data --join URL_OF_ANOTHER_NODE --replace")
+	require.ErrorContains(t, n.mending(cluster.ErrDisputed), "lockstep verify")
+	require.ErrorContains(t, n.mending(cluster.ErrAltered), "start it again")
 	require.ErrorContains(t, stateError("/data", cluster.ErrDiffers), "--replace")
 }

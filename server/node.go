@@ -3,310 +3,186 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"lockstep/cluster"
-	"lockstep/fsm"
-	"lockstep/fsm/commandid"
-	"lockstep/objects"
 	"lockstep/server/admin"
+	"lockstep/server/api"
+	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/budget"
+	"lockstep/server/enrol"
+	"lockstep/server/guard"
 	"lockstep/server/limits"
+	"lockstep/server/nodedir"
+	"lockstep/server/realtime"
+	"lockstep/server/webhook"
 )
 
-// store is the node as the client-facing packages see it: api.Node and
-// webhook.Node.
-type store struct {
-	node    *cluster.Node
+// How long an orderly stop waits: for websockets to be closed one after the
+// other, so that their clients do not come back in one moment, and for requests
+// under way.
+const (
+	drainTime       = time.Second
+	flushTime       = 2 * time.Second // of what is reported of those who left
+	requestsTimeout = 10 * time.Second
+)
+
+// node is the node once it belongs to a cluster, with all its parts.
+type node struct {
+	config   Config
+	log      *slog.Logger
+	listener *listener
+	enroller enrol.Enroller
+	record   *enrol.Record
+
+	cluster *cluster.Node
+	store   store
 	limits  *limits.Limits
+	space   space
+	room    *diskRoom
 	metrics *metrics
+	keys    auth.Keyring
+	guard   *guard.Guard
+
+	reporter *webhook.Reporter
+	realtime *realtime.Server
+	router   *router      // of clients
+	operator http.Handler // of operators
+
+	gate     drainGate
+	stopping atomic.Bool // or leaving
+	leaving  sync.Mutex  // held while it leaves: one leave at a time
 }
 
-// Propose implements api.Node.
-func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
-	start := time.Now()
-	r, err := s.node.Propose(ctx, c)
-	s.metrics.proposed(r, err, time.Since(start))
-	return r, err
-}
-
-// Read implements api.Node.
-func (s store) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
-	start := time.Now()
-	v, err := s.node.Read(ctx, bucket)
-	s.metrics.read(err, time.Since(start))
-	if err == nil && !s.node.IsLeader() {
-		s.limits.ChargeRead(bucket)
+// newNode opens the node's part of its cluster and makes all that serves it.
+func newNode(ctx context.Context, c Config, l *listener, e enrol.Enroller, r *nodedir.Record) (*node, error) {
+	n := &node{
+		config: c, log: c.Logger, listener: l, enroller: e, record: enrol.NewRecord(c.DataDir),
+		limits: limits.New(c.RateLimits, c.Clock), space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
 	}
-	return v, err
-}
-
-// View implements api.Node.
-func (s store) View() *fsm.View { return s.node.FSM().View() }
-
-// Wait implements webhook.Node.
-func (s store) Wait(ctx context.Context, index uint64) (*fsm.View, error) {
-	return s.node.FSM().Wait(ctx, index)
-}
-
-// keyring is auth.Keyring over the replicated state.
-type keyring struct{ view func() *fsm.View }
-
-// Account implements auth.Keyring.
-func (k keyring) Account() (sid string, tokens []string) {
-	v := k.view()
-	sid, _ = v.Account()
-	return sid, v.AuthTokens()
-}
-
-// Key implements auth.Keyring.
-func (k keyring) Key(keySID string) (auth.Key, bool) {
-	sid, ok := objects.ParseSID(keySID)
-	if !ok {
-		return auth.Key{}, false
-	}
-	key, ok := k.view().Key(sid)
-	if !ok {
-		return auth.Key{}, false
-	}
-	return auth.Key{Secret: key.Secret, Scope: key.KeyScope}, true
-}
-
-// operator is admin.Node.
-type operator struct{ *member }
-
-// operatorTimeout bounds an operator's request to the cluster.
-const operatorTimeout = 20 * time.Second
-
-// Ready implements admin.Node.
-func (o operator) Ready() error {
-	switch {
-	case o.stopping.Load():
-		return errors.New("this node is stopping")
-	case !o.serves():
-		return errors.New("this node is catching up")
-	}
-	return o.node.Health()
-}
-
-// Notes implements admin.Node.
-func (o operator) Notes() []string {
-	var notes []string
-	for _, note := range []string{o.space.note(o.store.View()), o.room.note()} {
-		if note != "" {
-			notes = append(notes, note)
-		}
-	}
-	return notes
-}
-
-// Status implements admin.Node.
-func (o operator) Status(ctx context.Context) (admin.Status, error) {
-	s := o.node.Status(ctx)
-	out := admin.Status{ClusterID: s.ClusterID, Nodes: make([]admin.NodeStatus, len(s.Nodes))}
-	for i, n := range s.Nodes {
-		out.Nodes[i] = admin.NodeStatus{
-			ID: n.ID, HTTP: n.HTTP, Raft: n.Raft, Role: string(n.Role), AppliedIndex: n.AppliedIndex, Version: n.Version,
-			Server: n.Server, DigestIndex: n.Digest.Index, Digest: digestText(n.Digest.Hash), Problem: n.Problem,
-			FormatLevel: uint32(n.Level), NewestLevel: uint32(n.Newest),
-		}
-	}
-	return out, nil
-}
-
-// Enrolment implements admin.Node.
-func (o operator) Enrolment(_ context.Context, e admin.Enrol) (admin.Enrolment, error) {
-	if !e.Replace && slices.ContainsFunc(o.node.Members(), func(m cluster.Member) bool { return m.ID == e.ID }) {
-		return admin.Enrolment{}, refusal(fmt.Errorf("%w: %s", cluster.ErrKnownMember, e.ID))
-	}
-	r := o.record.Copy()
-	seeds := append([]string{o.config.advertised(r.GossipAddr)}, r.Seeds...)
-	enrolment := admin.Enrolment{ClusterID: r.ClusterID, ClusterKey: r.ClusterKey, OtherKeys: r.OtherKeys, Seeds: seeds, Members: o.node.Servers()}
-	for _, f := range r.Former {
-		enrolment.Former = append(enrolment.Former, admin.Former(f))
-	}
-	return enrolment, nil
-}
-
-// RotateKey implements admin.Node.
-func (o operator) RotateKey(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
-	defer cancel()
-	return refusal(o.node.RotateKey(ctx))
-}
-
-// KeyRotation implements admin.Node.
-func (o operator) KeyRotation(ctx context.Context) (admin.KeyRotation, error) {
-	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
-	defer cancel()
-	r, err := o.node.KeyRotation(ctx)
-	stage := admin.KeyStageNone
-	switch r.Stage {
-	case fsm.KeySpreads:
-		stage = admin.KeyStageSpreads
-	case fsm.KeyUsed:
-		stage = admin.KeyStageUsed
-	}
-	return admin.KeyRotation{Stage: stage, Waiting: append([]string{}, r.Waiting...)}, refusal(err)
-}
-
-// AddMember implements admin.Node.
-func (o operator) AddMember(ctx context.Context, m admin.Member) error {
-	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
-	defer cancel()
-	err := o.node.AddMember(ctx, cluster.MemberSpec{ID: m.ID, InternalAddr: m.Raft, HTTPURL: m.HTTP, Version: m.Version, Replace: m.Replace})
-	if err != nil {
-		return refusal(err)
-	}
-	return o.record.AddSeed(m.Gossip)
-}
-
-// RemoveMember implements admin.Node.
-func (o operator) RemoveMember(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
-	defer cancel()
-	return refusal(o.node.RemoveMember(ctx, id))
-}
-
-// Leave implements admin.Node.
-func (o operator) Leave(ctx context.Context) error {
-	// The operator may hang up; a departure that has begun is finished.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), operatorTimeout)
-	defer cancel()
-	return refusal(o.member.leave(ctx))
-}
-
-// Snapshot implements admin.Node.
-func (o operator) Snapshot(ctx context.Context) error { return refusal(o.node.Snapshot(ctx)) }
-
-// CreateKey implements admin.Node.
-func (o operator) CreateKey(ctx context.Context, k admin.NewKey) (admin.Key, error) {
-	op := &fsm.CreateKey{SID: objects.NewSID(objects.KindKey, commandid.New()), Secret: auth.NewSecret(), FriendlyName: k.FriendlyName}
-	op.Scope.SignOnly, op.Scope.ReadOnly = k.SignOnly, k.ReadOnly
-	if err := op.Scope.Validate(); err != nil {
-		return admin.Key{}, err
-	}
-	if k.Service != "" {
-		view, err := o.read(ctx)
-		if err != nil {
-			return admin.Key{}, err
-		}
-		s, ok := view.Service(fsm.ParseRef(k.Service))
-		if !ok {
-			return admin.Key{}, objects.ErrServiceGone
-		}
-		op.Scope.Service = s.SID
-	}
-	if err := o.decide(ctx, op); err != nil {
-		return admin.Key{}, err
-	}
-	view, err := o.read(ctx)
-	if err != nil {
-		return admin.Key{}, err
-	}
-	created, ok := view.Key(op.SID)
-	if !ok {
-		return admin.Key{}, objects.ErrNotFound // revoked in the meantime
-	}
-	resource := keyResource(created)
-	resource.Secret = op.Secret
-	return resource, nil
-}
-
-// Keys implements admin.Node.
-func (o operator) Keys(ctx context.Context) ([]admin.Key, error) {
-	view, err := o.read(ctx)
-	if err != nil {
+	var err error
+	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record}
+	if n.cluster, err = o.openOrRejoin(ctx, r); err != nil {
 		return nil, err
 	}
-	keys := []admin.Key{}
-	for _, k := range view.Keys() {
-		keys = append(keys, keyResource(k))
+	// From here on the node knows its log when it sees it: before anybody counts on it.
+	r.Incarnation = n.cluster.Incarnation()
+	if err := n.record.Set(*r); err != nil {
+		return nil, errors.Join(err, n.cluster.Close())
 	}
-	return keys, nil
-}
-
-func keyResource(k *objects.APIKey) admin.Key {
-	r := admin.Key{
-		SID: k.SID.String(), FriendlyName: k.FriendlyName,
-		DateCreated: time.UnixMilli(k.Created).UTC().Format(time.RFC3339),
-		KeyScope:    admin.KeyScope{SignOnly: k.SignOnly, ReadOnly: k.ReadOnly},
+	n.metrics.registry.MustRegister(nodeCollector{n.cluster, n.space, n.room})
+	n.store = store{cluster: n.cluster, limits: n.limits, metrics: n.metrics}
+	n.keys = keyring{n.store.View}
+	n.reporter = webhook.NewReporter(n.store, r.ID, c.Logger)
+	p := shared{api: api.New(n.store), bodies: budget.New(int64(c.Bounds.RequestBytes)), audit: audit.New(c.Audit)}
+	n.guard = guard.New(guard.Config{
+		Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: p.audit, Metrics: n.metrics.registry,
+	})
+	n.realtime = newRealtime(n, p)
+	n.router = &router{
+		rest: newREST(n, p), realtime: n.realtime, cluster: n.cluster, keys: n.keys,
+		gate: &n.gate, stopping: &n.stopping, adminURL: l.adminURL,
 	}
-	if !k.Service.IsZero() {
-		r.Service = k.Service.String()
-	}
-	return r
+	n.operator = admin.New(admin.Config{
+		Node: operator{
+			cluster: n.cluster, store: n.store, record: n.record, gossipAddr: c.advertised(r.GossipAddr),
+			ready: n.ready, leave: n.leave,
+			notes: []func() string{func() string { return n.space.note(n.store.View()) }, n.room.note},
+		},
+		Allow: n.allow, Metrics: n.metrics.registry, Audit: p.audit, Logger: c.Logger,
+	})
+	n.cluster.OnLead("webhooks", newWebhooks(n).Run)
+	n.cluster.OnLead("lost endpoints", func(ctx context.Context) {
+		webhook.Sweep(ctx, n.store, n.reachable, c.Logger)
+	})
+	return n, nil
 }
 
-// RevokeKey implements admin.Node.
-func (o operator) RevokeKey(ctx context.Context, sid objects.SID) error {
-	return o.decide(ctx, &fsm.RevokeKey{SID: sid})
-}
-
-// AddAuthToken implements admin.Node.
-func (o operator) AddAuthToken(ctx context.Context) (string, error) {
-	token := auth.NewSecret()
-	return token, o.decide(ctx, &fsm.AddAuthToken{Token: token})
-}
-
-// PromoteAuthToken implements admin.Node.
-func (o operator) PromoteAuthToken(ctx context.Context) error {
-	return o.decide(ctx, &fsm.PromoteAuthToken{})
-}
-
-// DropAuthToken implements admin.Node.
-func (o operator) DropAuthToken(ctx context.Context) error {
-	return o.decide(ctx, &fsm.DropAuthToken{})
-}
-
-func (o operator) decide(ctx context.Context, op fsm.Op) error {
-	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
-	defer cancel()
-	r, err := o.store.Propose(ctx, &fsm.Command{ID: commandid.New(), Op: op})
-	if err != nil {
-		return refusal(err)
-	}
-	if r.Err != nil {
-		return r.Err
-	}
-	return nil
-}
-
-func (o operator) read(ctx context.Context) (*fsm.View, error) {
-	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
-	defer cancel()
-	v, err := o.node.Read(ctx, objects.Bucket{})
-	return v, refusal(err)
-}
-
-// refusal returns the operator's view of an error of the cluster.
-func refusal(err error) error {
+// ready returns why the node does not serve clients, or nil.
+func (n *node) ready() error {
 	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, cluster.ErrUnknownMember):
-		return objects.ErrNotFound.With("%v", err)
-	case errors.Is(err, cluster.ErrKnownMember):
-		return conflict("%v: join with --replace to put the new one in its place, or take it out with lockstep leave first", err)
-	case errors.Is(err, cluster.ErrTwice):
-		return conflict("%v", err)
-	case errors.Is(err, cluster.ErrAddressTaken), errors.Is(err, cluster.ErrQuorum), errors.Is(err, cluster.ErrOldRelease):
-		return conflict("%v", err)
+	case n.stopping.Load():
+		return errors.New("this node is stopping")
+	case !n.router.serves():
+		return errors.New("this node is catching up")
 	}
-	return objects.ErrUnavailable.With("%v", err)
+	return n.cluster.Health()
 }
 
-func conflict(format string, args ...any) error {
-	return &objects.Error{Code: objects.ErrParameter.Code, Status: 409, Message: fmt.Sprintf(format, args...)}
+// run serves until the context ends, the node left or was removed, or a part
+// breaks; then it stops everything in order.
+func (n *node) run(ctx context.Context) error {
+	working, stopWork := context.WithCancel(context.Background())
+	defer stopWork()
+	var work sync.WaitGroup
+	work.Go(func() { n.limits.Follow(working, n.cluster.FSM().Feed(), n.cluster.IsLeader) })
+	work.Go(func() { n.reporter.Run(working) })
+	work.Go(func() { n.notePeers(working) })
+	work.Go(func() { n.guard.Run(working) })
+	work.Go(func() { n.followAccount(working) })
+	work.Go(func() { n.watchFault(working) })
+	settled := make(chan error, 1)
+	work.Go(func() { settled <- n.enroller.Settle(working, n.cluster, n.record) })
+
+	n.listener.show(n.router, n.operator)
+	err := n.wait(ctx, settled)
+
+	n.stopping.Store(true)
+	draining, cancel := context.WithTimeout(context.Background(), drainTime)
+	n.realtime.Drain(draining)
+	cancel()
+	closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
+	defer cancel()
+	err = errors.Join(err, n.listener.close(closing), n.realtime.Close())
+	flushing, cancel := context.WithTimeout(context.Background(), flushTime)
+	n.reporter.Flush(flushing)
+	cancel()
+	stopWork()
+	work.Wait()
+	return errors.Join(err, n.cluster.Close())
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
+// wait returns nil when the node is to stop, and an error when it has to.
+func (n *node) wait(ctx context.Context, settled <-chan error) error {
+	for {
+		select {
+		case err := <-settled:
+			if err != nil {
+				return err
+			}
+			settled = nil
+		case <-ctx.Done():
+			return nil
+		case err := <-n.listener.failed:
+			return err
+		case <-n.cluster.Removed(): // by leave, or by others
+			return nil
+		case <-n.cluster.Failed():
+			return n.failed()
+		}
 	}
+}
+
+// leave takes the node out of the cluster. Clients are turned away first, and
+// those being served are served. When it succeeds, run ends.
+func (n *node) leave(ctx context.Context) error {
+	n.leaving.Lock()
+	defer n.leaving.Unlock()
+	n.stopping.Store(true)
+	err := n.gate.close(ctx)
+	if err == nil {
+		err = n.cluster.Leave(ctx)
+	}
+	if err != nil {
+		n.gate.open()
+		n.stopping.Store(false)
+		return err
+	}
+	n.log.Info("left the cluster")
+	return nil
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"net/url"
 	"slices"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 const peersInterval = 5 * time.Second
 
 // notePeers keeps the URLs of the other members for operators in the node's record.
-func (m *member) notePeers(ctx context.Context) {
+func (n *node) notePeers(ctx context.Context) {
 	tick := time.NewTicker(peersInterval)
 	defer tick.Stop()
 	for {
@@ -23,17 +24,42 @@ func (m *member) notePeers(ctx context.Context) {
 			return
 		}
 		var peers []string
-		for _, x := range m.node.Members() {
+		for _, x := range n.cluster.Members() {
 			u := cmp.Or(x.AdminURL, x.HTTPURL)
-			if x.ID != m.node.ID() && u != "" && !slices.Contains(peers, u) {
+			if x.ID != n.cluster.ID() && u != "" && !slices.Contains(peers, u) {
 				peers = append(peers, u)
 			}
 		}
-		if len(peers) == 0 || slices.Equal(peers, m.record.Copy().Peers) {
+		if len(peers) == 0 || slices.Equal(peers, n.record.Copy().Peers) {
 			continue // what gossip has not brought yet is no news
 		}
-		if err := m.record.Change(func(r *nodedir.Record) { r.Peers = peers }); err != nil {
-			m.log.Warn("peers not noted", "error", err)
+		if err := n.record.Change(func(r *nodedir.Record) { r.Peers = peers }); err != nil {
+			n.log.Warn("peers not noted", "error", err)
 		}
 	}
+}
+
+// reachableTimeout bounds finding out which members are there.
+const reachableTimeout = 2 * time.Second
+
+// reachable names the members that are there.
+func (n *node) reachable() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), reachableTimeout)
+	defer cancel()
+	return n.cluster.Reachable(ctx)
+}
+
+// listeners returns host:port of what the members listen on, as far as this
+// node knows it.
+func (n *node) listeners() []string {
+	addrs := append(n.record.Copy().Seeds, n.cluster.GossipAddr())
+	for _, x := range n.cluster.Members() {
+		addrs = append(addrs, x.InternalAddr)
+		for _, text := range []string{x.HTTPURL, x.AdminURL} {
+			if u, err := url.Parse(text); err == nil && u.Host != "" {
+				addrs = append(addrs, u.Host)
+			}
+		}
+	}
+	return addrs
 }

@@ -1,7 +1,12 @@
 // Package server is one node as its clients see it: the REST API, the realtime
-// protocol and the operator's API on one listener, over a member of the cluster.
-// It makes the parts, starts and stops them in order, and holds the leader's
-// rate limits.
+// protocol and the operator's API, over a member of the cluster. It only composes:
+// it makes the parts, starts and stops them in order, and hands each what it needs
+// of the others.
+//
+// Server has what there is before the node belongs to a cluster; node.go is the
+// node from then on, router.go finds the protocol of a client's request, operator.go
+// answers operators, adapters.go is the cluster as other packages see it, and
+// admission.go what the leader lets into the log.
 //
 // Run owns every goroutine below it and returns when all have ended. The package
 // does not know how consensus works, and speaks no protocol itself.
@@ -63,11 +68,11 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}
 		l.show(starting())
 	}
-	m, err := newMember(ctx, s.config, l, enroller, record)
+	n, err := newNode(ctx, s.config, l, enroller, record)
 	if err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}
-	err = endedBy(ctx, m.run(ctx))
+	err = endedBy(ctx, n.run(ctx))
 	s.log.Info("stopped", "node", record.ID)
 	return err
 }

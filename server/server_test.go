@@ -362,6 +362,15 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
+func TestRolesAreCalledAsOperatorsKnowThem(t *testing.T) {
+	for role, want := range map[cluster.Role]string{
+		cluster.RoleLeader: admin.RoleLeader, cluster.RoleFollower: admin.RoleFollower,
+		cluster.RoleNonvoter: admin.RoleNonvoter, cluster.RoleUnreachable: admin.RoleUnreachable,
+	} {
+		require.Equal(t, want, string(role))
+	}
+}
+
 func TestWhatIsLikelyNotMeantIsWarnedOf(t *testing.T) {
 	for addr, warned := range map[string]bool{"127.0.0.1:8080": false, "[::1]:8080": false, "localhost:8080": false, "0.0.0.0:8080": true, "10.0.0.1:8080": true, ":8080": true} {
 		c := Config{HTTPAddr: addr}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"lockstep/cluster"
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/auth"
+	"lockstep/server/limits"
+)
+
+// store is the cluster as the client-facing packages see it: api.Node and
+// webhook.Node.
+type store struct {
+	cluster *cluster.Node
+	limits  *limits.Limits
+	metrics *metrics
+}
+
+// Propose implements api.Node.
+func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	start := time.Now()
+	r, err := s.cluster.Propose(ctx, c)
+	s.metrics.proposed(r, err, time.Since(start))
+	return r, err
+}
+
+// Read implements api.Node.
+func (s store) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
+	start := time.Now()
+	v, err := s.cluster.Read(ctx, bucket)
+	s.metrics.read(err, time.Since(start))
+	if err == nil && !s.cluster.IsLeader() {
+		s.limits.ChargeRead(bucket)
+	}
+	return v, err
+}
+
+// View implements api.Node.
+func (s store) View() *fsm.View { return s.cluster.FSM().View() }
+
+// Wait implements webhook.Node.
+func (s store) Wait(ctx context.Context, index uint64) (*fsm.View, error) {
+	return s.cluster.FSM().Wait(ctx, index)
+}
+
+// keyring is auth.Keyring over the replicated state.
+type keyring struct{ view func() *fsm.View }
+
+// Account implements auth.Keyring.
+func (k keyring) Account() (sid string, tokens []string) {
+	v := k.view()
+	sid, _ = v.Account()
+	return sid, v.AuthTokens()
+}
+
+// Key implements auth.Keyring.
+func (k keyring) Key(keySID string) (auth.Key, bool) {
+	sid, ok := objects.ParseSID(keySID)
+	if !ok {
+		return auth.Key{}, false
+	}
+	key, ok := k.view().Key(sid)
+	if !ok {
+		return auth.Key{}, false
+	}
+	return auth.Key{Secret: key.Secret, Scope: key.KeyScope}, true
+}

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"lockstep/server/api"
+	"lockstep/server/audit"
+	"lockstep/server/budget"
+	"lockstep/server/livequery"
+	"lockstep/server/ratelimit"
+	"lockstep/server/realtime"
+	"lockstep/server/rest"
+	"lockstep/server/webhook"
+)
+
+// shared is what both protocols for clients use.
+type shared struct {
+	api    *api.API
+	bodies *budget.Budget // bytes of requests that are being read
+	audit  audit.Log
+}
+
+func newREST(n *node, p shared) http.Handler {
+	c := n.config
+	return rest.New(rest.Config{
+		API: p.api, Keyring: n.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: n.metrics.panics,
+		Audit: p.audit, Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
+		Bodies: p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
+	})
+}
+
+func newRealtime(n *node, p shared) *realtime.Server {
+	c := n.config
+	return realtime.New(realtime.Config{
+		API: p.api, Node: n.store, Feed: n.cluster.FSM().Feed(), Keyring: n.keys,
+		PublicURL: c.PublicURL, NodeURL: n.listener.url, TrustedProxies: c.TrustedProxies, Ready: n.cluster.Ready(),
+		Connected: n.reporter.Connected, Disconnected: n.reporter.Disconnected,
+		Refused: func(ctx context.Context, source string) { n.guard.Refused(ctx, "realtime", source) },
+		Limits:  ratelimit.New[string](c.RateLimits.Burst), SessionRequests: c.RateLimits.Requests, Clock: c.Clock, Logger: c.Logger, Metrics: n.metrics.registry, Panics: n.metrics.panics,
+
+		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
+		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,
+
+		SessionsPerIdentity: c.Bounds.SessionsPerIdentity, SessionsPerSource: c.Bounds.SessionsPerSource,
+		ConnectsPerIdentity: c.Bounds.ConnectsPerIdentity, ConnectsPerSource: c.Bounds.ConnectsPerSource,
+		UnknownKeysPerSource: c.Bounds.UnknownKeysPerSource,
+		Arrivals:             c.Bounds.Arrivals, ArrivalsPerSource: c.Bounds.ArrivalsPerSource,
+
+		InitBytes: int64(c.Bounds.InitBytes), MessageBytes: int64(c.Bounds.MessageBytes), DiscardBytes: int64(c.Bounds.DiscardBytes),
+		SessionByteRate: int64(c.Bounds.SessionByteRate), SessionRequestBytes: int64(c.Bounds.SessionRequestBytes),
+		IdentityRequests: c.Bounds.IdentityRequests, FloodRefusals: c.Bounds.FloodRefusals,
+		RequestBytes: p.bodies.Share(int64(c.Bounds.IdentityRequestBytes)),
+		AnswerBytes:  budget.New(int64(c.Bounds.AnswerBytes)).Share(int64(c.Bounds.IdentityAnswerBytes)),
+		SlowBytes:    int64(c.Bounds.SlowBytes), SlowRate: int64(c.Bounds.SlowRate), SlowWindow: c.Bounds.SlowWindow,
+
+		LiveQueries: livequery.Config{
+			PerIdentity: c.Bounds.LiveQueriesPerIdentity, PerMap: c.Bounds.LiveQueriesPerMap, Total: c.Bounds.LiveQueries,
+			BacklogLength: c.Bounds.LiveQueryBacklog, MapBacklogBytes: int64(c.Bounds.LiveQueryMapBytes),
+			BacklogBytes: int64(c.Bounds.LiveQueryBytes), ResultBytes: int64(c.Bounds.LiveQueryResultBytes),
+		},
+	})
+}
+
+func newWebhooks(n *node) *webhook.Sender {
+	c := n.config
+	return webhook.New(webhook.Config{
+		Node: n.store, Clock: c.Clock, Logger: c.Logger, Registerer: n.metrics.registry, Panics: n.metrics.panics,
+		Allow: c.WebhookAllow, Cluster: n.listeners,
+		Timeout: c.Bounds.WebhookTimeout, Total: c.Bounds.WebhookRequests,
+		PerService: c.Bounds.WebhookRequestsPerService, PerHost: c.Bounds.WebhookRequestsPerHost,
+	})
+}
