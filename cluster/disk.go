@@ -17,6 +17,9 @@ const (
 	// diskGivenUp is the age from which a write holds up the node's end no longer;
 	// scaled.
 	diskGivenUp = 5 * time.Second
+	// diskBrokenGrace is how long raft may go on answering when a write has failed;
+	// scaled.
+	diskBrokenGrace = time.Second
 )
 
 var errDiskHangs = errors.New("this node's disk hangs: a write to it does not end")
@@ -74,8 +77,10 @@ func (n *Node) watchDisk() {
 }
 
 // unlessDiskHangs waits for the node's end, but not longer than a disk that hangs
-// is waited for: then raft ends when the disk goes on, or with the process.
+// is waited for: then raft ends when the disk goes on, or with the process. Raft
+// may answer some requests never when a write has failed.
 func (n *Node) unlessDiskHangs(stopped <-chan error) error {
+	began := time.Now()
 	for {
 		select {
 		case err := <-stopped:
@@ -84,8 +89,33 @@ func (n *Node) unlessDiskHangs(stopped <-chan error) error {
 			if n.disk.Waiting() > n.config.scaled(diskGivenUp) {
 				return fmt.Errorf("%w; not waited for any longer", errDiskHangs)
 			}
+			if failure := n.disk.Failure(); failure != nil && time.Since(began) > n.config.scaled(diskGivenUp) {
+				return fmt.Errorf("%w; raft's end is not waited for any longer", failure)
+			}
 		}
 	}
+}
+
+// letRaftAnswer waits until raft has answered all that it was asked, which closes
+// the channel. When a write has failed, raft's main goroutine has ended: what waits
+// for that one, a snapshot perhaps, is answered only when raft is shut down. What
+// it has handed to the store is answered before.
+func (n *Node) letRaftAnswer() <-chan struct{} {
+	answered := make(chan struct{})
+	go func() {
+		n.life.WaitForRaft()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+		return answered
+	case <-n.disk.Broken():
+	}
+	select {
+	case <-answered:
+	case <-time.After(n.config.scaled(diskBrokenGrace)):
+	}
+	return answered
 }
 
 // handOff has another voter stand for election, if this node leads.

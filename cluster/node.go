@@ -446,7 +446,7 @@ func (n *Node) stop() error {
 // it has handed to the store when it is shut down, it never answers.
 func (n *Node) stopParts() error {
 	n.life.End()
-	n.life.WaitForRaft()
+	answered := n.letRaftAnswer()
 	var errs []error
 	var halted raft.Future
 	if n.raft != nil {
@@ -463,6 +463,7 @@ func (n *Node) stopParts() error {
 	if halted != nil {
 		errs = append(errs, halted.Error())
 	}
+	<-answered
 	n.life.Wait()
 	if n.gossip != nil {
 		errs = append(errs, n.gossip.close(n.place != nil && n.place.HasLeft()))

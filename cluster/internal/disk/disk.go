@@ -76,8 +76,18 @@ func (d *Disk) Log(inner raft.LogStore) raft.LogStore { return &logStore{inner, 
 // Stable returns a stable store whose writes are watched.
 func (d *Disk) Stable(inner raft.StableStore) raft.StableStore { return &stableStore{inner, d} }
 
-// write makes one write, unless an earlier one has failed.
+// write is try, and the end of the goroutine if that has failed while the disk is
+// guarded.
 func (d *Disk) write(what string, write func() error) error {
+	err := d.try(what, write)
+	if err != nil && !errors.Is(err, ErrRefused) && d.isGuarded() {
+		runtime.Goexit()
+	}
+	return err
+}
+
+// try makes one write, unless an earlier one has failed.
+func (d *Disk) try(what string, write func() error) error {
 	d.mu.Lock()
 	err, id := d.failure, d.next
 	if err == nil {
@@ -107,12 +117,14 @@ func (d *Disk) fail(what string, err error) error {
 		d.failure = fmt.Errorf("%w: %s: %w", ErrFailed, what, err)
 		close(d.broken)
 	}
-	failure, guarded := d.failure, d.guarded
-	d.mu.Unlock()
-	if guarded {
-		runtime.Goexit()
-	}
-	return failure
+	defer d.mu.Unlock()
+	return d.failure
+}
+
+func (d *Disk) isGuarded() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.guarded
 }
 
 type logStore struct {
@@ -128,9 +140,25 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return s.disk.write("append to the log", func() error { return s.LogStore.StoreLogs(logs) })
 }
 
-// DeleteRange implements raft.LogStore.
+// DeleteRange implements raft.LogStore. That what a snapshot covers could not be
+// removed raft may hear: it is asked by somebody who waits for its answer, and
+// relies on nothing that is gone.
 func (s *logStore) DeleteRange(first, last uint64) error {
-	return s.disk.write("cut the log", func() error { return s.LogStore.DeleteRange(first, last) })
+	cut := func() error { return s.LogStore.DeleteRange(first, last) }
+	if s.isFront(first, last) {
+		return s.disk.try("cut the log", cut)
+	}
+	return s.disk.write("cut the log", cut)
+}
+
+// isFront reports whether a range begins with the log and ends before it does.
+func (s *logStore) isFront(first, last uint64) bool {
+	low, err := s.FirstIndex()
+	if err != nil || first != low {
+		return false
+	}
+	high, err := s.LastIndex()
+	return err == nil && last < high
 }
 
 type stableStore struct {

@@ -73,6 +73,17 @@ func TestNothingIsWrittenAfterAFailedWrite(t *testing.T) {
 	}
 }
 
+// Whoever takes a snapshot is answered, although what it covers stays in the log.
+func TestWhoCutsTheLogsFrontHearsThatItFailed(t *testing.T) {
+	d, inner := New(), &scripted{InmemStore: raft.NewInmemStore(), script: []error{errIO}}
+	require.NoError(t, inner.InmemStore.StoreLogs([]*raft.Log{{Index: 1}, {Index: 2}, {Index: 3}}))
+	d.Guard()
+	require.ErrorIs(t, d.Log(inner).DeleteRange(1, 2), errIO)
+	<-d.Broken()
+	require.ErrorIs(t, d.Log(inner).DeleteRange(1, 2), ErrFailed)
+	require.Equal(t, 1, inner.writes)
+}
+
 func TestAWriteThatHangsIsSeen(t *testing.T) {
 	d, inner := New(), &scripted{InmemStore: raft.NewInmemStore(), hang: make(chan struct{})}
 	require.Zero(t, d.Waiting())
