@@ -235,6 +235,7 @@ type objectSource struct {
 	recipient
 	session  *session
 	object   objects.SID
+	added    hub.Additions
 	replayed int
 }
 
@@ -276,6 +277,7 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until obje
 		reached, more = until, true
 		part = slices.DeleteFunc(part, func(e objects.Event) bool { return e.ID > until })
 	}
+	o.added.Correct(part, more)
 	heard := part[:0]
 	for _, e := range part {
 		if o.session.queue.Muted(&e) {
