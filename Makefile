@@ -11,11 +11,13 @@ VULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 GOLANGCI    ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME    ?= 20s
 COUNT       ?= 20
+SEEDS       ?= 2000
+SEED        ?= 1000
 
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-conformance test-browser fuzz bench verify lint fmt soak
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-conformance test-browser fuzz bench verify lint fmt soak soak-sim
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -74,3 +76,6 @@ fmt: ## format all Go files
 
 soak: ## repeat the cluster tests COUNT times
 	go test -race -count=$(COUNT) -timeout 0 -p 1 $(CLUSTERS)
+
+soak-sim: ## simulate SEEDS clusters, from the seed SEED on, and say how many a minute
+	go test ./test/sim -run 'TestWholeClusters$$' -count=1 -timeout 0 -failfast -v -seeds $(SEEDS) -seed $(SEED) | grep -vE '^ *(=== |--- PASS: .*/)'

@@ -2,21 +2,23 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
 	"lockstep/cluster"
 	"lockstep/fsm"
 	"lockstep/fsm/commandid"
 	"lockstep/objects"
+	"lockstep/server/hub"
 )
 
 // Service is the default service of a simulated cluster.
@@ -25,34 +27,54 @@ var Service = objects.NewSID(objects.KindService, [16]byte{1})
 // patience is how long, in virtual time, a healthy cluster may take for anything.
 const patience = time.Minute
 
-// Cluster is a cluster of simulated nodes, all voters.
+// Options are what a cluster is made of.
+type Options struct {
+	Nodes int // n1 and so on, all voters
+	Rand  *rand.Rand
+
+	// DiskLatency is how long a write may take. Zero: no time at all.
+	DiskLatency time.Duration
+
+	// QueueLength bounds the frames that wait for a subscriber; zero is the
+	// hub's default.
+	QueueLength int
+
+	// Edit, which may be nil, changes the configuration of each node.
+	Edit func(*cluster.Config)
+}
+
+// Cluster is a cluster of simulated nodes.
 type Cluster struct {
 	*Network
-	t    testing.TB
-	edit func(*cluster.Config)
+	t       testing.TB
+	options Options
 
 	mu    sync.Mutex
-	disks map[string]*disk
-	nodes map[string]*cluster.Node // those that are up
+	disks map[string]*Disk
+	nodes map[string]*member // those that are up
 }
 
-// disk is what a node keeps over a crash.
-type disk struct {
-	log       *raft.InmemStore
-	snapshots *raft.InmemSnapshotStore
+// member is a node in one of its lives, with its hub.
+type member struct {
+	*cluster.Node
+	endpoint *endpoint
+	hub      *hub.Hub
+	ended    context.Context // ends with this life
+	end      context.CancelFunc
+	work     sync.WaitGroup
 }
 
-// Start makes a cluster of nodes n1 to nN. edit, which may be nil, changes the
-// configuration of each.
-func Start(t testing.TB, count int, network *Network, edit func(*cluster.Config)) *Cluster {
-	c := &Cluster{Network: network, t: t, edit: edit, disks: make(map[string]*disk), nodes: make(map[string]*cluster.Node)}
-	first := c.open("n1", true)
+// Start makes a cluster.
+func Start(t testing.TB, network *Network, o Options) *Cluster {
+	c := &Cluster{Network: network, t: t, options: o, disks: make(map[string]*Disk), nodes: make(map[string]*member)}
+	first, err := c.open("n1", true)
+	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := first.Propose(ctx, Command(&fsm.Initialise{ClusterID: "sim", AccountSID: "AC", AuthToken: "t", Service: Service}))
 	require.NoError(t, err)
 	require.Nil(t, r.Err)
-	for i := 2; i <= count; i++ {
+	for i := 2; i <= o.Nodes; i++ {
 		c.Join(ctx, fmt.Sprintf("n%d", i))
 	}
 	return c
@@ -60,68 +82,118 @@ func Start(t testing.TB, count int, network *Network, edit func(*cluster.Config)
 
 // Join starts a new node, adds it and waits until it votes.
 func (c *Cluster) Join(ctx context.Context, id string) {
-	n := c.open(id, false)
-	for _, member := range c.Nodes() {
-		if member == n {
-			continue
-		}
-		require.NoError(c.t, member.AddMember(ctx, cluster.MemberSpec{ID: id, InternalAddr: id}))
-		break
-	}
-	<-n.Ready()
-	require.Eventually(c.t, func() bool {
-		return slices.ContainsFunc(n.Members(), func(m cluster.Member) bool {
-			return m.ID == id && (m.Role == cluster.RoleFollower || m.Role == cluster.RoleLeader)
-		})
-	}, patience, 10*time.Millisecond)
+	require.NoError(c.t, c.enter(ctx, id))
 }
 
-func (c *Cluster) open(id string, bootstrap bool) *cluster.Node {
-	c.mu.Lock()
-	d := c.disks[id]
-	if d == nil {
-		d = &disk{raft.NewInmemStore(), raft.NewInmemSnapshotStore()}
-		c.disks[id] = d
+// enter has a node, which has no state, become a voter: as a new member, or in the
+// place of the one of its id that there was.
+func (c *Cluster) enter(ctx context.Context, id string) error {
+	n, err := c.open(id, false)
+	if err != nil {
+		return err
 	}
-	c.mu.Unlock()
-	e := c.attach(id)
-	config := cluster.Config{
-		ID: id, ClusterID: "sim", Bootstrap: bootstrap, Logger: slog.New(slog.DiscardHandler),
-		Parts: &cluster.Parts{Transport: e, Peers: e, Logs: d.log, Stable: d.log, Snapshots: d.snapshots},
+	spec := cluster.MemberSpec{ID: id, InternalAddr: id, Replace: true}
+	added := false
+	for !added {
+		for _, other := range c.Nodes() {
+			if other == n {
+				continue
+			}
+			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+			added = other.AddMember(attempt, spec) == nil
+			cancel()
+			if added {
+				break
+			}
+		}
+		if !added {
+			Sleep(ctx, 50*time.Millisecond)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
-	if c.edit != nil {
-		c.edit(&config)
+	for !n.Votes() || !closed(n.Ready()) {
+		Sleep(ctx, 10*time.Millisecond)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
-	n, err := cluster.Open(context.Background(), config)
-	require.NoError(c.t, err)
+	return nil
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// disk returns that of a node, which is new if there is none.
+func (c *Cluster) disk(id string) *Disk {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nodes[id] = n
-	return n
+	d := c.disks[id]
+	if d == nil {
+		d = newDisk(c.options.Rand, c.options.DiskLatency)
+		c.disks[id] = d
+	}
+	return d
+}
+
+// open starts a node on its disk.
+func (c *Cluster) open(id string, bootstrap bool) (*member, error) {
+	d := c.disk(id)
+	stores := d.open()
+	e := c.attach(id)
+	config := cluster.Config{
+		ID: id, ClusterID: "sim", Incarnation: d.incarnation, Bootstrap: bootstrap, Logger: slog.New(slog.DiscardHandler),
+		Parts: &cluster.Parts{Transport: e, Peers: e, Logs: stores, Stable: stores, Snapshots: stores},
+	}
+	if c.options.Edit != nil {
+		c.options.Edit(&config)
+	}
+	n, err := cluster.Open(context.Background(), config)
+	if err != nil {
+		d.Crash(false)
+		e.cancel()
+		return nil, err
+	}
+	d.incarnation = n.Incarnation()
+	m := &member{Node: n, endpoint: e}
+	m.ended, m.end = context.WithCancel(context.Background())
+	m.hub = hub.New(hub.Config{Feed: n.FSM().Feed(), View: n.FSM().View, Encode: encodeLive, QueueLength: c.options.QueueLength})
+	m.work.Go(func() { m.hub.Run(m.ended) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes[id] = m
+	return m, nil
 }
 
 // Nodes returns the nodes that are up, in the order of their ids.
-func (c *Cluster) Nodes() []*cluster.Node {
+func (c *Cluster) Nodes() []*member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]*cluster.Node, 0, len(c.nodes))
+	out := make([]*member, 0, len(c.nodes))
 	for _, n := range c.nodes {
 		out = append(out, n)
 	}
-	slices.SortFunc(out, func(a, b *cluster.Node) int { return slices.Compare([]byte(a.ID()), []byte(b.ID())) })
+	slices.SortFunc(out, func(a, b *member) int { return strings.Compare(a.ID(), b.ID()) })
 	return out
 }
 
 // node returns a node if it is up.
-func (c *Cluster) node(id string) *cluster.Node {
+func (c *Cluster) node(id string) *member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nodes[id]
 }
 
 // Leader waits for the node that leads.
-func (c *Cluster) Leader() *cluster.Node {
-	var leader *cluster.Node
+func (c *Cluster) Leader() *member {
+	var leader *member
 	require.Eventually(c.t, func() bool {
 		for _, n := range c.Nodes() {
 			if n.IsLeader() {
@@ -133,25 +205,50 @@ func (c *Cluster) Leader() *cluster.Node {
 	return leader
 }
 
-// Crash takes a node down without a word to the others, and Restart brings it
-// up again on its disk.
-func (c *Cluster) Crash(id string) {
+// Crash takes a node down without a word to the others: what it was writing may
+// be lost. Restart brings it up again on its disk.
+func (c *Cluster) Crash(id string) { c.crash(id, false) }
+
+// crash is Crash; with tear, what it was writing may be there by half.
+func (c *Cluster) crash(id string, tear bool) {
 	c.mu.Lock()
-	n := c.nodes[id]
+	n, d := c.nodes[id], c.disks[id]
 	delete(c.nodes, id)
 	c.mu.Unlock()
 	if n == nil {
 		return
 	}
-	c.Network.mu.Lock()
-	e := c.endpoints[id]
-	c.Network.mu.Unlock()
-	e.cancel()
-	require.NoError(c.t, n.Close())
+	n.endpoint.cancel()
+	d.Crash(tear)
+	n.end()
+	n.Close() // it cannot write any more, and says so
+	n.work.Wait()
 }
 
 // Restart brings a node that crashed up again.
-func (c *Cluster) Restart(id string) *cluster.Node { return c.open(id, false) }
+func (c *Cluster) Restart(id string) *member {
+	n, err := c.open(id, false)
+	require.NoError(c.t, err)
+	return n
+}
+
+// Wipe takes everything from the disk of a node that is down.
+func (c *Cluster) Wipe(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.disks, id)
+}
+
+// revive brings a node that is down up again, as its operator would: one whose
+// disk is damaged gets a new one, and takes its own place.
+func (c *Cluster) revive(ctx context.Context, id string) error {
+	_, err := c.open(id, false)
+	if !errors.Is(err, cluster.ErrDamaged) {
+		return err
+	}
+	c.Wipe(id)
+	return c.enter(ctx, id)
+}
 
 // Close ends the cluster.
 func (c *Cluster) Close() {

@@ -1,6 +1,12 @@
-// Package sim runs whole clusters, with the real raft library, store, proposer
-// and reader, in one process and in virtual time. Only the network and the disk
-// are replaced: requests can be delayed, and links cut, by seed.
+// Package sim runs whole clusters, with the real raft library, store, proposer,
+// reader and hub, in one process and in virtual time. Only the network, the disk
+// and the machines' clocks are replaced, by ones that fail as a seed says: what is
+// cut, lost, late or comes twice; what a crash leaves of a write, what fails, hangs
+// or finds no room; clocks that step.
+//
+// A seed decides what is done and what goes wrong, and when. In which order
+// goroutines run at one moment of virtual time is the Go scheduler's choice, so
+// that a seed that failed may have to be run a few times (go test -count).
 //
 // Everything here has to run inside a testing/synctest bubble, and ends with
 // Cluster.Close.
@@ -24,8 +30,10 @@ import (
 const (
 	// transportTimeout is how long a raft request waits for its answer.
 	transportTimeout = 10 * time.Second
-	// refusalDelay is how long it takes to find out that a link is cut.
+	// refusalDelay is how long it takes to find out that a node is not there.
 	refusalDelay = 5 * time.Millisecond
+	// copyDelay is how much later, at most, a request comes once more.
+	copyDelay = 2 * time.Second
 )
 
 var (
@@ -61,15 +69,20 @@ type Network struct {
 	appendDelays Delays
 	otherDelays  Delays
 	endpoints    map[string]*endpoint // by address, which is the node's id
-	cut          map[[2]string]bool
+	cut          map[way]bool         // refused at once
+	deaf         map[way]bool         // lost without a word
+	lost, twice  int                  // of a hundred requests or answers, and of requests
 }
+
+// way is one direction of a link.
+type way struct{ from, to string }
 
 // NewNetwork makes a network without nodes. It draws its delays from a source of
 // its own, seeded from r.
 func NewNetwork(r *rand.Rand, appendDelays, otherDelays Delays) *Network {
 	return &Network{
 		rand: rand.New(rand.NewPCG(r.Uint64(), r.Uint64())), appendDelays: appendDelays, otherDelays: otherDelays,
-		endpoints: make(map[string]*endpoint), cut: make(map[[2]string]bool),
+		endpoints: make(map[string]*endpoint), cut: make(map[way]bool), deaf: make(map[way]bool),
 	}
 }
 
@@ -81,12 +94,22 @@ func (n *Network) SetDelays(appendDelays, otherDelays Delays) {
 	n.appendDelays, n.otherDelays = appendDelays, otherDelays
 }
 
+// SetLoss has so many of a hundred requests lost, or their answers, and so many
+// of those that arrive come a second time, later.
+func (n *Network) SetLoss(lost, twice int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lost, n.twice = lost, twice
+}
+
 // Isolate cuts all links of a node; Heal mends all links of all nodes.
 func (n *Network) Isolate(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for other := range n.endpoints {
-		n.cut[link(id, other)] = true
+		if other != id {
+			n.cut[way{id, other}], n.cut[way{other, id}] = true, true
+		}
 	}
 }
 
@@ -94,17 +117,29 @@ func (n *Network) Isolate(id string) {
 func (n *Network) Cut(a, b string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cut[link(a, b)] = true
+	if a != b {
+		n.cut[way{a, b}], n.cut[way{b, a}] = true, true
+	}
 }
 
-// Heal mends all links.
+// Deafen loses whatever one node sends to another, requests and answers. Nobody is
+// told.
+func (n *Network) Deafen(from, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if from != to {
+		n.deaf[way{from, to}] = true
+	}
+}
+
+// Heal mends all links. Delays stay.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cut)
+	clear(n.deaf)
+	n.lost, n.twice = 0, 0
 }
-
-func link(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
 
 // attach brings a node up; what an earlier life of it has under way is lost.
 func (n *Network) attach(id string) *endpoint {
@@ -122,12 +157,29 @@ func (n *Network) route(from, to string) (*endpoint, error) {
 	defer n.mu.Unlock()
 	e := n.endpoints[to]
 	switch {
-	case n.cut[link(from, to)] && from != to:
+	case n.cut[way{from, to}]:
 		return nil, errCut
 	case e == nil || e.ctx.Err() != nil:
 		return nil, errDown
 	}
 	return e, nil
+}
+
+// loses draws whether what travels this way is lost.
+func (n *Network) loses(from, to string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.deaf[way{from, to}] || n.lost > 0 && n.rand.IntN(100) < n.lost
+}
+
+// repeats draws whether a request comes once more, and how much later.
+func (n *Network) repeats() (later time.Duration, again bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.twice == 0 || n.rand.IntN(100) >= n.twice {
+		return 0, false
+	}
+	return upTo(n.rand, copyDelay), true
 }
 
 func (n *Network) delays(appends bool) (request, answer time.Duration) {
@@ -167,8 +219,10 @@ func (e *endpoint) wait(ctx context.Context, d time.Duration) error {
 }
 
 // exchange has deliver run at the other end, between the two delays. Either end
-// may be cut off or go down before the answer is back.
-func (e *endpoint) exchange(ctx context.Context, to string, appends bool, deliver func(ctx context.Context, other *endpoint) error) error {
+// may be cut off or go down before the answer is back, and what is lost on its way
+// is waited for until ctx ends. A request that comes once more is answered to
+// nobody: again makes that, unless it is nil.
+func (e *endpoint) exchange(ctx context.Context, to string, appends bool, deliver func(ctx context.Context, other *endpoint) error, again func(ctx context.Context, other *endpoint)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
@@ -180,9 +234,20 @@ func (e *endpoint) exchange(ctx context.Context, to string, appends bool, delive
 	if err := e.wait(ctx, request); err != nil {
 		return err
 	}
+	if e.network.loses(e.id, to) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	other, err := e.network.route(e.id, to)
 	if err != nil {
 		return err
+	}
+	if later, twice := e.network.repeats(); twice && again != nil {
+		go func() { // ends with the other end
+			if e.wait(other.ctx, later) == nil {
+				again(other.ctx, other)
+			}
+		}()
 	}
 	there, leave := context.WithCancel(ctx)
 	defer leave()
@@ -190,8 +255,15 @@ func (e *endpoint) exchange(ctx context.Context, to string, appends bool, delive
 	if err := deliver(there, other); err != nil {
 		return err
 	}
+	if e.network.loses(to, e.id) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	// The answer waits in this node's own buffers: a cut comes too late for it.
-	if again, err := e.network.route(e.id, to); err != nil || again != other {
+	if now, err := e.network.route(to, e.id); err != nil || now != e {
+		return errDown
+	}
+	if now, err := e.network.route(e.id, to); err != nil || now != other {
 		return errDown
 	}
 	return e.wait(ctx, answer)
@@ -217,6 +289,12 @@ func (e *endpoint) Call(ctx context.Context, to string, kind byte, body []byte) 
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}, func(ctx context.Context, other *endpoint) {
+		select {
+		case <-other.serving:
+			other.handle(ctx, e.self, kind, body)
+		case <-ctx.Done():
 		}
 	})
 	return answer, err
@@ -315,6 +393,14 @@ func request[Answer any](e *endpoint, to raft.ServerAddress, args any, data io.R
 	ctx, cancel := context.WithTimeout(context.Background(), transportTimeout)
 	defer cancel()
 	_, appends := args.(*raft.AppendEntriesRequest)
+	again := func(ctx context.Context, other *endpoint) {
+		if other.receive(ctx, raft.RPC{Command: args, RespChan: make(chan raft.RPCResponse, 1)}) != nil {
+			return // it is down
+		}
+	}
+	if data != nil { // which is read once
+		again = nil
+	}
 	return e.exchange(ctx, string(to), appends, func(ctx context.Context, other *endpoint) error {
 		answered := make(chan raft.RPCResponse, 1)
 		if err := other.receive(ctx, raft.RPC{Command: args, Reader: data, RespChan: answered}); err != nil {
@@ -329,7 +415,7 @@ func request[Answer any](e *endpoint, to raft.ServerAddress, args any, data io.R
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	})
+	}, again)
 }
 
 // receive hands a request to raft; heartbeats past its main loop, as on a real

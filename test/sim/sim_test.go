@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,12 +18,15 @@ import (
 	"lockstep/cluster"
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/test/validate"
 )
 
-var (
-	register = objects.NewSID(objects.KindDocument, [16]byte{1})
-	list     = objects.NewSID(objects.KindList, [16]byte{2})
-)
+var register = registers[0]
+
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // clusters are many, and short-lived
+	os.Exit(m.Run())
+}
 
 // seeds runs a scenario in a bubble of its own for each of count seeds.
 func seeds(t *testing.T, count int, scenario func(t *testing.T, r *rand.Rand)) {
@@ -50,7 +55,7 @@ type counters struct{ reads, stale, writes atomic.Int64 }
 // measureReads has clients on all nodes write a register and read it with read,
 // and counts the reads that missed what was acknowledged, or read, before they
 // began.
-func measureReads(t *testing.T, r *rand.Rand, c *Cluster, read func(context.Context, *cluster.Node) (*fsm.View, bool)) *counters {
+func measureReads(t *testing.T, r *rand.Rand, c *Cluster, read func(context.Context, *member) (*fsm.View, bool)) *counters {
 	must(t, c, &fsm.CreateObject{SID: register, Data: []byte("0")})
 	count := new(counters)
 	var known atomic.Uint64 // the highest revision that somebody has seen
@@ -107,9 +112,9 @@ func measureReads(t *testing.T, r *rand.Rand, c *Cluster, read func(context.Cont
 // lateHeartbeats is a cluster whose leaders lead on for long after they have
 // lost touch: what they hear is late, and their lease is as long as it can be.
 func lateHeartbeats(t *testing.T, r *rand.Rand) *Cluster {
-	c := Start(t, 3, NewNetwork(r, Calm, Calm), func(config *cluster.Config) {
+	c := Start(t, NewNetwork(r, Calm, Calm), Options{Nodes: 3, Rand: fork(r), Edit: func(config *cluster.Config) {
 		config.Parts.LeaseTimeout = time.Second
-	})
+	}})
 	c.SetDelays(Late, Calm)
 	return c
 }
@@ -119,7 +124,7 @@ func TestReadsAreNeverStale(t *testing.T) {
 	seeds(t, 20, func(t *testing.T, r *rand.Rand) {
 		c := lateHeartbeats(t, r)
 		defer c.Close()
-		count := measureReads(t, r, c, func(ctx context.Context, n *cluster.Node) (*fsm.View, bool) {
+		count := measureReads(t, r, c, func(ctx context.Context, n *member) (*fsm.View, bool) {
 			view, err := n.Read(ctx, objects.Bucket{})
 			return view, err == nil
 		})
@@ -141,7 +146,7 @@ func TestUncheckedReadsAreStale(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(seed), 1))
 			c := lateHeartbeats(t, r)
 			defer c.Close()
-			count := measureReads(t, r, c, func(_ context.Context, n *cluster.Node) (*fsm.View, bool) {
+			count := measureReads(t, r, c, func(_ context.Context, n *member) (*fsm.View, bool) {
 				return n.FSM().View(), n.IsLeader()
 			})
 			stale = count.stale.Load() > 0
@@ -159,20 +164,19 @@ func TestWritesHappenOnce(t *testing.T) {
 		network := NewNetwork(r, Calm, Calm)
 		snapshots := r.IntN(2) == 0
 		machines := newClocks(r)
-		c := Start(t, 3, network, func(config *cluster.Config) {
-			if machines != nil {
-				config.Clock = machines.of(config.ID)
-			}
+		steps := r.IntN(2) == 0
+		c := Start(t, network, Options{Nodes: 3, Rand: fork(r), Edit: func(config *cluster.Config) {
+			config.Clock = machines.of(config.ID)
 			if snapshots {
 				config.SnapshotThreshold, config.TrailingLogs, config.SnapshotInterval = 20, 10, 2*time.Second
 			}
-		})
+		}})
 		defer c.Close()
 		must(t, c, &fsm.CreateObject{SID: list})
 		network.SetDelays(Late, Late)
 
 		var mu sync.Mutex
-		wanted := make(map[string]int) // by the item's data
+		var writes validate.Writes
 		var unknown []*fsm.Command
 		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 		defer cancel()
@@ -193,23 +197,27 @@ func TestWritesHappenOnce(t *testing.T) {
 					attempt, done := context.WithTimeout(ctx, 4*time.Second)
 					result, err := n.Propose(attempt, command)
 					done()
-					mu.Lock()
 					switch {
 					case err == nil && result.Err == nil:
-						wanted[data] = 1
+						writes.Note(data, validate.Done)
 					case err == nil:
 						t.Errorf("append refused: %v", result.Err)
 					case errors.Is(err, cluster.ErrUnknownOutcome):
+						mu.Lock()
 						unknown = append(unknown, command)
+						mu.Unlock()
 					default:
-						wanted[data] = 0
+						writes.Note(data, validate.Failed)
 					}
-					mu.Unlock()
 					Sleep(ctx, 5*time.Millisecond)
 				}
 			})
 		}
-		clients.Go(func() { machines.step(ctx) })
+		if steps {
+			machines.change("n1")
+			machines.change("n2")
+			clients.Go(func() { machines.step(ctx) })
+		}
 		c.Trouble(ctx, r)
 		clients.Wait()
 
@@ -219,58 +227,17 @@ func TestWritesHappenOnce(t *testing.T) {
 			result, err := c.Nodes()[i%3].Propose(calm, command)
 			require.NoError(t, err)
 			require.Nil(t, result.Err)
-			wanted[string(command.Op.(*fsm.WriteItem).Data)] = 1
+			writes.Note(string(command.Op.(*fsm.WriteItem).Data), validate.Done)
 		}
 		for _, n := range c.Nodes() {
 			view, err := n.Read(calm, objects.Bucket{})
 			require.NoError(t, err)
-			require.Equal(t, wanted, withZeros(itemsOf(view), wanted), n.ID())
+			require.NoError(t, writes.Stored(itemsOf(view)), n.ID())
 		}
-		acknowledged.Add(int64(len(wanted)))
+		acknowledged.Add(int64(writes.Done()))
 		retried.Add(int64(len(unknown)))
 	})
 	t.Logf("%d writes, %d of unknown outcome tried again", acknowledged.Load(), retried.Load())
-}
-
-// clocks are the clocks of the nodes' machines; nil: all are right.
-type clocks struct {
-	r     *rand.Rand
-	mu    sync.Mutex
-	ahead map[string]time.Duration
-}
-
-// newClocks gives every other simulation clocks of its own.
-func newClocks(r *rand.Rand) *clocks {
-	if r.IntN(2) == 0 {
-		return nil
-	}
-	c := &clocks{r: rand.New(rand.NewPCG(r.Uint64(), 2)), ahead: make(map[string]time.Duration)}
-	c.change("n1")
-	c.change("n2")
-	return c
-}
-
-func (c *clocks) of(id string) func() time.Time {
-	return func() time.Time {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return time.Now().Add(c.ahead[id])
-	}
-}
-
-// change sets a clock anew, to within twenty minutes.
-func (c *clocks) change(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ahead[id] = time.Duration(c.r.Int64N(int64(40*time.Minute))) - 20*time.Minute
-}
-
-// step changes a clock every few seconds until the context ends.
-func (c *clocks) step(ctx context.Context) {
-	for c != nil && ctx.Err() == nil {
-		Sleep(ctx, 3*time.Second)
-		c.change([]string{"n1", "n2", "n3"}[c.r.IntN(3)])
-	}
 }
 
 func itemsOf(view *fsm.View) map[string]int {
@@ -286,19 +253,11 @@ func itemsOf(view *fsm.View) map[string]int {
 	return found
 }
 
-// withZeros adds what was looked for and not found.
-func withZeros(found, wanted map[string]int) map[string]int {
-	for data := range wanted {
-		found[data] += 0
-	}
-	return found
-}
-
 // TestFollowersLearnAtOnce: on a quiet log a follower has applied a write within
 // a few network delays, and not only after raft's commit time-out.
 func TestFollowersLearnAtOnce(t *testing.T) {
 	seeds(t, 3, func(t *testing.T, r *rand.Rand) {
-		c := Start(t, 3, NewNetwork(r, Calm, Calm), nil)
+		c := Start(t, NewNetwork(r, Calm, Calm), Options{Nodes: 3, Rand: fork(r)})
 		defer c.Close()
 		must(t, c, &fsm.CreateObject{SID: register, Data: []byte("0")})
 		for range 20 {
@@ -318,7 +277,7 @@ func TestFollowersLearnAtOnce(t *testing.T) {
 // crashed and comes back, while clients write. Nothing acknowledged is lost.
 func TestMembersComeAndGo(t *testing.T) {
 	seeds(t, 5, func(t *testing.T, r *rand.Rand) {
-		c := Start(t, 3, NewNetwork(r, Calm, Calm), nil)
+		c := Start(t, NewNetwork(r, Calm, Calm), Options{Nodes: 3, Rand: fork(r)})
 		defer c.Close()
 		must(t, c, &fsm.CreateObject{SID: list})
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,0 +1,212 @@
+package sim
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster"
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/test/validate"
+)
+
+var (
+	seedCount = flag.Int("seeds", 30, "clusters that TestWholeClusters simulates")
+	firstSeed = flag.Int("seed", 0, "the first one of their seeds")
+)
+
+// checkTime bounds the search for an order that explains a history, in real time.
+const checkTime = 30 * time.Second
+
+// tally is what all simulations came to.
+type tally struct {
+	mu                                          sync.Mutex
+	clusters, calls, writes, events, reopenings int
+	virtual                                     time.Duration
+	faults                                      map[string]int
+}
+
+// outcome is what one simulation leaves to be judged outside of its bubble.
+type outcome struct {
+	clients *clients
+	faults  map[string]int
+	virtual time.Duration
+}
+
+// TestWholeClusters breaks everything that can break, while clients write, read
+// and subscribe, and heals it. Then the cluster must work again within a minute;
+// the history must be linearizable, each write there once, every subscriber have
+// heard everything in order over all its connections, and all stores be equal.
+func TestWholeClusters(t *testing.T) {
+	count := *seedCount
+	if testing.Short() {
+		count = max(1, count/10)
+	}
+	all := &tally{faults: make(map[string]int)}
+	began := time.Now()
+	t.Run("seeds", func(t *testing.T) {
+		for seed := *firstSeed; seed < *firstSeed+count; seed++ {
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				defer func() {
+					if t.Failed() {
+						t.Logf("again: go test ./test/sim -run 'TestWholeClusters$' -seed %d -seeds 1 -count 20 -failfast", seed)
+					}
+				}()
+				var out outcome
+				synctest.Test(t, func(t *testing.T) { out = simulate(t, uint64(seed)) })
+				if !t.Failed() {
+					require.NoError(t, out.clients.registers.Linearizable(checkTime))
+					all.add(out)
+				}
+			})
+		}
+	})
+	took := time.Since(began)
+	t.Logf("%d clusters in %v: %.0f a minute, each %.1f virtual seconds", all.clusters, took.Round(time.Millisecond),
+		float64(all.clusters)/took.Minutes(), all.virtual.Seconds()/float64(max(1, all.clusters)))
+	t.Logf("%d calls to registers, %d writes acknowledged, %d events heard, %d subscribers had to open anew", all.calls, all.writes, all.events, all.reopenings)
+	var kinds []string
+	total := 0
+	for _, name := range slices.Sorted(maps.Keys(all.faults)) {
+		kinds = append(kinds, fmt.Sprintf("%s %d", name, all.faults[name]))
+		total += all.faults[name]
+	}
+	t.Logf("%d faults: %s", total, strings.Join(kinds, ", "))
+}
+
+func (a *tally) add(o outcome) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.clusters++
+	a.virtual += o.virtual
+	a.calls += o.clients.registers.Len()
+	a.writes += o.clients.writes.Done()
+	for _, s := range o.clients.subscribers {
+		a.reopenings += s.opened
+		s.heard.All(func(validate.Event) error { a.events++; return nil })
+	}
+	for kind, n := range o.faults {
+		a.faults[kind] += n
+	}
+}
+
+func simulate(t *testing.T, seed uint64) outcome {
+	r := rand.New(rand.NewPCG(seed, 2))
+	began := time.Now()
+	machines := newClocks(r)
+	snapshots := r.IntN(3) > 0
+	c := Start(t, NewNetwork(r, Calm, Calm), Options{
+		Nodes: 3, Rand: fork(r), DiskLatency: 3 * time.Millisecond, QueueLength: 2 + r.IntN(30),
+		Edit: func(config *cluster.Config) {
+			config.Clock = machines.of(config.ID)
+			if snapshots {
+				config.SnapshotThreshold, config.TrailingLogs, config.SnapshotInterval = 20, 10, time.Second
+			}
+		},
+	})
+	defer c.Close()
+	all, err := startClients(t.Context(), c, fork(r))
+	require.NoError(t, err)
+	defer all.end()
+
+	faults := newFaults(c, fork(r), machines)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	faults.Run(ctx)
+	require.True(t, faults.Heal(t.Context()), "the cluster does not work again: %s; down: %v; %v", c.describe(), faults.down, faults.stuck)
+	Sleep(t.Context(), 300*time.Millisecond) // some traffic for a cluster that is well
+	all.stop()
+	Sleep(t.Context(), 2*copyDelay) // what is still on its way, and of unknown outcome, arrives
+	all.judge(t)
+	return outcome{clients: all, faults: faults.Counts, virtual: time.Since(began)}
+}
+
+// judge compares what clients know with what a cluster that is well has.
+func (c *clients) judge(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if refused := c.refused.Load(); refused != nil {
+		t.Errorf("refused: %v", refused)
+	}
+	events := new(validate.Events)
+	for _, n := range c.cluster.Nodes() {
+		view, err := n.Read(ctx, objects.Bucket{})
+		require.NoError(t, err, n.ID())
+		require.NoError(t, c.writes.Stored(itemsOf(view)), n.ID())
+		require.NoError(t, view.Verify(), n.ID())
+		last, want := lastEvent(view, entryMap), entries(view, entryMap)
+		for i, s := range c.subscribers {
+			for s.heard.Last() < last && ctx.Err() == nil {
+				Sleep(ctx, 10*time.Millisecond)
+			}
+			require.NoError(t, s.heard.EndsIn(last, want), "subscriber %d and %s", i, n.ID())
+		}
+	}
+	for i, s := range c.subscribers {
+		require.NoError(t, s.heard.All(events.Add), "subscriber %d", i)
+	}
+	for i, s := range c.subscribers {
+		require.NoError(t, s.heard.Check(events), "subscriber %d", i)
+	}
+	require.NoError(t, c.cluster.equalStores(ctx))
+}
+
+func lastEvent(view *fsm.View, sid objects.SID) uint64 {
+	o, _ := view.ObjectBySID(sid)
+	return uint64(o.EventID)
+}
+
+// equalStores compares the digests of all nodes at the newest log index that all
+// of them have applied.
+func (c *Cluster) equalStores(ctx context.Context) error {
+	nodes := c.Nodes()
+	var newest uint64
+	for _, n := range nodes {
+		newest = max(newest, n.FSM().View().Digest().Index)
+	}
+	digests := make(map[string]validate.Digest)
+	for _, n := range nodes {
+		if _, err := n.FSM().Wait(ctx, newest); err != nil {
+			return err
+		}
+		d, ok := n.FSM().Digest(newest)
+		if !ok {
+			return fmt.Errorf("sim: %s has forgotten its digest at %d", n.ID(), newest)
+		}
+		digests[n.ID()] = validate.Digest{Index: d.Index, Hash: fmt.Sprintf("%016x", d.Hash)}
+	}
+	return validate.Digests(digests)
+}
+
+// describe is what nodes say of themselves, for a test that fails.
+func (c *Cluster) describe() string {
+	var all []string
+	for _, n := range c.Nodes() {
+		members := ""
+		for _, m := range n.Members() {
+			members += fmt.Sprintf(" %s:%s", m.ID, m.Role)
+		}
+		_, fault := n.Fault()
+		all = append(all, fmt.Sprintf("%s leads=%v votes=%v ready=%v failure=%v fault=%v members=[%s]", n.ID(), n.IsLeader(), n.Votes(), closed(n.Ready()), failureOf(n), fault, members))
+	}
+	return strings.Join(all, "; ")
+}
+
+func failureOf(n *member) error {
+	if closed(n.Failed()) {
+		return n.Failure()
+	}
+	return nil
+}
