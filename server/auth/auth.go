@@ -48,7 +48,6 @@ type Principal struct {
 	EndpointID string    // empty if the grant names none
 	ServiceSID string    // as in the grant: a SID, or "default"
 	Expires    time.Time // whole seconds
-	Issued     time.Time // whole seconds; zero if the token does not say
 }
 
 // Name returns the credential by which the principal is known: the SID of the

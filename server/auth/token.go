@@ -73,7 +73,7 @@ func Token(text string, k Keyring, now time.Time) (Principal, error) {
 		return Principal{}, err
 	}
 	key, _ := k.Key(c.Issuer)
-	p := Principal{
+	return Principal{
 		Scope:      key.Scope,
 		AccountSID: c.Subject,
 		KeySID:     c.Issuer,
@@ -82,11 +82,7 @@ func Token(text string, k Keyring, now time.Time) (Principal, error) {
 		EndpointID: c.Grants.Sync.EndpointID,
 		ServiceSID: c.Grants.Sync.ServiceSID,
 		Expires:    c.ExpiresAt.Time,
-	}
-	if c.IssuedAt != nil {
-		p.Issued = c.IssuedAt.Time
-	}
-	return p, nil
+	}, nil
 }
 
 // ErrUnknownKey is in the error of a token that was issued with a key which the
