@@ -25,6 +25,10 @@
 // Language"; the rules for numbers, arrays, objects and absent fields are
 // Lockstep's own.
 //
+// The parser is written by hand, and no library's: the grammar is the vendor's, an
+// error names the place in the text, and every query has a canonical text, by which
+// live queries are shared. Fuzzing holds it to that.
+//
 // The package does not know where items come from, who may read them or how
 // many a result may hold. It starts no goroutines; a Query is immutable and
 // can be used by many at once.

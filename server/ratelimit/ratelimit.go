@@ -6,6 +6,11 @@
 // that time p/r seconds further into the future. A bucket that nobody has used
 // is full and takes no memory; one that is full again is forgotten.
 //
+// It is written by hand since golang.org/x/time/rate lacks three things that are
+// needed here: a bucket that owes (for a price above its capacity, and for what
+// another node has let through), several buckets of which all pay or none, and
+// buckets by the million that cost nothing once they are full.
+//
 // The clock is the caller's, so that a limiter can run on virtual time. The
 // package starts no goroutines, does no I/O, and does not know what the
 // buckets stand for; a Limiter can be used by many goroutines at once.

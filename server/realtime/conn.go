@@ -28,7 +28,8 @@ const (
 
 // socket is a client's connection. Reading is the websocket library's.
 // Writing is this package's alone, in whole frames that are ready as they are,
-// by one goroutine: so all that waits goes into one write.
+// by one goroutine: so all that waits goes into one write. The library would give
+// each message a write of its own, and make its frame anew for each client.
 type socket struct {
 	ws       *websocket.Conn
 	conn     net.Conn
