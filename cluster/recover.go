@@ -219,12 +219,17 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 // begin applies the first entry of the new cluster. It carries the time of the
 // last one: nobody knows how long ago that was, and whoever leads will.
 func (r *Remains) begin(index, term uint64, clusterID string, key [32]byte) error {
-	c := &fsm.Command{ID: commandid.New(), Op: &fsm.Recover{ClusterID: clusterID, Key: fsm.KeyIDOf(key)}}
+	last := r.fsm.View().Time()
+	gap := fsm.GapAfter(0)
+	if last > 0 { // there is something that can have been told
+		gap = fsm.GapAfter(time.Now().UnixMilli() - last)
+	}
+	c := &fsm.Command{ID: commandid.New(), Op: &fsm.Recover{ClusterID: clusterID, Key: fsm.KeyIDOf(key), Gap: gap}}
 	body, err := c.Encode()
 	if err != nil {
 		return fmt.Errorf("begin the new cluster: %w", err)
 	}
-	entry := &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: fsm.EncodeBatch(r.fsm.View().Time(), [][]byte{body})}
+	entry := &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: fsm.EncodeBatch(last, [][]byte{body})}
 	for _, result := range r.fsm.Apply(entry).([]*fsm.Result) {
 		if result.Err != nil {
 			return fmt.Errorf("begin the new cluster: %w", result.Err)

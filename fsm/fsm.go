@@ -48,7 +48,8 @@ type FSM struct {
 	dedup   *dedup
 	digests digests
 
-	work *View // the version that apply writes to; apply goroutine only
+	applying sync.Mutex // held by the apply goroutine between two published views, and by Capture
+	work     *View      // the version that apply writes to
 
 	published atomic.Pointer[View]
 

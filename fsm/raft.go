@@ -20,6 +20,8 @@ func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0
 // An entry that cannot be decoded ends the process: the log is the truth, and
 // skipping a part of it would make this node's state differ from its peers'.
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
+	f.applying.Lock()
+	defer f.applying.Unlock()
 	responses := make([]any, len(logs))
 	var applied []Applied
 	var events []Event
@@ -68,6 +70,8 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
+	f.applying.Lock()
+	defer f.applying.Unlock()
 	f.work = view
 	f.dedup.restore(windows)
 	f.digests.reset(view.Digest())

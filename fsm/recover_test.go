@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"testing"
 
@@ -53,4 +54,34 @@ func TestARecoveredStateGivesNothingAgain(t *testing.T) {
 	require.NoError(t, back.Restore(io.NopCloser(bytes.NewReader(b))))
 	require.Equal(t, b, snapshotBytes(t, back))
 	require.Equal(t, s.fsm.View().Bytes(), back.View().Bytes())
+}
+
+// From one state clusters may begin at several times. What each gives within the
+// time that it had is given by none of the later ones.
+func TestClustersFromOneStateDoNotMeet(t *testing.T) {
+	s := filled(t)
+	state := snapshotBytes(t, s.fsm)
+	begin := func(cluster string, after int64) (*store, *objects.Object) {
+		from := &store{t: t, fsm: New(Config{}), time: s.time, index: s.index, ids: s.ids + 1000}
+		require.NoError(t, from.fsm.Restore(io.NopCloser(bytes.NewReader(state))))
+		from.must(asREST, &Recover{ClusterID: cluster, Key: KeyID{9}, Gap: GapAfter(after)})
+		m, ok := from.fsm.View().Object(from.service().Num, objects.KindMap, Ref{Name: "m"})
+		require.True(t, ok)
+		return from, m
+	}
+	var told objects.EventID // the greatest one that any cluster before gave
+	for _, after := range []int64{0, 1, 2, 1000, 365 * 24 * 60 * 60 * 1000} {
+		next, m := begin(fmt.Sprint("at ", after), after)
+		require.Greater(t, m.EventID, told, "%d ms after", after)
+		_, why := next.fsm.View().Replay(m, told, told, 10)
+		require.ErrorIs(t, why, objects.ErrHistory)
+		for range gapPerMilli - 1 { // in a millisecond
+			next.put(m, "b", `1`)
+		}
+		m, _ = next.fsm.View().ObjectBySID(m.SID)
+		told = m.EventID
+	}
+	_, m := begin("after a wrong clock", -1)
+	require.GreaterOrEqual(t, uint64(m.EventID), uint64(leastGap))
+	require.Less(t, GapAfter(285*365*24*60*60*1000), uint64(1)<<53, "clients count in floating point")
 }
