@@ -16,6 +16,7 @@ import (
 
 	"lockstep/cluster/durable"
 	"lockstep/cluster/internal/member"
+	"lockstep/cluster/internal/membership"
 	"lockstep/fsm"
 	"lockstep/fsm/commandid"
 )
@@ -206,8 +207,11 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 	if incarnation, err = r.writeStable(dir, term); err != nil {
 		return "", fmt.Errorf("write recovered state: %w", err)
 	}
-	alone := raft.Configuration{Servers: []raft.Server{{ID: member.ServerOf(node.ID, incarnation), Address: raft.ServerAddress(node.InternalAddr)}}}
-	if err := r.writeSnapshot(dir, index, term, alone); err != nil {
+	alone := raft.Server{ID: member.ServerOf(node.ID, incarnation), Address: raft.ServerAddress(node.InternalAddr)}
+	if alone.Address == "" { // it is announced by the node's start
+		alone.Address = membership.Nowhere(alone.ID)
+	}
+	if err := r.writeSnapshot(dir, index, term, raft.Configuration{Servers: []raft.Server{alone}}); err != nil {
 		return "", fmt.Errorf("write recovered state: %w", err)
 	}
 	if err := errors.Join(durable.SyncDir(dir), durable.SyncDir(r.dataDir)); err != nil {

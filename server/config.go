@@ -12,6 +12,7 @@ import (
 
 	"lockstep/server/admin"
 	"lockstep/server/auth"
+	"lockstep/server/backup"
 	"lockstep/server/bounds"
 	"lockstep/server/enrol"
 	"lockstep/server/limits"
@@ -87,6 +88,9 @@ type Config struct {
 	// them stay. Zero: the defaults of cluster.Config.
 	SnapshotThreshold uint64
 	TrailingLogs      uint64
+
+	// Backups is where, and how often, this node keeps backups of its own making.
+	Backups backup.Plan
 
 	// Welcome is told the account's credentials once, right after they were
 	// made up. It may be nil.
@@ -185,6 +189,9 @@ func (c Config) Validate() error {
 	}
 	if c.TimeoutScale < 0 {
 		fault("--timeout-scale must be positive")
+	}
+	if err := c.Backups.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	if err := c.RateLimits.Validate(); err != nil {
 		fault("--rate-limits: %w", err)

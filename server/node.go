@@ -14,6 +14,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/backup"
 	"lockstep/server/budget"
 	"lockstep/server/enrol"
 	"lockstep/server/guard"
@@ -57,6 +58,8 @@ type node struct {
 	gate     drainGate
 	stopping atomic.Bool // or leaving
 	leaving  sync.Mutex  // held while it leaves: one leave at a time
+
+	schedule *backup.Schedule // nil: this node makes no backups by itself
 }
 
 // newNode opens the node's part of its cluster and makes all that serves it.
@@ -88,10 +91,12 @@ func newNode(ctx context.Context, c Config, l *listener, e enrol.Enroller, r *no
 		rest: newREST(n, p), realtime: n.realtime, cluster: n.cluster, keys: n.keys,
 		gate: &n.gate, stopping: &n.stopping, adminURL: l.adminURL,
 	}
+	backups := newBackups(n.cluster, c, n.room)
+	n.schedule = backups.schedule(n.metrics)
 	n.operator = admin.New(admin.Config{
 		Node: operator{
 			cluster: n.cluster, store: n.store, record: n.record, gossipAddr: c.advertised(r.GossipAddr),
-			ready: n.ready, leave: n.leave,
+			ready: n.ready, leave: n.leave, backup: backups.forOperator,
 			notes: []func() string{func() string { return n.space.note(n.store.View()) }, n.room.note},
 		},
 		Allow: n.allow, Metrics: n.metrics.registry, Audit: p.audit, Logger: c.Logger,
@@ -126,6 +131,9 @@ func (n *node) run(ctx context.Context) error {
 	work.Go(func() { n.guard.Run(working) })
 	work.Go(func() { n.followAccount(working) })
 	work.Go(func() { n.watchFault(working) })
+	if n.schedule != nil {
+		work.Go(func() { n.schedule.Run(working) })
+	}
 	settled := make(chan error, 1)
 	work.Go(func() { settled <- n.enroller.Settle(working, n.cluster, n.record) })
 

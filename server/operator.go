@@ -26,6 +26,7 @@ type operator struct {
 	ready      func() error                // why clients are not served, if they are not
 	notes      []func() string             // what to look after all the same; "": nothing
 	leave      func(context.Context) error // the cluster
+	backup     func(context.Context) (admin.Backup, error)
 }
 
 // operatorTimeout bounds an operator's request to the cluster.
@@ -142,6 +143,9 @@ func (o operator) Leave(ctx context.Context) error {
 
 // Snapshot implements admin.Node.
 func (o operator) Snapshot(ctx context.Context) error { return refusal(o.cluster.Snapshot(ctx)) }
+
+// Backup implements admin.Node.
+func (o operator) Backup(ctx context.Context) (admin.Backup, error) { return o.backup(ctx) }
 
 // CreateKey implements admin.Node.
 func (o operator) CreateKey(ctx context.Context, k admin.NewKey) (admin.Key, error) {

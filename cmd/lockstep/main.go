@@ -115,7 +115,7 @@ failed, and nothing was written after it: when the disk is well, start the node 
 	}
 	root.SetVersionTemplate("lockstep {{.Version}}\n")
 	root.AddCommand(
-		newDev(), newInit(), newServe(), newJoin(), newLeave(), newRecover(), newStatus(), newVerify(), newSnapshot(),
+		newDev(), newInit(), newServe(), newJoin(), newLeave(), newRecover(), newBackup(), newRestore(), newStatus(), newVerify(), newSnapshot(),
 		newToken(), newKeys(), newVersion(),
 	)
 	return root

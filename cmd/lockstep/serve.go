@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,6 +102,9 @@ account.env in the data directory; --account-file says where.`,
 	f.Float64Var(&c.TimeoutScale, "timeout-scale", 1, "multiplies the time-outs after which a leader is given up; for slow disks and networks")
 	f.Uint64Var(&c.SnapshotThreshold, "snapshot-threshold", 16384, "log entries after which a snapshot is taken")
 	f.Uint64Var(&c.TrailingLogs, "trailing-logs", 65536, "log entries that stay behind a snapshot, for nodes that were away")
+	f.StringVar(&c.Backups.Dir, "backup-dir", "", "directory for backups that this node makes itself; it may be another node's, too, or shared (default: it makes none)")
+	f.DurationVar(&c.Backups.Every, "backup-every", 24*time.Hour, "how often it makes one")
+	f.IntVar(&c.Backups.Keep, "backup-keep", 7, "how many of its own it keeps, the newest; none goes before a new one was made and read again")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	c.Bounds.Flags(f)
 	bindAll(f)

@@ -12,6 +12,7 @@
 //	DELETE /cluster/members/{id}  removes a node
 //	POST   /cluster/leave         this node leaves the cluster and stops
 //	POST   /cluster/snapshot      this node writes a snapshot and shortens its log
+//	POST   /cluster/backup        the whole state, as a file
 //	POST   /cluster/keys          makes an API key; the only time its secret is shown
 //	GET    /cluster/keys          all API keys
 //	DELETE /cluster/keys/{sid}    revokes an API key
@@ -65,6 +66,7 @@ type Node interface {
 	// Leave returns once the node is no longer a member. It stops after that.
 	Leave(ctx context.Context) error
 	Snapshot(ctx context.Context) error
+	Backup(ctx context.Context) (Backup, error)
 
 	CreateKey(ctx context.Context, k NewKey) (Key, error)
 	Keys(ctx context.Context) ([]Key, error)
@@ -122,6 +124,7 @@ func New(c Config) http.Handler {
 	h.route(mux, "DELETE /cluster/members/{id}", h.removeMember)
 	h.route(mux, "POST /cluster/leave", h.leave)
 	h.route(mux, "POST /cluster/snapshot", h.snapshot)
+	mux.HandleFunc("POST /cluster/backup", h.backup)
 	h.route(mux, "POST /cluster/keys", h.createKey)
 	h.route(mux, "GET /cluster/keys", h.keys)
 	h.route(mux, "DELETE /cluster/keys/{sid}", h.revokeKey)
@@ -150,21 +153,35 @@ type endpoint func(r *http.Request) (status int, body any, err error)
 
 func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		actor, err := h.allow(r)
-		if err != nil {
-			writeError(w, r, err)
+		r, ok := h.enter(w, r)
+		if !ok {
 			return
 		}
-		r = r.WithContext(context.WithValue(r.Context(), actorKey{}, actor))
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		status, body, err := e(r)
 		if err != nil {
-			h.logger.Info("operator's request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-			writeError(w, r, err)
+			h.refuse(w, r, err)
 			return
 		}
 		writeJSON(w, status, body)
 	})
+}
+
+// enter returns a request that is allowed, with who asks in its context. Another
+// one is answered.
+func (h *handler) enter(w http.ResponseWriter, r *http.Request) (_ *http.Request, ok bool) {
+	actor, err := h.allow(r)
+	if err != nil {
+		writeError(w, r, err)
+		return r, false
+	}
+	r = r.WithContext(context.WithValue(r.Context(), actorKey{}, actor))
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	return r, true
+}
+
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	h.logger.Info("operator's request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	writeError(w, r, err)
 }
 
 type actorKey struct{}

@@ -28,6 +28,7 @@ type fake struct {
 	remove func(id string) error
 	leave  func() error
 	revoke func(objects.SID) error
+	backup func() (admin.Backup, error)
 }
 
 func (f fake) Ready() error    { return f.ready() }
@@ -44,6 +45,7 @@ func (f fake) Leave(context.Context) error                        { return f.lea
 func (f fake) RevokeKey(_ context.Context, sid objects.SID) error { return f.revoke(sid) }
 func (f fake) Keys(context.Context) ([]admin.Key, error)          { return []admin.Key{}, nil }
 func (f fake) Snapshot(context.Context) error                     { return errors.New("the disk is full") }
+func (f fake) Backup(context.Context) (admin.Backup, error)       { return f.backup() }
 func (f fake) CreateKey(_ context.Context, k admin.NewKey) (admin.Key, error) {
 	return admin.Key{SID: "SK1", FriendlyName: k.FriendlyName, KeyScope: k.KeyScope, Secret: "s"}, nil
 }

@@ -62,12 +62,12 @@ type Record struct {
 
 // Recovery is what a recovered cluster is called and known by, and the incarnation
 // of the node that it begins with. FormerKey is the node's own key, as the
-// incarnation that it was.
+// incarnation that it was; a cluster that begins with a backup has none.
 type Recovery struct {
 	ClusterID   string `json:"cluster_id"`
 	ClusterKey  string `json:"cluster_key"`
 	Incarnation string `json:"incarnation"`
-	FormerKey   string `json:"former_key"`
+	FormerKey   string `json:"former_key,omitempty"`
 }
 
 // Former is a cluster of the past, with the keys by which its members know each
@@ -84,9 +84,11 @@ const maxFormer = 8
 
 // Recovered makes the record that of the one node of a recovered cluster.
 func (r *Record) Recovered() {
-	r.Former = append(r.Former, Former{
-		ClusterID: r.ClusterID, ClusterKeys: append([]string{r.ClusterKey}, r.OtherKeys...), NodeID: r.ID, NodeKey: r.Recovery.FormerKey,
-	})
+	if r.Recovery.FormerKey != "" {
+		r.Former = append(r.Former, Former{
+			ClusterID: r.ClusterID, ClusterKeys: append([]string{r.ClusterKey}, r.OtherKeys...), NodeID: r.ID, NodeKey: r.Recovery.FormerKey,
+		})
+	}
 	r.Former = r.Former[max(0, len(r.Former)-maxFormer):]
 	r.ClusterID, r.ClusterKey, r.Incarnation = r.Recovery.ClusterID, r.Recovery.ClusterKey, r.Recovery.Incarnation
 	r.OtherKeys, r.Seeds, r.Members, r.Peers, r.Recovery = nil, nil, nil, nil, nil

@@ -84,10 +84,11 @@ var mayImport = map[string][]string{
 	"lockstep/server/admin":     {"lockstep/server/audit", "lockstep/server/auth", "lockstep/server/refusal", "lockstep/objects"},
 	"lockstep/server/memory":    {},
 	"lockstep/server/nodedir":   {},
-	"lockstep/server/enrol":     {"lockstep/server/admin", "lockstep/server/auth", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/backup":    {"lockstep/fsm"},
+	"lockstep/server/enrol":     {"lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server":           {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 
-	"lockstep/cmd/lockstep":              {"lockstep/cluster", "lockstep/server", "lockstep/server/admin", "lockstep/server/auth", "lockstep/server/enrol", "lockstep/server/limits", "lockstep/server/memory", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cmd/lockstep/internal/dev"},
+	"lockstep/cmd/lockstep":              {"lockstep/cluster", "lockstep/server", "lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/enrol", "lockstep/server/limits", "lockstep/server/memory", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cmd/lockstep/internal/dev"},
 	"lockstep/cmd/lockstep/internal/dev": {"lockstep/server/admin", "lockstep/server/nodedir", "lockstep/server/retry"},
 
 	"lockstep/cluster/internal/watch":      {},

@@ -33,7 +33,7 @@ var mayUse = map[string][]string{
 	"github.com/google/renameio/v2":       {"cluster/durable"},
 	"golang.org/x/time":                   {"cluster/gossipport.go", "server/realtime/conn.go"},
 
-	"github.com/fxamacker/cbor/v2":   {"fsm/command.go", "cluster/gossip.go", "cluster/internal/wire"},
+	"github.com/fxamacker/cbor/v2":   {"fsm/command.go", "cluster/gossip.go", "cluster/internal/wire", "server/backup/backup.go"},
 	"github.com/cespare/xxhash/v2":   {"fsm/digest.go"},
 	"github.com/klauspost/compress":  {"fsm/snapshot.go"},
 	"github.com/tidwall/btree":       {"fsm/table.go"},
@@ -45,7 +45,7 @@ var mayUse = map[string][]string{
 	"golang.org/x/sys":               {"server/diskroom.go"},
 
 	"github.com/prometheus/client_golang": {
-		"server", "server/admin", "server/guard", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",
+		"server", "server/admin", "server/backup", "server/guard", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",
 	},
 	"github.com/KimMachineGun/automemlimit": {"server/memory"},
 	"github.com/spf13/cobra":                {"cmd/lockstep"},

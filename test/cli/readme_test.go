@@ -17,10 +17,12 @@ import (
 func TestReadmeNamesWhatExists(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
 	require.NoError(t, err)
-	readme := string(b)
+	page, err := os.ReadFile(backupPage)
+	require.NoError(t, err)
+	readme := string(b) + string(page)
 
 	var help strings.Builder
-	for _, command := range []string{"", "serve", "dev", "init", "join", "leave", "recover", "status", "verify", "snapshot", "keys create", "keys list", "keys revoke", "token create"} {
+	for _, command := range []string{"", "serve", "dev", "init", "join", "leave", "recover", "backup", "backup verify", "restore", "status", "verify", "snapshot", "keys create", "keys list", "keys revoke", "token create"} {
 		out, err := exec.Command(harness.Binary(), append(strings.Fields(command), "--help")...).Output()
 		require.NoError(t, err, command)
 		help.Write(out)
