@@ -36,6 +36,7 @@ verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
+	cd test/bench/link && go vet . && go mod tidy -diff
 	scripts/replace.sh
 	scripts/vulnerabilities.sh $(VULNCHECK)
 
@@ -70,6 +71,7 @@ fuzz: ## run each fuzz target for FUZZTIME
 
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v '/test/')
+	cd test/bench/link && go test -run '^$$' -bench .
 
 fmt: ## format all Go files
 	gofmt -w cmd cluster fsm objects server test

@@ -14,6 +14,14 @@
 // in the server's id. A Port owns all of its goroutines and
 // connections; Close ends them and waits. Locks are never held across I/O.
 //
+// hashicorp/yamux also carries many requests over one connection. It is not used:
+// it has streams, on top of which requests, their deadlines, and the knowledge
+// whether one has left this node would still be to write; and a request costs less
+// here. test/bench/link measures processor time for the echo of a request of 256
+// bytes to 16 KiB, 1 to 256 at a time: with streams that are kept, as in Nomad, yamux takes 1.1 to
+// 2.2 times as much, with a stream for each request 1.8 to 5.5 times
+// (medians of six runs on two cores, TLS 1.3 on both sides).
+//
 // The package does not know what the requests mean.
 package link
 
