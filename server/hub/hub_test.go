@@ -242,6 +242,27 @@ func TestAnEventDuringReplayIsNeitherLostNorRepeated(t *testing.T) {
 	w.expect(q, "1 k=1", "2 k=2", "3 k=3", "4 k=4", "5 k=5", "established 5")
 }
 
+// A live subscription that is told of an event, and was not of the one before it,
+// looks for that in the state: the ids of an object have no gaps.
+func TestALiveSubscriptionNoticesAGap(t *testing.T) {
+	node := fsmtest.New(nil)
+	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line}) // which nobody runs
+	m := objects.NewSID(objects.KindMap, commandid.New())
+	node.Must(&fsm.CreateObject{SID: m})
+	q := h.NewQueue("alice")
+	s := q.SubscribeObject(m, &source{queue: q, object: m, chunk: 10})
+	s.Start(0)
+	read := func() []string {
+		b, _ := q.Fill(nil, 1<<20)
+		return lines(b)
+	}
+	require.Equal(t, []string{"established 0"}, read())
+	node.Must(put(m, "a", "1"))
+	node.Must(put(m, "b", "2"))
+	s.Happened(&hub.Event{Event: &objects.Event{Type: objects.ItemAdded, ID: 2}})
+	require.Equal(t, []string{"1 a=1", "2 b=2"}, read())
+}
+
 // What a replay cannot see, because its view is older, is found by another one.
 func TestWhatEndsASubscriptionDuringReplayIsNotMissed(t *testing.T) {
 	for kind, want := range map[objects.Kind]string{objects.KindMap: "ended 403", objects.KindStream: "ended 404"} {

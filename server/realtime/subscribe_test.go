@@ -145,6 +145,11 @@ func TestAPermissionTakenAwayIsToldAtOnce(t *testing.T) {
 		alice.put(m, "k", `"secret"`)
 		require.Equal(w, []string{"subscription_failed 403 54007 (null)"}, bob.heard(1))
 		bob.silent()
+
+		again := w.connect("bob") // who was away, and goes on from what he knew
+		again.subscribe(3, wish(m, "map", 0))
+		require.Equal(w, []string{"subscription_failed 403 54007 (3)"}, again.heard(1))
+		again.silent()
 	})
 }
 
