@@ -17,7 +17,7 @@ SEED        ?= 1000
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-conformance test-browser fuzz bench verify lint fmt soak soak-sim
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-mutants test-conformance test-browser fuzz bench verify lint fmt soak soak-sim
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test-chaos: ## kill, pause and restart the nodes of real clusters
 
 test-attacks: ## attack real clusters and measure what an innocent client feels
 	go test -tags attack -count=1 -timeout 20m -v ./test/attack
+
+test-mutants: ## plant faults in the product, one at a time, and see that a test finds each
+	go run ./test/mutants
 
 test-conformance: build ## run the official clients' suites against a fresh cluster; CONFORMANCE=folder
 	scripts/chromium.sh
