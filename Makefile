@@ -17,7 +17,7 @@ SEED        ?= 1000
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-mutants test-conformance test-browser fuzz bench verify lint fmt soak soak-sim
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench verify lint fmt soak soak-sim
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'

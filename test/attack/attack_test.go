@@ -11,15 +11,12 @@ package attack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -106,7 +103,7 @@ func (e entry) run(t *testing.T) {
 		e.prepare(a)
 	}
 	p := startProbe(t, o)
-	a.favour(p.pid)
+	c.Favour(p.pid)
 	time.Sleep(time.Second)
 	p.report() // without the start
 	cpu := a.cpu()
@@ -152,27 +149,6 @@ func (a *arena) memory() map[string]int {
 		}
 	}
 	return m
-}
-
-// favour puts the nodes and the probe before the attackers where they compete
-// for the CPU: attackers have machines of their own, but share this one with
-// three nodes and an innocent client.
-func (a *arena) favour(probe int) {
-	pids := []int{probe}
-	for _, n := range a.Nodes {
-		pids = append(pids, n.PID())
-	}
-	for _, pid := range pids {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
-		require.NoError(a.t, err)
-		for _, t := range threads { // those that they start take after them
-			tid, err := strconv.Atoi(filepath.Base(t))
-			require.NoError(a.t, err)
-			if err := syscall.Setpriority(syscall.PRIO_PROCESS, tid, -10); err != nil && !errors.Is(err, syscall.ESRCH) {
-				a.t.Fatalf("the attacked processes need priority over the attackers: run as root: %v", err)
-			}
-		}
-	}
 }
 
 // cpu returns the seconds of CPU that the attacked node has used.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -62,7 +63,12 @@ func (c *Cluster) Token(identity string) string {
 
 // Connect opens a session on a node. It fails while the node does not serve.
 func Connect(ctx context.Context, nodeURL, token string) (*Realtime, error) {
-	dialer := websocket.Dialer{HandshakeTimeout: 3 * time.Second}
+	return ConnectFrom(ctx, nil, nodeURL, token)
+}
+
+// ConnectFrom is Connect from this address; nil: any.
+func ConnectFrom(ctx context.Context, from net.Addr, nodeURL, token string) (*Realtime, error) {
+	dialer := websocket.Dialer{HandshakeTimeout: 3 * time.Second, NetDialContext: (&net.Dialer{LocalAddr: from}).DialContext}
 	conn, response, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(nodeURL, "http")+"/v3/wsconnect", nil)
 	if err != nil {
 		return nil, err
