@@ -53,6 +53,7 @@ var (
 	ErrTooMany      = &Error{Code: 20429, Status: 429, Message: "Too many requests"}
 	ErrInternal     = &Error{Code: 20500, Status: 500, Message: "Internal server error"}
 	ErrUnavailable  = &Error{Code: 20503, Status: 503, Message: "No quorum could be reached in time; the write may or may not have happened", RetryAfter: 1}
+	ErrOverloaded   = &Error{Code: 20503, Status: 503, Message: "There is more to do than can be done; nothing was written", RetryAfter: 1}
 
 	ErrTokenInvalid     = &Error{Code: 20101, Status: 401, Message: "Invalid access token"}
 	ErrTokenExpired     = &Error{Code: 20104, Status: 401, Message: "Access token expired"}

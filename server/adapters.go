@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"lockstep/cluster"
@@ -24,7 +26,16 @@ func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 	start := time.Now()
 	r, err := s.cluster.Propose(ctx, c)
 	s.metrics.proposed(r, err, time.Since(start))
-	return r, err
+	return r, overloaded(err)
+}
+
+// overloaded adds the API's answer to a full queue, where nothing was done, which
+// whoever asked may know.
+func overloaded(err error) error {
+	if errors.Is(err, cluster.ErrOverloaded) {
+		return fmt.Errorf("%w: %w", objects.ErrOverloaded, err)
+	}
+	return err
 }
 
 // Read implements api.Node.
@@ -35,7 +46,7 @@ func (s store) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, erro
 	if err == nil && !s.cluster.IsLeader() {
 		s.limits.ChargeRead(bucket)
 	}
-	return v, err
+	return v, overloaded(err)
 }
 
 // View implements api.Node.

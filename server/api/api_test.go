@@ -180,6 +180,13 @@ func TestFailuresBecomeAnswers(t *testing.T) {
 		require.ErrorIs(t, err, n.failure, what)
 	}
 
+	n.failure = fmt.Errorf("%w: a queue is full", objects.ErrOverloaded)
+	for what, err := range everything(ctx, a, alice, name("it")) {
+		var e *objects.Error
+		require.ErrorAs(t, err, &e, what)
+		require.Equal(t, objects.ErrOverloaded, e, what)
+	}
+
 	n.failure = nil
 	sid := create(t, a, objects.KindDocument, "limited").SID
 	for wait, seconds := range map[time.Duration]int{0: 1, time.Millisecond: 1, time.Second: 1, 1001 * time.Millisecond: 2} {

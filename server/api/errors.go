@@ -11,8 +11,11 @@ import (
 )
 
 // unavailable is the one place where what went wrong below becomes the API's
-// own answer. The cause stays in the chain for the log.
+// own answer, unless it is one already. The cause stays in the chain for the log.
 func unavailable(answer *objects.Error, cause error) error {
+	if _, ok := errors.AsType[*objects.Error](cause); ok {
+		return cause
+	}
 	return fmt.Errorf("%w: %w", answer, cause)
 }
 
