@@ -62,6 +62,9 @@ test-attacks: ## attack real clusters and measure what an innocent client feels
 test-mutants: ## plant faults in the product, one at a time, and see that a test finds each
 	go run ./test/mutants
 
+test-overload: ## give a cluster five times what it can do, and 10,000 clients that lose their node
+	go test -tags load -count=1 -timeout 10m -v ./test/overload
+
 test-conformance: build ## run the official clients' suites against a fresh cluster; CONFORMANCE=folder
 	scripts/chromium.sh
 	go run ./test/conformance -binary bin/lockstep -suites $(CONFORMANCE)
