@@ -117,7 +117,7 @@ func BenchmarkDedup(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		d.remember(&Command{ID: newID(), ClientChosen: true}, int64(i/12), *result)
+		d.remember(&Command{ID: newID(), ClientChosen: true}, 1, int64(i/12), *result)
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(heapBytes()-before)/float64(b.N), "heap-B/command")

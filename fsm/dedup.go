@@ -42,6 +42,11 @@ const (
 	// included. A key is never forgotten before its time: when there is no room,
 	// new keys are refused.
 	maxRecords = 2 << 20
+	// keyShare is how many times as many keys one service may have remembered as
+	// there is room left. A service that is alone gets three quarters of the room,
+	// each of two that take what they get three sevenths: some is always left for
+	// those who hold little.
+	keyShare = 3
 	// maxAnswers bounds the bytes of answers that each window keeps. Of commands
 	// beyond it a window of keys remembers only that they were carried out; the
 	// window of nodes forgets them.
@@ -61,8 +66,9 @@ type dedup struct {
 	byID    map[CommandID]uint32 // to the number of the chunk; no pointers, for the collector's sake
 	chunks  map[uint32]*chunk
 	windows [windowKinds]window
-	next    uint32       // number of the next chunk
-	answer  bytes.Buffer // the one being remembered
+	keys    map[uint64]int // in the windows of keys, by the number of the service
+	next    uint32         // number of the next chunk
+	answer  bytes.Buffer   // the one being remembered
 
 	maxRecords int   // as the constants, but in tests
 	maxAnswers int64 // likewise
@@ -92,13 +98,14 @@ type chunk struct {
 type record struct {
 	id          CommandID
 	fingerprint [8]byte // of Command.Fingerprint
+	service     uint64  // number of its service; 0: none
 	end         uint32  // of its result in the chunk's answers
 	refused     bool
 }
 
 func newDedup() *dedup {
 	return &dedup{
-		byID: make(map[CommandID]uint32), chunks: make(map[uint32]*chunk),
+		byID: make(map[CommandID]uint32), chunks: make(map[uint32]*chunk), keys: make(map[uint64]int),
 		maxRecords: maxRecords, maxAnswers: maxAnswers,
 	}
 }
@@ -159,10 +166,10 @@ func (ch *chunk) answer(at int) *Result {
 	return r
 }
 
-// check returns the earlier result of a command, or a refusal, or neither when
-// the command is new. A command that is remembered is the same one, whatever
+// check returns the earlier result of a command to a service, or a refusal, or
+// neither when the command is new. A command that is remembered is the same one, whatever
 // its age: age is the cluster's clock, which a log position is not.
-func (d *dedup) check(c *Command) (*Result, *objects.Error) {
+func (d *dedup) check(c *Command, service uint64) (*Result, *objects.Error) {
 	if ch, at := d.find(c.ID); ch != nil {
 		r := ch.records[at]
 		if r.fingerprint != shortFingerprint(c) {
@@ -179,17 +186,32 @@ func (d *dedup) check(c *Command) (*Result, *objects.Error) {
 	if d.windows[windowOf(c)].floor > c.Issued {
 		return nil, objects.ErrUnknownWriter
 	}
-	if c.ClientChosen && d.windows[requestWindow].records+d.windows[keyWindow].records >= d.maxRecords {
-		return nil, objects.ErrKeysFull
+	if c.ClientChosen {
+		return nil, d.roomForKey(service)
 	}
 	return nil, nil
 }
 
+var errKeysOfService = objects.ErrKeysFull.With("The service has as many writes with an idempotency key remembered as leaves room for those of others; none is forgotten before its time")
+
+// roomForKey refuses a new key of a service when there is no room left, or when
+// the service has its share of it.
+func (d *dedup) roomForKey(service uint64) *objects.Error {
+	room := d.maxRecords - d.windows[requestWindow].records - d.windows[keyWindow].records
+	switch {
+	case room <= 0:
+		return objects.ErrKeysFull
+	case d.keys[service] >= keyShare*room:
+		return errKeysOfService
+	}
+	return nil
+}
+
 func shortFingerprint(c *Command) [8]byte { return [8]byte(c.Fingerprint[:8]) }
 
-// remember adds a command that was just decided. It returns the answer as it is
+// remember adds a command to a service that was just decided. It returns the answer as it is
 // kept, valid until the next one.
-func (d *dedup) remember(c *Command, now int64, r Result) []byte {
+func (d *dedup) remember(c *Command, service uint64, now int64, r Result) []byte {
 	if !keepsData(c.Op) {
 		r = r.withoutData()
 	}
@@ -204,14 +226,17 @@ func (d *dedup) remember(c *Command, now int64, r Result) []byte {
 	w := &d.windows[kind]
 	ch := d.open(kind, now)
 	ch.answers = append(ch.answers, answer...)
-	ch.records = append(ch.records, record{id: c.ID, fingerprint: shortFingerprint(c), end: uint32(len(ch.answers)), refused: r.Err != nil})
+	ch.records = append(ch.records, record{id: c.ID, fingerprint: shortFingerprint(c), service: service, end: uint32(len(ch.answers)), refused: r.Err != nil})
 	ch.newest, ch.index = now, r.Index
 	d.byID[c.ID] = ch.number
+	if kind != nodeWindow {
+		d.keys[service]++
+	}
 	w.records++
 	w.answers += int64(len(answer))
 	for w.answers > d.maxAnswers || (kind == nodeWindow && w.records > d.maxRecords) {
 		if kind == nodeWindow {
-			d.forgetOldest(w)
+			d.forgetOldest(kind)
 		} else {
 			w.dropAnswers()
 		}
@@ -249,7 +274,8 @@ func (w *window) dropAnswers() {
 	ch.answers = nil
 }
 
-func (d *dedup) forgetOldest(w *window) {
+func (d *dedup) forgetOldest(kind windowKind) {
+	w := &d.windows[kind]
 	ch := w.chunks[0]
 	w.chunks[0] = nil
 	w.chunks = w.chunks[1:]
@@ -262,6 +288,12 @@ func (d *dedup) forgetOldest(w *window) {
 		if d.byID[r.id] == ch.number { // else it was decided again later
 			delete(d.byID, r.id)
 		}
+		if kind == nodeWindow {
+			continue
+		}
+		if d.keys[r.service]--; d.keys[r.service] == 0 {
+			delete(d.keys, r.service)
+		}
 	}
 }
 
@@ -269,14 +301,14 @@ func (d *dedup) forgetOldest(w *window) {
 // at a time, and none of the last log entries, so that a step of the cluster's
 // clock forgets nothing that may still be on its way.
 func (d *dedup) expire(now int64, index uint64) {
-	for kind := range d.windows {
+	for kind := range windowKind(windowKinds) {
 		w := &d.windows[kind]
 		if len(w.chunks) == 0 {
 			continue
 		}
 		if oldest := w.chunks[0]; now-oldest.newest > windowMillis[kind] && index-oldest.index > windowEntries {
 			d.mu.Lock()
-			d.forgetOldest(w)
+			d.forgetOldest(kind)
 			d.mu.Unlock()
 		}
 	}
@@ -311,7 +343,7 @@ func (d *dedup) stats() []WindowStats {
 
 // recordBytes is about what a command costs without its answer: the record and
 // its place in the index.
-const recordBytes = 64
+const recordBytes = 72
 
 // storedWindow and storedChunk are the windows as snapshots have them: a window
 // is followed by its chunks.
@@ -330,15 +362,16 @@ type storedChunk struct {
 	Answers []byte `cbor:"5,keyasint,omitempty"`
 }
 
-// storedRecord is the length of a record in a snapshot: its id, print, the end
-// of its answer in four bytes, and whether it was refused.
-const storedRecord = 16 + 8 + 4 + 1
+// storedRecord is the length of a record in a snapshot: its id, its fingerprint,
+// the number of its service, the end of its answer, and whether it was refused.
+const storedRecord = 16 + 8 + 8 + 4 + 1
 
 func (ch *chunk) stored() storedChunk {
 	packed := make([]byte, 0, len(ch.records)*storedRecord)
 	for _, r := range ch.records {
 		packed = append(packed, r.id[:]...)
 		packed = append(packed, r.fingerprint[:]...)
+		packed = binary.BigEndian.AppendUint64(packed, r.service)
 		packed = binary.BigEndian.AppendUint32(packed, r.end)
 		refused := byte(0)
 		if r.refused {
@@ -356,7 +389,10 @@ func (s storedChunk) chunk() (*chunk, error) {
 	}
 	end := uint32(0)
 	for b := s.Records; len(b) > 0; b = b[storedRecord:] {
-		r := record{id: CommandID(b[:16]), fingerprint: [8]byte(b[16:24]), end: binary.BigEndian.Uint32(b[24:28]), refused: b[28] == 1}
+		r := record{
+			id: CommandID(b[:16]), fingerprint: [8]byte(b[16:24]), service: binary.BigEndian.Uint64(b[24:32]),
+			end: binary.BigEndian.Uint32(b[32:36]), refused: b[36] == 1,
+		}
 		if r.end < end || (s.Answers != nil && int(r.end) > len(s.Answers)) {
 			return nil, fmt.Errorf("an answer ends at %d of %d", r.end, len(s.Answers))
 		}
@@ -385,6 +421,7 @@ func (d *dedup) restore(windows []storedWindow) {
 	defer d.mu.Unlock()
 	clear(d.byID)
 	clear(d.chunks)
+	clear(d.keys)
 	d.windows = [windowKinds]window{}
 	for _, from := range windows {
 		w := &d.windows[from.Kind]
@@ -397,6 +434,9 @@ func (d *dedup) restore(windows []storedWindow) {
 				w.bare++
 			}
 			for _, r := range ch.records {
+				if from.Kind != nodeWindow {
+					d.keys[r.service]++
+				}
 				d.byID[r.id] = ch.number
 			}
 		}

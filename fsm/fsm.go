@@ -124,8 +124,10 @@ func (f *FSM) publish() {
 // apply decides one command against the working version.
 func (f *FSM) apply(tx *tx) Result {
 	once := rows[reflect.TypeOf(tx.command.Op)].once
+	service := uint64(0)
 	if once {
-		if known, refused := f.dedup.check(tx.command); refused != nil {
+		service = tx.view.serviceNumber(tx.command)
+		if known, refused := f.dedup.check(tx.command, service); refused != nil {
 			return refuse(refused)
 		} else if known != nil {
 			known.Repeated = true
@@ -135,9 +137,19 @@ func (f *FSM) apply(tx *tx) Result {
 	r := tx.command.Op.apply(tx)
 	r.Index = tx.view.Index()
 	if once && worthRemembering(tx.command, r.Err) {
-		tx.results = tx.results.bytes(f.dedup.remember(tx.command, tx.view.Time(), r))
+		tx.results = tx.results.bytes(f.dedup.remember(tx.command, service, tx.view.Time(), r))
 	}
 	return r
+}
+
+// serviceNumber returns the number of the service among whose keys a command's
+// one is; 0 for none.
+func (v *View) serviceNumber(c *Command) uint64 {
+	if !c.ClientChosen {
+		return 0
+	}
+	num, _ := v.resolve(0, objects.KindService, Ref{SID: c.Service})
+	return num
 }
 
 // worthRemembering leaves out refusals that a client may mend and send again

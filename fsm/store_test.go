@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -108,14 +109,14 @@ func TestTheWindowOfNodesIsBoundedAndForgetsSafely(t *testing.T) {
 		if i > 0 {
 			id = newID()
 		}
-		d.remember(&Command{ID: id}, 1, Result{Index: uint64(i + 1)})
+		d.remember(&Command{ID: id}, 0, 1, Result{Index: uint64(i + 1)})
 	}
 	require.LessOrEqual(t, len(d.byID), d.maxRecords)
 	_, known := d.lookup(first)
 	require.False(t, known)
-	_, err := d.check(&Command{ID: first, Issued: 0})
+	_, err := d.check(&Command{ID: first, Issued: 0}, 0)
 	require.ErrorIs(t, err, objects.ErrUnknownWriter)
-	_, err = d.check(&Command{ID: first, Issued: chunkRecords + 1})
+	_, err = d.check(&Command{ID: first, Issued: chunkRecords + 1}, 0)
 	require.Nil(t, err)
 }
 
@@ -184,13 +185,76 @@ func TestOfKeysBeyondTheBudgetOfAnswersOnlyThatTheyHappenedIsKept(t *testing.T) 
 	require.Equal(t, sum(t, s.fsm), sum(t, back))
 }
 
+func (s *store) newService() objects.SID {
+	return s.must(asREST, &CreateService{SID: s.sid(objects.KindService)}).Service.SID
+}
+
+func (s *store) in(service objects.SID, c *Command) *Command {
+	c.Service = service
+	return c
+}
+
+func TestAServiceThatUsesUpItsShareOfKeysLeavesRoomForOthers(t *testing.T) {
+	for _, flooder := range []Actor{asREST, asAlice} {
+		s := newStore(t)
+		const room = 4000
+		s.fsm.dedup.maxRecords = room
+		victim, late := s.newService(), s.newService()
+		create := func() Op { return &CreateObject{SID: s.sid(objects.KindMap)} }
+		s.must(asREST, &CreateKey{SID: s.sid(objects.KindKey)}) // a node's id takes no room
+		flood := func() (taken int) {
+			for i := range 2 * room {
+				c := s.keyed(flooder, fmt.Sprint("flood ", i), &Publish{Stream: Ref{Name: "none"}, Data: []byte(`1`)})
+				switch r := s.send(c)[0]; {
+				case errors.Is(r.Err, objects.ErrNameGone): // decided, and remembered
+					taken++
+				default:
+					require.ErrorIs(t, r.Err, objects.ErrKeysFull)
+					require.ErrorContains(t, r.Err, "The service has as many")
+				}
+			}
+			return taken
+		}
+		require.Equal(t, room*3/4, flood(), "what one service gets that is alone")
+		for i := range room / 16 { // while the flood goes on
+			for _, actor := range []Actor{asREST, asAlice} {
+				key := fmt.Sprint(actor.Identity, " ", i)
+				require.Nil(t, s.send(s.in(victim, s.keyed(actor, key, create())))[0].Err)
+			}
+			require.ErrorIs(t, s.send(s.keyed(flooder, fmt.Sprint("more ", i), create()))[0].Err, objects.ErrKeysFull)
+		}
+		require.True(t, s.send(s.keyed(flooder, "flood 0", &Publish{Stream: Ref{Name: "none"}, Data: []byte(`1`)}))[0].Repeated, "what is remembered is answered")
+		require.Nil(t, s.do(flooder, create()).Err, "writes without a key are made")
+
+		// A store that was restored decides the same.
+		back := New(Config{})
+		require.NoError(t, back.Restore(io.NopCloser(bytes.NewReader(snapshotBytes(t, s.fsm)))))
+		back.dedup.maxRecords = room
+		require.Equal(t, s.fsm.dedup.keys, back.dedup.keys)
+		log := s.entry(s.keyed(flooder, "one more", create()), s.in(late, s.keyed(flooder, "first", create())))
+		one, two := s.fsm.Apply(log).([]*Result), back.Apply(log).([]*Result)
+		require.ErrorIs(t, one[0].Err, objects.ErrKeysFull)
+		require.Nil(t, one[1].Err)
+		require.Equal(t, one, two)
+		require.Equal(t, sum(t, s.fsm), sum(t, back))
+
+		// When its keys are forgotten, it may use others.
+		for len(s.fsm.dedup.keys) > 0 {
+			s.pass(keyWindow)
+			s.do(asREST, &expire{})
+		}
+		require.Nil(t, s.send(s.keyed(flooder, "one more", create()))[0].Err)
+	}
+}
+
 func TestNewKeysAreRefusedWhenTheirWindowIsFull(t *testing.T) {
 	s := newStore(t)
 	s.fsm.dedup.maxRecords = 100
 	l := s.create(objects.KindList, "")
 	push := &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)}
-	for i := range 100 {
-		require.Nil(t, s.send(s.keyed(asREST, fmt.Sprint(i), push))[0].Err)
+	require.Nil(t, s.send(s.keyed(asREST, "0", push))[0].Err)
+	for i := range 99 { // each of a service that holds no more
+		require.Nil(t, s.send(s.in(s.newService(), s.keyed(asREST, fmt.Sprint(i+1), &CreateObject{SID: s.sid(objects.KindMap)})))[0].Err)
 	}
 	refused(t, objects.ErrKeysFull, s.send(s.keyed(asREST, "one more", push))[0])
 	refused(t, objects.ErrKeysFull, s.send(s.keyed(asAlice, "one more", push))[0])
@@ -199,7 +263,7 @@ func TestNewKeysAreRefusedWhenTheirWindowIsFull(t *testing.T) {
 	s.pass(keyWindow)
 	s.do(asREST, &expire{})
 	require.Nil(t, s.send(s.keyed(asREST, "one more", push))[0].Err)
-	require.EqualValues(t, 102, s.object(l).Items)
+	require.EqualValues(t, 3, s.object(l).Items)
 }
 
 func TestTimeNeverGoesBack(t *testing.T) {
