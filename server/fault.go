@@ -39,8 +39,7 @@ func (n *node) watchFault(ctx context.Context) {
 // there to tell it.
 func (n *node) failed() error {
 	err := n.cluster.Failure()
-	var recovered *cluster.RecoveredError
-	if errors.As(err, &recovered) {
+	if recovered, ok := errors.AsType[*cluster.RecoveredError](err); ok {
 		err = errors.Join(err, n.record.Change(func(r *nodedir.Record) { r.RecoveredAs = recovered.As }))
 	}
 	if errors.Is(err, cluster.ErrDisk) {

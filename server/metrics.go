@@ -52,9 +52,9 @@ func (m *metrics) proposed(r *fsm.Result, err error, took time.Duration) {
 
 func (m *metrics) read(err error, took time.Duration) {
 	outcome := "done"
-	var limited *cluster.RateLimited
+	_, limited := errors.AsType[*cluster.RateLimited](err)
 	switch {
-	case errors.As(err, &limited):
+	case limited:
 		outcome = "refused"
 	case err != nil:
 		outcome = "failed"

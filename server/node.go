@@ -103,7 +103,7 @@ func newNode(ctx context.Context, c Config, l *listener, e enrol.Enroller, r *no
 	})
 	n.cluster.OnLead("webhooks", newWebhooks(n).Run)
 	n.cluster.OnLead("lost endpoints", func(ctx context.Context) {
-		webhook.Sweep(ctx, n.store, n.reachable, c.Logger)
+		webhook.ReapEndpoints(ctx, n.store, n.reachable, c.Logger)
 	})
 	return n, nil
 }

@@ -50,16 +50,13 @@ func run(args []string) int {
 		return 0
 	}
 	fmt.Fprintln(os.Stderr, "lockstep:", oneLine(err))
-	var lost enrol.StateError
-	if errors.As(err, &lost) {
+	if _, lost := errors.AsType[enrol.StateError](err); lost {
 		return exitState
 	}
-	var disk server.DiskError
-	if errors.As(err, &disk) {
+	if _, disk := errors.AsType[server.DiskError](err); disk {
 		return exitDisk
 	}
-	var failed failure
-	if errors.As(err, &failed) {
+	if _, failed := errors.AsType[failure](err); failed {
 		return exitFailure
 	}
 	return exitUsage
@@ -81,8 +78,7 @@ func (u usage) Unwrap() error { return u.error }
 func does(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		err := f(cmd, args)
-		var misused usage
-		if err == nil || errors.As(err, &misused) {
+		if _, misused := errors.AsType[usage](err); misused || err == nil {
 			return err
 		}
 		return failure{err}

@@ -310,8 +310,7 @@ func ready(w http.ResponseWriter, why error, notes []string) {
 
 func readJSON(r *http.Request, into any) error {
 	if err := json.NewDecoder(r.Body).Decode(into); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return objects.ErrTooLarge
 		}
 		return objects.ErrParameter.With("The body must be JSON: %v", err)

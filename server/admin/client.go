@@ -70,7 +70,7 @@ func (c *Client) Snapshot(ctx context.Context) error {
 	return c.do(ctx, "POST", "/cluster/snapshot", nil, nil)
 }
 
-// Join makes a waiting node join a cluster, and gives its id.
+// Join makes a waiting node join a cluster, and returns its id.
 func (c *Client) Join(ctx context.Context, j Join) (id string, err error) {
 	var joining Joining
 	err = c.do(ctx, "POST", "/cluster/join", j, &joining)

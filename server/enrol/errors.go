@@ -20,8 +20,8 @@ func (e StateError) Unwrap() error { return e.Reason }
 // Lost reports whether what a node had on its disk is gone, cannot be trusted, led to
 // another state than the others', or is of the past, so that it has to begin anew.
 func Lost(err error) bool {
-	var recovered *cluster.RecoveredError
-	return errors.As(err, &recovered) || errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots) || errors.Is(err, cluster.ErrDiffers)
+	_, recovered := errors.AsType[*cluster.RecoveredError](err)
+	return recovered || errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots) || errors.Is(err, cluster.ErrDiffers)
 }
 
 // Outdated returns an error if the node was told that its cluster was recovered

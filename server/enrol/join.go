@@ -105,8 +105,7 @@ func (e Enroller) ask(ctx context.Context, id string, j admin.Join) (given admin
 
 // unlessRefused makes an error final if a node refused: it would do so again.
 func unlessRefused(err error) error {
-	var refused *objects.Error
-	if errors.As(err, &refused) && refused.Status < 500 {
+	if refused, ok := errors.AsType[*objects.Error](err); ok && refused.Status < 500 {
 		return retry.Final(err)
 	}
 	return err

@@ -33,9 +33,9 @@ func Until(ctx context.Context, try func() error) error {
 		last = try()
 		return struct{}{}, last
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
-	var final *backoff.PermanentError
+	_, final := errors.AsType[*backoff.PermanentError](last)
 	switch end := context.Cause(ctx); {
-	case err == nil, end == nil, errors.As(last, &final):
+	case err == nil, end == nil, final:
 		return err
 	case errors.Is(last, end):
 		return last

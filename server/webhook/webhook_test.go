@@ -325,7 +325,7 @@ func TestReporterReconciles(t *testing.T) {
 	})
 }
 
-func TestSweepDropsTheEndpointsOfALostNode(t *testing.T) {
+func TestReapEndpointsDropsThoseOfALostNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := fsmtest.New(nil)
 		for _, node := range []string{"lost", "here"} {
@@ -335,7 +335,7 @@ func TestSweepDropsTheEndpointsOfALostNode(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			Sweep(ctx, n, func() []string { return []string{"here"} }, slog.New(slog.DiscardHandler))
+			ReapEndpoints(ctx, n, func() []string { return []string{"here"} }, slog.New(slog.DiscardHandler))
 		}()
 		time.Sleep(11 * time.Second)
 		require.Contains(t, nodesWithEndpoints(n.View()), "lost", "it may come back")

@@ -10,10 +10,10 @@ import (
 	"lockstep/fsm/commandid"
 )
 
-// Sweep runs on the leader: it reports the endpoints of nodes that have been
-// gone for a while as disconnected, since nobody else can. reachable gives the
+// ReapEndpoints runs on the leader: it reports the endpoints of nodes that have been
+// gone for a while as disconnected, since nobody else can. reachable returns the
 // ids of the nodes that are there.
-func Sweep(ctx context.Context, node Node, reachable func() []string, logger *slog.Logger) {
+func ReapEndpoints(ctx context.Context, node Node, reachable func() []string, logger *slog.Logger) {
 	const every, patience = 5 * time.Second, 3
 	missed := map[string]int{}
 	tick := time.NewTicker(every)
