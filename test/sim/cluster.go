@@ -49,9 +49,10 @@ type Cluster struct {
 	t       testing.TB
 	options Options
 
-	mu    sync.Mutex
-	disks map[string]*Disk
-	nodes map[string]*member // those that are up
+	mu        sync.Mutex
+	clusterID string
+	disks     map[string]*Disk
+	nodes     map[string]*member // those that are up
 }
 
 // member is a node in one of its lives, with its hub.
@@ -66,7 +67,7 @@ type member struct {
 
 // Start makes a cluster.
 func Start(t testing.TB, network *Network, o Options) *Cluster {
-	c := &Cluster{Network: network, t: t, options: o, disks: make(map[string]*Disk), nodes: make(map[string]*member)}
+	c := &Cluster{Network: network, t: t, options: o, clusterID: "sim", disks: make(map[string]*Disk), nodes: make(map[string]*member)}
 	first, err := c.open("n1", true)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -148,8 +149,11 @@ func (c *Cluster) open(id string, bootstrap bool) (*member, error) {
 	d := c.disk(id)
 	stores := d.open()
 	e := c.attach(id)
+	c.mu.Lock()
+	clusterID := c.clusterID
+	c.mu.Unlock()
 	config := cluster.Config{
-		ID: id, ClusterID: "sim", Incarnation: d.incarnation, Bootstrap: bootstrap, Logger: slog.New(slog.DiscardHandler),
+		ID: id, ClusterID: clusterID, Incarnation: d.incarnation, Bootstrap: bootstrap, Logger: slog.New(slog.DiscardHandler),
 		Parts: &cluster.Parts{Transport: e, Peers: e, Logs: stores, Stable: stores, Snapshots: stores},
 	}
 	if c.options.Edit != nil {
@@ -285,6 +289,27 @@ func (c *Cluster) Trouble(ctx context.Context, r *rand.Rand) {
 		}
 	}
 	c.Heal()
+}
+
+// describe is what nodes say of themselves, for a test that fails.
+func (c *Cluster) describe() string {
+	var all []string
+	for _, n := range c.Nodes() {
+		members := ""
+		for _, m := range n.Members() {
+			members += fmt.Sprintf(" %s:%s", m.ID, m.Role)
+		}
+		_, fault := n.Fault()
+		all = append(all, fmt.Sprintf("%s leads=%v votes=%v ready=%v failure=%v fault=%v members=[%s]", n.ID(), n.IsLeader(), n.Votes(), closed(n.Ready()), failureOf(n), fault, members))
+	}
+	return strings.Join(all, "; ")
+}
+
+func failureOf(n *member) error {
+	if closed(n.Failed()) {
+		return n.Failure()
+	}
+	return nil
 }
 
 // Sleep waits for d or the end of ctx.

@@ -189,24 +189,3 @@ func (c *Cluster) equalStores(ctx context.Context) error {
 	}
 	return validate.Digests(digests)
 }
-
-// describe is what nodes say of themselves, for a test that fails.
-func (c *Cluster) describe() string {
-	var all []string
-	for _, n := range c.Nodes() {
-		members := ""
-		for _, m := range n.Members() {
-			members += fmt.Sprintf(" %s:%s", m.ID, m.Role)
-		}
-		_, fault := n.Fault()
-		all = append(all, fmt.Sprintf("%s leads=%v votes=%v ready=%v failure=%v fault=%v members=[%s]", n.ID(), n.IsLeader(), n.Votes(), closed(n.Ready()), failureOf(n), fault, members))
-	}
-	return strings.Join(all, "; ")
-}
-
-func failureOf(n *member) error {
-	if closed(n.Failed()) {
-		return n.Failure()
-	}
-	return nil
-}

@@ -97,6 +97,10 @@ func TestWritesThatAreNotStoredOnce(t *testing.T) {
 	} {
 		require.ErrorContains(t, w.Stored(found), want)
 	}
+	w.Doubt()
+	require.NoError(t, w.Stored(nil))
+	require.ErrorContains(t, w.Stored(map[string]int{"done": 2}), "done is there 2 times")
+	require.ErrorContains(t, w.Stored(map[string]int{"failed": 1}), "failed was refused")
 }
 
 func add(id uint64, key, data string) validate.Event {

@@ -38,6 +38,18 @@ func (w *Writes) Note(name string, fate Fate) {
 	w.fates[name] = fate
 }
 
+// Doubt makes the fate of all acknowledged writes unknown: their cluster is lost,
+// and what goes on from it may not have them.
+func (w *Writes) Doubt() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name, fate := range w.fates {
+		if fate == Done {
+			w.fates[name] = Unknown
+		}
+	}
+}
+
 // Done returns how many writes were acknowledged.
 func (w *Writes) Done() int {
 	w.mu.Lock()
