@@ -1,9 +1,8 @@
 // Package api is the operations of the Sync API, whatever the protocol that
 // carries them. It checks what needs no state, builds commands and proposes
-// them, reads at a linearizable point, checks the permission to read, and
-// writes resources as JSON.
+// them, reads at a linearizable point, and checks the permission to read.
 //
-// Every error that it gives has an *objects.Error in its chain.
+// Every error that it returns has an *objects.Error in its chain.
 //
 // It knows neither HTTP nor websockets, authenticates nobody, keeps no state
 // and starts no goroutines. All its methods may be called from anywhere.

@@ -1,9 +1,12 @@
 package realtime
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"strings"
@@ -11,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
@@ -19,6 +21,8 @@ import (
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/hub"
+	"lockstep/server/realtime/wire"
 )
 
 // sink is a connection that counts what is written to it.
@@ -48,8 +52,33 @@ func (s *sink) Close() error {
 	}
 }
 
+func (s *sink) SetDeadline(time.Time) error      { return nil }
 func (s *sink) SetReadDeadline(time.Time) error  { return nil }
 func (s *sink) SetWriteDeadline(time.Time) error { return nil }
+
+// handshake is a request for a websocket, on a sink.
+type handshake struct {
+	http.ResponseWriter
+	conn *sink
+}
+
+func (h handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
+
+// connect returns a connection to a sink. The handshake does not count.
+func connect(b *testing.B, taken *atomic.Int64) *wire.Conn {
+	conn := &sink{taken: new(atomic.Int64), closed: make(chan struct{})}
+	r := httptest.NewRequest(http.MethodGet, Path, nil)
+	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} {
+		r.Header.Set(name, value)
+	}
+	u := wire.Upgrader{Refuse: refuseUpgrade, DiscardBytes: 1 << 20, WriteTimeout: time.Second}
+	c, err := u.Upgrade(handshake{httptest.NewRecorder(), conn}, r)
+	require.NoError(b, err)
+	conn.taken = taken
+	return c
+}
 
 // BenchmarkFanOut is one change of a document of 256 bytes that all sessions
 // hear, up to the write to the socket, which costs nothing here.
@@ -66,11 +95,10 @@ func BenchmarkFanOut(b *testing.B) {
 			service, _ := node.View().Service(fsm.Ref{SID: fsmtest.Service})
 			var taken atomic.Int64
 			for range count {
-				conn := &sink{taken: &taken, closed: make(chan struct{})}
-				x := newSession(s, &socket{ws: new(websocket.Conn), conn: conn, incoming: &incoming{Conn: conn}, timeout: time.Second}, "http://node", "", netip.Addr{})
+				x := newSession(s, connect(b, &taken), "http://node", "", netip.Addr{})
 				x.service, x.queue = service, s.hub.NewQueue("u")
 				x.introduced.Store(true)
-				x.queue.SubscribeObject(sid, &objectSource{recipient: recipient{form: manyEvents, correlation: []byte("1")}, session: x, object: sid}).Start(0)
+				x.queue.SubscribeObject(sid, &objectSource{recipient: recipient{version: wire.Version4, correlation: []byte("1")}, session: x, object: sid}).Start(0)
 				s.work.Go(x.write)
 				defer x.cancel()
 			}
@@ -79,7 +107,7 @@ func BenchmarkFanOut(b *testing.B) {
 					time.Sleep(10 * time.Microsecond)
 				}
 			}
-			established := int64(len(appendEstablished(nil, manyEvents, sid.String(), "document", []byte("1"), 0)))
+			established := int64(len(wire.AppendEstablished(nil, wire.Version4, sid.String(), "document", []byte("1"), 0)))
 			want := established * int64(count)
 			wait(want)
 			op := &fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: sid}, Data: []byte(`{"p":"` + strings.Repeat("x", 248) + `"}`)}
@@ -88,7 +116,7 @@ func BenchmarkFanOut(b *testing.B) {
 				node.Must(op)
 				o, ok := node.View().ObjectBySID(sid)
 				require.True(b, ok)
-				frame := s.encode(&objects.Event{Type: objects.ObjectUpdated, ID: o.EventID, At: o.Updated, Object: o}, manyEvents)
+				frame := s.encode(&objects.Event{Type: objects.ObjectUpdated, ID: o.EventID, At: o.Updated, Object: o}, hub.Form(wire.Version4))
 				want += int64(len(frame)) * int64(count)
 				wait(want)
 			}

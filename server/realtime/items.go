@@ -14,6 +14,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/refusal"
+	"lockstep/server/resource"
 )
 
 // The operations on the items of lists and maps (part 4).
@@ -60,7 +61,7 @@ func addItem(s *session, ctx context.Context, r *request) (answer, error) {
 }
 
 func updateItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error) {
-	match, err := objects.ParseIfMatch(r.header("If-Match"))
+	match, err := objects.ParseIfMatch(r.Header("If-Match"))
 	if err != nil {
 		return answer{}, err
 	}
@@ -71,7 +72,7 @@ func updateItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (a
 // not exist.
 func putItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error) {
 	match := objects.Precondition{Kind: objects.MatchAbsent}
-	if text := r.header("If-Match"); text != "-1" {
+	if text := r.Header("If-Match"); text != "-1" {
 		var err error
 		if match, err = objects.ParseIfMatch(text); err != nil {
 			return answer{}, err
@@ -106,7 +107,7 @@ func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite
 	}
 	return answer{
 		status: status, after: before(w.Object, w.Item.EventID, write.Data == nil),
-		body: func(b []byte) []byte { return s.form.Item(b, w.Object, w.Item, false) },
+		body: func(b []byte) []byte { return s.encoder.Item(b, w.Object, w.Item, resource.WithoutData) },
 	}, nil
 }
 
@@ -117,8 +118,8 @@ func (s *session) itemExists(r *request, key string) answer {
 	return answer{status: e.Status, body: func(b []byte) []byte {
 		b = refusal.Append(b, e)
 		b = append(b[:len(b)-1], `,"links":{"item":"`...)
-		b = append(b, s.form.Base...)
-		for _, segment := range append(slices.Clone(r.path), key) {
+		b = append(b, s.encoder.Origin...)
+		for _, segment := range append(slices.Clone(r.Path), key) {
 			b = append(b, '/')
 			b = append(b, url.PathEscape(segment)...)
 		}
@@ -129,7 +130,7 @@ func (s *session) itemExists(r *request, key string) answer {
 // removeItem answers with the item, which the client reads. It shall not hear
 // of the removal again.
 func removeItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error) {
-	match, err := objects.ParseIfMatch(r.header("If-Match"))
+	match, err := objects.ParseIfMatch(r.Header("If-Match"))
 	if err != nil {
 		return answer{}, err
 	}
@@ -137,7 +138,7 @@ func removeItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (a
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{status: http.StatusOK, body: func(b []byte) []byte { return s.form.Item(b, w.Object, w.Item, false) }}
+	a := answer{status: http.StatusOK, body: func(b []byte) []byte { return s.encoder.Item(b, w.Object, w.Item, resource.WithoutData) }}
 	a.mute.SID, a.mute.ID = w.Object.SID, w.Item.EventID
 	a.after = before(w.Object, w.Item.EventID, false)
 	return a, nil
@@ -151,7 +152,7 @@ func fetchItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (an
 	s.fetched.note(found.Object)
 	return answer{
 		status: http.StatusOK, after: at(found.Object, item.EventID),
-		body: func(b []byte) []byte { return s.form.Item(b, found.Object, item, true) },
+		body: func(b []byte) []byte { return s.encoder.Item(b, found.Object, item, resource.WithData) },
 	}, nil
 }
 
@@ -200,7 +201,7 @@ func (s *session) appendItems(b []byte, o *objects.Object, items []*objects.Item
 		if n > 0 {
 			b = append(b, ',')
 		}
-		b = s.form.Item(b, o, i, true)
+		b = s.encoder.Item(b, o, i, resource.WithData)
 	}
 	return append(b, ']')
 }
@@ -214,14 +215,14 @@ type page struct {
 
 func (r *request) page() (page, error) {
 	p := page{Range: fsm.Range{Limit: objects.DefaultPageSize}}
-	if token := r.params["PageToken"]; token != "" {
+	if token := r.Params["PageToken"]; token != "" {
 		return r.continued(token)
 	}
-	from, given := r.params["From"]
-	if key, ok := r.params[keyParameter[r.kind]]; ok {
+	from, given := r.Params["From"]
+	if key, ok := r.Params[keyParameter[r.kind]]; ok {
 		from, given, p.one = key, true, true
 	}
-	if r.params["PageSize"] == "NaN" && r.kind == objects.KindList {
+	if r.Params["PageSize"] == "NaN" && r.kind == objects.KindList {
 		// So the official client asks for the item at index 0.
 		from, given, p.one = "0", true, true
 	}
@@ -239,14 +240,14 @@ func (r *request) page() (page, error) {
 	if err := r.pageSize(&p); err != nil {
 		return p, err
 	}
-	switch r.params["Direction"] {
+	switch r.Params["Direction"] {
 	case "", "forward":
 	case "backward":
 		p.Desc = true
 	default:
 		return p, objects.ErrDirection
 	}
-	switch r.params["Order"] {
+	switch r.Params["Order"] {
 	case "":
 	case "asc":
 		p.Desc = false
@@ -255,7 +256,7 @@ func (r *request) page() (page, error) {
 	default:
 		return p, objects.ErrOrder
 	}
-	switch r.params["Bounds"] {
+	switch r.Params["Bounds"] {
 	case "", "inclusive":
 	case "exclusive":
 		p.Exclusive = true
@@ -268,7 +269,7 @@ func (r *request) page() (page, error) {
 var keyParameter = map[objects.Kind]string{objects.KindList: "Index", objects.KindMap: "Key"}
 
 func (r *request) pageSize(p *page) error {
-	size := r.params["PageSize"]
+	size := r.Params["PageSize"]
 	if size == "" {
 		return nil
 	}

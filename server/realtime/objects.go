@@ -10,6 +10,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/resource"
 )
 
 // The operations on objects (part 4). Answers to writes carry no data: clients
@@ -72,7 +73,7 @@ func orNil(raw json.RawMessage) []byte {
 
 // written answers a write of an object.
 func (s *session) written(status int, o *objects.Object) answer {
-	return answer{status: status, body: func(b []byte) []byte { return s.form.Object(b, o, false) }}
+	return answer{status: status, body: func(b []byte) []byte { return s.encoder.Object(b, o, resource.WithoutData) }}
 }
 
 func createObject(s *session, ctx context.Context, r *request) (answer, error) {
@@ -104,13 +105,13 @@ func fetchObject(s *session, ctx context.Context, r *request) (answer, error) {
 		return answer{}, err
 	}
 	o := found.Object
-	if r.kind != objects.KindMap || r.params["Include"] != "items" {
-		return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte { return s.form.Object(b, o, true) }}, nil
+	if r.kind != objects.KindMap || r.Params["Include"] != "items" {
+		return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte { return s.encoder.Object(b, o, resource.WithData) }}, nil
 	}
 	items := found.View.Items(o, fsm.Range{Limit: objects.DefaultPageSize})
 	s.fetched.note(o)
 	return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte {
-		b = s.form.Object(b, o, true)
+		b = s.encoder.Object(b, o, resource.WithData)
 		b = append(b[:len(b)-1], `,"items":`...)
 		return append(s.appendItems(b, o, items), '}')
 	}}, nil
@@ -124,7 +125,7 @@ func updateObject(withData bool) handler {
 		if err != nil {
 			return answer{}, err
 		}
-		update := api.Update{TTL: b.ttl, IfMatch: r.header("If-Match")}
+		update := api.Update{TTL: b.ttl, IfMatch: r.Header("If-Match")}
 		if withData {
 			if update.Data = b.data; b.nullData && b.ttl == nil {
 				return answer{}, objects.ErrNull(r.kind)
@@ -177,7 +178,7 @@ func publish(s *session, ctx context.Context, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{status: http.StatusCreated, body: func(b []byte) []byte { return s.form.Message(b, sid, nil) }}
+	a := answer{status: http.StatusCreated, body: func(b []byte) []byte { return s.encoder.Message(b, sid, nil) }}
 	a.mute.SID = sid
 	return a, nil
 }

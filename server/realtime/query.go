@@ -17,6 +17,7 @@ import (
 	"lockstep/server/hub"
 	"lockstep/server/livequery"
 	"lockstep/server/query"
+	"lockstep/server/realtime/wire"
 	"lockstep/server/refusal"
 )
 
@@ -78,7 +79,7 @@ func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
 		b = append(b, `","last_event_id":`...)
 		b = strconv.AppendUint(b, uint64(o.EventID), 10)
 		b = append(b, `,"items":`...)
-		return append(appendQueryItems(b, items), '}')
+		return append(wire.AppendQueryItems(b, items), '}')
 	}}, nil
 }
 
@@ -88,6 +89,18 @@ func noIndex(err error) error {
 		return objects.ErrQueryIndex
 	}
 	return err
+}
+
+// encodeQueryItem and encodeQueryResult make the frames of live queries.
+func encodeQueryItem(form hub.Form, id string, i *objects.Item, at objects.EventID, removed bool) []byte {
+	if removed {
+		return wire.QueryItemRemoved(wire.Version(form), id, i, at)
+	}
+	return wire.QueryItemUpdated(wire.Version(form), id, i, at)
+}
+
+func encodeQueryResult(form hub.Form, id string, result []*objects.Item, at objects.EventID) []byte {
+	return wire.QueryResult(wire.Version(form), id, result, at)
 }
 
 // beginQuery is begin for a live query.
@@ -256,7 +269,7 @@ type querySource struct {
 // Replay implements hub.Source: it gives the whole result, unless that is what
 // the client has.
 func (q *querySource) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
-	frame, at, why := q.live.State(q.form)
+	frame, at, why := q.live.State(q.Form())
 	if why == nil {
 		// The result may be newer than the view, but not than the latest one.
 		why = q.Check(q.session.server.config.Node.View())
@@ -272,7 +285,7 @@ func (q *querySource) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID)
 // Established implements hub.Source.
 func (q *querySource) Established(b []byte, at objects.EventID) []byte {
 	q.session.server.metrics.established(q.replayed)
-	b = appendEstablished(b, q.form, q.live.ID(), liveQueryType, q.correlation, at)
+	b = wire.AppendEstablished(b, q.version, q.live.ID(), liveQueryType, q.correlation, at)
 	q.correlation = nil
 	return b
 }
@@ -282,7 +295,7 @@ func (q *querySource) Ended(b []byte, why *objects.Error) []byte {
 	if q.correlation != nil {
 		q.session.server.metrics.refused(why)
 	}
-	return appendFailed(b, q.form, q.live.ID(), q.correlation, why)
+	return wire.AppendFailed(b, q.version, q.live.ID(), q.correlation, why)
 }
 
 var (

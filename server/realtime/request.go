@@ -2,64 +2,26 @@ package realtime
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/hub"
 	"lockstep/server/ratelimit"
+	"lockstep/server/realtime/wire"
 	"lockstep/server/refusal"
 )
 
-// httpRequest is a request in the tunnel as the client sent it (part 3). Path
-// and parameters are percent-encoded.
-type httpRequest struct {
-	Path    string          `json:"path"`
-	Method  string          `json:"method"`
-	Params  map[string]text `json:"params"`
-	Headers map[string]text `json:"headers"`
-}
-
-// text is the value of a parameter or header: of several the first counts.
-type text string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *text) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '[' {
-		// Not of texts: an array in an array in an array would be read anew at
-		// each depth.
-		var many []json.RawMessage
-		if err := json.Unmarshal(b, &many); err != nil || len(many) == 0 {
-			return err
-		}
-		b = many[0]
-	}
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, (*string)(t))
-	}
-	if string(b) != "null" {
-		*t = text(b)
-	}
-	return nil
-}
-
 // request is one request, decoded.
 type request struct {
-	id      string
-	method  string
-	path    []string // segments
-	params  map[string]string
-	headers map[string]text
-	body    []byte
+	wire.Request
+	body []byte
 
 	// What the path addresses.
 	kind  objects.Kind
@@ -92,10 +54,10 @@ type handler func(s *session, ctx context.Context, r *request) (answer, error)
 //
 // What is refused for its size or its number is answered without its payload
 // being kept.
-func (s *session) request(m *message) {
+func (s *session) request(m *wire.Message) {
 	r, err := newRequest(m)
 	if err != nil {
-		s.push(replyMessage(m.ID, 400, "BAD_REQUEST"))
+		s.push(wire.Reply(m.ID, 400, "BAD_REQUEST"))
 		return
 	}
 	if s.queue.Room(s.ctx) != nil {
@@ -105,28 +67,28 @@ func (s *session) request(m *message) {
 		s.turnAway(m, r, refused)
 		return
 	}
-	if m.oversized {
+	if m.Oversized {
 		s.route(r)
-		r.handler = refuseWith(objects.ErrTooLarge.With("The message has %d bytes; at most %d are allowed", m.size, s.server.config.MessageBytes))
+		r.handler = refuseWith(objects.ErrTooLarge.With("The message has %d bytes; at most %d are allowed", m.Size, s.server.config.MessageBytes))
 		s.requests.start(s.ctx, s.orderKeys(r), func() { s.serve(r) })
 		s.discard(m)
 		return
 	}
-	if s.requests.reserve(s.ctx, m.size) != nil {
+	if s.requests.reserve(s.ctx, m.Size) != nil {
 		return
 	}
-	if !s.server.config.RequestBytes.Take(s.holder, int64(m.size)) {
-		s.requests.release(m.size)
+	if !s.server.config.RequestBytes.Take(s.holder, int64(m.Size)) {
+		s.requests.release(m.Size)
 		s.server.metrics.refusals.WithLabelValues("request bytes").Inc()
 		s.turnAway(m, r, objects.ErrTooMany.With("Too many bytes of requests are under way").After(1))
 		return
 	}
 	done := func() {
-		s.server.config.RequestBytes.Return(s.holder, int64(m.size))
-		s.requests.release(m.size)
+		s.server.config.RequestBytes.Return(s.holder, int64(m.Size))
+		s.requests.release(m.Size)
 	}
-	s.socket.expect(s.server.config.SilenceTimeout) // there may have been a wait
-	payload, err := m.payload()
+	s.conn.Expect(s.server.config.SilenceTimeout) // there may have been a wait
+	payload, err := m.Payload()
 	if err != nil {
 		done()
 		s.broken(err)
@@ -135,7 +97,7 @@ func (s *session) request(m *message) {
 	if r.handler == nil {
 		s.route(r)
 	}
-	if r.method == http.MethodPost || r.method == http.MethodPut {
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
 		// The official client sends a payload that means nothing with DELETE.
 		r.body = payload
 	}
@@ -145,21 +107,21 @@ func (s *session) request(m *message) {
 }
 
 // turnAway answers a request at once, before any more is read.
-func (s *session) turnAway(m *message, r *request, refused *objects.Error) {
+func (s *session) turnAway(m *wire.Message, r *request, refused *objects.Error) {
 	s.answer(r, s.failure(r, refused))
 	s.discard(m)
 }
 
 // discard passes over the payload of a message.
-func (s *session) discard(m *message) {
-	s.socket.expect(s.server.config.SilenceTimeout)
-	s.broken(m.discard())
+func (s *session) discard(m *wire.Message) {
+	s.conn.Expect(s.server.config.SilenceTimeout)
+	s.broken(m.Discard())
 }
 
 // broken ends the session when a message was shorter than it said. Errors of the
 // connection are met again by whoever reads next.
 func (s *session) broken(err error) {
-	if errors.Is(err, errMessage) {
+	if errors.Is(err, wire.ErrMalformed) {
 		s.end(endMalformed)
 	}
 }
@@ -227,74 +189,16 @@ func refuseWith(err error) handler {
 
 // newRequest decodes the header of a request, once. Of one that is too large not
 // all is known: it addresses nothing.
-func newRequest(m *message) (*request, error) {
-	r := &request{id: m.ID}
-	if m.oversized && m.HTTPRequest == nil {
-		return r, nil
+func newRequest(m *wire.Message) (*request, error) {
+	decoded, err := m.Request()
+	r := &request{Request: decoded}
+	if errors.Is(err, wire.ErrMalformed) {
+		return nil, err
 	}
-	var h httpRequest
-	if err := json.Unmarshal(m.HTTPRequest, &h); err != nil {
-		return nil, errMessage
-	}
-	r.method, r.headers = h.Method, h.Headers
-	if err := r.address(&h); err != nil {
+	if err != nil {
 		r.handler = refuseWith(err)
 	}
 	return r, nil
-}
-
-// address decodes the path and the parameters, which may be members of the
-// request or a query behind the path; the members win.
-func (r *request) address(h *httpRequest) error {
-	path, query, _ := strings.Cut(h.Path, "?")
-	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
-		decoded, err := unescape(segment)
-		if err != nil {
-			return err
-		}
-		r.path = append(r.path, decoded)
-	}
-	r.params = make(map[string]string, len(h.Params))
-	for name, value := range h.Params {
-		decoded, err := unescape(string(value))
-		if err != nil {
-			return err
-		}
-		r.params[name] = decoded
-	}
-	for pair := range strings.SplitSeq(query, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		decoded, err := unescape(value)
-		if err != nil {
-			return err
-		}
-		if _, given := r.params[name]; !given {
-			r.params[name] = decoded
-		}
-	}
-	return nil
-}
-
-// unescape decodes what was percent-encoded. A NUL is part of no name.
-func unescape(text string) (string, error) {
-	decoded, err := url.PathUnescape(text)
-	if err != nil || !utf8.ValidString(decoded) || strings.ContainsRune(decoded, 0) {
-		return "", objects.ErrParameter.With("The path or a parameter is not valid percent-encoded UTF-8")
-	}
-	return decoded, nil
-}
-
-// header finds a header whatever its case.
-func (r *request) header(name string) string {
-	if v, ok := r.headers[name]; ok {
-		return string(v)
-	}
-	for k, v := range r.headers {
-		if strings.EqualFold(k, name) {
-			return string(v)
-		}
-	}
-	return ""
 }
 
 // serve carries a request out and answers it.
@@ -317,7 +221,7 @@ func (s *session) first(ctx context.Context, r *request, err error) error {
 		return err
 	}
 	want := objects.Write
-	if r.method == http.MethodGet || r.index {
+	if r.Method == http.MethodGet || r.index {
 		want = objects.Read
 	}
 	err = s.server.config.API.Refuse(ctx, s.reader(), r.kind, r.ref, want, err)
@@ -337,7 +241,7 @@ func (s *session) carryOut(ctx context.Context, r *request) (a answer, err error
 func (s *session) failure(r *request, err error) answer {
 	e := refusal.Of(err)
 	if e.Status >= 500 && s.ctx.Err() == nil {
-		s.server.config.Logger.Warn("request failed", "method", r.method, "path", strings.Join(r.path, "/"), "error", err)
+		s.server.config.Logger.Warn("request failed", "method", r.Method, "path", strings.Join(r.Path, "/"), "error", err)
 	}
 	return answer{status: e.Status, body: func(b []byte) []byte {
 		b = refusal.Append(b, e)
@@ -345,7 +249,7 @@ func (s *session) failure(r *request, err error) answer {
 			return b
 		}
 		// Mobile clients wait that long (part 9).
-		return appendBackoff(append(b[:len(b)-1], ','), time.Duration(e.RetryAfter)*time.Second)
+		return wire.AppendBackoff(append(b[:len(b)-1], ','), time.Duration(e.RetryAfter)*time.Second)
 	}}
 }
 
@@ -378,10 +282,7 @@ func (s *session) frameOf(r *request, a answer) (out answer, frame []byte) {
 	s.server.writing <- struct{}{}
 	defer func() { <-s.server.writing }()
 	a, body := s.bodyOf(r, a)
-	h := appendStatus(appendHead(nil, methodReply, r.id), "status", 200, "OK")
-	h = appendStatus(h, "http_status", a.status, http.StatusText(a.status))
-	h = append(h, `,"http_headers":{}`...)
-	return a, appendMessage(nil, h, body)
+	return a, wire.Answer(r.ID, a.status, body)
 }
 
 // answers are the bytes of answers that wait for a client, at most: how many of
@@ -476,7 +377,7 @@ func (s *session) writer(r *request) api.Caller {
 		s.queue.Begin(id, r.sid)
 	}
 	const longest = 128
-	if key := r.header("Twilio-Request-Id"); key != "" && len(key) <= longest {
+	if key := r.Header("Twilio-Request-Id"); key != "" && len(key) <= longest {
 		c.Key, c.Scope, c.Print = key, "identity/"+s.actor.Identity, r.print()
 	}
 	return c
@@ -484,8 +385,8 @@ func (s *session) writer(r *request) api.Caller {
 
 // print tells requests under one id apart.
 func (r *request) print() [16]byte {
-	address := append([]string{r.method}, r.path...)
-	return api.Print(r.body, append(address, r.header("If-Match"))...)
+	address := append([]string{r.Method}, r.Path...)
+	return api.Print(r.body, append(address, r.Header("If-Match"))...)
 }
 
 // requests are those of one session that are under way.

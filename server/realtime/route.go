@@ -8,14 +8,14 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
-	"lockstep/server/api"
+	"lockstep/server/resource"
 )
 
 // route finds the handler of a request and what its path addresses. Every path
 // of /v3 exists plain and below the session's service (parts 4 and 9).
 func (s *session) route(r *request) {
 	r.handler = notFound
-	path := r.path
+	path := r.Path
 	if len(path) < 2 {
 		return
 	}
@@ -47,7 +47,7 @@ func (s *session) route(r *request) {
 		r.kind, r.ref, r.index = objects.KindMap, ref, true
 		r.handler = only(r, http.MethodPost, runQuery)
 	default:
-		if r.kind = api.KindOf(path[0]); r.kind != objects.KindNone {
+		if r.kind = resource.KindOf(path[0]); r.kind != objects.KindNone {
 			r.handler = r.objectHandler(path[1:])
 		}
 	}
@@ -68,7 +68,7 @@ func only(r *request, method string, h handler) handler {
 }
 
 func byMethod(r *request, handlers map[string]handler) handler {
-	if h, ok := handlers[r.method]; ok {
+	if h, ok := handlers[r.Method]; ok {
 		return h
 	}
 	return notAllowed
@@ -140,7 +140,7 @@ func nameKey(kind objects.Kind, name string) string { return kind.String() + "/"
 
 // configuration tells mobile clients where everything is (part 9).
 func configuration(s *session, _ context.Context, _ *request) (answer, error) {
-	base := s.form.Base
+	base := s.encoder.Origin
 	below := base + "/v3/Services/" + s.service.SID.String()
 	links := []struct{ name, url string }{
 		{"subscriptions", base + "/v4/Subscriptions"},

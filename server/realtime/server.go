@@ -1,7 +1,7 @@
 // Package realtime speaks the websocket protocol of the official Sync client:
 // sessions with access tokens, requests in the tunnel, subscriptions with
-// replay, live queries. The operations themselves are those of server/api, and
-// fan-out is server/hub; this package is the wire between them.
+// replay, live queries. The operations themselves are those of server/api,
+// fan-out is server/hub, and the bytes are those of realtime/wire.
 //
 // Goroutines: one of the Server follows the feed; every session has a reader
 // and a writer, and one for each request under way, of which there is a bounded
@@ -25,8 +25,6 @@ package realtime
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,8 +32,6 @@ import (
 	"runtime"
 	"sync"
 	"time"
-
-	"github.com/gorilla/websocket"
 
 	"lockstep/cluster/slots"
 	"lockstep/fsm"
@@ -46,6 +42,7 @@ import (
 	"lockstep/server/livequery"
 	"lockstep/server/origin"
 	"lockstep/server/ratelimit"
+	"lockstep/server/realtime/wire"
 	"lockstep/server/refusal"
 	"lockstep/server/source"
 )
@@ -56,7 +53,7 @@ type Server struct {
 	hub      *hub.Hub
 	queries  *livequery.Queries
 	metrics  *metrics
-	upgrader websocket.Upgrader
+	upgrader wire.Upgrader
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -79,7 +76,7 @@ func New(config Config) *Server {
 	config = config.withDefaults()
 	s := &Server{
 		config:   config,
-		upgrader: newUpgrader(),
+		upgrader: wire.Upgrader{Refuse: refuseUpgrade, DiscardBytes: config.DiscardBytes, WriteTimeout: config.WriteTimeout},
 		sessions: make(map[*session]struct{}),
 		writing:  make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
 		arrivals: slots.New[netip.Addr](config.Arrivals, config.ArrivalsPerSource),
@@ -102,14 +99,14 @@ func New(config Config) *Server {
 func (s *Server) liveQueries() livequery.Config {
 	c := s.config.LiveQueries
 	c.Hub, c.View, c.Panics = s.hub, s.config.Node.View, s.config.Panics
-	c.EncodeItem, c.EncodeResult = queryItemFrame, queryResultFrame
+	c.EncodeItem, c.EncodeResult = encodeQueryItem, encodeQueryResult
 	c.Evaluated, c.Behind = s.metrics.evaluated, s.metrics.lagged
 	return c
 }
 
 // encode makes the frame of a live event.
 func (s *Server) encode(e *objects.Event, form hub.Form) []byte {
-	return appendEvents(nil, form, s.config.eventOrigin(), []objects.Event{*e}, nil)
+	return wire.AppendEvents(nil, wire.Version(form), s.config.eventOrigin(), []objects.Event{*e}, nil)
 }
 
 // Path is that of the endpoint. At OldPath clients of 2017 connect, which speak
@@ -137,19 +134,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refusal.Write(w, refused)
 		return
 	}
-	socket, err := s.upgrade(w, r)
+	conn, err := s.upgrader.Upgrade(w, r)
 	if err != nil {
 		return // answered
 	}
-	x := newSession(s, socket, origin.Of(r, s.config.PublicURL, s.config.TrustedProxies), audit.Source(r, s.config.TrustedProxies), from)
+	x := newSession(s, conn, origin.Of(r, s.config.PublicURL, s.config.TrustedProxies), audit.Source(r, s.config.TrustedProxies), from)
 	place, _ := s.arrivals.Enter(from, func() { x.end(endEvicted) })
 	x.place = place
 	x.foreign = r.URL.Path == OldPath
 	if !s.start(x) {
 		x.cancel()
 		place.Leave()
-		socket.close()
+		conn.Close()
 	}
+}
+
+// refuseUpgrade answers what is no websocket's request.
+func refuseUpgrade(w http.ResponseWriter, status int, reason error) {
+	e := objects.ErrParameter.With("%v", reason)
+	e.Status = status
+	refusal.Write(w, e)
 }
 
 func (s *Server) open() bool {
@@ -356,17 +360,11 @@ func (s *Server) Close() error {
 	s.closed, s.ended = true, true
 	for x := range s.sessions {
 		x.cancel()
-		x.socket.close()
+		x.conn.Close()
 	}
 	s.mu.Unlock()
 	s.cancel()
 	s.work.Wait()
 	s.queries.Close()
 	return nil
-}
-
-func randomID(prefix string) string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	return prefix + hex.EncodeToString(b[:])
 }

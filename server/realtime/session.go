@@ -9,19 +9,16 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gorilla/websocket"
-
 	"lockstep/cluster/slots"
 	"lockstep/fsm"
 	"lockstep/objects"
-	"lockstep/server/api"
-	"lockstep/server/auth"
 	"lockstep/server/hub"
+	"lockstep/server/realtime/wire"
+	"lockstep/server/resource"
 )
 
 // session is one connected client. Its reader (run) owns it: it introduces the
@@ -35,8 +32,8 @@ type session struct {
 	holder  string                   // of its identity's limits; set by init
 	place   *slots.Place[netip.Addr] // until it is introduced
 	foreign bool                     // it speaks another protocol
-	socket  *socket
-	form    api.Form
+	conn    *wire.Conn
+	encoder resource.Encoder
 	ctx     context.Context // ends with the session
 	cancel  context.CancelFunc
 	gone    chan struct{} // closed when it has ended
@@ -59,11 +56,11 @@ type session struct {
 	token token
 }
 
-func newSession(server *Server, socket *socket, origin, source string, network netip.Addr) *session {
-	s := &session{server: server, id: randomID("CN"), source: source, network: network, socket: socket, form: server.config.API.Form(origin, true), gone: make(chan struct{})}
+func newSession(server *Server, conn *wire.Conn, origin, source string, network netip.Addr) *session {
+	s := &session{server: server, id: wire.NewID("CN"), source: source, network: network, conn: conn, encoder: server.config.API.Encoder(origin, resource.Realtime), gone: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(server.ctx)
 	s.requests.init(server.config.RequestsPerSession, server.config.SessionRequestBytes)
-	s.socket.incoming.setPace(s.ctx, server.config.SessionByteRate)
+	s.conn.SetPace(s.ctx, server.config.SessionByteRate)
 	return s
 }
 
@@ -75,7 +72,7 @@ func (s *session) runGuarded() {
 
 // run serves a client until it is gone.
 func (s *session) run() {
-	defer s.socket.close()
+	defer s.conn.Close()
 	defer s.cancel()
 	introduced := s.introduce()
 	s.place.Leave()
@@ -108,22 +105,21 @@ func (s *session) tell(hook func(objects.SID, fsm.Actor, string)) {
 
 // leave ends the writer and says goodbye, where there is somebody to hear it.
 func (s *session) leave(err error, writer *sync.WaitGroup) {
-	code := 0
-	var closed *websocket.CloseError
+	var code wire.CloseCode
 	switch {
-	case s.socket.ending.Load():
-	case errors.Is(err, websocket.ErrReadLimit):
+	case s.conn.Finishing():
+	case errors.Is(err, wire.ErrTooLong):
 		code = endTooBig.socket
 		s.server.metrics.closed(endTooBig)
-	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
-		code = websocket.CloseNormalClosure
+	case wire.IsGoodbye(err):
+		code = wire.CloseNormal
 	}
 	if code == 0 {
-		s.socket.close()
+		s.conn.Close()
 	}
 	writer.Wait()
 	if code != 0 {
-		s.socket.write(closeWebsocket(code))
+		s.conn.Write(wire.AppendClose(nil, code))
 	}
 }
 
@@ -134,14 +130,14 @@ func (s *session) introduce() bool {
 		s.refuse(endForeign)
 		return false
 	}
-	s.socket.ws.SetPingHandler(s.fewPings())
+	s.conn.OnPing(s.fewPings())
 	c := s.server.config
-	ok, err := s.socket.read(c.InitTimeout, int(c.InitBytes), func(m *message, err error) bool {
+	ok, err := s.conn.Read(c.InitTimeout, int(c.InitBytes), func(m *wire.Message, err error) bool {
 		switch {
 		case err != nil:
 			s.refuse(endMalformed)
 			return false
-		case m.Method != methodInit || m.oversized:
+		case m.Method != wire.MethodInit || m.Oversized:
 			s.refuse(endUnauthorized)
 			return false
 		}
@@ -177,24 +173,20 @@ func (s *session) refuse(e ending) {
 // last sends the last frames before there is a writer, and gives the client a
 // moment to read them.
 func (s *session) last(frames []byte) {
-	if s.socket.write(frames) != nil {
+	if s.conn.Write(frames) != nil {
 		return
 	}
-	s.socket.end()
-	for {
-		if _, _, err := s.socket.ws.NextReader(); err != nil {
-			return
-		}
-	}
+	s.conn.Finish()
+	s.conn.AwaitEnd()
 }
 
-func (s *session) init(m *message) bool {
+func (s *session) init(m *wire.Message) bool {
 	principal, service, refused := s.visitor().admit(s.ctx, m.Token)
 	if refused == nil {
 		refused = s.server.enter(s, service.SID, principal.Identity)
 	}
 	if refused != nil {
-		s.last(append(initRefusal(m.ID, refused), closeWebsocket(websocket.CloseNormalClosure)...))
+		s.last(wire.AppendClose(wire.Rejection(m.ID, refused), wire.CloseNormal))
 		return false
 	}
 	s.service = service
@@ -206,32 +198,15 @@ func (s *session) init(m *message) bool {
 	}
 	s.token.principal = principal
 	s.queue = s.server.hub.NewQueue(principal.Identity)
-	s.queue.Push(s.initReply(m.ID, principal, continuation, reissued))
+	welcome := wire.Welcome{
+		Continuation: continuation, Reissued: reissued,
+		// The same for one identity on any node, and another for any other.
+		StorageID: hashOf(principal.AccountSID, service.SID.String(), principal.Identity),
+		Account:   principal.AccountSID, Service: service.SID, Identity: principal.Identity,
+	}
+	s.queue.Push(welcome.Reply(m.ID))
 	s.introduced.Store(true)
 	return true
-}
-
-// initReply tells a client that it is connected (part 2.1; the account
-// descriptor is for mobile clients, part 9).
-func (s *session) initReply(id string, p auth.Principal, continuation string, reissued bool) []byte {
-	h := appendStatus(appendHead(nil, methodReply, id), "status", 200, "OK")
-	h = append(h, `,"continuation_token":`...)
-	h = objects.AppendString(h, continuation)
-	h = append(h, `,"continuation_token_status":{"reissued":`...)
-	h = strconv.AppendBool(h, reissued)
-	h = append(h, `},"capabilities":["client_update","offline_storage","account_descriptor"]`...)
-	h = append(h, `,"offline_storage":{"data_sync":{"storage_id":"`...)
-	// It names a browser's cache: the same for one identity on any node, and
-	// another for any other.
-	h = append(h, hashOf(p.AccountSID, s.service.SID.String(), p.Identity)...)
-	h = append(h, `"}},"init_registrations":[{"product":"data_sync"}],"debug_info":{}`...)
-	h = append(h, `,"account_descriptor":{"account_sid":`...)
-	h = objects.AppendString(h, p.AccountSID)
-	h = append(h, `,"instance_sids":{"data_sync":"`...)
-	h = s.service.SID.Append(h)
-	h = append(h, `"},"identity":`...)
-	h = objects.AppendString(h, p.Identity)
-	return appendMessage(nil, append(h, '}'), nil)
 }
 
 // continuationToken gives a client back the one it has, or its first.
@@ -240,7 +215,7 @@ func continuationToken(sent json.RawMessage) (text string, reissued bool) {
 	if json.Unmarshal(sent, &text) == nil && text != "" && len(text) <= longest {
 		return text, false
 	}
-	return randomID("CT"), true
+	return wire.NewID("CT"), true
 }
 
 // hashOf returns 32 hexadecimal digits that stand for some texts.
@@ -252,27 +227,6 @@ func hashOf(texts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// initRefusal turns a client away. It looks at the code of the status, and
-// tells the application the error's (part 2.1).
-func initRefusal(id string, e *objects.Error) []byte {
-	text := "UNAUTHORIZED"
-	var payload []byte
-	switch e.Status {
-	case 401:
-	case 429:
-		text = "TOO_MANY_REQUESTS"
-		payload = appendBackoff([]byte("{"), time.Duration(e.RetryAfter)*time.Second)
-	default:
-		text = "UNAVAILABLE"
-	}
-	h := appendStatus(appendHead(nil, methodReply, id), "status", e.Status, text)
-	h = append(h[:len(h)-1], `,"description":`...)
-	h = objects.AppendString(h, e.Message)
-	h = append(h, `,"errorCode":`...)
-	h = strconv.AppendInt(h, int64(e.Code), 10)
-	return appendMessage(nil, append(h, '}'), payload)
-}
-
 // smallestNotification is less than the bytes of any notification, each of which
 // the client replies to once.
 const smallestNotification = 64
@@ -280,17 +234,17 @@ const smallestNotification = 64
 // readAll serves messages until the connection ends. The error says how.
 func (s *session) readAll() (err error) {
 	defer s.server.config.Panics.Catch("message", func(fault error) { err = fault })
-	alive := func() { s.socket.expect(s.server.config.SilenceTimeout) }
-	s.socket.ws.SetPongHandler(func(string) error { alive(); return nil })
-	s.socket.ws.SetPingHandler(func(data string) error {
+	alive := func() { s.conn.Expect(s.server.config.SilenceTimeout) }
+	s.conn.OnPong(func(string) error { alive(); return nil })
+	s.conn.OnPing(func(data string) error {
 		alive()
 		if s.charge() != nil {
 			return nil // it has more pongs coming than it can be waiting for
 		}
-		return s.push(pong(data))
+		return s.push(wire.Pong(data))
 	})
 	for {
-		more, err := s.socket.read(s.server.config.SilenceTimeout, int(s.server.config.MessageBytes), s.receive)
+		more, err := s.conn.Read(s.server.config.SilenceTimeout, int(s.server.config.MessageBytes), s.receive)
 		if err != nil || !more {
 			return err
 		}
@@ -298,7 +252,7 @@ func (s *session) readAll() (err error) {
 }
 
 // receive serves one message. It gives false when the client has said goodbye.
-func (s *session) receive(m *message, err error) (more bool) {
+func (s *session) receive(m *wire.Message, err error) (more bool) {
 	if s.closing.Load() {
 		return true // the end is on its way
 	}
@@ -307,31 +261,31 @@ func (s *session) receive(m *message, err error) (more bool) {
 		return true
 	}
 	switch m.Method {
-	case methodReply:
+	case wire.MethodReply:
 		if s.replies++; s.replies*smallestNotification > s.bytesOut.Load() {
 			s.charge() // it replies to nothing
 		}
 		return true
-	case methodTelemetry:
+	case wire.MethodTelemetry:
 		s.charge()
 		return true
-	case methodMessage:
+	case wire.MethodMessage:
 		s.request(m)
 		return true
-	case methodClose:
+	case wire.MethodClose:
 		return false
 	}
 	if refused := s.charge(); refused != nil {
-		s.push(tooManyMessage(m.ID, time.Duration(refused.RetryAfter)*time.Second))
+		s.push(wire.TooMany(m.ID, time.Duration(refused.RetryAfter)*time.Second))
 		return true
 	}
 	switch m.Method {
-	case methodUpdate:
+	case wire.MethodUpdate:
 		s.update(m)
-	case methodPing, methodPutCtx, methodDeleteCtx:
-		s.push(replyMessage(m.ID, 200, "OK"))
+	case wire.MethodPing, wire.MethodPutCtx, wire.MethodDeleteCtx:
+		s.push(wire.Reply(m.ID, 200, "OK"))
 	default:
-		s.push(replyMessage(m.ID, 400, "BAD_REQUEST"))
+		s.push(wire.Reply(m.ID, 400, "BAD_REQUEST"))
 	}
 	return true
 }
@@ -355,7 +309,7 @@ func (s *session) end(e ending) {
 	s.server.metrics.closed(e)
 	if !s.introduced.Load() {
 		s.cancel()
-		s.socket.close()
+		s.conn.Close()
 		return
 	}
 	s.queue.Close(e.frames())
@@ -389,6 +343,10 @@ func (s *session) subscriptions() int {
 	return count
 }
 
+// outgoing are buffers that all sessions share: a session holds one only while
+// there is something to write.
+var outgoing = sync.Pool{New: func() any { return new([]byte) }}
+
 // write is the writer: it sends what waits, as much as there is in one write,
 // and a ping after silence.
 func (s *session) write() {
@@ -408,7 +366,7 @@ func (s *session) write() {
 				silence.Reset(s.server.config.PingInterval)
 			}
 		case <-silence.C:
-			s.queue.Push(pingMessage())
+			s.queue.Push(wire.Ping())
 		case <-s.ctx.Done():
 			return
 		}
@@ -420,15 +378,15 @@ func (s *session) flush(taking *taking) (sent, last bool, err error) {
 	buffer := outgoing.Get().(*[]byte)
 	defer outgoing.Put(buffer)
 	for {
-		b, last := s.queue.Fill((*buffer)[:0], writeSize)
-		if cap(b) <= 4*writeSize {
+		b, last := s.queue.Fill((*buffer)[:0], wire.WriteSize)
+		if cap(b) <= 4*wire.WriteSize {
 			*buffer = b
 		}
 		if len(b) == 0 && !last {
 			return sent, false, nil
 		}
 		s.bytesOut.Add(int64(len(b)))
-		if err := s.socket.write(b); err != nil || last {
+		if err := s.conn.Write(b); err != nil || last {
 			return true, last, err
 		}
 		sent = true
@@ -443,7 +401,7 @@ func (s *session) flush(taking *taking) (sent, last bool, err error) {
 func (s *session) sent(err error) {
 	overrun := s.queue.Overrun()
 	if err == nil && !overrun {
-		s.socket.end()
+		s.conn.Finish()
 		return
 	}
 	var timeout net.Error
@@ -462,7 +420,7 @@ func (s *session) sent(err error) {
 // abort ends the session at once: the reader may be waiting for the client, or
 // for room in a queue that nobody empties any more.
 func (s *session) abort() {
-	s.socket.close()
+	s.conn.Close()
 	s.cancel()
 }
 

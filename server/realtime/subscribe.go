@@ -12,6 +12,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/hub"
+	"lockstep/server/realtime/wire"
 )
 
 const (
@@ -33,17 +34,17 @@ type subscriptionBatch struct {
 	Correlation json.RawMessage     `json:"correlation_id"`
 	Requests    []subscriptionOrder `json:"requests"`
 
-	form hub.Form // what Version says
+	version wire.Version // what Version says
 }
 
 // recipient is how the client that asked is to be answered.
 type recipient struct {
-	form        hub.Form
+	version     wire.Version
 	correlation []byte // of the request; nil once it is answered
 }
 
 func (b *subscriptionBatch) recipient() recipient {
-	return recipient{form: b.form, correlation: b.Correlation}
+	return recipient{version: b.version, correlation: b.Correlation}
 }
 
 // subscriptionOrder is the wish for one object.
@@ -75,11 +76,11 @@ func (r *request) batch() (*subscriptionBatch, error) {
 	if err := json.Unmarshal(r.body, b); err != nil {
 		return nil, objects.ErrParameter.With("The body is not a subscription request")
 	}
-	form, err := parseForm(b.Version)
+	version, err := wire.ParseVersion(b.Version)
 	if err != nil {
 		return nil, err
 	}
-	b.form = form
+	b.version = version
 	if !isInt64(string(b.Correlation)) {
 		return nil, objects.ErrParameter.With("correlation_id must be an integer of 64 bits")
 	}
@@ -144,7 +145,7 @@ func (s *session) cancelBatch(b *subscriptionBatch) answer {
 	}
 	return subscriptionsAnswer(func() {
 		for _, o := range b.Requests {
-			s.push(appendCanceled(nil, b.form, o.Object, b.Correlation))
+			s.push(wire.AppendCanceled(nil, b.version, o.Object, b.Correlation))
 		}
 	})
 }
@@ -202,7 +203,7 @@ func (s *session) begin(o subscriptionOrder, to recipient, queries *queryBatch) 
 func (s *session) refuseSubscription(o subscriptionOrder, to recipient, why *objects.Error) start {
 	return func(context.Context, *fsm.View) {
 		s.server.metrics.refused(why)
-		s.push(appendFailed(nil, to.form, o.Object, to.correlation, why))
+		s.push(wire.AppendFailed(nil, to.version, o.Object, to.correlation, why))
 	}
 }
 
@@ -240,7 +241,7 @@ type objectSource struct {
 }
 
 // Form implements hub.Source.
-func (o *objectSource) Form() hub.Form { return o.form }
+func (o *objectSource) Form() hub.Form { return hub.Form(o.version) }
 
 // Check implements hub.Source.
 func (o *objectSource) Check(view *fsm.View) *objects.Error {
@@ -254,7 +255,7 @@ func (o *objectSource) find(view *fsm.View) (*objects.Object, *objects.Error) {
 	return found, refused
 }
 
-// replayLength bounds the events of one part of a replay, and writeSize their
+// replayLength bounds the events of one part of a replay, and wire.WriteSize their
 // bytes, apart from the event that exceeds it.
 const replayLength = 64
 
@@ -268,7 +269,7 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until obje
 	if why != nil {
 		return b, after, false, why
 	}
-	part := upTo(events, writeSize)
+	part := upTo(events, wire.WriteSize)
 	reached, more := object.EventID, len(part) < len(events) || len(part) == replayLength
 	if more {
 		reached = part[len(part)-1].ID
@@ -290,7 +291,7 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until obje
 	}
 	o.replayed += len(heard)
 	o.session.server.metrics.replayed.Add(float64(len(heard)))
-	return appendEvents(b, o.form, o.session.server.config.eventOrigin(), heard, o.correlation), reached, more, nil
+	return wire.AppendEvents(b, o.version, o.session.server.config.eventOrigin(), heard, o.correlation), reached, more, nil
 }
 
 // upTo returns the first events, with about so many bytes of data.
@@ -309,7 +310,7 @@ func upTo(events []objects.Event, size int) []objects.Event {
 // Established implements hub.Source.
 func (o *objectSource) Established(b []byte, at objects.EventID) []byte {
 	o.session.server.metrics.established(o.replayed)
-	b = appendEstablished(b, o.form, o.object.String(), o.object.Kind().String(), o.correlation, at)
+	b = wire.AppendEstablished(b, o.version, o.object.String(), o.object.Kind().String(), o.correlation, at)
 	o.correlation = nil
 	return b
 }
@@ -319,7 +320,7 @@ func (o *objectSource) Ended(b []byte, why *objects.Error) []byte {
 	if o.correlation != nil {
 		o.session.server.metrics.refused(why)
 	}
-	return appendFailed(b, o.form, o.object.String(), o.correlation, why)
+	return wire.AppendFailed(b, o.version, o.object.String(), o.correlation, why)
 }
 
 // made remembers the last items that the session has made, by the event of

@@ -10,6 +10,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/auth"
 	"lockstep/server/hub"
+	"lockstep/server/realtime/wire"
 )
 
 // noticeGrace is how long a token that is about to expire from the start goes
@@ -65,7 +66,7 @@ func (t *token) schedule(left time.Duration) {
 	if warn <= 0 {
 		warn = min(left/4, noticeGrace)
 	}
-	t.notice = time.AfterFunc(warn, func() { s.queue.Push(expiryMessage()) })
+	t.notice = time.AfterFunc(warn, func() { s.queue.Push(wire.TokenAboutToExpire()) })
 	t.expiry = time.AfterFunc(left, func() { s.end(endExpired) })
 }
 
@@ -123,16 +124,16 @@ func (v visitor) admit(ctx context.Context, text string) (auth.Principal, *objec
 }
 
 // update takes a new token, of the same identity and service (part 2.2).
-func (s *session) update(m *message) {
+func (s *session) update(m *wire.Message) {
 	p, service, refused := s.visitor().admit(s.ctx, m.Token)
 	if refused != nil {
-		s.push(initRefusal(m.ID, refused))
+		s.push(wire.Rejection(m.ID, refused))
 		return
 	}
 	if p.Identity != s.actor.Identity || service.SID != s.service.SID {
-		s.push(replyMessage(m.ID, 401, "UNAUTHORIZED"))
+		s.push(wire.Reply(m.ID, 401, "UNAUTHORIZED"))
 		return
 	}
 	s.token.renew(p)
-	s.push(replyMessage(m.ID, 200, "OK"))
+	s.push(wire.Reply(m.ID, 200, "OK"))
 }

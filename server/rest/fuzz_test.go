@@ -19,14 +19,14 @@ func FuzzRoute(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		target, resource, err := route(path)
+		target, endpoint, err := route(path)
 		if err != nil {
 			var e *objects.Error
 			require.ErrorAs(t, err, &e)
 			require.Contains(t, []int{http.StatusNotFound, http.StatusBadRequest}, e.Status)
 			return
 		}
-		require.NotNil(t, resource)
+		require.NotNil(t, endpoint)
 		segments := strings.Split(strings.TrimPrefix(path, "/v1/"), "/")
 		for i, want := range []string{1: target.service, 3: target.object, 5: target.key} {
 			if i%2 == 0 || i >= len(segments) {

@@ -8,6 +8,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/resource"
 )
 
 func (q *request) createItem() (answer, error) {
@@ -66,7 +67,7 @@ func (q *request) removeItem() (answer, error) {
 }
 
 func (q *request) itemAnswer(status int, o *objects.Object, i *objects.Item) answer {
-	body := q.form.Item(make([]byte, 0, 768+len(i.Data)), o, i, true)
+	body := q.encoder.Item(make([]byte, 0, 768+len(i.Data)), o, i, resource.WithData)
 	return tagged(status, i.Revision, body)
 }
 
@@ -103,7 +104,7 @@ func (q *request) listItems() (answer, error) {
 	page := pageOf[*objects.Item]{
 		paging: query.paging, key: "items", of: found.Object.SID, entries: entries, more: more,
 		position: itemPosition,
-		write:    func(b []byte, i *objects.Item) []byte { return q.form.Item(b, found.Object, i, true) },
+		write:    func(b []byte, i *objects.Item) []byte { return q.encoder.Item(b, found.Object, i, resource.WithData) },
 	}
 	return page.answer(q)
 }

@@ -6,6 +6,7 @@ import (
 
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/resource"
 )
 
 // Documents, lists, maps and streams are made, listed, fetched, changed and
@@ -71,9 +72,9 @@ func (q *request) listObjects() (answer, error) {
 	}
 	entries, more := cut(&p, entries)
 	page := pageOf[*objects.Object]{
-		paging: p, key: strings.ToLower(api.Plural(q.kind)), of: found.Service.SID, entries: entries, more: more,
+		paging: p, key: strings.ToLower(resource.Plural(q.kind)), of: found.Service.SID, entries: entries, more: more,
 		position: func(o *objects.Object) string { return numberPosition(o.Num) },
-		write:    func(b []byte, o *objects.Object) []byte { return q.form.Object(b, o, true) },
+		write:    func(b []byte, o *objects.Object) []byte { return q.encoder.Object(b, o, resource.WithData) },
 	}
 	return page.answer(q)
 }
@@ -87,7 +88,7 @@ func (q *request) objectTTL() (*int64, error) {
 }
 
 func (q *request) objectAnswer(status int, o *objects.Object) answer {
-	body := q.form.Object(make([]byte, 0, 1024+len(o.Data)), o, true)
+	body := q.encoder.Object(make([]byte, 0, 1024+len(o.Data)), o, resource.WithData)
 	if q.kind == objects.KindDocument {
 		return tagged(status, o.Revision(), body)
 	}
@@ -100,5 +101,5 @@ func (q *request) publish() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusCreated, body: q.form.Message(nil, sid, data)}, nil
+	return answer{status: http.StatusCreated, body: q.encoder.Message(nil, sid, data)}, nil
 }

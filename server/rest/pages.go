@@ -274,7 +274,7 @@ func (p *pageOf[T]) turn(back bool, entry T) string {
 // token that it came with.
 func (q *request) appendPageURL(b []byte, p *paging, number int, token string) []byte {
 	u := make([]byte, 0, 256)
-	u = append(append(u, q.form.Base...), q.path...)
+	u = append(append(u, q.encoder.Origin...), q.path...)
 	u = append(u, "?PageSize="...)
 	u = strconv.AppendInt(u, int64(p.size), 10)
 	for _, asked := range []struct{ name, kept string }{

@@ -15,7 +15,7 @@ func (q *request) setPermission() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.form.Permission(nil, o, p)}, nil
+	return answer{status: http.StatusOK, body: q.encoder.Permission(nil, o, p)}, nil
 }
 
 // rights reads the three flags, all of which are required.
@@ -42,7 +42,7 @@ func (q *request) fetchPermission() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.form.Permission(nil, found.Object, p)}, nil
+	return answer{status: http.StatusOK, body: q.encoder.Permission(nil, found.Object, p)}, nil
 }
 
 func (q *request) removePermission() (answer, error) {
@@ -66,7 +66,7 @@ func (q *request) listPermissions() (answer, error) {
 	page := pageOf[*objects.Permission]{
 		paging: p, key: "permissions", of: found.Object.SID, entries: entries, more: more,
 		position: func(p *objects.Permission) string { return p.Identity },
-		write:    func(b []byte, p *objects.Permission) []byte { return q.form.Permission(b, found.Object, p) },
+		write:    func(b []byte, p *objects.Permission) []byte { return q.encoder.Permission(b, found.Object, p) },
 	}
 	return page.answer(q)
 }

@@ -26,6 +26,7 @@ import (
 	"lockstep/server/budget"
 	"lockstep/server/origin"
 	"lockstep/server/panics"
+	"lockstep/server/resource"
 )
 
 // Config sets up the handler.
@@ -152,13 +153,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 		return answer{}, err
 	}
 	path := rawPath(r.URL)
-	target, resource, err := route(path)
+	target, endpoint, err := route(path)
 	if err != nil {
 		return answer{}, err
 	}
-	op, err := resource.operation(r.Method)
+	op, err := endpoint.operation(r.Method)
 	if err != nil {
-		w.Header().Set("Allow", resource.allow())
+		w.Header().Set("Allow", endpoint.allow())
 		return answer{}, err
 	}
 	if err := h.withinScope(r.Context(), r.Method, principal.Scope, target); err != nil {
@@ -177,7 +178,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 	defer cancel()
 	q := &request{
 		target: target, path: cleanPath(path), ctx: ctx, api: h.API,
-		form: h.API.Form(origin.Of(r, h.PublicURL, h.TrustedProxies), false), ifMatch: r.Header.Get("If-Match"),
+		encoder: h.API.Encoder(origin.Of(r, h.PublicURL, h.TrustedProxies), resource.REST), ifMatch: r.Header.Get("If-Match"),
 	}
 	q.caller.Service = fsm.ParseRef(target.service)
 	if err := q.readKey(r, principal, raw); err != nil {
@@ -190,7 +191,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 		return answer{}, q.refuse(err)
 	}
 	if a, err = op(q); err == nil {
-		h.record(r, principal, q, resource)
+		h.record(r, principal, q, endpoint)
 	}
 	return a, err
 }
@@ -208,7 +209,7 @@ func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (auth.Pri
 
 // record writes what an operator should know: changes of services and of
 // permissions.
-func (h *handler) record(r *http.Request, p auth.Principal, q *request, res *resource) {
+func (h *handler) record(r *http.Request, p auth.Principal, q *request, at *endpoint) {
 	if r.Method != http.MethodPost && r.Method != http.MethodDelete {
 		return
 	}
@@ -217,12 +218,12 @@ func (h *handler) record(r *http.Request, p auth.Principal, q *request, res *res
 		done = "removed"
 	}
 	by := audit.Actor{Name: p.Name(), Source: audit.Source(r, h.TrustedProxies)}
-	switch res {
-	case resources.services:
+	switch at {
+	case endpoints.services:
 		h.Audit.Record("service created", by, "service", q.made)
-	case resources.service:
+	case endpoints.service:
 		h.Audit.Record("service "+done, by, "service", q.service)
-	case resources.permission:
+	case endpoints.permission:
 		h.Audit.Record("permission "+done, by, "service", q.service, "kind", q.kind.String(), "object", q.object, "identity", q.key)
 	}
 }
@@ -255,7 +256,7 @@ type request struct {
 	ctx     context.Context
 	api     *api.API
 	caller  api.Caller
-	form    api.Form
+	encoder resource.Encoder
 	params  params // of the form of a POST, of the query otherwise
 	ifMatch string
 	path    string // as it came, with what must be percent-encoded

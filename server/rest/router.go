@@ -8,7 +8,7 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
-	"lockstep/server/api"
+	"lockstep/server/resource"
 )
 
 // target is what a path names, as deep as it goes. Segments are decoded.
@@ -28,34 +28,34 @@ func (t *target) ref() fsm.Ref {
 	return ref
 }
 
-// operation carries out one method on one resource.
+// operation carries out one method on one endpoint.
 type operation func(*request) (answer, error)
 
-// resource is what can be done with a kind of path; nil what can't.
-type resource struct{ get, post, remove operation }
+// endpoint is what can be done with a kind of path; nil what can't.
+type endpoint struct{ get, post, remove operation }
 
-// resources are all that there is to ask for.
-var resources = struct {
-	services, service, collection, object, items, item, permissions, permission, messages *resource
+// endpoints are all that there is to ask for.
+var endpoints = struct {
+	services, service, collection, object, items, item, permissions, permission, messages *endpoint
 }{
-	services:    &resource{get: (*request).listServices, post: (*request).createService},
-	service:     &resource{get: (*request).fetchService, post: (*request).updateService, remove: (*request).removeService},
-	collection:  &resource{get: (*request).listObjects, post: (*request).createObject},
-	object:      &resource{get: (*request).fetchObject, post: (*request).updateObject, remove: (*request).removeObject},
-	items:       &resource{get: (*request).listItems, post: (*request).createItem},
-	item:        &resource{get: (*request).fetchItem, post: (*request).updateItem, remove: (*request).removeItem},
-	permissions: &resource{get: (*request).listPermissions},
-	permission:  &resource{get: (*request).fetchPermission, post: (*request).setPermission, remove: (*request).removePermission},
-	messages:    &resource{post: (*request).publish},
+	services:    &endpoint{get: (*request).listServices, post: (*request).createService},
+	service:     &endpoint{get: (*request).fetchService, post: (*request).updateService, remove: (*request).removeService},
+	collection:  &endpoint{get: (*request).listObjects, post: (*request).createObject},
+	object:      &endpoint{get: (*request).fetchObject, post: (*request).updateObject, remove: (*request).removeObject},
+	items:       &endpoint{get: (*request).listItems, post: (*request).createItem},
+	item:        &endpoint{get: (*request).fetchItem, post: (*request).updateItem, remove: (*request).removeItem},
+	permissions: &endpoint{get: (*request).listPermissions},
+	permission:  &endpoint{get: (*request).fetchPermission, post: (*request).setPermission, remove: (*request).removePermission},
+	messages:    &endpoint{post: (*request).publish},
 }
 
 // maxSegments is the depth of the deepest path below /v1:
 // Services/{service}/{kind}/{object}/{part}/{key}.
 const maxSegments = 6
 
-// route finds the resource of a path, which must be as it came: it is split at
+// route finds the endpoint of a path, which must be as it came: it is split at
 // the slashes first, and then each segment is decoded once.
-func route(escapedPath string) (target, *resource, error) {
+func route(escapedPath string) (target, *endpoint, error) {
 	rest, ok := strings.CutPrefix(escapedPath, "/v1/")
 	if !ok {
 		return target{}, nil, objects.ErrNotFound
@@ -77,8 +77,8 @@ func route(escapedPath string) (target, *resource, error) {
 		}
 		s[n] = decoded
 	}
-	t := target{service: s[1], kind: api.KindOf(s[2]), object: s[3], key: s[5]}
-	res := t.resource(n, s[4])
+	t := target{service: s[1], kind: resource.KindOf(s[2]), object: s[3], key: s[5]}
+	res := t.endpoint(n, s[4])
 	if s[0] != "Services" || res == nil {
 		return target{}, nil, objects.ErrNotFound
 	}
@@ -98,40 +98,42 @@ func rawPath(u *url.URL) string {
 // cleanPath encodes the bytes of a path that should have come encoded (RFC 3986,
 // 3.3), so that it can be part of a URL and of a message.
 func cleanPath(raw string) string {
-	return string(api.AppendEscaped(nil, raw, "/%-._~!$&'()*+,;=:@"))
+	return string(resource.AppendEscaped(nil, raw, "/%-._~!$&'()*+,;=:@"))
 }
 
-// resource tells by the number of segments and by the part of an object what a
+// endpoint tells by the number of segments and by the part of an object what a
 // path leads to; nil if nowhere.
-func (t *target) resource(segments int, part string) *resource {
+func (t *target) endpoint(segments int, part string) *endpoint {
 	switch {
 	case segments == 1:
-		return resources.services
+		return endpoints.services
 	case segments == 2:
-		return resources.service
+		return endpoints.service
 	case t.kind == objects.KindNone:
 		return nil
 	case segments == 3:
-		return resources.collection
+		return endpoints.collection
 	case segments == 4:
-		return resources.object
+		return endpoints.object
 	}
 	switch {
 	case part == "Items" && (t.kind == objects.KindList || t.kind == objects.KindMap):
-		return either(segments == 5, resources.items, resources.item)
+		return bySegments(segments, endpoints.items, endpoints.item)
 	case part == "Permissions" && t.kind != objects.KindStream:
-		return either(segments == 5, resources.permissions, resources.permission)
+		return bySegments(segments, endpoints.permissions, endpoints.permission)
 	case part == "Messages" && t.kind == objects.KindStream && segments == 5:
-		return resources.messages
+		return endpoints.messages
 	}
 	return nil
 }
 
-func either(whole bool, collection, instance *resource) *resource {
-	if whole {
-		return collection
+// bySegments tells the parts of an object from one of them, which the last segment
+// names.
+func bySegments(segments int, all, one *endpoint) *endpoint {
+	if segments == maxSegments {
+		return one
 	}
-	return instance
+	return all
 }
 
 func decodeSegment(raw string) (string, error) {
@@ -142,14 +144,14 @@ func decodeSegment(raw string) (string, error) {
 	return text, nil
 }
 
-func (r *resource) operation(method string) (op operation, err error) {
+func (e *endpoint) operation(method string) (op operation, err error) {
 	switch method {
 	case http.MethodGet:
-		op = r.get
+		op = e.get
 	case http.MethodPost:
-		op = r.post
+		op = e.post
 	case http.MethodDelete:
-		op = r.remove
+		op = e.remove
 	}
 	if op == nil {
 		return nil, objects.ErrMethod
@@ -158,15 +160,15 @@ func (r *resource) operation(method string) (op operation, err error) {
 }
 
 // allow returns the methods as the header of a 405 lists them.
-func (r *resource) allow() string {
+func (e *endpoint) allow() string {
 	var methods []string
-	if r.get != nil {
+	if e.get != nil {
 		methods = append(methods, http.MethodGet)
 	}
-	if r.post != nil {
+	if e.post != nil {
 		methods = append(methods, http.MethodPost)
 	}
-	if r.remove != nil {
+	if e.remove != nil {
 		methods = append(methods, http.MethodDelete)
 	}
 	return strings.Join(append(methods, http.MethodOptions), ", ")

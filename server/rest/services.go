@@ -17,7 +17,7 @@ func (q *request) createService() (answer, error) {
 		return answer{}, err
 	}
 	q.made = s.SID.String()
-	return answer{status: http.StatusCreated, body: q.form.Service(nil, s)}, nil
+	return answer{status: http.StatusCreated, body: q.encoder.Service(nil, s)}, nil
 }
 
 func (q *request) updateService() (answer, error) {
@@ -29,7 +29,7 @@ func (q *request) updateService() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.form.Service(nil, s)}, nil
+	return answer{status: http.StatusOK, body: q.encoder.Service(nil, s)}, nil
 }
 
 func (q *request) fetchService() (answer, error) {
@@ -37,7 +37,7 @@ func (q *request) fetchService() (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.form.Service(nil, s)}, nil
+	return answer{status: http.StatusOK, body: q.encoder.Service(nil, s)}, nil
 }
 
 func (q *request) removeService() (answer, error) {
@@ -61,7 +61,7 @@ func (q *request) listServices() (answer, error) {
 	page := pageOf[*objects.Service]{
 		paging: p, key: "services", entries: entries, more: more,
 		position: func(s *objects.Service) string { return numberPosition(s.Num) },
-		write:    q.form.Service,
+		write:    q.encoder.Service,
 	}
 	return page.answer(q)
 }

@@ -1,4 +1,4 @@
-package api_test
+package resource_test
 
 import (
 	"encoding/json"
@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/objects"
-	"lockstep/server/api"
+	"lockstep/server/resource"
 )
 
 const (
@@ -27,11 +27,11 @@ func object(kind objects.Kind) *objects.Object {
 }
 
 var (
-	rest     = api.Form{Base: "http://h:1", Account: ac}
-	realtime = api.Form{Base: "http://h:1", Account: ac, Realtime: true}
+	rest     = resource.Encoder{Origin: "http://h:1", Account: ac}
+	realtime = resource.Encoder{Origin: "http://h:1", Account: ac, Protocol: resource.Realtime}
 )
 
-func TestForms(t *testing.T) {
+func TestEveryResourceOfBothProtocols(t *testing.T) {
 	const (
 		owner    = `"account_sid":"` + ac + `","service_sid":"` + is + `"`
 		seconds  = `"date_created":"2026-03-04T05:06:07Z","date_updated":"2026-03-04T05:06:08Z"`
@@ -52,34 +52,34 @@ func TestForms(t *testing.T) {
 	permission := &objects.Permission{Identity: "a b", Rights: objects.Read | objects.Manage}
 	service := &objects.Service{SID: sid(objects.KindService), UniqueName: "default", Created: 1_772_600_767_890, Updated: 1_772_600_768_000}
 	for i, x := range []struct{ got, want string }{
-		{string(rest.Object(nil, object(objects.KindDocument), true)),
+		{string(rest.Object(nil, object(objects.KindDocument), resource.WithData)),
 			`{"sid":"` + et + `","unique_name":"n\"<",` + owner + `,` + revision + `,"data":{"a":1e400},` + never + `,` + seconds + `,` + by +
 				`,"url":"` + base + `/Documents/` + et + `","links":{"permissions":"` + base + `/Documents/` + et + `/Permissions"}}`},
-		{string(rest.Object(nil, object(objects.KindList), true)),
+		{string(rest.Object(nil, object(objects.KindList), resource.WithData)),
 			`{"sid":"` + es + `","unique_name":"n\"<",` + owner + `,` + revision + `,` + never + `,` + seconds + `,` + by +
 				`,"url":"` + base + `/Lists/` + es + `","links":{"items":"` + base + `/Lists/` + es + `/Items","permissions":"` + base + `/Lists/` + es + `/Permissions"}}`},
-		{string(rest.Object(nil, object(objects.KindStream), true)),
+		{string(rest.Object(nil, object(objects.KindStream), resource.WithData)),
 			`{"sid":"` + to + `","unique_name":"n\"<",` + owner + `,` + never + `,` + seconds + `,` + by +
 				`,"url":"` + base + `/Streams/` + to + `","links":{"messages":"` + base + `/Streams/` + to + `/Messages"}}`},
-		{string(realtime.Object(nil, object(objects.KindDocument), true)),
+		{string(realtime.Object(nil, object(objects.KindDocument), resource.WithData)),
 			`{"sid":"` + et + `","unique_name":"n\"<",` + owner + `,` + revision + `,` + event + `,"data":{"a":1e400},` + never + `,` + millis + `,` + by +
 				`,"url":"` + v3 + `/Documents/` + et + `","links":{}}`},
-		{string(realtime.Object(nil, object(objects.KindDocument), false)),
+		{string(realtime.Object(nil, object(objects.KindDocument), resource.WithoutData)),
 			`{"sid":"` + et + `","unique_name":"n\"<",` + owner + `,` + revision + `,` + event + `,` + never + `,` + millis + `,` + by +
 				`,"url":"` + v3 + `/Documents/` + et + `","links":{}}`},
-		{string(realtime.Object(nil, object(objects.KindList), true)),
+		{string(realtime.Object(nil, object(objects.KindList), resource.WithData)),
 			`{"sid":"` + es + `","unique_name":"n\"<",` + owner + `,` + revision + `,` + event + `,` + never + `,` + millis + `,` + by +
 				`,"url":"` + v3 + `/Lists/` + es + `","links":{"items":"` + v3 + `/Lists/` + es + `/Items","context":"` + v3 + `/Lists/` + es + `/Context"}}`},
-		{string(realtime.Object(nil, object(objects.KindMap), true)),
+		{string(realtime.Object(nil, object(objects.KindMap), resource.WithData)),
 			`{"sid":"` + mp + `","unique_name":"n\"<",` + owner + `,` + revision + `,` + event + `,` + never + `,` + millis + `,` + by +
 				`,"url":"` + v3 + `/Maps/` + mp + `","links":{"items":"` + v3 + `/Maps/` + mp + `/Items"}}`},
-		{string(realtime.Object(nil, object(objects.KindStream), true)),
+		{string(realtime.Object(nil, object(objects.KindStream), resource.WithData)),
 			`{"sid":"` + to + `","unique_name":"n\"<",` + owner + `,` + revision + `,` + event + `,` + never + `,` + millis + `,` + by +
 				`,"url":"` + v3 + `/Streams/` + to + `","links":{"messages":"` + v3 + `/Streams/` + to + `/Messages"}}`},
-		{string(rest.Item(nil, object(objects.KindList), item, true)),
+		{string(rest.Item(nil, object(objects.KindList), item, resource.WithData)),
 			`{"index":3,` + owner + `,"list_sid":"` + es + `",` + revision + `,"data":17,"date_expires":"2026-03-04T05:07:08Z",` + seconds + `,` + by +
 				`,"url":"` + base + `/Lists/` + es + `/Items/3"}`},
-		{string(realtime.Item(nil, object(objects.KindMap), &keyed, false)),
+		{string(realtime.Item(nil, object(objects.KindMap), &keyed, resource.WithoutData)),
 			`{"key":"a/ü+",` + owner + `,"map_sid":"` + mp + `",` + revision + `,"last_event_id":27,"date_expires":"2026-03-04T05:07:08.000Z",` + millis + `,` + by +
 				`,"url":"` + v3 + `/Maps/` + mp + `/Items/a%2F%C3%BC%2B"}`},
 		{string(rest.Permission(nil, object(objects.KindMap), permission)),
@@ -97,24 +97,18 @@ func TestForms(t *testing.T) {
 	}
 }
 
-func TestFormsAppend(t *testing.T) {
+func TestEncodersAppend(t *testing.T) {
 	o := object(objects.KindDocument)
-	require.Equal(t, `[`+string(rest.Object(nil, o, true)), string(rest.Object([]byte("["), o, true)))
+	require.Equal(t, `[`+string(rest.Object(nil, o, resource.WithData)), string(rest.Object([]byte("["), o, resource.WithData)))
 	o.Data = nil
-	require.Contains(t, string(rest.Object(nil, o, true)), `"data":null`, "what is gone is null")
+	require.Contains(t, string(rest.Object(nil, o, resource.WithData)), `"data":null`, "what is gone is null")
 }
 
-func TestFormOfTheAccount(t *testing.T) {
-	a, n := start()
-	account, _ := n.View().Account()
-	require.Equal(t, api.Form{Base: "http://h", Account: account, Realtime: true}, a.Form("http://h", true))
-}
-
-func BenchmarkFormObject(b *testing.B) {
+func BenchmarkObject(b *testing.B) {
 	o := object(objects.KindDocument)
 	buffer := make([]byte, 0, 2048)
 	b.ReportAllocs()
 	for b.Loop() {
-		buffer = rest.Object(buffer[:0], o, true)
+		buffer = rest.Object(buffer[:0], o, resource.WithData)
 	}
 }

@@ -1,9 +1,10 @@
-package realtime
+package wire
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,11 +15,11 @@ import (
 )
 
 // parseMessage reads a message with its payload.
-func parseMessage(b []byte, limit int) (m message, payload []byte, err error) {
-	if m, err = readMessage(bufio.NewReaderSize(bytes.NewReader(b), readSize), limit); err != nil || m.oversized {
+func parseMessage(b []byte, limit int) (m Message, payload []byte, err error) {
+	if m, err = readMessage(bufio.NewReaderSize(bytes.NewReader(b), readSize), limit); err != nil || m.Oversized {
 		return m, nil, err
 	}
-	payload, err = m.payload()
+	payload, err = m.Payload()
 	return m, payload, err
 }
 
@@ -26,7 +27,7 @@ const testLimit = 64 << 10
 
 func TestReadMessage(t *testing.T) {
 	_, _, err := parseMessage([]byte("TWILSOCK V3.0 44\r\n"+`{"method":"message","id":"x","payload_size":3}`[:44]+"\r\n"), testLimit)
-	require.ErrorIs(t, err, errMessage, "the header is cut off")
+	require.ErrorIs(t, err, ErrMalformed, "the header is cut off")
 
 	m, payload, err := parseMessage([]byte("TWILSOCK V3.0 46\r\n"+`{"method":"message","id":"x","payload_size":3}`+"\r\nabc\r\n"), testLimit)
 	require.NoError(t, err)
@@ -35,14 +36,14 @@ func TestReadMessage(t *testing.T) {
 	require.Equal(t, "abc", string(payload), "what is behind it does not count")
 
 	_, _, err = parseMessage([]byte("TWILSOCK V3.0 46\r\n"+`{"method":"message","id":"x","payload_size":3}`+"\r\nab"), testLimit)
-	require.ErrorIs(t, err, errMessage, "the payload is cut off")
+	require.ErrorIs(t, err, ErrMalformed, "the payload is cut off")
 
 	m, _, err = parseMessage([]byte("TWILSOCK V3.0 41\r\n"+`{"method":"reply","id":"x","status":null}`+"\r\n"), testLimit)
 	require.NoError(t, err)
-	require.Equal(t, methodReply, m.Method)
+	require.Equal(t, MethodReply, m.Method)
 
 	_, _, err = parseMessage([]byte("TWILSOCK V3.0 17\r\n"+`{"method":"reply"`+"\r\n"), testLimit)
-	require.ErrorIs(t, err, errMessage)
+	require.ErrorIs(t, err, ErrMalformed)
 }
 
 func TestSizesCountAsTheyAreDeclared(t *testing.T) {
@@ -52,22 +53,22 @@ func TestSizesCountAsTheyAreDeclared(t *testing.T) {
 
 	m, _, err := parseMessage(message(`{"method":"message","id":"x","payload_size":65600}`), testLimit)
 	require.NoError(t, err, "nothing of the payload is needed")
-	require.True(t, m.oversized)
+	require.True(t, m.Oversized)
 	require.Equal(t, "x", m.ID)
 
 	long := message(`{"method":"message","id":"x","http_request":{"path":"/` + strings.Repeat("x", 70_000) + `"}}`)
 	m, _, err = parseMessage(long, testLimit)
 	require.NoError(t, err)
-	require.True(t, m.oversized, "the header alone is")
+	require.True(t, m.Oversized, "the header alone is")
 	require.Equal(t, "x", m.ID, "but it can be answered")
-	require.NoError(t, m.discard())
+	require.NoError(t, m.Discard())
 
 	_, _, err = parseMessage(long[:5000], testLimit)
 	require.NoError(t, err)
 
 	m, _, err = parseMessage(message(`{"method":"message","id":"x","pad":"`+strings.Repeat("x", 10_000)+`"}`), testLimit)
 	require.NoError(t, err, "a header that is larger than the buffer")
-	require.False(t, m.oversized)
+	require.False(t, m.Oversized)
 }
 
 func FuzzReadMessage(f *testing.F) {
@@ -82,13 +83,13 @@ func FuzzReadMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, payload, err := parseMessage(b, testLimit)
 		if err != nil {
-			require.ErrorIs(t, err, errMessage)
+			require.ErrorIs(t, err, ErrMalformed)
 			return
 		}
 		require.NotEmpty(t, m.Method)
 		require.LessOrEqual(t, len(payload), len(b))
-		if m.Method == methodMessage {
-			newRequest(&m) // must not panic
+		if m.Method == MethodMessage {
+			m.Request() // must not panic
 		}
 	})
 }
@@ -123,19 +124,14 @@ func FuzzRequest(f *testing.F) {
 		if !json.Valid(b) {
 			return
 		}
-		r, err := newRequest(&message{header: header{ID: "x", HTTPRequest: b}})
-		if err != nil {
-			require.ErrorIs(t, err, errMessage)
+		r, err := (&Message{Header: Header{ID: "x", HTTPRequest: b}}).Request()
+		if err == nil {
+			require.NotEmpty(t, r.Path)
 			return
 		}
-		if r.handler != nil {
-			return // what could not be decoded is answered with an error
+		if _, ok := errors.AsType[*objects.Error](err); !ok {
+			require.ErrorIs(t, err, ErrMalformed)
 		}
-		require.NotEmpty(t, r.path)
-		r.kind = objects.KindMap
-		if p, err := r.page(); err == nil {
-			require.LessOrEqual(t, p.Limit, objects.MaxPageSize)
-			require.Positive(t, p.Limit)
-		}
+		require.Empty(t, r.Path)
 	})
 }

@@ -1,11 +1,10 @@
-package realtime
+package wire
 
 import (
 	"strconv"
 
 	"lockstep/objects"
-	"lockstep/server/api"
-	"lockstep/server/hub"
+	"lockstep/server/resource"
 )
 
 // notificationSize is how much one notification of replayed events holds,
@@ -30,24 +29,24 @@ var suffixes = [...]string{
 	objects.MessagePublished: "_message_published",
 }
 
-// appendEvents appends the notifications of events of one object. Those of one
-// type that follow each other share one, where the form allows it. Live events
-// have no correlation, and so they are the same for all clients of a form. Data
+// AppendEvents appends the notifications of events of one object. Those of one
+// type that follow each other share one, where the version allows it. Live events
+// have no correlation, and so they are the same for all clients of a version. Data
 // is passed on as it is stored.
-func appendEvents(b []byte, form hub.Form, origin string, events []objects.Event, correlation []byte) []byte {
-	resources := api.Form{Base: origin, Realtime: true}
+func AppendEvents(b []byte, version Version, origin string, events []objects.Event, correlation []byte) []byte {
+	resources := resource.Encoder{Origin: origin, Protocol: resource.Realtime}
 	members := correlationMember(correlation)
 	var payload []byte
 	for len(events) > 0 {
 		t := events[0].Type
-		payload = beginEvents(payload[:0], form, events[0].Object.Kind().String()+suffixes[t], members)
+		payload = beginEvents(payload[:0], version, events[0].Object.Kind().String()+suffixes[t], members)
 		payload = appendEvent(payload, resources, &events[0])
 		events = events[1:]
-		for form == manyEvents && len(events) > 0 && events[0].Type == t && len(payload) < notificationSize {
+		for version == Version4 && len(events) > 0 && events[0].Type == t && len(payload) < notificationSize {
 			payload = appendEvent(append(payload, ','), resources, &events[0])
 			events = events[1:]
 		}
-		b = appendNotification(b, endEvents(payload, form))
+		b = appendNotification(b, endEvents(payload, version))
 	}
 	return b
 }
@@ -59,7 +58,7 @@ func correlationMember(correlation []byte) []byte {
 	return append([]byte(`,"correlation_id":`), correlation...)
 }
 
-func appendEvent(b []byte, form api.Form, e *objects.Event) []byte {
+func appendEvent(b []byte, resources resource.Encoder, e *objects.Event) []byte {
 	o, kind := e.Object, e.Object.Kind()
 	b = append(b, `{"`...)
 	b = append(b, kind.String()...)
@@ -78,7 +77,7 @@ func appendEvent(b []byte, form api.Form, e *objects.Event) []byte {
 	}
 	switch {
 	case e.Item != nil:
-		b = appendItemMembers(b, form, e)
+		b = appendItemMembers(b, resources, e)
 	case e.Message != nil:
 		b = append(b, `,"message_sid":"`...)
 		b = e.Message.SID.Append(b)
@@ -91,16 +90,16 @@ func appendEvent(b []byte, form api.Form, e *objects.Event) []byte {
 		b = append(b, `,"document_data":`...)
 		b = append(b, o.Data...)
 		b = append(b, `,"date_expires":`...)
-		b = form.Date(b, o.Expires)
+		b = resources.Date(b, o.Expires)
 		b = append(b, `,"created_by":`...)
 		b = objects.AppendString(b, o.CreatedBy)
 	}
 	b = append(b, `,"date_created":`...)
-	b = form.Date(b, e.At)
+	b = resources.Date(b, e.At)
 	return append(b, '}')
 }
 
-func appendItemMembers(b []byte, form api.Form, e *objects.Event) []byte {
+func appendItemMembers(b []byte, resources resource.Encoder, e *objects.Event) []byte {
 	i := e.Item
 	if e.Object.Kind() == objects.KindList {
 		b = append(b, `,"item_index":`...)
@@ -117,46 +116,49 @@ func appendItemMembers(b []byte, form api.Form, e *objects.Event) []byte {
 	b = append(b, `,"item_revision":"`...)
 	b = append(b, i.Revision.String()...)
 	b = append(b, `","item_url":"`...)
-	b = form.ItemURL(b, e.Object, i)
+	b = resources.ItemURL(b, e.Object, i)
 	b = append(b, `","date_expires":`...)
-	return form.Date(b, i.Expires)
+	return resources.Date(b, i.Expires)
 }
 
 // The answers to a subscription request (part 5). object is as the client named
 // it; correlation is the request's, digit by digit.
 
-func appendEstablished(b []byte, form hub.Form, object, kind string, correlation []byte, at objects.EventID) []byte {
-	p := answerHead(form, "subscription_established", correlation, object)
+// AppendEstablished appends that a subscription is established, which knows the
+// object up to an event.
+func AppendEstablished(b []byte, version Version, object, kind string, correlation []byte, at objects.EventID) []byte {
+	p := answerHead(version, "subscription_established", correlation, object)
 	p = append(p, `,"object_type":"`...)
 	p = append(p, kind...)
 	p = append(p, `","replay_status":"completed","last_event_id":`...)
 	p = strconv.AppendUint(p, uint64(at), 10)
-	return appendNotification(b, endEvents(append(p, '}'), form))
+	return appendNotification(b, endEvents(append(p, '}'), version))
 }
 
-func appendCanceled(b []byte, form hub.Form, object string, correlation []byte) []byte {
-	p := answerHead(form, "subscription_canceled", correlation, object)
-	return appendNotification(b, endEvents(append(p, '}'), form))
+// AppendCanceled appends that there is a subscription no more.
+func AppendCanceled(b []byte, version Version, object string, correlation []byte) []byte {
+	p := answerHead(version, "subscription_canceled", correlation, object)
+	return appendNotification(b, endEvents(append(p, '}'), version))
 }
 
-// appendFailed refuses a subscription. One that was established already it
+// AppendFailed refuses a subscription. One that was established already it
 // ends: then the correlation is an explicit null.
-func appendFailed(b []byte, form hub.Form, object string, correlation []byte, e *objects.Error) []byte {
+func AppendFailed(b []byte, version Version, object string, correlation []byte, e *objects.Error) []byte {
 	if correlation == nil {
 		correlation = []byte("null")
 	}
-	p := answerHead(form, "subscription_failed", correlation, object)
+	p := answerHead(version, "subscription_failed", correlation, object)
 	p = append(p, `,"error":{"status":`...)
 	p = strconv.AppendInt(p, int64(e.Status), 10)
 	p = append(p, `,"code":`...)
 	p = strconv.AppendInt(p, int64(e.Code), 10)
 	p = append(p, `,"message":`...)
 	p = objects.AppendString(p, e.Message)
-	return appendNotification(b, endEvents(append(p, "}}"...), form))
+	return appendNotification(b, endEvents(append(p, "}}"...), version))
 }
 
-func answerHead(form hub.Form, event string, correlation []byte, object string) []byte {
-	p := beginEvents(nil, form, event, correlationMember(correlation))
+func answerHead(version Version, event string, correlation []byte, object string) []byte {
+	p := beginEvents(nil, version, event, correlationMember(correlation))
 	return objects.AppendString(append(p, `{"object_sid":`...), object)
 }
 
@@ -164,18 +166,24 @@ func answerHead(form hub.Form, event string, correlation []byte, object string) 
 // query's events (part 6).
 var strictlyOrdered = []byte(`,"strictly_ordered":true`)
 
-func queryHead(form hub.Form, event, query string) []byte {
-	p := beginEvents(nil, form, "live_query_"+event, strictlyOrdered)
+func queryHead(version Version, event, query string) []byte {
+	p := beginEvents(nil, version, "live_query_"+event, strictlyOrdered)
 	return objects.AppendString(append(p, `{"query_id":`...), query)
 }
 
-// queryItemFrame tells of one item that is, or is no more, in the result.
-func queryItemFrame(form hub.Form, query string, i *objects.Item, at objects.EventID, removed bool) []byte {
-	event := "item_updated"
-	if removed {
-		event = "item_removed"
-	}
-	p := queryHead(form, event, query)
+// QueryItemUpdated tells of one item that is in the result of a query, anew or
+// changed.
+func QueryItemUpdated(version Version, query string, i *objects.Item, at objects.EventID) []byte {
+	return queryItem(version, "item_updated", query, i, at)
+}
+
+// QueryItemRemoved tells of one item that is no more in the result.
+func QueryItemRemoved(version Version, query string, i *objects.Item, at objects.EventID) []byte {
+	return queryItem(version, "item_removed", query, i, at)
+}
+
+func queryItem(version Version, event, query string, i *objects.Item, at objects.EventID) []byte {
+	p := queryHead(version, event, query)
 	p = append(p, `,"item_key":`...)
 	p = objects.AppendString(p, i.Key)
 	p = append(p, `,"item_data":`...)
@@ -184,21 +192,21 @@ func queryItemFrame(form hub.Form, query string, i *objects.Item, at objects.Eve
 	p = strconv.AppendUint(p, uint64(at), 10)
 	p = append(p, `,"last_event_id":`...)
 	p = strconv.AppendUint(p, uint64(at), 10)
-	return appendNotification(nil, endEvents(append(p, '}'), form))
+	return appendNotification(nil, endEvents(append(p, '}'), version))
 }
 
-// queryResultFrame tells the whole result.
-func queryResultFrame(form hub.Form, query string, result []*objects.Item, at objects.EventID) []byte {
-	p := append(queryHead(form, "updated", query), `,"items":`...)
-	p = appendQueryItems(p, result)
+// QueryResult tells the whole result.
+func QueryResult(version Version, query string, result []*objects.Item, at objects.EventID) []byte {
+	p := append(queryHead(version, "updated", query), `,"items":`...)
+	p = AppendQueryItems(p, result)
 	p = append(p, `,"last_event_id":`...)
 	p = strconv.AppendUint(p, uint64(at), 10)
-	return appendNotification(nil, endEvents(append(p, '}'), form))
+	return appendNotification(nil, endEvents(append(p, '}'), version))
 }
 
-// appendQueryItems appends the items of a result. What the client takes for
+// AppendQueryItems appends the items of a result. What the client takes for
 // their revision is the id of their last event: a number that grows (part 7).
-func appendQueryItems(b []byte, result []*objects.Item) []byte {
+func AppendQueryItems(b []byte, result []*objects.Item) []byte {
 	b = append(b, '[')
 	for n, i := range result {
 		if n > 0 {

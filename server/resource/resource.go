@@ -1,4 +1,9 @@
-package api
+// Package resource writes what the API has, services, objects, items and
+// permissions, as JSON, and knows the URLs that they have. REST and realtime tell
+// of the same in slightly different members.
+//
+// Everything here is a function of what it is given: there is no state and no I/O.
+package resource
 
 import (
 	"strconv"
@@ -8,19 +13,34 @@ import (
 	"lockstep/objects"
 )
 
-// Form writes resources as JSON, for REST or for realtime. Its methods append
-// to b. Data is passed on as it is stored.
-type Form struct {
-	Base     string // origin of the URLs: "http://host:port"
+// Protocol is whose members and URLs a resource has.
+type Protocol uint8
+
+// The protocols.
+const (
+	REST Protocol = iota
+	Realtime
+)
+
+// Data says whether a resource is written with its data. Who has just sent them
+// needs no copy.
+type Data bool
+
+// The two ways.
+const (
+	WithData    Data = true
+	WithoutData Data = false
+)
+
+// Encoder writes resources as JSON. Its methods append to b. Data is passed on as
+// it is stored.
+type Encoder struct {
+	Origin   string // of the URLs: "http://host:port"
 	Account  string // SID of the account
-	Realtime bool
+	Protocol Protocol
 }
 
-// Form returns the form of resources of this node's account.
-func (a *API) Form(base string, realtime bool) Form {
-	account, _ := a.node.View().Account()
-	return Form{Base: base, Account: account, Realtime: realtime}
-}
+func (e Encoder) realtime() bool { return e.Protocol == Realtime }
 
 // plurals are the kinds as they stand in paths.
 var plurals = [...]string{
@@ -46,15 +66,15 @@ func KindOf(plural string) objects.Kind {
 }
 
 // Service appends a service.
-func (f Form) Service(b []byte, s *objects.Service) []byte {
+func (e Encoder) Service(b []byte, s *objects.Service) []byte {
 	b = append(b, `{"sid":`...)
 	b = appendSID(b, s.SID)
 	b = append(b, `,"unique_name":`...)
 	b = appendOptional(b, s.UniqueName)
-	b = f.appendAccount(b)
+	b = e.appendAccount(b)
 	b = append(b, `,"friendly_name":`...)
 	b = appendOptional(b, s.FriendlyName)
-	b = f.appendDates(b, s.Created, s.Updated)
+	b = e.appendDates(b, s.Created, s.Updated)
 	b = append(b, `,"webhook_url":`...)
 	b = appendOptional(b, s.WebhookURL)
 	b = append(b, `,"webhooks_from_rest_enabled":`...)
@@ -67,7 +87,7 @@ func (f Form) Service(b []byte, s *objects.Service) []byte {
 	b = strconv.AppendBool(b, s.Debouncing)
 	b = append(b, `,"reachability_debouncing_window":`...)
 	b = strconv.AppendInt(b, s.DebounceWindow, 10)
-	url := f.serviceURL(nil, s.SID)
+	url := e.serviceURL(nil, s.SID)
 	b = append(b, `,"url":"`...)
 	b = append(b, url...)
 	b = append(b, `","links":{`...)
@@ -81,57 +101,57 @@ func (f Form) Service(b []byte, s *objects.Service) []byte {
 	return append(b, "}}"...)
 }
 
-// Object appends a document, list, map or stream. withData matters to
+// Object appends a document, list, map or stream. data matters to
 // documents only.
-func (f Form) Object(b []byte, o *objects.Object, withData bool) []byte {
+func (e Encoder) Object(b []byte, o *objects.Object, data Data) []byte {
 	b = append(b, `{"sid":`...)
 	b = appendSID(b, o.SID)
 	b = append(b, `,"unique_name":`...)
 	b = appendOptional(b, o.UniqueName)
-	b = f.appendOwner(b, o.ServiceSID)
-	if f.Realtime || o.Kind() != objects.KindStream {
+	b = e.appendOwner(b, o.ServiceSID)
+	if e.realtime() || o.Kind() != objects.KindStream {
 		b = appendRevision(b, o.Revision())
 	}
-	if f.Realtime {
+	if e.realtime() {
 		b = appendEventID(b, o.EventID)
 	}
-	if withData && o.Kind() == objects.KindDocument {
+	if data == WithData && o.Kind() == objects.KindDocument {
 		b = appendData(b, o.Data)
 	}
-	b = f.appendExpires(b, o.Expires)
-	b = f.appendDates(b, o.Created, o.Updated)
+	b = e.appendExpires(b, o.Expires)
+	b = e.appendDates(b, o.Created, o.Updated)
 	b = append(b, `,"created_by":`...)
 	b = objects.AppendString(b, o.CreatedBy)
-	url := f.ObjectURL(nil, o)
+	url := e.ObjectURL(nil, o)
 	b = append(b, `,"url":"`...)
 	b = append(b, url...)
 	b = append(b, `","links":{`...)
-	b = f.appendObjectLinks(b, o.Kind(), url)
+	b = e.appendObjectLinks(b, o.Kind(), url)
 	return append(b, "}}"...)
 }
 
-func (f Form) appendObjectLinks(b []byte, kind objects.Kind, url []byte) []byte {
+func (e Encoder) appendObjectLinks(b []byte, kind objects.Kind, url []byte) []byte {
 	switch kind {
 	case objects.KindStream:
 		return appendLink(b, "messages", url, "/Messages")
 	case objects.KindList, objects.KindMap:
 		b = appendLink(b, "items", url, "/Items")
-		if f.Realtime && kind == objects.KindMap {
+		if e.realtime() && kind == objects.KindMap {
 			return b
 		}
 		b = append(b, ',')
-		if f.Realtime {
+		if e.realtime() {
 			return appendLink(b, "context", url, "/Context")
 		}
 	}
-	if f.Realtime {
+	if e.realtime() {
 		return b
 	}
 	return appendLink(b, "permissions", url, "/Permissions")
 }
 
 // Item appends an item of a list or map.
-func (f Form) Item(b []byte, o *objects.Object, i *objects.Item, withData bool) []byte {
+func (e Encoder) Item(b []byte, o *objects.Object, i *objects.Item, data Data) []byte {
 	if o.Kind() == objects.KindList {
 		b = append(b, `{"index":`...)
 		b = strconv.AppendUint(b, i.Index, 10)
@@ -139,29 +159,29 @@ func (f Form) Item(b []byte, o *objects.Object, i *objects.Item, withData bool) 
 		b = append(b, `{"key":`...)
 		b = objects.AppendString(b, i.Key)
 	}
-	b = f.appendOwner(b, o.ServiceSID)
+	b = e.appendOwner(b, o.ServiceSID)
 	b = appendParent(b, o)
 	b = appendRevision(b, i.Revision)
-	if f.Realtime {
+	if e.realtime() {
 		b = appendEventID(b, i.EventID)
 	}
-	if withData {
+	if data == WithData {
 		b = appendData(b, i.Data)
 	}
-	b = f.appendExpires(b, i.Expires)
-	b = f.appendDates(b, i.Created, i.Updated)
+	b = e.appendExpires(b, i.Expires)
+	b = e.appendDates(b, i.Created, i.Updated)
 	b = append(b, `,"created_by":`...)
 	b = objects.AppendString(b, i.CreatedBy)
 	b = append(b, `,"url":"`...)
-	b = f.ItemURL(b, o, i)
+	b = e.ItemURL(b, o, i)
 	return append(b, `"}`...)
 }
 
 // Permission appends what one identity may do with an object.
-func (f Form) Permission(b []byte, o *objects.Object, p *objects.Permission) []byte {
+func (e Encoder) Permission(b []byte, o *objects.Object, p *objects.Permission) []byte {
 	b = append(b, `{"identity":`...)
 	b = objects.AppendString(b, p.Identity)
-	b = f.appendOwner(b, o.ServiceSID)
+	b = e.appendOwner(b, o.ServiceSID)
 	b = appendParent(b, o)
 	b = append(b, `,"read":`...)
 	b = strconv.AppendBool(b, p.Rights.Has(objects.Read))
@@ -170,7 +190,7 @@ func (f Form) Permission(b []byte, o *objects.Object, p *objects.Permission) []b
 	b = append(b, `,"manage":`...)
 	b = strconv.AppendBool(b, p.Rights.Has(objects.Manage))
 	b = append(b, `,"url":"`...)
-	b = f.ObjectURL(b, o)
+	b = e.ObjectURL(b, o)
 	b = append(b, "/Permissions/"...)
 	b = appendSegment(b, p.Identity)
 	return append(b, `"}`...)
@@ -178,21 +198,21 @@ func (f Form) Permission(b []byte, o *objects.Object, p *objects.Permission) []b
 
 // Message appends what a stream message is answered with. Data is left out by
 // realtime, where the publisher has it.
-func (f Form) Message(b []byte, sid objects.SID, data []byte) []byte {
+func (e Encoder) Message(b []byte, sid objects.SID, data []byte) []byte {
 	b = append(b, `{"sid":`...)
 	b = appendSID(b, sid)
-	if !f.Realtime {
+	if !e.realtime() {
 		b = appendData(b, data)
 	}
 	return append(b, '}')
 }
 
 // ObjectURL appends the URL of an object. URLs name objects by SID.
-func (f Form) ObjectURL(b []byte, o *objects.Object) []byte {
-	if f.Realtime {
-		b = append(append(b, f.Base...), "/v3"...)
+func (e Encoder) ObjectURL(b []byte, o *objects.Object) []byte {
+	if e.realtime() {
+		b = append(append(b, e.Origin...), "/v3"...)
 	} else {
-		b = f.serviceURL(b, o.ServiceSID)
+		b = e.serviceURL(b, o.ServiceSID)
 	}
 	b = append(b, '/')
 	b = append(b, plurals[o.Kind()]...)
@@ -201,8 +221,8 @@ func (f Form) ObjectURL(b []byte, o *objects.Object) []byte {
 }
 
 // ItemURL appends the URL of an item.
-func (f Form) ItemURL(b []byte, o *objects.Object, i *objects.Item) []byte {
-	b = f.ObjectURL(b, o)
+func (e Encoder) ItemURL(b []byte, o *objects.Object, i *objects.Item) []byte {
+	b = e.ObjectURL(b, o)
 	b = append(b, "/Items/"...)
 	if o.Kind() == objects.KindList {
 		return strconv.AppendUint(b, i.Index, 10)
@@ -210,8 +230,8 @@ func (f Form) ItemURL(b []byte, o *objects.Object, i *objects.Item) []byte {
 	return appendSegment(b, i.Key)
 }
 
-func (f Form) serviceURL(b []byte, sid objects.SID) []byte {
-	b = append(b, f.Base...)
+func (e Encoder) serviceURL(b []byte, sid objects.SID) []byte {
+	b = append(b, e.Origin...)
 	b = append(b, "/v1/Services/"...)
 	return sid.Append(b)
 }
@@ -236,14 +256,14 @@ func AppendEscaped(b []byte, text, keep string) []byte {
 	return b
 }
 
-func (f Form) appendAccount(b []byte) []byte {
+func (e Encoder) appendAccount(b []byte) []byte {
 	b = append(b, `,"account_sid":"`...)
-	b = append(b, f.Account...)
+	b = append(b, e.Account...)
 	return append(b, '"')
 }
 
-func (f Form) appendOwner(b []byte, service objects.SID) []byte {
-	b = f.appendAccount(b)
+func (e Encoder) appendOwner(b []byte, service objects.SID) []byte {
+	b = e.appendAccount(b)
 	b = append(b, `,"service_sid":`...)
 	return appendSID(b, service)
 }
@@ -257,29 +277,29 @@ func appendParent(b []byte, o *objects.Object) []byte {
 	return appendSID(b, o.SID)
 }
 
-func (f Form) appendDates(b []byte, created, updated int64) []byte {
+func (e Encoder) appendDates(b []byte, created, updated int64) []byte {
 	b = append(b, `,"date_created":`...)
-	b = f.appendDate(b, created)
+	b = e.appendDate(b, created)
 	b = append(b, `,"date_updated":`...)
-	return f.appendDate(b, updated)
+	return e.appendDate(b, updated)
 }
 
-func (f Form) appendExpires(b []byte, expires int64) []byte {
+func (e Encoder) appendExpires(b []byte, expires int64) []byte {
 	b = append(b, `,"date_expires":`...)
-	return f.Date(b, expires)
+	return e.Date(b, expires)
 }
 
 // Date appends a time in Unix milliseconds, null for 0.
-func (f Form) Date(b []byte, unixMilli int64) []byte {
+func (e Encoder) Date(b []byte, unixMilli int64) []byte {
 	if unixMilli == 0 {
 		return append(b, "null"...)
 	}
-	return f.appendDate(b, unixMilli)
+	return e.appendDate(b, unixMilli)
 }
 
-func (f Form) appendDate(b []byte, unixMilli int64) []byte {
+func (e Encoder) appendDate(b []byte, unixMilli int64) []byte {
 	layout := `"2006-01-02T15:04:05Z"`
-	if f.Realtime {
+	if e.realtime() {
 		layout = `"2006-01-02T15:04:05.000Z"`
 	}
 	return time.UnixMilli(unixMilli).UTC().AppendFormat(b, layout)

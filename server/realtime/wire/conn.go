@@ -1,0 +1,280 @@
+// Package wire is the bytes of the realtime protocol: connections, the messages in
+// them, and what notifications say. It reads what clients send, and makes the
+// frames that they get, ready to be written and to be shared.
+//
+// It knows neither sessions nor operations and decides on nothing: who is let in,
+// what is answered and when a connection ends is up to package realtime.
+//
+// A Conn is read from by one goroutine and written to by one. The package starts
+// none.
+package wire
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// WriteSize is how much goes into one write, and into a shared buffer.
+	WriteSize = 64 << 10
+
+	// lingerTime is how long a client may take to close its end after the last
+	// frame. Closing at once would destroy what it has not read yet.
+	lingerTime = 2 * time.Second
+)
+
+// Conn is a client's connection. Reading is the websocket library's.
+// Writing is this package's alone, in whole frames that are ready as they are,
+// by one goroutine: so all that waits goes into one write. The library would give
+// each message a write of its own, and make its frame anew for each client.
+type Conn struct {
+	ws        *websocket.Conn
+	conn      net.Conn
+	incoming  *incoming
+	timeout   time.Duration // of one write
+	finishing atomic.Bool   // the last frame is written
+}
+
+// Upgrader makes connections of requests.
+type Upgrader struct {
+	// Refuse answers a request that is no websocket's.
+	Refuse func(w http.ResponseWriter, status int, reason error)
+
+	// DiscardBytes are what is read at most of a message that is refused: what is
+	// above the limit of a message is read past, not kept, and this is where that
+	// ends.
+	DiscardBytes int64
+
+	WriteTimeout time.Duration // of one write of at most WriteSize
+}
+
+// buffers are used for nothing: an idle client keeps no buffer.
+var buffers sync.Pool
+
+// Upgrade takes a connection over. If it fails, the request has been answered.
+func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
+	upgrader := websocket.Upgrader{
+		ReadBufferSize:  1024,
+		WriteBufferSize: 1024,
+		WriteBufferPool: &buffers,
+		// The credential is the token in the first message, not a cookie: a
+		// foreign page has no power over it.
+		CheckOrigin: func(*http.Request) bool { return true },
+		Error:       func(w http.ResponseWriter, _ *http.Request, status int, reason error) { u.Refuse(w, status, reason) },
+	}
+	h := &hijacker{ResponseWriter: w}
+	ws, err := upgrader.Upgrade(h, r, nil)
+	if err != nil {
+		return nil, err
+	}
+	h.conn.silent.Store(true)
+	ws.SetReadLimit(u.DiscardBytes)
+	return &Conn{ws: ws, conn: h.conn.Conn, incoming: h.conn, timeout: u.WriteTimeout}, nil
+}
+
+// hijacker gives the websocket library a connection that it can read from, and
+// write to until the handshake is over. Later it would write on its own when a
+// client breaks the rules, across the writer.
+type hijacker struct {
+	http.ResponseWriter
+	conn *incoming
+}
+
+// Hijack implements http.Hijacker.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.conn = &incoming{Conn: conn}
+	return h.conn, rw, nil
+}
+
+// incoming is the side of a connection that is read from.
+type incoming struct {
+	net.Conn
+	silent atomic.Bool
+	pace   *rate.Limiter // of bytes; nil: none
+	ctx    context.Context
+}
+
+// paceFor is for how long a client may send faster than its pace: many clients
+// have much to say when they come back.
+const paceFor = 8 * time.Second
+
+// SetPace keeps a client from sending more than so many bytes a second: what it
+// sends faster waits on its side, until the context ends. It is called before the
+// first message.
+func (c *Conn) SetPace(ctx context.Context, perSecond int64) {
+	if perSecond > 0 {
+		c.incoming.ctx = ctx
+		c.incoming.pace = rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond*int64(paceFor/time.Second), WriteSize)))
+	}
+}
+
+// Read implements io.Reader.
+func (c *incoming) Read(b []byte) (int, error) {
+	if c.pace != nil {
+		b = b[:min(len(b), WriteSize)]
+	}
+	n, err := c.Conn.Read(b)
+	if c.pace != nil && n > 0 {
+		if waiting := c.pace.WaitN(c.ctx, n); err == nil {
+			err = waiting
+		}
+	}
+	return n, err
+}
+
+// Write implements io.Writer.
+func (c *incoming) Write(b []byte) (int, error) {
+	if c.silent.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// readers are buffers that all connections share: one holds one only while there
+// is something to read.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readSize) }}
+
+// readSize is the buffer of a message that is on its way in. Most headers fit.
+const readSize = 4 << 10
+
+// Read waits for the next message, as long as the client may be silent, reads its
+// header, and has it handled: with ErrMalformed if it is none. The message's
+// payload can be read during the call. limit is that of a message, in bytes.
+func (c *Conn) Read(silence time.Duration, limit int, handle func(m *Message, err error) (more bool)) (more bool, err error) {
+	c.Expect(silence)
+	kind, r, err := c.ws.NextReader()
+	if err != nil {
+		return false, err
+	}
+	buffer := readers.Get().(*bufio.Reader)
+	buffer.Reset(r)
+	defer func() {
+		buffer.Reset(nil)
+		readers.Put(buffer)
+	}()
+	m, err := readMessage(buffer, limit)
+	if err == nil && kind != websocket.BinaryMessage {
+		err = ErrMalformed
+	}
+	if err != nil && !errors.Is(err, ErrMalformed) {
+		return false, err
+	}
+	return handle(&m, err), nil
+}
+
+// Expect gives the client this long until its next sign of life.
+func (c *Conn) Expect(within time.Duration) {
+	if c.finishing.Load() {
+		return
+	}
+	c.conn.SetReadDeadline(time.Now().Add(within))
+	if c.finishing.Load() {
+		c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// OnPing and OnPong set what is called by Read when the client sends a ping or a
+// pong. An error ends the connection.
+func (c *Conn) OnPing(f func(data string) error) { c.ws.SetPingHandler(f) }
+
+// OnPong is described at OnPing.
+func (c *Conn) OnPong(f func(data string) error) { c.ws.SetPongHandler(f) }
+
+// Finish is called behind the last frame: the client has a moment to read it and
+// to close its end.
+func (c *Conn) Finish() {
+	c.finishing.Store(true)
+	c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+}
+
+// Finishing reports whether Finish has been called.
+func (c *Conn) Finishing() bool { return c.finishing.Load() }
+
+// AwaitEnd reads past whatever comes until the connection ends.
+func (c *Conn) AwaitEnd() {
+	for {
+		if _, _, err := c.ws.NextReader(); err != nil {
+			return
+		}
+	}
+}
+
+// Write sends whole frames. The client has to take each part of WriteSize
+// within the timeout.
+func (c *Conn) Write(b []byte) error {
+	for len(b) > 0 {
+		part := b[:min(len(b), WriteSize)]
+		c.conn.SetWriteDeadline(time.Now().Add(c.timeout))
+		if _, err := c.conn.Write(part); err != nil {
+			return err
+		}
+		b = b[len(part):]
+	}
+	return nil
+}
+
+// Close ends the connection at once.
+func (c *Conn) Close() { c.conn.Close() }
+
+// ErrTooLong is the error of Read when a message goes beyond what is discarded.
+var ErrTooLong = websocket.ErrReadLimit
+
+// IsGoodbye reports whether an error of Read says that the client has closed its
+// websocket, and not only its connection.
+func IsGoodbye(err error) bool {
+	closed, ok := errors.AsType[*websocket.CloseError](err)
+	return ok && closed.Code != websocket.CloseAbnormalClosure
+}
+
+// CloseCode is the code of a frame that closes a websocket (RFC 6455, 7.4).
+type CloseCode uint16
+
+// The codes that the server sends.
+const (
+	CloseNormal         CloseCode = websocket.CloseNormalClosure
+	CloseTooBig         CloseCode = websocket.CloseMessageTooBig
+	CloseServiceRestart CloseCode = websocket.CloseServiceRestart
+)
+
+// The opcodes of RFC 6455 that the server sends.
+const (
+	opBinary = 0x2
+	opClose  = 0x8
+	opPong   = 0xA
+)
+
+// appendFrameHeader appends the header of an unmasked, final frame (RFC 6455,
+// 5.2).
+func appendFrameHeader(b []byte, op byte, size int) []byte {
+	b = append(b, 0x80|op)
+	switch {
+	case size < 126:
+		return append(b, byte(size))
+	case size < 1<<16:
+		return append(b, 126, byte(size>>8), byte(size))
+	}
+	return append(b, 127, 0, 0, 0, 0, byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
+}
+
+// AppendClose appends the frame that closes a websocket (RFC 6455, 5.5.1).
+func AppendClose(b []byte, code CloseCode) []byte {
+	return append(appendFrameHeader(b, opClose, 2), byte(code>>8), byte(code))
+}
+
+// Pong answers a ping of the websocket. A control frame has at most 125 bytes.
+func Pong(data string) []byte {
+	return append(appendFrameHeader(nil, opPong, len(data)), data...)
+}
