@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,22 @@ func Check(t require.TestingT, path string, encoded map[string][]byte) {
 	for _, name := range slices.Sorted(maps.Keys(encoded)) {
 		require.True(t, bytes.Equal(kept[name], encoded[name]), "%s in %s is another form from byte %d on (-update writes it anew)", name, path, common(kept[name], encoded[name]))
 	}
+}
+
+// CheckText is Check for texts, each of which is kept on a line as Go would quote
+// it, so that the file and its changes can be read.
+func CheckText(t require.TestingT, path string, texts map[string]string) {
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		fmt.Fprintf(&out, "%s %s\n", name, strconv.Quote(texts[name]))
+	}
+	if *update {
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(out.String()), 0o644))
+	}
+	kept, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(kept), out.String(), "the texts in %s (-update writes it anew)", path)
 }
 
 // common returns the length of what a and b begin with alike.
