@@ -15,7 +15,7 @@ type metrics struct {
 	replayed              prometheus.Counter
 	behind, dropped, slow prometheus.Counter
 	evaluated, lagged     prometheus.Counter
-	endings               *prometheus.CounterVec
+	endings               [len(endings)]prometheus.Counter
 	refusals              *prometheus.CounterVec
 }
 
@@ -37,19 +37,22 @@ func newMetrics(r prometheus.Registerer, subscriptions, liveQueries func() float
 		slow:      counter("lockstep_sessions_slow_closed_total", "Sessions closed because the client took too little."),
 		evaluated: counter("lockstep_query_evaluations_total", "Items that were compared with a query."),
 		lagged:    counter("lockstep_live_queries_behind_total", "Times that the live queries over a map lost their place and caught up from the state."),
-		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "lockstep_sessions_closed_total", Help: "Realtime connections that the server ended, by reason.",
-		}, []string{"reason"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_sessions_refused_total", Help: "What was refused because there was too much of it, by what.",
 		}, []string{"what"}),
+	}
+	closed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lockstep_sessions_closed_total", Help: "Realtime connections that the server ended, by reason.",
+	}, []string{"reason"})
+	for why, row := range endings {
+		m.endings[why] = closed.WithLabelValues(row.reason)
 	}
 	if r != nil {
 		r.MustRegister(m.sessions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lockstep_subscriptions", Help: "Subscriptions of all sessions.",
 		}, subscriptions), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lockstep_live_queries", Help: "Different live queries.",
-		}, liveQueries), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated, m.lagged, m.endings, m.refusals)
+		}, liveQueries), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated, m.lagged, closed, m.refusals)
 	}
 	return m
 }
@@ -62,9 +65,6 @@ func (m *metrics) established(events int) {
 	}
 	m.outcomes.WithLabelValues(outcome).Inc()
 }
-
-// closed counts a connection that the server ends.
-func (m *metrics) closed(why ending) { m.endings.WithLabelValues(why.reason).Inc() }
 
 // refused counts a subscription that never was live.
 func (m *metrics) refused(why *objects.Error) {

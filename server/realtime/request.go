@@ -203,7 +203,7 @@ func newRequest(m *wire.Message) (*request, error) {
 
 // serve carries a request out and answers it.
 func (s *session) serve(r *request) {
-	defer s.server.config.Panics.Catch("answer", func(error) { s.abort() })
+	defer s.server.config.Panics.Catch("answer", func(error) { s.fault() })
 	ctx, cancel := context.WithTimeout(s.ctx, s.server.config.RequestTimeout)
 	defer cancel()
 	a, err := s.carryOut(ctx, r)

@@ -105,21 +105,20 @@ func (s *session) tell(hook func(objects.SID, fsm.Actor, string)) {
 
 // leave ends the writer and says goodbye, where there is somebody to hear it.
 func (s *session) leave(err error, writer *sync.WaitGroup) {
-	var code wire.CloseCode
+	var last []byte
 	switch {
 	case s.conn.Finishing():
 	case errors.Is(err, wire.ErrTooLong):
-		code = endTooBig.socket
-		s.server.metrics.closed(endTooBig)
+		last = s.ended(endTooBig)
 	case wire.IsGoodbye(err):
-		code = wire.CloseNormal
+		last = farewell()
 	}
-	if code == 0 {
+	if last == nil {
 		s.conn.Close()
 	}
 	writer.Wait()
-	if code != 0 {
-		s.conn.Write(wire.AppendClose(nil, code))
+	if last != nil {
+		s.conn.Write(last)
 	}
 }
 
@@ -143,8 +142,7 @@ func (s *session) introduce() bool {
 		}
 		return s.init(m)
 	})
-	var silent net.Error
-	if errors.As(err, &silent) && silent.Timeout() {
+	if isTimeout(err) {
 		s.refuse(endUnauthorized)
 	}
 	return ok
@@ -165,10 +163,7 @@ func (s *session) fewPings() func(string) error {
 var errPings = errors.New("too many pings")
 
 // refuse ends the connection before there is a writer.
-func (s *session) refuse(e ending) {
-	s.server.metrics.closed(e)
-	s.last(e.frames())
-}
+func (s *session) refuse(why ending) { s.last(s.ended(why)) }
 
 // last sends the last frames before there is a writer, and gives the client a
 // moment to read them.
@@ -186,7 +181,7 @@ func (s *session) init(m *wire.Message) bool {
 		refused = s.server.enter(s, service.SID, principal.Identity)
 	}
 	if refused != nil {
-		s.last(wire.AppendClose(wire.Rejection(m.ID, refused), wire.CloseNormal))
+		s.last(append(wire.Rejection(m.ID, refused), s.ended(endRejected)...))
 		return false
 	}
 	s.service = service
@@ -233,7 +228,10 @@ const smallestNotification = 64
 
 // readAll serves messages until the connection ends. The error says how.
 func (s *session) readAll() (err error) {
-	defer s.server.config.Panics.Catch("message", func(fault error) { err = fault })
+	defer s.server.config.Panics.Catch("message", func(fault error) {
+		s.fault()
+		err = fault
+	})
 	alive := func() { s.conn.Expect(s.server.config.SilenceTimeout) }
 	s.conn.OnPong(func(string) error { alive(); return nil })
 	s.conn.OnPing(func(data string) error {
@@ -245,6 +243,9 @@ func (s *session) readAll() (err error) {
 	})
 	for {
 		more, err := s.conn.Read(s.server.config.SilenceTimeout, int(s.server.config.MessageBytes), s.receive)
+		if isTimeout(err) && !s.closing.Swap(true) {
+			s.ended(endSilent)
+		}
 		if err != nil || !more {
 			return err
 		}
@@ -302,17 +303,17 @@ func (s *session) push(frame []byte) error {
 
 // end ends the session, for a reason that is told behind what waits for the
 // client. It may be called from anywhere and does not block.
-func (s *session) end(e ending) {
+func (s *session) end(why ending) {
 	if s.closing.Swap(true) {
 		return
 	}
-	s.server.metrics.closed(e)
+	last := s.ended(why)
 	if !s.introduced.Load() {
 		s.cancel()
 		s.conn.Close()
 		return
 	}
-	s.queue.Close(e.frames())
+	s.queue.Close(last)
 }
 
 // drain ends the session without a message of the protocol, which would keep the
@@ -350,7 +351,7 @@ var outgoing = sync.Pool{New: func() any { return new([]byte) }}
 // write is the writer: it sends what waits, as much as there is in one write,
 // and a ping after silence.
 func (s *session) write() {
-	defer s.server.config.Panics.Catch("writer", func(error) { s.abort() })
+	defer s.server.config.Panics.Catch("writer", func(error) { s.fault() })
 	silence := time.NewTimer(s.server.config.PingInterval)
 	defer silence.Stop()
 	taking := taking{since: time.Now()}
@@ -404,13 +405,12 @@ func (s *session) sent(err error) {
 		s.conn.Finish()
 		return
 	}
-	var timeout net.Error
-	if overrun || errors.Is(err, errSlow) || errors.As(err, &timeout) && timeout.Timeout() {
+	if overrun || errors.Is(err, errSlow) || isTimeout(err) {
 		why := endSlow
 		if overrun {
 			why = endOverrun
 		}
-		s.server.metrics.closed(why)
+		s.ended(why)
 		s.server.metrics.slow.Inc()
 		s.server.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
 	}
@@ -422,6 +422,19 @@ func (s *session) sent(err error) {
 func (s *session) abort() {
 	s.conn.Close()
 	s.cancel()
+}
+
+// fault ends the session at once because of a fault of the server's own.
+func (s *session) fault() {
+	if !s.closing.Swap(true) {
+		s.ended(endFault)
+	}
+	s.abort()
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 var errSlow = errors.New("the client takes too little")
@@ -450,7 +463,7 @@ func (t *taking) tooSlow(c *Config, n, waiting int) bool {
 }
 
 // Failed implements hub.Follower.
-func (s *session) Failed() { s.abort() }
+func (s *session) Failed() { s.fault() }
 
 // Happened implements hub.Follower for the session's service and API key.
 func (s *session) Happened(e *hub.Event) (more bool) {
