@@ -98,7 +98,7 @@ func (b body) readAll() ([]byte, error) {
 }
 
 // readKey reads the idempotency key of a write. A key belongs to a credential.
-func (q *request) readKey(r *http.Request, p auth.Principal, rawBody string) error {
+func (c *call) readKey(r *http.Request, p auth.Principal, rawBody string) error {
 	keys := r.Header["Idempotency-Key"]
 	if len(keys) == 0 || r.Method == http.MethodGet {
 		return nil
@@ -106,9 +106,9 @@ func (q *request) readKey(r *http.Request, p auth.Principal, rawBody string) err
 	if n := utf8.RuneCountInString(keys[0]); n == 0 || n > maxIdempotencyKey {
 		return objects.ErrParameter.With("Idempotency-Key must have 1 to %d characters", maxIdempotencyKey)
 	}
-	q.caller.Key, q.caller.Whole = keys[0], true
-	q.caller.Scope = p.AccountSID + "/" + p.KeySID
-	q.caller.Print = api.Print(rawBody, r.Method, q.path)
+	c.caller.Key, c.caller.Whole = keys[0], true
+	c.caller.Scope = p.AccountSID + "/" + p.KeySID
+	c.caller.Print = api.Print(rawBody, r.Method, c.path)
 	return nil
 }
 
@@ -165,7 +165,8 @@ func (h *handler) refusal(header http.Header, r *http.Request, id string, err er
 	return refuse(header, e)
 }
 
-// refuse is refusal without a word of the request.
+// refuse makes the answer of an error, whatever the request. A HEAD gets no body,
+// which refusal.Write does not know of.
 func refuse(header http.Header, e *objects.Error) answer {
 	refusal.SetHeader(header, e)
 	return answer{status: e.Status, body: refusal.Append(nil, e)}

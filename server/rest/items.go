@@ -2,6 +2,7 @@ package rest
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 
@@ -11,77 +12,77 @@ import (
 	"lockstep/server/resource"
 )
 
-func (q *request) createItem() (answer, error) {
+func createItem(ctx context.Context, c *call) (answer, error) {
 	w := api.ItemWrite{Mode: fsm.AppendItem}
-	if q.kind == objects.KindMap {
+	if c.kind == objects.KindMap {
 		w.Mode = fsm.AddItem
-		w.Key.Key = q.params.get("Key")
+		w.Key.Key = c.params.get("Key")
 	}
-	return q.writeItem(http.StatusCreated, w)
+	return writeItem(ctx, c, http.StatusCreated, w)
 }
 
-func (q *request) updateItem() (answer, error) {
+func updateItem(ctx context.Context, c *call) (answer, error) {
 	w := api.ItemWrite{Mode: fsm.UpdateItem}
 	var err error
-	if w.Key, w.Match, err = q.itemAddress(); err != nil {
-		return answer{}, q.refuse(err)
+	if w.Key, w.Match, err = c.itemAddress(); err != nil {
+		return answer{}, c.refuse(ctx, err)
 	}
-	return q.writeItem(http.StatusOK, w)
+	return writeItem(ctx, c, http.StatusOK, w)
 }
 
-func (q *request) writeItem(status int, w api.ItemWrite) (answer, error) {
-	w.Data = q.params.data()
+func writeItem(ctx context.Context, c *call, status int, w api.ItemWrite) (answer, error) {
+	w.Data = c.params.data()
 	var err error
-	if w.TTL, err = q.params.ttl("ItemTtl", "Ttl"); err != nil {
-		return answer{}, q.refuse(err)
+	if w.TTL, err = c.params.ttl("ItemTtl", "Ttl"); err != nil {
+		return answer{}, c.refuse(ctx, err)
 	}
-	if w.CollectionTTL, err = q.params.ttl("CollectionTtl"); err != nil {
-		return answer{}, q.refuse(err)
+	if w.CollectionTTL, err = c.params.ttl("CollectionTtl"); err != nil {
+		return answer{}, c.refuse(ctx, err)
 	}
-	written, err := q.api.WriteItem(q.ctx, q.caller, q.kind, q.ref(), w)
+	written, err := c.api.WriteItem(ctx, c.caller, c.kind, c.ref(), w)
 	if err != nil {
 		return answer{}, err
 	}
-	return q.itemAnswer(status, written.Object, written.Item), nil
+	return c.itemAnswer(status, written.Object, written.Item), nil
 }
 
-func (q *request) fetchItem() (answer, error) {
-	key, err := q.itemKey(q.key)
+func fetchItem(ctx context.Context, c *call) (answer, error) {
+	key, err := c.itemKey(c.key)
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	found, i, err := q.api.FetchItem(q.ctx, q.caller, q.kind, q.ref(), key)
+	found, i, err := c.api.FetchItem(ctx, c.caller, c.kind, c.ref(), key)
 	if err != nil {
 		return answer{}, err
 	}
-	return q.itemAnswer(http.StatusOK, found.Object, i), nil
+	return c.itemAnswer(http.StatusOK, found.Object, i), nil
 }
 
-func (q *request) removeItem() (answer, error) {
-	key, match, err := q.itemAddress()
+func removeItem(ctx context.Context, c *call) (answer, error) {
+	key, match, err := c.itemAddress()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	_, err = q.api.RemoveItem(q.ctx, q.caller, q.kind, q.ref(), key, match)
+	_, err = c.api.RemoveItem(ctx, c.caller, c.kind, c.ref(), key, match)
 	return removed, err
 }
 
-func (q *request) itemAnswer(status int, o *objects.Object, i *objects.Item) answer {
-	body := q.encoder.Item(make([]byte, 0, 768+len(i.Data)), o, i, resource.WithData)
+func (c *call) itemAnswer(status int, o *objects.Object, i *objects.Item) answer {
+	body := c.encoder.Item(make([]byte, 0, 768+len(i.Data)), o, i, resource.WithData)
 	return tagged(status, i.Revision, body)
 }
 
 // itemAddress reads which item, and which revision of it, a request is about.
-func (q *request) itemAddress() (key fsm.ItemKey, match objects.Precondition, err error) {
-	if key, err = q.itemKey(q.key); err != nil {
+func (c *call) itemAddress() (key fsm.ItemKey, match objects.Precondition, err error) {
+	if key, err = c.itemKey(c.key); err != nil {
 		return key, match, err
 	}
-	match, err = objects.ParseIfMatch(q.ifMatch)
+	match, err = objects.ParseIfMatch(c.ifMatch)
 	return key, match, err
 }
 
-func (q *request) itemKey(text string) (fsm.ItemKey, error) {
-	if q.kind == objects.KindMap {
+func (c *call) itemKey(text string) (fsm.ItemKey, error) {
+	if c.kind == objects.KindMap {
 		return fsm.ItemKey{Key: text}, nil
 	}
 	index, err := parseWhole(text)
@@ -91,12 +92,12 @@ func (q *request) itemKey(text string) (fsm.ItemKey, error) {
 	return fsm.ItemKey{Index: index}, nil
 }
 
-func (q *request) listItems() (answer, error) {
-	query, err := q.itemQuery()
+func listItems(ctx context.Context, c *call) (answer, error) {
+	query, err := c.itemQuery()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	found, err := q.api.QueryItems(q.ctx, q.caller, q.kind, q.ref(), query.reading)
+	found, err := c.api.QueryItems(ctx, c.caller, c.kind, c.ref(), query.reading)
 	if err != nil {
 		return answer{}, err
 	}
@@ -104,9 +105,9 @@ func (q *request) listItems() (answer, error) {
 	page := pageOf[*objects.Item]{
 		paging: query.paging, key: "items", of: found.Object.SID, entries: entries, more: more,
 		position: itemPosition,
-		write:    func(b []byte, i *objects.Item) []byte { return q.encoder.Item(b, found.Object, i, resource.WithData) },
+		write:    func(b []byte, i *objects.Item) []byte { return c.encoder.Item(b, found.Object, i, resource.WithData) },
 	}
-	return page.answer(q)
+	return page.answer(c)
 }
 
 // itemQuery is a request for a page of items.
@@ -116,13 +117,13 @@ type itemQuery struct {
 	reading fsm.Range // the page of it; towards the start when turning back
 }
 
-func (q *request) itemQuery() (itemQuery, error) {
-	p, err := q.paging()
+func (c *call) itemQuery() (itemQuery, error) {
+	p, err := c.paging()
 	if err != nil {
 		return itemQuery{}, err
 	}
 	query := itemQuery{paging: p}
-	switch order := q.params.get("Order"); order {
+	switch order := c.params.get("Order"); order {
 	case "":
 	case "asc", "desc":
 		query.desc = order == "desc"
@@ -130,17 +131,17 @@ func (q *request) itemQuery() (itemQuery, error) {
 		return itemQuery{}, objects.ErrOrder
 	}
 	query.asked.Desc = query.desc
-	switch bounds := q.params.get("Bounds"); bounds {
+	switch bounds := c.params.get("Bounds"); bounds {
 	case "":
 	case "inclusive", "exclusive":
 		query.start.exclusive = bounds == "exclusive"
 	default:
 		return itemQuery{}, objects.ErrBounds
 	}
-	query.start.from = cmp.Or(q.params.get("From"), query.start.from)
+	query.start.from = cmp.Or(c.params.get("From"), query.start.from)
 	query.asked.Exclusive = query.start.exclusive
 	if query.start.from != "" {
-		key, err := q.itemKey(query.start.from)
+		key, err := c.itemKey(query.start.from)
 		if err != nil {
 			return itemQuery{}, err
 		}
@@ -152,7 +153,7 @@ func (q *request) itemQuery() (itemQuery, error) {
 		query.reading.Limit++ // what lies in front of the start does not count as more
 	}
 	if p.token != nil {
-		key, err := q.decodeItemPosition(p.token.position)
+		key, err := c.decodeItemPosition(p.token.position)
 		if err != nil {
 			return itemQuery{}, err
 		}
@@ -202,8 +203,8 @@ func itemPosition(i *objects.Item) string {
 	return numberPosition(i.Index)
 }
 
-func (q *request) decodeItemPosition(position string) (fsm.ItemKey, error) {
-	if q.kind == objects.KindMap {
+func (c *call) decodeItemPosition(position string) (fsm.ItemKey, error) {
+	if c.kind == objects.KindMap {
 		return fsm.ItemKey{Key: position}, nil
 	}
 	index, err := decodeNumber(position)

@@ -2,12 +2,15 @@
 
 package rest
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+)
 
 // In a build with the tag nextlevel, which tests alone make, a POST to an object's
 // permissions has the operation proposed that only this build knows.
-func init() { endpoints.permissions.post = (*request).mark }
+func init() { endpoints.permissions.post = mark }
 
-func (q *request) mark() (answer, error) {
-	return answer{status: http.StatusNoContent}, q.api.Mark(q.ctx, q.caller)
+func mark(ctx context.Context, c *call) (answer, error) {
+	return answer{status: http.StatusNoContent}, c.api.Mark(ctx, c.caller)
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -12,94 +13,94 @@ import (
 // Documents, lists, maps and streams are made, listed, fetched, changed and
 // removed alike. They differ in the parameters.
 
-func (q *request) createObject() (answer, error) {
-	create := api.Create{Name: q.params.optional("UniqueName")}
-	if q.kind == objects.KindDocument {
-		create.Data = q.params.data()
+func createObject(ctx context.Context, c *call) (answer, error) {
+	create := api.Create{Name: c.params.optional("UniqueName")}
+	if c.kind == objects.KindDocument {
+		create.Data = c.params.data()
 	}
 	var err error
-	if create.TTL, err = q.objectTTL(); err != nil {
-		return answer{}, q.refuse(err)
+	if create.TTL, err = c.objectTTL(); err != nil {
+		return answer{}, c.refuse(ctx, err)
 	}
-	o, err := q.api.CreateObject(q.ctx, q.caller, q.kind, create)
+	o, err := c.api.CreateObject(ctx, c.caller, c.kind, create)
 	if err != nil {
 		return answer{}, err
 	}
-	return q.objectAnswer(http.StatusCreated, o), nil
+	return c.objectAnswer(http.StatusCreated, o), nil
 }
 
-func (q *request) fetchObject() (answer, error) {
-	found, err := q.api.FetchObject(q.ctx, q.caller, q.kind, q.ref())
+func fetchObject(ctx context.Context, c *call) (answer, error) {
+	found, err := c.api.FetchObject(ctx, c.caller, c.kind, c.ref())
 	if err != nil {
 		return answer{}, err
 	}
-	return q.objectAnswer(http.StatusOK, found.Object), nil
+	return c.objectAnswer(http.StatusOK, found.Object), nil
 }
 
-func (q *request) updateObject() (answer, error) {
-	update := api.Update{IfMatch: q.ifMatch}
-	if q.kind == objects.KindDocument {
-		update.Data = q.params.data()
+func updateObject(ctx context.Context, c *call) (answer, error) {
+	update := api.Update{IfMatch: c.ifMatch}
+	if c.kind == objects.KindDocument {
+		update.Data = c.params.data()
 	}
 	var err error
-	if update.TTL, err = q.objectTTL(); err != nil {
-		return answer{}, q.refuse(err)
+	if update.TTL, err = c.objectTTL(); err != nil {
+		return answer{}, c.refuse(ctx, err)
 	}
-	o, err := q.api.UpdateObject(q.ctx, q.caller, q.kind, q.ref(), update)
+	o, err := c.api.UpdateObject(ctx, c.caller, c.kind, c.ref(), update)
 	if err != nil {
 		return answer{}, err
 	}
-	return q.objectAnswer(http.StatusOK, o), nil
+	return c.objectAnswer(http.StatusOK, o), nil
 }
 
-func (q *request) removeObject() (answer, error) {
-	_, err := q.api.RemoveObject(q.ctx, q.caller, q.kind, q.ref())
+func removeObject(ctx context.Context, c *call) (answer, error) {
+	_, err := c.api.RemoveObject(ctx, c.caller, c.kind, c.ref())
 	return removed, err
 }
 
-func (q *request) listObjects() (answer, error) {
-	p, err := q.paging()
+func listObjects(ctx context.Context, c *call) (answer, error) {
+	p, err := c.paging()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
 	span, err := p.numbers()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	found, entries, err := q.api.ListObjects(q.ctx, q.caller, q.kind, span)
+	found, entries, err := c.api.ListObjects(ctx, c.caller, c.kind, span)
 	if err != nil {
 		return answer{}, err
 	}
 	entries, more := cut(&p, entries)
 	page := pageOf[*objects.Object]{
-		paging: p, key: strings.ToLower(resource.Plural(q.kind)), of: found.Service.SID, entries: entries, more: more,
+		paging: p, key: strings.ToLower(resource.Plural(c.kind)), of: found.Service.SID, entries: entries, more: more,
 		position: func(o *objects.Object) string { return numberPosition(o.Num) },
-		write:    func(b []byte, o *objects.Object) []byte { return q.encoder.Object(b, o, resource.WithData) },
+		write:    func(b []byte, o *objects.Object) []byte { return c.encoder.Object(b, o, resource.WithData) },
 	}
-	return page.answer(q)
+	return page.answer(c)
 }
 
 // objectTTL reads the TTL of an object. Lists and maps have two names for it.
-func (q *request) objectTTL() (*int64, error) {
-	if q.kind == objects.KindList || q.kind == objects.KindMap {
-		return q.params.ttl("CollectionTtl", "Ttl")
+func (c *call) objectTTL() (*int64, error) {
+	if c.kind == objects.KindList || c.kind == objects.KindMap {
+		return c.params.ttl("CollectionTtl", "Ttl")
 	}
-	return q.params.ttl("Ttl")
+	return c.params.ttl("Ttl")
 }
 
-func (q *request) objectAnswer(status int, o *objects.Object) answer {
-	body := q.encoder.Object(make([]byte, 0, 1024+len(o.Data)), o, resource.WithData)
-	if q.kind == objects.KindDocument {
+func (c *call) objectAnswer(status int, o *objects.Object) answer {
+	body := c.encoder.Object(make([]byte, 0, 1024+len(o.Data)), o, resource.WithData)
+	if c.kind == objects.KindDocument {
 		return tagged(status, o.Revision(), body)
 	}
 	return answer{status: status, body: body}
 }
 
 // publish sends a message to a stream's subscribers.
-func (q *request) publish() (answer, error) {
-	sid, data, err := q.api.Publish(q.ctx, q.caller, q.ref(), q.params.data())
+func publish(ctx context.Context, c *call) (answer, error) {
+	sid, data, err := c.api.Publish(ctx, c.caller, c.ref(), c.params.data())
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusCreated, body: q.encoder.Message(nil, sid, data)}, nil
+	return answer{status: http.StatusCreated, body: c.encoder.Message(nil, sid, data)}, nil
 }

@@ -30,9 +30,9 @@ type start struct {
 	exclusive bool   // the item there is left out
 }
 
-func (q *request) paging() (paging, error) {
+func (c *call) paging() (paging, error) {
 	p := paging{size: objects.DefaultPageSize}
-	if text := q.params.get("PageToken"); text != "" {
+	if text := c.params.get("PageToken"); text != "" {
 		t, err := parseToken(text)
 		if err != nil {
 			return p, err
@@ -40,7 +40,7 @@ func (q *request) paging() (paging, error) {
 		// What the request does not say anew is as it was for the first page.
 		p.token, p.size, p.desc, p.start = t, t.size, t.desc, t.start
 	}
-	if text := q.params.get("PageSize"); text != "" {
+	if text := c.params.get("PageSize"); text != "" {
 		size, err := parseWhole(text)
 		if err != nil || size == 0 {
 			return p, objects.ErrPageSize
@@ -48,7 +48,7 @@ func (q *request) paging() (paging, error) {
 		// Client libraries send the number of entries that they want in all.
 		p.size = int(min(size, objects.MaxPageSize))
 	}
-	if n, err := strconv.ParseUint(q.params.get("Page"), 10, 31); err == nil {
+	if n, err := strconv.ParseUint(c.params.get("Page"), 10, 31); err == nil {
 		p.number = int(n)
 	}
 	return p, nil
@@ -199,7 +199,7 @@ type pageOf[T any] struct {
 }
 
 // answer writes the page.
-func (p *pageOf[T]) answer(q *request) (answer, error) {
+func (p *pageOf[T]) answer(c *call) (answer, error) {
 	if t := p.token; t != nil && t.tag != tagOf(p.key, p.of, p.desc, t.start, t.position) {
 		return answer{}, objects.ErrPageToken
 	}
@@ -220,13 +220,13 @@ func (p *pageOf[T]) answer(q *request) (answer, error) {
 	b = append(b, `,"page_size":`...)
 	b = strconv.AppendInt(b, int64(p.size), 10)
 	b = append(b, `,"first_page_url":`...)
-	b = q.appendPageURL(b, &p.paging, 0, "")
+	b = c.appendPageURL(b, &p.paging, 0, "")
 	b = append(b, `,"url":`...)
-	b = q.appendPageURL(b, &p.paging, p.number, p.ownToken())
+	b = c.appendPageURL(b, &p.paging, p.number, p.ownToken())
 	b = append(b, `,"previous_page_url":`...)
-	b = p.appendPrevious(b, q)
+	b = p.appendPrevious(b, c)
 	b = append(b, `,"next_page_url":`...)
-	b = p.appendNext(b, q)
+	b = p.appendNext(b, c)
 	return answer{status: http.StatusOK, body: append(b, "}}"...)}, nil
 }
 
@@ -240,24 +240,24 @@ func (p *pageOf[T]) ownToken() string {
 // From a page that turned out empty, because what was on it is gone, there is
 // no position to turn from. Such a page refers to the first one.
 
-func (p *pageOf[T]) appendPrevious(b []byte, q *request) []byte {
+func (p *pageOf[T]) appendPrevious(b []byte, c *call) []byte {
 	switch {
 	case p.token == nil, p.back() && !p.more:
 		return append(b, "null"...)
 	case len(p.entries) == 0:
-		return q.appendPageURL(b, &p.paging, 0, "")
+		return c.appendPageURL(b, &p.paging, 0, "")
 	}
-	return q.appendPageURL(b, &p.paging, max(p.number-1, 0), p.turn(true, p.entries[0]))
+	return c.appendPageURL(b, &p.paging, max(p.number-1, 0), p.turn(true, p.entries[0]))
 }
 
-func (p *pageOf[T]) appendNext(b []byte, q *request) []byte {
+func (p *pageOf[T]) appendNext(b []byte, c *call) []byte {
 	switch {
 	case !p.back() && !p.more:
 		return append(b, "null"...)
 	case len(p.entries) == 0:
-		return q.appendPageURL(b, &p.paging, 0, "")
+		return c.appendPageURL(b, &p.paging, 0, "")
 	}
-	return q.appendPageURL(b, &p.paging, p.number+1, p.turn(false, p.entries[len(p.entries)-1]))
+	return c.appendPageURL(b, &p.paging, p.number+1, p.turn(false, p.entries[len(p.entries)-1]))
 }
 
 // turn returns the token of the page in front of or behind an entry.
@@ -272,15 +272,15 @@ func (p *pageOf[T]) turn(back bool, entry T) string {
 // appendPageURL appends the URL of a page of the collection that was asked for,
 // as a JSON string. It repeats what the request said of the collection, or the
 // token that it came with.
-func (q *request) appendPageURL(b []byte, p *paging, number int, token string) []byte {
+func (c *call) appendPageURL(b []byte, p *paging, number int, token string) []byte {
 	u := make([]byte, 0, 256)
-	u = append(append(u, q.encoder.Origin...), q.path...)
+	u = append(append(u, c.encoder.Origin...), c.path...)
 	u = append(u, "?PageSize="...)
 	u = strconv.AppendInt(u, int64(p.size), 10)
 	for _, asked := range []struct{ name, kept string }{
 		{"Order", only(p.desc, "desc")}, {"From", p.start.from}, {"Bounds", only(p.start.exclusive, "exclusive")},
 	} {
-		if value := cmp.Or(q.params.get(asked.name), asked.kept); value != "" {
+		if value := cmp.Or(c.params.get(asked.name), asked.kept); value != "" {
 			u = append(append(append(u, '&'), asked.name...), '=')
 			u = append(u, url.QueryEscape(value)...)
 		}

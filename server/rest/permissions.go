@@ -1,30 +1,31 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 
 	"lockstep/objects"
 )
 
-func (q *request) setPermission() (answer, error) {
-	rights, err := q.rights()
+func setPermission(ctx context.Context, c *call) (answer, error) {
+	rights, err := c.rights()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	o, p, err := q.api.SetPermission(q.ctx, q.caller, q.kind, q.ref(), q.key, rights)
+	o, p, err := c.api.SetPermission(ctx, c.caller, c.kind, c.ref(), c.key, rights)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.encoder.Permission(nil, o, p)}, nil
+	return answer{status: http.StatusOK, body: c.encoder.Permission(nil, o, p)}, nil
 }
 
 // rights reads the three flags, all of which are required.
-func (q *request) rights() (rights objects.Rights, err error) {
+func (c *call) rights() (rights objects.Rights, err error) {
 	for _, flag := range []struct {
 		name  string
 		right objects.Rights
 	}{{"Read", objects.Read}, {"Write", objects.Write}, {"Manage", objects.Manage}} {
-		value, err := q.params.boolean(flag.name)
+		value, err := c.params.boolean(flag.name)
 		switch {
 		case err != nil:
 			return 0, err
@@ -37,28 +38,28 @@ func (q *request) rights() (rights objects.Rights, err error) {
 	return rights, nil
 }
 
-func (q *request) fetchPermission() (answer, error) {
-	found, p, err := q.api.FetchPermission(q.ctx, q.caller, q.kind, q.ref(), q.key)
+func fetchPermission(ctx context.Context, c *call) (answer, error) {
+	found, p, err := c.api.FetchPermission(ctx, c.caller, c.kind, c.ref(), c.key)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.encoder.Permission(nil, found.Object, p)}, nil
+	return answer{status: http.StatusOK, body: c.encoder.Permission(nil, found.Object, p)}, nil
 }
 
-func (q *request) removePermission() (answer, error) {
-	return removed, q.api.RemovePermission(q.ctx, q.caller, q.kind, q.ref(), q.key)
+func removePermission(ctx context.Context, c *call) (answer, error) {
+	return removed, c.api.RemovePermission(ctx, c.caller, c.kind, c.ref(), c.key)
 }
 
-func (q *request) listPermissions() (answer, error) {
-	p, err := q.paging()
+func listPermissions(ctx context.Context, c *call) (answer, error) {
+	p, err := c.paging()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
 	position := ""
 	if p.token != nil {
 		position = p.token.position
 	}
-	found, entries, err := q.api.ListPermissions(q.ctx, q.caller, q.kind, q.ref(), spanOf(&p, position))
+	found, entries, err := c.api.ListPermissions(ctx, c.caller, c.kind, c.ref(), spanOf(&p, position))
 	if err != nil {
 		return answer{}, err
 	}
@@ -66,7 +67,7 @@ func (q *request) listPermissions() (answer, error) {
 	page := pageOf[*objects.Permission]{
 		paging: p, key: "permissions", of: found.Object.SID, entries: entries, more: more,
 		position: func(p *objects.Permission) string { return p.Identity },
-		write:    func(b []byte, p *objects.Permission) []byte { return q.encoder.Permission(b, found.Object, p) },
+		write:    func(b []byte, p *objects.Permission) []byte { return c.encoder.Permission(b, found.Object, p) },
 	}
-	return page.answer(q)
+	return page.answer(c)
 }

@@ -103,7 +103,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.write(w, r)
 }
 
-// begin sets the headers that every answer has, and answers OPTIONS. It gives
+// begin sets the headers that every answer has, and answers OPTIONS. It reports
 // false if that was all.
 func begin(w http.ResponseWriter, r *http.Request, id string) bool {
 	header := w.Header()
@@ -123,10 +123,10 @@ func Unavailable(reason string) http.Handler {
 }
 
 // Refusal is the handler of what is refused, whatever it may be.
-func Refusal(refusal *objects.Error) http.Handler {
+func Refusal(e *objects.Error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if begin(w, r, requestID()) {
-			refuse(w.Header(), refusal).write(w, r)
+			refuse(w.Header(), e).write(w, r)
 		}
 	})
 }
@@ -176,22 +176,22 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.Timeout)
 	defer cancel()
-	q := &request{
-		target: target, path: cleanPath(path), ctx: ctx, api: h.API,
+	c := &call{
+		target: target, path: cleanPath(path), api: h.API,
 		encoder: h.API.Encoder(origin.Of(r, h.PublicURL, h.TrustedProxies), resource.REST), ifMatch: r.Header.Get("If-Match"),
 	}
-	q.caller.Service = fsm.ParseRef(target.service)
-	if err := q.readKey(r, principal, raw); err != nil {
-		return answer{}, q.refuse(err)
+	c.caller.Service = fsm.ParseRef(target.service)
+	if err := c.readKey(r, principal, raw); err != nil {
+		return answer{}, c.refuse(ctx, err)
 	}
 	if r.Method != http.MethodPost {
 		raw = r.URL.RawQuery
 	}
-	if q.params, err = parseParams(raw); err != nil {
-		return answer{}, q.refuse(err)
+	if c.params, err = parseParams(raw); err != nil {
+		return answer{}, c.refuse(ctx, err)
 	}
-	if a, err = op(q); err == nil {
-		h.record(r, principal, q, endpoint)
+	if a, err = op(ctx, c); err == nil {
+		h.record(r, principal, c, endpoint)
 	}
 	return a, err
 }
@@ -209,7 +209,7 @@ func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (auth.Pri
 
 // record writes what an operator should know: changes of services and of
 // permissions.
-func (h *handler) record(r *http.Request, p auth.Principal, q *request, at *endpoint) {
+func (h *handler) record(r *http.Request, p auth.Principal, c *call, at *endpoint) {
 	if r.Method != http.MethodPost && r.Method != http.MethodDelete {
 		return
 	}
@@ -220,11 +220,11 @@ func (h *handler) record(r *http.Request, p auth.Principal, q *request, at *endp
 	by := audit.Actor{Name: p.Name(), Source: audit.Source(r, h.TrustedProxies)}
 	switch at {
 	case endpoints.services:
-		h.Audit.Record("service created", by, "service", q.made)
+		h.Audit.Record("service created", by, "service", c.made)
 	case endpoints.service:
-		h.Audit.Record("service "+done, by, "service", q.service)
+		h.Audit.Record("service "+done, by, "service", c.service)
 	case endpoints.permission:
-		h.Audit.Record("permission "+done, by, "service", q.service, "kind", q.kind.String(), "object", q.object, "identity", q.key)
+		h.Audit.Record("permission "+done, by, "service", c.service, "kind", c.kind.String(), "object", c.object, "identity", c.key)
 	}
 }
 
@@ -250,10 +250,9 @@ func (h *handler) withinScope(ctx context.Context, method string, scope objects.
 	return err
 }
 
-// request is one request that is being served.
-type request struct {
+// call is one request that is being served.
+type call struct {
 	target
-	ctx     context.Context
 	api     *api.API
 	caller  api.Caller
 	encoder resource.Encoder
@@ -266,14 +265,14 @@ type request struct {
 
 // refuse ends an operation because of a parameter. That the service or object
 // does not exist comes first.
-func (q *request) refuse(refusal error) error {
+func (c *call) refuse(ctx context.Context, err error) error {
 	switch {
-	case q.service == "":
-		return refusal
-	case q.object == "":
-		return q.api.Refuse(q.ctx, q.caller, objects.KindNone, fsm.Ref{}, objects.Read, refusal)
+	case c.service == "":
+		return err
+	case c.object == "":
+		return c.api.Refuse(ctx, c.caller, objects.KindNone, fsm.Ref{}, objects.Read, err)
 	}
-	return q.api.Refuse(q.ctx, q.caller, q.kind, q.ref(), objects.Read, refusal)
+	return c.api.Refuse(ctx, c.caller, c.kind, c.ref(), objects.Read, err)
 }
 
 func requestID() string {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,7 +30,7 @@ func (t *target) ref() fsm.Ref {
 }
 
 // operation carries out one method on one endpoint.
-type operation func(*request) (answer, error)
+type operation func(ctx context.Context, c *call) (answer, error)
 
 // endpoint is what can be done with a kind of path; nil what can't.
 type endpoint struct{ get, post, remove operation }
@@ -38,15 +39,15 @@ type endpoint struct{ get, post, remove operation }
 var endpoints = struct {
 	services, service, collection, object, items, item, permissions, permission, messages *endpoint
 }{
-	services:    &endpoint{get: (*request).listServices, post: (*request).createService},
-	service:     &endpoint{get: (*request).fetchService, post: (*request).updateService, remove: (*request).removeService},
-	collection:  &endpoint{get: (*request).listObjects, post: (*request).createObject},
-	object:      &endpoint{get: (*request).fetchObject, post: (*request).updateObject, remove: (*request).removeObject},
-	items:       &endpoint{get: (*request).listItems, post: (*request).createItem},
-	item:        &endpoint{get: (*request).fetchItem, post: (*request).updateItem, remove: (*request).removeItem},
-	permissions: &endpoint{get: (*request).listPermissions},
-	permission:  &endpoint{get: (*request).fetchPermission, post: (*request).setPermission, remove: (*request).removePermission},
-	messages:    &endpoint{post: (*request).publish},
+	services:    &endpoint{get: listServices, post: createService},
+	service:     &endpoint{get: fetchService, post: updateService, remove: removeService},
+	collection:  &endpoint{get: listObjects, post: createObject},
+	object:      &endpoint{get: fetchObject, post: updateObject, remove: removeObject},
+	items:       &endpoint{get: listItems, post: createItem},
+	item:        &endpoint{get: fetchItem, post: updateItem, remove: removeItem},
+	permissions: &endpoint{get: listPermissions},
+	permission:  &endpoint{get: fetchPermission, post: setPermission, remove: removePermission},
+	messages:    &endpoint{post: publish},
 }
 
 // maxSegments is the depth of the deepest path below /v1:

@@ -1,59 +1,60 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 
 	"lockstep/fsm"
 	"lockstep/objects"
 )
 
-func (q *request) createService() (answer, error) {
-	change, err := q.serviceSettings()
+func createService(ctx context.Context, c *call) (answer, error) {
+	change, err := c.serviceSettings()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	s, err := q.api.CreateService(q.ctx, q.caller, change)
+	s, err := c.api.CreateService(ctx, c.caller, change)
 	if err != nil {
 		return answer{}, err
 	}
-	q.made = s.SID.String()
-	return answer{status: http.StatusCreated, body: q.encoder.Service(nil, s)}, nil
+	c.made = s.SID.String()
+	return answer{status: http.StatusCreated, body: c.encoder.Service(nil, s)}, nil
 }
 
-func (q *request) updateService() (answer, error) {
-	change, err := q.serviceSettings()
+func updateService(ctx context.Context, c *call) (answer, error) {
+	change, err := c.serviceSettings()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	s, err := q.api.UpdateService(q.ctx, q.caller, change)
+	s, err := c.api.UpdateService(ctx, c.caller, change)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.encoder.Service(nil, s)}, nil
+	return answer{status: http.StatusOK, body: c.encoder.Service(nil, s)}, nil
 }
 
-func (q *request) fetchService() (answer, error) {
-	s, err := q.api.FetchService(q.ctx, q.caller)
+func fetchService(ctx context.Context, c *call) (answer, error) {
+	s, err := c.api.FetchService(ctx, c.caller)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: q.encoder.Service(nil, s)}, nil
+	return answer{status: http.StatusOK, body: c.encoder.Service(nil, s)}, nil
 }
 
-func (q *request) removeService() (answer, error) {
-	return removed, q.api.RemoveService(q.ctx, q.caller)
+func removeService(ctx context.Context, c *call) (answer, error) {
+	return removed, c.api.RemoveService(ctx, c.caller)
 }
 
-func (q *request) listServices() (answer, error) {
-	p, err := q.paging()
+func listServices(ctx context.Context, c *call) (answer, error) {
+	p, err := c.paging()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
 	span, err := p.numbers()
 	if err != nil {
-		return answer{}, q.refuse(err)
+		return answer{}, c.refuse(ctx, err)
 	}
-	entries, err := q.api.ListServices(q.ctx, q.caller, span)
+	entries, err := c.api.ListServices(ctx, c.caller, span)
 	if err != nil {
 		return answer{}, err
 	}
@@ -61,16 +62,16 @@ func (q *request) listServices() (answer, error) {
 	page := pageOf[*objects.Service]{
 		paging: p, key: "services", entries: entries, more: more,
 		position: func(s *objects.Service) string { return numberPosition(s.Num) },
-		write:    q.encoder.Service,
+		write:    c.encoder.Service,
 	}
-	return page.answer(q)
+	return page.answer(c)
 }
 
 // serviceSettings reads the settings that a form names.
-func (q *request) serviceSettings() (*fsm.UpdateService, error) {
+func (c *call) serviceSettings() (*fsm.UpdateService, error) {
 	change := &fsm.UpdateService{
-		FriendlyName: q.params.optional("FriendlyName"),
-		WebhookURL:   q.params.optional("WebhookUrl"),
+		FriendlyName: c.params.optional("FriendlyName"),
+		WebhookURL:   c.params.optional("WebhookUrl"),
 	}
 	for _, flag := range []struct {
 		name  string
@@ -81,13 +82,13 @@ func (q *request) serviceSettings() (*fsm.UpdateService, error) {
 		{"AclEnabled", &change.ACLEnabled},
 		{"ReachabilityDebouncingEnabled", &change.Debouncing},
 	} {
-		value, err := q.params.boolean(flag.name)
+		value, err := c.params.boolean(flag.name)
 		if err != nil {
 			return nil, err
 		}
 		*flag.value = value
 	}
-	if text := q.params.get("ReachabilityDebouncingWindow"); text != "" {
+	if text := c.params.get("ReachabilityDebouncingWindow"); text != "" {
 		window, err := parseWhole(text)
 		if err != nil {
 			return nil, objects.ErrParameter.With("ReachabilityDebouncingWindow must be a whole number of milliseconds")
