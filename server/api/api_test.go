@@ -220,7 +220,7 @@ func TestReadsAreChargedToTheObject(t *testing.T) {
 	n.buckets = nil
 	_, _, err := a.FetchItem(ctx, system, objects.KindMap, name("m"), key("k"))
 	require.ErrorIs(t, err, objects.ErrMapItemGone)
-	_, err = a.QueryItems(ctx, system, objects.KindMap, name("m"), fsm.Range{Limit: 1})
+	_, err = a.ListItems(ctx, system, objects.KindMap, name("m"), fsm.Range{Limit: 1})
 	require.NoError(t, err)
 	_, _, err = a.FetchPermission(ctx, system, objects.KindMap, name("m"), "bob")
 	require.ErrorIs(t, err, objects.ErrPermissionGone)
@@ -296,7 +296,7 @@ func TestReadingNeedsPermission(t *testing.T) {
 	reads := func(c api.Caller) []error {
 		_, fetch := a.FetchObject(ctx, c, objects.KindMap, name("m"))
 		_, _, item := a.FetchItem(ctx, c, objects.KindMap, name("m"), key("k"))
-		_, query := a.QueryItems(ctx, c, objects.KindMap, name("m"), fsm.Range{Limit: 1})
+		_, query := a.ListItems(ctx, c, objects.KindMap, name("m"), fsm.Range{Limit: 1})
 		return []error{fetch, item, query}
 	}
 	for _, err := range reads(alice) {
@@ -321,7 +321,7 @@ func TestKeyedWritesHappenOnce(t *testing.T) {
 	d := create(t, a, objects.KindDocument, "d")
 	create(t, a, objects.KindList, "l")
 	keyed := system
-	keyed.Key, keyed.Scope, keyed.Print = "k", "AC1", [16]byte{1}
+	keyed.Key, keyed.Scope, keyed.Fingerprint = "k", "AC1", [16]byte{1}
 	appended := func(a *api.API, c api.Caller) (api.Written, error) {
 		return a.WriteItem(ctx, c, objects.KindList, name("l"), api.ItemWrite{Mode: fsm.AppendItem, Data: []byte("1")})
 	}
@@ -343,7 +343,7 @@ func TestKeyedWritesHappenOnce(t *testing.T) {
 		require.Greater(t, w.Item.Index, first.Item.Index, what)
 	}
 	c := keyed
-	c.Print = [16]byte{2}
+	c.Fingerprint = [16]byte{2}
 	_, err = appended(a, c)
 	require.ErrorIs(t, err, objects.ErrMoreThanOnce)
 
@@ -434,7 +434,7 @@ func TestQueryItemsKnowsWhatIsOnBothSides(t *testing.T) {
 				first = len(keys)
 			}
 		}
-		page, err := a.QueryItems(context.Background(), system, objects.KindMap, name("m"), r)
+		page, err := a.ListItems(context.Background(), system, objects.KindMap, name("m"), r)
 		require.NoError(t, err)
 		var got []string
 		for _, i := range page.Items {

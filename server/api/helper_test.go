@@ -80,7 +80,7 @@ func put(t require.TestingT, a *api.API, ref fsm.Ref, k, data string) api.Writte
 	return w
 }
 
-// everything runs every operation on one object of each kind, and gives the
+// everything runs every operation on one object of each kind, and returns the
 // errors by name.
 func everything(ctx context.Context, a *api.API, c api.Caller, ref fsm.Ref) map[string]error {
 	errs := map[string]error{}
@@ -92,7 +92,7 @@ func everything(ctx context.Context, a *api.API, c api.Caller, ref fsm.Ref) map[
 	_, errs["write item"] = a.WriteItem(ctx, c, objects.KindMap, ref, api.ItemWrite{Mode: fsm.PutItem, Key: key("k"), Data: []byte("1")})
 	_, errs["remove item"] = a.RemoveItem(ctx, c, objects.KindMap, ref, key("k"), objects.Precondition{})
 	_, _, errs["fetch item"] = a.FetchItem(ctx, c, objects.KindMap, ref, key("k"))
-	_, errs["query items"] = a.QueryItems(ctx, c, objects.KindMap, ref, fsm.Range{Limit: 1})
+	_, errs["query items"] = a.ListItems(ctx, c, objects.KindMap, ref, fsm.Range{Limit: 1})
 	_, _, errs["publish"] = a.Publish(ctx, c, ref, []byte("1"))
 	_, _, errs["set permission"] = a.SetPermission(ctx, c, objects.KindMap, ref, "bob", objects.Read)
 	errs["remove permission"] = a.RemovePermission(ctx, c, objects.KindMap, ref, "bob")

@@ -8,13 +8,13 @@ import (
 )
 
 // WriteItem creates or changes an item of a list or map, as the mode says, and
-// gives it complete with its data.
+// returns it complete with its data.
 func (a *API) WriteItem(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, w ItemWrite) (Written, error) {
 	op, err := writeCommand(kind, ref, w)
 	if err != nil {
 		return Written{}, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
-	op.KeepData = c.Whole && c.Key != ""
+	op.KeepData = c.KeepData && c.Key != ""
 	result, err := a.propose(ctx, c, op)
 	if err != nil {
 		return Written{}, err
@@ -78,7 +78,7 @@ func (a *API) completeItem(ctx context.Context, o *objects.Object, i *objects.It
 	return itemWithData(i, now.Data), nil
 }
 
-// RemoveItem removes an item. It gives the item without its data and with the
+// RemoveItem removes an item. It returns the item without its data and with the
 // event id and time of the removal.
 func (a *API) RemoveItem(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, key fsm.ItemKey, match objects.Precondition) (Written, error) {
 	if kind == objects.KindMap && objects.ValidateKey(key.Key) != nil {
@@ -105,9 +105,9 @@ func (a *API) FetchItem(ctx context.Context, c Caller, kind objects.Kind, ref fs
 	return found, i, nil
 }
 
-// QueryItems returns a stretch of the items of a list or map that the caller may
+// ListItems returns a stretch of the items of a list or map that the caller may
 // read. The read is charged to the list or map, whatever the number of items.
-func (a *API) QueryItems(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, r fsm.Range) (ItemPage, error) {
+func (a *API) ListItems(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, r fsm.Range) (ItemPage, error) {
 	found, err := a.FetchObject(ctx, c, kind, ref)
 	if err != nil {
 		return ItemPage{}, err

@@ -7,7 +7,7 @@ import (
 	"lockstep/objects"
 )
 
-// CreateObject makes a document, list, map or stream, and gives it complete
+// CreateObject makes a document, list, map or stream, and returns it complete
 // with its data.
 func (a *API) CreateObject(ctx context.Context, c Caller, kind objects.Kind, create Create) (*objects.Object, error) {
 	op, err := createCommand(kind, create)
@@ -72,13 +72,13 @@ func (a *API) ListObjects(ctx context.Context, c Caller, kind objects.Kind, span
 }
 
 // UpdateObject changes a document's data, a list's context, or the TTL of any
-// object, and gives the object complete with its data.
+// object, and returns the object complete with its data.
 func (a *API) UpdateObject(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref, update Update) (*objects.Object, error) {
 	op, err := updateCommand(kind, ref, update)
 	if err != nil {
 		return nil, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
-	op.KeepData = c.Whole && c.Key != ""
+	op.KeepData = c.KeepData && c.Key != ""
 	result, err := a.propose(ctx, c, op)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (a *API) RemoveObject(ctx context.Context, c Caller, kind objects.Kind, ref
 	return result.Object, nil
 }
 
-// Publish sends a message to a stream's subscribers, and gives its SID and its
+// Publish sends a message to a stream's subscribers, and returns its SID and its
 // data in compact form.
 func (a *API) Publish(ctx context.Context, c Caller, ref fsm.Ref, data []byte) (objects.SID, []byte, error) {
 	message, err := requiredData(data, objects.KindStream)

@@ -43,14 +43,14 @@ type Caller struct {
 
 	// Key is the idempotency key of a write; empty for none. Within one Scope
 	// (a credential, or an identity) and service, a key stands for one write.
-	// Print is a hash of the request: the same key with another print is refused.
-	Key   string
-	Scope string
-	Print [16]byte
+	// Fingerprint is a hash of the request: the same key with another one is refused.
+	Key         string
+	Scope       string
+	Fingerprint [16]byte
 
-	// Whole says that answers to writes contain the data, also when the write is
+	// KeepData says that answers to writes contain the data, also when the write is
 	// repeated under its key.
-	Whole bool
+	KeepData bool
 
 	// Sending is told the id of a command before it is proposed, so that its
 	// echo can be known among the events. It may be nil.

@@ -21,7 +21,7 @@ func (a *API) propose(ctx context.Context, c Caller, op fsm.Op) (*fsm.Result, er
 
 func (a *API) proposeIn(ctx context.Context, c Caller, service objects.SID, op fsm.Op) (*fsm.Result, error) {
 	command := &fsm.Command{
-		ID: c.commandID(service), ClientChosen: c.Key != "", Fingerprint: c.Print,
+		ID: c.commandID(service), ClientChosen: c.Key != "", Fingerprint: c.Fingerprint,
 		Actor: c.Actor, Service: service, Op: op,
 	}
 	if c.Sending != nil {

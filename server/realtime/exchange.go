@@ -73,8 +73,8 @@ func (s *Server) readExchange(w http.ResponseWriter, r *http.Request) ([]byte, e
 }
 
 // exchangeToken is the same in the tunnel.
-func exchangeToken(s *session, ctx context.Context, r *request) (answer, error) {
-	body, err := s.visitor().exchange(ctx, r.body)
+func exchangeToken(ctx context.Context, c *call) (answer, error) {
+	body, err := c.session.visitor().exchange(ctx, c.body)
 	if err != nil {
 		return answer{}, err
 	}

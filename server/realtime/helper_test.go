@@ -312,7 +312,7 @@ func (c *client) ask(header map[string]any, payload string) got {
 	return c.await(c.begin(header, payload))
 }
 
-// begin sends a message and gives its id.
+// begin sends a message and returns its id.
 func (c *client) begin(header map[string]any, payload string) string {
 	c.seq++
 	id := fmt.Sprint("TM", c.seq)
@@ -485,7 +485,7 @@ func (c *client) silent() {
 	require.Empty(c, c.messages)
 }
 
-// closes waits for the server to end the connection, and gives the last
+// closes waits for the server to end the connection, and returns the last
 // message before that and the websocket's close code.
 func (c *client) closes() (last got, code int) {
 	c.Helper()

@@ -19,19 +19,8 @@ import (
 
 // The operations on the items of lists and maps (part 4).
 
-// itemHandler carries out an operation on one item.
-type itemHandler func(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error)
-
-// onItem addresses an item by the last segment of a path.
-func onItem(segment string, h itemHandler) handler {
-	return func(s *session, ctx context.Context, r *request) (answer, error) {
-		key, err := parseKey(r.kind, segment)
-		if err != nil {
-			return answer{}, err
-		}
-		return h(s, ctx, r, key)
-	}
-}
+// itemKey is the item that the last segment of the path names.
+func (c *call) itemKey() (fsm.ItemKey, error) { return parseKey(c.kind, c.item) }
 
 func parseKey(kind objects.Kind, text string) (fsm.ItemKey, error) {
 	if kind == objects.KindMap {
@@ -44,58 +33,66 @@ func parseKey(kind objects.Kind, text string) (fsm.ItemKey, error) {
 	return fsm.ItemKey{Index: index}, nil
 }
 
-// addItem pushes to a list, or adds a key to a map, which mobile clients do.
-func addItem(s *session, ctx context.Context, r *request) (answer, error) {
-	b, err := r.decode()
+// createItem pushes to a list, or adds a key to a map, which mobile clients do.
+func createItem(ctx context.Context, c *call) (answer, error) {
+	b, err := c.decode()
 	if err != nil {
 		return answer{}, err
 	}
 	write := api.ItemWrite{Mode: fsm.AppendItem, Data: b.data, TTL: b.ttl}
-	if r.kind == objects.KindMap {
+	if c.kind == objects.KindMap {
 		if b.key == nil {
 			return answer{}, objects.ErrMapItemKey
 		}
 		write.Mode, write.Key.Key = fsm.AddItem, *b.key
 	}
-	return s.writeItem(ctx, r, write)
+	return writeItem(ctx, c, write)
 }
 
-func updateItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error) {
-	match, err := objects.ParseIfMatch(r.Header("If-Match"))
+func updateItem(ctx context.Context, c *call) (answer, error) {
+	key, err := c.itemKey()
 	if err != nil {
 		return answer{}, err
 	}
-	return s.changeItem(ctx, r, api.ItemWrite{Mode: fsm.UpdateItem, Key: key, Match: match})
+	match, err := objects.ParseIfMatch(c.Header("If-Match"))
+	if err != nil {
+		return answer{}, err
+	}
+	return changeItem(ctx, c, api.ItemWrite{Mode: fsm.UpdateItem, Key: key, Match: match})
 }
 
 // putItem creates or changes an item of a map. "If-Match: -1" asks that it does
 // not exist.
-func putItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error) {
+func putItem(ctx context.Context, c *call) (answer, error) {
+	key, err := c.itemKey()
+	if err != nil {
+		return answer{}, err
+	}
 	match := objects.Precondition{Kind: objects.MatchAbsent}
-	if text := r.Header("If-Match"); text != "-1" {
+	if text := c.Header("If-Match"); text != "-1" {
 		var err error
 		if match, err = objects.ParseIfMatch(text); err != nil {
 			return answer{}, err
 		}
 	}
-	return s.changeItem(ctx, r, api.ItemWrite{Mode: fsm.PutItem, Key: key, Match: match})
+	return changeItem(ctx, c, api.ItemWrite{Mode: fsm.PutItem, Key: key, Match: match})
 }
 
-func (s *session) changeItem(ctx context.Context, r *request, write api.ItemWrite) (answer, error) {
-	b, err := r.decode()
+func changeItem(ctx context.Context, c *call, write api.ItemWrite) (answer, error) {
+	b, err := c.decode()
 	if err != nil {
 		return answer{}, err
 	}
 	if write.Data, write.TTL = b.data, b.ttl; b.nullData && b.ttl == nil {
-		return answer{}, objects.ErrNull(r.kind)
+		return answer{}, objects.ErrNull(c.kind)
 	}
-	return s.writeItem(ctx, r, write)
+	return writeItem(ctx, c, write)
 }
 
-func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite) (answer, error) {
-	w, err := s.server.config.API.WriteItem(ctx, s.writer(r), r.kind, r.ref, write)
+func writeItem(ctx context.Context, c *call, write api.ItemWrite) (answer, error) {
+	w, err := c.session.api.WriteItem(ctx, c.writer(), c.kind, c.ref, write)
 	if err != nil && errors.Is(err, objects.ErrMapItemExists) {
-		return s.itemExists(r, write.Key.Key), nil
+		return c.itemExists(write.Key.Key), nil
 	}
 	if err != nil {
 		return answer{}, err
@@ -103,23 +100,27 @@ func (s *session) writeItem(ctx context.Context, r *request, write api.ItemWrite
 	status := http.StatusOK
 	if w.Created {
 		status = http.StatusCreated
-		s.made.note(at(w.Object, w.Item.EventID))
+		c.session.made.note(at(w.Object, w.Item.EventID))
 	}
+	after := at(w.Object, w.Item.EventID)
+	if write.Data != nil {
+		after = before(w.Object, w.Item.EventID)
+	} // else the event is an earlier write's: a TTL has none
 	return answer{
-		status: status, after: before(w.Object, w.Item.EventID, write.Data == nil),
-		body: func(b []byte) []byte { return s.encoder.Item(b, w.Object, w.Item, resource.WithoutData) },
+		status: status, after: after,
+		body: func(b []byte) []byte { return c.session.encoder.Item(b, w.Object, w.Item, resource.WithoutData) },
 	}, nil
 }
 
 // itemExists refuses to add an item and says where the one is that exists.
 // Clients before 0.7 go on with that.
-func (s *session) itemExists(r *request, key string) answer {
+func (c *call) itemExists(key string) answer {
 	e := objects.ErrMapItemExists
 	return answer{status: e.Status, body: func(b []byte) []byte {
 		b = refusal.Append(b, e)
 		b = append(b[:len(b)-1], `,"links":{"item":"`...)
-		b = append(b, s.encoder.Origin...)
-		for _, segment := range append(slices.Clone(r.Path), key) {
+		b = append(b, c.session.encoder.Origin...)
+		for _, segment := range append(slices.Clone(c.Path), key) {
 			b = append(b, '/')
 			b = append(b, url.PathEscape(segment)...)
 		}
@@ -129,44 +130,52 @@ func (s *session) itemExists(r *request, key string) answer {
 
 // removeItem answers with the item, which the client reads. It shall not hear
 // of the removal again.
-func removeItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error) {
-	match, err := objects.ParseIfMatch(r.Header("If-Match"))
+func removeItem(ctx context.Context, c *call) (answer, error) {
+	key, err := c.itemKey()
 	if err != nil {
 		return answer{}, err
 	}
-	w, err := s.server.config.API.RemoveItem(ctx, s.writer(r), r.kind, r.ref, key, match)
+	match, err := objects.ParseIfMatch(c.Header("If-Match"))
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{status: http.StatusOK, body: func(b []byte) []byte { return s.encoder.Item(b, w.Object, w.Item, resource.WithoutData) }}
+	w, err := c.session.api.RemoveItem(ctx, c.writer(), c.kind, c.ref, key, match)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{status: http.StatusOK, body: func(b []byte) []byte { return c.session.encoder.Item(b, w.Object, w.Item, resource.WithoutData) }}
 	a.mute.SID, a.mute.ID = w.Object.SID, w.Item.EventID
-	a.after = before(w.Object, w.Item.EventID, false)
+	a.after = before(w.Object, w.Item.EventID)
 	return a, nil
 }
 
-func fetchItem(s *session, ctx context.Context, r *request, key fsm.ItemKey) (answer, error) {
-	found, item, err := s.server.config.API.FetchItem(ctx, s.reader(), r.kind, r.ref, key)
+func fetchItem(ctx context.Context, c *call) (answer, error) {
+	key, err := c.itemKey()
 	if err != nil {
 		return answer{}, err
 	}
-	s.fetched.note(found.Object)
+	found, item, err := c.session.api.FetchItem(ctx, c.session.reader(), c.kind, c.ref, key)
+	if err != nil {
+		return answer{}, err
+	}
+	c.session.fetched.note(found.Object)
 	return answer{
 		status: http.StatusOK, after: at(found.Object, item.EventID),
-		body: func(b []byte) []byte { return s.encoder.Item(b, found.Object, item, resource.WithData) },
+		body: func(b []byte) []byte { return c.session.encoder.Item(b, found.Object, item, resource.WithData) },
 	}, nil
 }
 
-// queryItems returns a page of items, or by Index or Key at most one.
-func queryItems(s *session, ctx context.Context, r *request) (answer, error) {
-	p, err := r.page()
+// listItems returns a page of items, or by Index or Key at most one.
+func listItems(ctx context.Context, c *call) (answer, error) {
+	p, err := c.page()
 	if err != nil {
 		return answer{}, err
 	}
-	page, err := s.server.config.API.QueryItems(ctx, s.reader(), r.kind, r.ref, p.Range)
+	page, err := c.session.api.ListItems(ctx, c.session.reader(), c.kind, c.ref, p.Range)
 	if err != nil {
 		return answer{}, err
 	}
-	s.fetched.note(page.Object)
+	c.session.fetched.note(page.Object)
 	items := page.Items
 	if p.one && len(items) > 0 && (items[0].Index != p.From.Index || items[0].Key != p.From.Key) {
 		items = nil
@@ -177,7 +186,7 @@ func queryItems(s *session, ctx context.Context, r *request) (answer, error) {
 		p.Desc = !p.Desc
 	}
 	return answer{status: http.StatusOK, after: at(page.Object, latest(items)), body: func(b []byte) []byte {
-		b = s.appendItems(append(b, `{"items":`...), page.Object, items)
+		b = c.appendItems(append(b, `{"items":`...), page.Object, items)
 		first, last := edges(items, p.From)
 		b = append(b, `,"meta":{"previous_token":`...)
 		b = p.appendToken(b, page.Before, tokenBack, first)
@@ -195,13 +204,13 @@ func latest(items []*objects.Item) (event objects.EventID) {
 	return event
 }
 
-func (s *session) appendItems(b []byte, o *objects.Object, items []*objects.Item) []byte {
+func (c *call) appendItems(b []byte, o *objects.Object, items []*objects.Item) []byte {
 	b = append(b, '[')
 	for n, i := range items {
 		if n > 0 {
 			b = append(b, ',')
 		}
-		b = s.encoder.Item(b, o, i, resource.WithData)
+		b = c.session.encoder.Item(b, o, i, resource.WithData)
 	}
 	return append(b, ']')
 }
@@ -213,21 +222,21 @@ type page struct {
 	back bool // the range goes against the order of the answer
 }
 
-func (r *request) page() (page, error) {
+func (c *call) page() (page, error) {
 	p := page{Range: fsm.Range{Limit: objects.DefaultPageSize}}
-	if token := r.Params["PageToken"]; token != "" {
-		return r.continued(token)
+	if token := c.Params["PageToken"]; token != "" {
+		return c.continued(token)
 	}
-	from, given := r.Params["From"]
-	if key, ok := r.Params[keyParameter[r.kind]]; ok {
+	from, given := c.Params["From"]
+	if key, ok := c.Params[keyParameter[c.kind]]; ok {
 		from, given, p.one = key, true, true
 	}
-	if r.Params["PageSize"] == "NaN" && r.kind == objects.KindList {
+	if c.Params["PageSize"] == "NaN" && c.kind == objects.KindList {
 		// So the official client asks for the item at index 0.
 		from, given, p.one = "0", true, true
 	}
 	if given {
-		key, err := parseKey(r.kind, from)
+		key, err := parseKey(c.kind, from)
 		if err != nil {
 			return p, err
 		}
@@ -237,17 +246,17 @@ func (r *request) page() (page, error) {
 		p.Limit = 1
 		return p, nil
 	}
-	if err := r.pageSize(&p); err != nil {
+	if err := c.pageSize(&p); err != nil {
 		return p, err
 	}
-	switch r.Params["Direction"] {
+	switch c.Params["Direction"] {
 	case "", "forward":
 	case "backward":
 		p.Desc = true
 	default:
 		return p, objects.ErrDirection
 	}
-	switch r.Params["Order"] {
+	switch c.Params["Order"] {
 	case "":
 	case "asc":
 		p.Desc = false
@@ -256,7 +265,7 @@ func (r *request) page() (page, error) {
 	default:
 		return p, objects.ErrOrder
 	}
-	switch r.Params["Bounds"] {
+	switch c.Params["Bounds"] {
 	case "", "inclusive":
 	case "exclusive":
 		p.Exclusive = true
@@ -268,8 +277,8 @@ func (r *request) page() (page, error) {
 
 var keyParameter = map[objects.Kind]string{objects.KindList: "Index", objects.KindMap: "Key"}
 
-func (r *request) pageSize(p *page) error {
-	size := r.Params["PageSize"]
+func (c *call) pageSize(p *page) error {
+	size := c.Params["PageSize"]
 	if size == "" {
 		return nil
 	}
@@ -320,7 +329,7 @@ func (p *page) appendToken(b []byte, exists bool, side string, edge fsm.ItemKey)
 }
 
 // continued is the page that a token leads to.
-func (r *request) continued(token string) (page, error) {
+func (c *call) continued(token string) (page, error) {
 	p := page{Range: fsm.Range{Exclusive: true}}
 	text, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(text) < 3 || !strings.ContainsRune("np", rune(text[0])) || !strings.ContainsRune("ad", rune(text[1])) {
@@ -330,12 +339,12 @@ func (r *request) continued(token string) (page, error) {
 	if p.Limit, err = strconv.Atoi(size); err != nil || p.Limit < 1 || p.Limit > objects.MaxPageSize {
 		return p, objects.ErrPageToken
 	}
-	key, err := parseKey(r.kind, edge)
+	key, err := parseKey(c.kind, edge)
 	if err != nil {
 		return p, objects.ErrPageToken
 	}
 	p.From = &key
 	p.back = string(text[:1]) == tokenBack
 	p.Desc = (string(text[1:2]) == tokenDesc) != p.back
-	return p, r.pageSize(&p)
+	return p, c.pageSize(&p)
 }

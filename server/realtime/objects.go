@@ -25,7 +25,7 @@ type body struct {
 	nameGiven     bool // there was a name, be it null
 }
 
-func (r *request) decode() (*body, error) {
+func (c *call) decode() (*body, error) {
 	var raw struct {
 		Name    json.RawMessage `json:"unique_name"`
 		Key     json.RawMessage `json:"key"`
@@ -34,7 +34,7 @@ func (r *request) decode() (*body, error) {
 		TTL     json.RawMessage `json:"ttl"`
 	}
 	b := new(body)
-	text := bytes.TrimSpace(r.body)
+	text := bytes.TrimSpace(c.body)
 	if len(text) == 0 {
 		return b, nil
 	}
@@ -72,17 +72,17 @@ func orNil(raw json.RawMessage) []byte {
 }
 
 // written answers a write of an object.
-func (s *session) written(status int, o *objects.Object) answer {
-	return answer{status: status, body: func(b []byte) []byte { return s.encoder.Object(b, o, resource.WithoutData) }}
+func (c *call) written(status int, o *objects.Object) answer {
+	return answer{status: status, body: func(b []byte) []byte { return c.session.encoder.Object(b, o, resource.WithoutData) }}
 }
 
-func createObject(s *session, ctx context.Context, r *request) (answer, error) {
-	b, err := r.decode()
+func createObject(ctx context.Context, c *call) (answer, error) {
+	b, err := c.decode()
 	if err != nil {
 		return answer{}, err
 	}
 	create := api.Create{Name: b.name, TTL: b.ttl}
-	switch r.kind {
+	switch c.kind {
 	case objects.KindDocument:
 		// The oldest clients send null for none, and always a name with it, if
 		// only null. Null alone is a mistake, as by REST.
@@ -92,65 +92,83 @@ func createObject(s *session, ctx context.Context, r *request) (answer, error) {
 	case objects.KindList:
 		create.Data = b.context
 	}
-	o, err := s.server.config.API.CreateObject(ctx, s.writer(r), r.kind, create)
+	o, err := c.session.api.CreateObject(ctx, c.writer(), c.kind, create)
 	if err != nil {
 		return answer{}, err
 	}
-	return s.written(http.StatusCreated, o), nil
+	return c.written(http.StatusCreated, o), nil
 }
 
-func fetchObject(s *session, ctx context.Context, r *request) (answer, error) {
-	found, err := s.server.config.API.FetchObject(ctx, s.reader(), r.kind, r.ref)
+func fetchObject(ctx context.Context, c *call) (answer, error) {
+	found, err := c.session.api.FetchObject(ctx, c.session.reader(), c.kind, c.ref)
 	if err != nil {
 		return answer{}, err
 	}
 	o := found.Object
-	if r.kind != objects.KindMap || r.Params["Include"] != "items" {
-		return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte { return s.encoder.Object(b, o, resource.WithData) }}, nil
+	if c.kind != objects.KindMap || c.Params["Include"] != "items" {
+		return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte { return c.session.encoder.Object(b, o, resource.WithData) }}, nil
 	}
 	items := found.View.Items(o, fsm.Range{Limit: objects.DefaultPageSize})
-	s.fetched.note(o)
+	c.session.fetched.note(o)
 	return answer{status: http.StatusOK, after: at(o, o.EventID), body: func(b []byte) []byte {
-		b = s.encoder.Object(b, o, resource.WithData)
+		b = c.session.encoder.Object(b, o, resource.WithData)
 		b = append(b[:len(b)-1], `,"items":`...)
-		return append(s.appendItems(b, o, items), '}')
+		return append(c.appendItems(b, o, items), '}')
 	}}, nil
 }
 
-// updateObject writes a document, a list's context (what withData says), or the
-// TTL of any object.
-func updateObject(withData bool) handler {
-	return func(s *session, ctx context.Context, r *request) (answer, error) {
-		b, err := r.decode()
-		if err != nil {
-			return answer{}, err
-		}
-		update := api.Update{TTL: b.ttl, IfMatch: r.Header("If-Match")}
-		if withData {
-			if update.Data = b.data; b.nullData && b.ttl == nil {
-				return answer{}, objects.ErrNull(r.kind)
-			}
-		}
-		o, err := s.server.config.API.UpdateObject(ctx, s.writer(r), r.kind, r.ref, update)
-		if err != nil {
-			return answer{}, err
-		}
-		a := s.written(http.StatusOK, o)
-		a.after = before(o, o.EventID, update.Data == nil)
-		return a, nil
+// updateObject writes a document, or the TTL of any object.
+func updateObject(ctx context.Context, c *call) (answer, error) {
+	b, err := c.decode()
+	if err != nil {
+		return answer{}, err
 	}
+	if c.kind == objects.KindDocument {
+		return writeData(ctx, c, b)
+	}
+	return writeObject(ctx, c, api.Update{TTL: b.ttl})
 }
 
-func removeObject(s *session, ctx context.Context, r *request) (answer, error) {
-	o, err := s.server.config.API.RemoveObject(ctx, s.writer(r), r.kind, r.ref)
+// updateContext writes a list's context.
+func updateContext(ctx context.Context, c *call) (answer, error) {
+	b, err := c.decode()
+	if err != nil {
+		return answer{}, err
+	}
+	return writeData(ctx, c, b)
+}
+
+func writeData(ctx context.Context, c *call, b *body) (answer, error) {
+	if b.nullData && b.ttl == nil {
+		return answer{}, objects.ErrNull(c.kind)
+	}
+	return writeObject(ctx, c, api.Update{Data: b.data, TTL: b.ttl})
+}
+
+func writeObject(ctx context.Context, c *call, update api.Update) (answer, error) {
+	update.IfMatch = c.Header("If-Match")
+	o, err := c.session.api.UpdateObject(ctx, c.writer(), c.kind, c.ref, update)
+	if err != nil {
+		return answer{}, err
+	}
+	a := c.written(http.StatusOK, o)
+	a.after = at(o, o.EventID)
+	if update.Data != nil {
+		a.after = before(o, o.EventID)
+	}
+	return a, nil
+}
+
+func removeObject(ctx context.Context, c *call) (answer, error) {
+	o, err := c.session.api.RemoveObject(ctx, c.writer(), c.kind, c.ref)
 	if err != nil {
 		return answer{}, err
 	}
 	return answer{status: http.StatusNoContent, after: at(o, o.EventID)}, nil
 }
 
-func fetchContext(s *session, ctx context.Context, r *request) (answer, error) {
-	found, err := s.server.config.API.FetchObject(ctx, s.reader(), r.kind, r.ref)
+func fetchContext(ctx context.Context, c *call) (answer, error) {
+	found, err := c.session.api.FetchObject(ctx, c.session.reader(), c.kind, c.ref)
 	if err != nil {
 		return answer{}, err
 	}
@@ -169,16 +187,16 @@ func fetchContext(s *session, ctx context.Context, r *request) (answer, error) {
 
 // publish sends a message. The publisher shall not hear it: the client emits it
 // with the answer.
-func publish(s *session, ctx context.Context, r *request) (answer, error) {
-	b, err := r.decode()
+func publish(ctx context.Context, c *call) (answer, error) {
+	b, err := c.decode()
 	if err != nil {
 		return answer{}, err
 	}
-	sid, _, err := s.server.config.API.Publish(ctx, s.writer(r), r.ref, b.data)
+	sid, _, err := c.session.api.Publish(ctx, c.writer(), c.ref, b.data)
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{status: http.StatusCreated, body: func(b []byte) []byte { return s.encoder.Message(b, sid, nil) }}
+	a := answer{status: http.StatusCreated, body: func(b []byte) []byte { return c.session.encoder.Message(b, sid, nil) }}
 	a.mute.SID = sid
 	return a, nil
 }

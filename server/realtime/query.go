@@ -52,24 +52,24 @@ func indexOf(name string) (fsm.Ref, *objects.Error) {
 
 // runQuery returns the present result of a query over the map that the index
 // names. What makes it a live query is that the client subscribes to it then.
-func runQuery(s *session, ctx context.Context, r *request) (answer, error) {
+func runQuery(ctx context.Context, c *call) (answer, error) {
 	var body struct {
 		Query string `json:"query_string"`
 	}
-	if err := json.Unmarshal(r.body, &body); err != nil {
+	if err := json.Unmarshal(c.body, &body); err != nil {
 		return answer{}, objects.ErrParameter.With("The body is not a query")
 	}
 	q, refused := parseQuery(body.Query)
 	if refused != nil {
 		return answer{}, refused
 	}
-	found, err := s.server.config.API.FetchIndex(ctx, s.reader(), r.ref)
+	found, err := c.session.api.FetchIndex(ctx, c.session.reader(), c.ref)
 	if err != nil {
 		return answer{}, noIndex(err)
 	}
 	o := found.Object
-	wish := s.liveQuery(o.SID, q)
-	items, refused := s.server.queries.Result(ctx, wish, found.View, o)
+	wish := c.session.liveQuery(o.SID, q)
+	items, refused := c.session.server.queries.Result(ctx, wish, found.View, o)
 	if refused != nil {
 		return answer{}, refused
 	}
@@ -135,7 +135,7 @@ func (b *queryBatch) prepare(ctx context.Context, view *fsm.View) {
 	work.SetLimit(prepareSideBySide)
 	for _, w := range b.wishes {
 		work.Go(func() error {
-			defer w.session.server.config.Panics.Catch("live query", func(error) { w.refused = objects.ErrInternal })
+			defer w.session.config.Panics.Catch("live query", func(error) { w.refused = objects.ErrInternal })
 			w.refused = w.prepare(ctx, view, b)
 			return nil
 		})
@@ -210,7 +210,7 @@ func (w *queryWish) prepare(ctx context.Context, view *fsm.View, batch *queryBat
 	if refused := batch.exhausted(o.Index); refused != nil {
 		return refused
 	}
-	if _, err := s.server.config.API.FetchIndex(ctx, s.reader(), ref); err != nil {
+	if _, err := s.api.FetchIndex(ctx, s.reader(), ref); err != nil {
 		refused := refusal.Of(noIndex(err))
 		batch.note(o.Index, refused)
 		return refused
@@ -266,13 +266,13 @@ type querySource struct {
 	live *livequery.Use
 }
 
-// Replay implements hub.Source: it gives the whole result, unless that is what
+// Replay implements hub.Source: it appends the whole result, unless that is what
 // the client has.
 func (q *querySource) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID) ([]byte, objects.EventID, bool, *objects.Error) {
 	frame, at, why := q.live.State(q.Form())
 	if why == nil {
 		// The result may be newer than the view, but not than the latest one.
-		why = q.Check(q.session.server.config.Node.View())
+		why = q.Check(q.session.config.Node.View())
 	}
 	if why != nil || at == after {
 		return b, after, false, why

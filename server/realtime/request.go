@@ -18,22 +18,16 @@ import (
 	"lockstep/server/refusal"
 )
 
-// request is one request, decoded.
-type request struct {
+// call is one request of a session that is being served.
+type call struct {
 	wire.Request
-	body []byte
+	target
+	session *session
 
-	// What the path addresses.
-	kind  objects.Kind
-	ref   fsm.Ref
-	sid   objects.SID // of the object, if the local store knows it
-	name  string      // and its unique name
-	index bool        // ref is that of an index to query
-
-	batched bool // it is one for subscriptions
-
-	handler handler
-	command fsm.CommandID // of the write under way; zero for none
+	body          []byte
+	subscriptions *subscriptionBatch // the body, decoded, if target.batch says so
+	sid           objects.SID        // of the object, if the local store knew it when the request came
+	command       fsm.CommandID      // of the write under way; zero for none
 }
 
 // answer is what a request is answered with.
@@ -45,9 +39,6 @@ type answer struct {
 	then   func()                // is called when the answer is in the queue
 }
 
-// handler carries out one operation.
-type handler func(s *session, ctx context.Context, r *request) (answer, error)
-
 // request starts a request. Those on one object take effect in the order sent;
 // others run side by side, as many as a session may have under way. Beyond
 // that, and while the client does not take its answers, nothing more is read.
@@ -55,7 +46,7 @@ type handler func(s *session, ctx context.Context, r *request) (answer, error)
 // What is refused for its size or its number is answered without its payload
 // being kept.
 func (s *session) request(m *wire.Message) {
-	r, err := newRequest(m)
+	c, err := s.newCall(m)
 	if err != nil {
 		s.push(wire.Reply(m.ID, 400, "BAD_REQUEST"))
 		return
@@ -64,57 +55,91 @@ func (s *session) request(m *wire.Message) {
 		return
 	}
 	if refused := s.charge(); refused != nil {
-		s.turnAway(m, r, refused)
+		s.turnAway(m, c, refused)
 		return
 	}
 	if m.Oversized {
-		s.route(r)
-		r.handler = refuseWith(objects.ErrTooLarge.With("The message has %d bytes; at most %d are allowed", m.Size, s.server.config.MessageBytes))
-		s.requests.start(s.ctx, s.orderKeys(r), func() { s.serve(r) })
+		c.do = refuseWith(objects.ErrTooLarge.With("The message has %d bytes; at most %d are allowed", m.Size, s.config.MessageBytes))
+		s.start(c, func() {})
 		s.discard(m)
 		return
 	}
 	if s.requests.reserve(s.ctx, m.Size) != nil {
 		return
 	}
-	if !s.server.config.RequestBytes.Take(s.holder, int64(m.Size)) {
+	if !s.config.RequestBytes.Take(s.holder, int64(m.Size)) {
 		s.requests.release(m.Size)
 		s.server.metrics.refusals.WithLabelValues("request bytes").Inc()
-		s.turnAway(m, r, objects.ErrTooMany.With("Too many bytes of requests are under way").After(1))
+		s.turnAway(m, c, objects.ErrTooMany.With("Too many bytes of requests are under way").After(1))
 		return
 	}
 	done := func() {
-		s.server.config.RequestBytes.Return(s.holder, int64(m.Size))
+		s.config.RequestBytes.Return(s.holder, int64(m.Size))
 		s.requests.release(m.Size)
 	}
-	s.conn.Expect(s.server.config.SilenceTimeout) // there may have been a wait
+	s.conn.Expect(s.config.SilenceTimeout) // there may have been a wait
 	payload, err := m.Payload()
 	if err != nil {
 		done()
 		s.broken(err)
 		return
 	}
-	if r.handler == nil {
-		s.route(r)
+	c.setBody(payload)
+	s.start(c, done)
+}
+
+// newCall decodes the header of a request, once, and routes it.
+func (s *session) newCall(m *wire.Message) (*call, error) {
+	decoded, err := m.Request()
+	c := &call{Request: decoded, session: s}
+	switch {
+	case errors.Is(err, wire.ErrMalformed):
+		return nil, err
+	case err != nil:
+		c.target = target{do: refuseWith(err)}
+	default:
+		c.target = s.route(c.Method, c.Path)
 	}
-	if r.Method == http.MethodPost || r.Method == http.MethodPut {
-		// The official client sends a payload that means nothing with DELETE.
-		r.body = payload
+	return c, nil
+}
+
+// setBody takes the body of a POST or PUT: the official client sends a payload that
+// means nothing with DELETE.
+func (c *call) setBody(payload []byte) {
+	if c.Method != http.MethodPost && c.Method != http.MethodPut {
+		return
 	}
-	if !s.requests.start(s.ctx, s.orderKeys(r), func() { defer done(); s.serve(r) }) {
+	c.body = payload
+	if !c.batch {
+		return
+	}
+	batch, err := parseSubscriptions(payload)
+	if err != nil {
+		c.do = refuseWith(err)
+		return
+	}
+	c.subscriptions = batch
+}
+
+// start has a call served behind those that it has to wait for. done is called when
+// it is answered, or is not going to be.
+func (s *session) start(c *call, done func()) {
+	var keys []string
+	keys, c.sid = s.orderOf(c)
+	if !s.requests.start(s.ctx, keys, func() { defer done(); s.serve(c) }) {
 		done()
 	}
 }
 
 // turnAway answers a request at once, before any more is read.
-func (s *session) turnAway(m *wire.Message, r *request, refused *objects.Error) {
-	s.answer(r, s.failure(r, refused))
+func (s *session) turnAway(m *wire.Message, c *call, refused *objects.Error) {
+	s.answer(c, s.failure(c, refused))
 	s.discard(m)
 }
 
 // discard passes over the payload of a message.
 func (s *session) discard(m *wire.Message) {
-	s.conn.Expect(s.server.config.SilenceTimeout)
+	s.conn.Expect(s.config.SilenceTimeout)
 	s.broken(m.Discard())
 }
 
@@ -130,7 +155,7 @@ func (s *session) broken(err error) {
 // else that a client has the server do. Who is refused all the time is told to
 // stay away.
 func (s *session) charge() *objects.Error {
-	c, now := &s.server.config, s.server.config.Clock()
+	c, now := s.config, s.config.Clock()
 	wait := c.Limits.Take(now, 1,
 		ratelimit.Bucket[string]{Key: s.id, Rate: c.SessionRequests},
 		ratelimit.Bucket[string]{Key: "requests-" + s.holder, Rate: c.IdentityRequests})
@@ -150,7 +175,7 @@ func (s *session) charge() *objects.Error {
 // stay away may come back at once.
 func (s *session) slowDown() {
 	const longest = 100 * time.Millisecond // so that many readers seldom look
-	c := &s.server.config
+	c := s.config
 	bucket := ratelimit.Bucket[string]{Key: "refusals-" + s.holder, Rate: float64(c.FloodRefusals) / refusalWindow.Seconds()}
 	for {
 		wait := c.Limits.Take(c.Clock(), 1, bucket)
@@ -182,66 +207,47 @@ func (r *refusals) add(now time.Time) (count int) {
 	return r.count
 }
 
-// refuseWith is the handler of a request that is not carried out.
-func refuseWith(err error) handler {
-	return func(*session, context.Context, *request) (answer, error) { return answer{}, err }
-}
-
-// newRequest decodes the header of a request, once. Of one that is too large not
-// all is known: it addresses nothing.
-func newRequest(m *wire.Message) (*request, error) {
-	decoded, err := m.Request()
-	r := &request{Request: decoded}
-	if errors.Is(err, wire.ErrMalformed) {
-		return nil, err
-	}
-	if err != nil {
-		r.handler = refuseWith(err)
-	}
-	return r, nil
-}
-
 // serve carries a request out and answers it.
-func (s *session) serve(r *request) {
-	defer s.server.config.Panics.Catch("answer", func(error) { s.fault() })
-	ctx, cancel := context.WithTimeout(s.ctx, s.server.config.RequestTimeout)
+func (s *session) serve(c *call) {
+	defer s.config.Panics.Catch("answer", func(error) { s.fault() })
+	ctx, cancel := context.WithTimeout(s.ctx, s.config.RequestTimeout)
 	defer cancel()
-	a, err := s.carryOut(ctx, r)
+	a, err := s.carryOut(ctx, c)
 	if err != nil {
-		a = s.failure(r, s.first(ctx, r, err))
+		a = s.failure(c, s.first(ctx, c, err))
 	}
-	s.answer(r, a)
+	s.answer(c, a)
 }
 
 // first returns the error that counts: that the object does not exist, or is not
 // the client's to read or write, comes before what is wrong with the parameters.
-func (s *session) first(ctx context.Context, r *request, err error) error {
+func (s *session) first(ctx context.Context, c *call, err error) error {
 	status := refusal.Of(err).Status
-	if r.ref == (fsm.Ref{}) || (status != http.StatusBadRequest && status != http.StatusRequestEntityTooLarge) {
+	if c.ref == (fsm.Ref{}) || (status != http.StatusBadRequest && status != http.StatusRequestEntityTooLarge) {
 		return err
 	}
 	want := objects.Write
-	if r.Method == http.MethodGet || r.index {
+	if c.Method == http.MethodGet || c.index {
 		want = objects.Read
 	}
-	err = s.server.config.API.Refuse(ctx, s.reader(), r.kind, r.ref, want, err)
-	if r.index {
+	err = s.api.Refuse(ctx, s.reader(), c.kind, c.ref, want, err)
+	if c.index {
 		return noIndex(err)
 	}
 	return err
 }
 
 // carryOut keeps a fault in one operation from ending the whole node.
-func (s *session) carryOut(ctx context.Context, r *request) (a answer, err error) {
-	defer s.server.config.Panics.Catch("request", func(fault error) { err = fmt.Errorf("%w: %w", objects.ErrInternal, fault) })
-	return r.handler(s, ctx, r)
+func (s *session) carryOut(ctx context.Context, c *call) (a answer, err error) {
+	defer s.config.Panics.Catch("request", func(fault error) { err = fmt.Errorf("%w: %w", objects.ErrInternal, fault) })
+	return c.do(ctx, c)
 }
 
 // failure is the answer that tells of an error.
-func (s *session) failure(r *request, err error) answer {
+func (s *session) failure(c *call, err error) answer {
 	e := refusal.Of(err)
 	if e.Status >= 500 && s.ctx.Err() == nil {
-		s.server.config.Logger.Warn("request failed", "method", r.Method, "path", strings.Join(r.Path, "/"), "error", err)
+		s.config.Logger.Warn("request failed", "method", c.Method, "path", strings.Join(c.Path, "/"), "error", err)
 	}
 	return answer{status: e.Status, body: func(b []byte) []byte {
 		b = refusal.Append(b, e)
@@ -256,18 +262,18 @@ func (s *session) failure(r *request, err error) answer {
 // answer writes an answer when the client has been told of what happened before
 // and there is room for it, one of a session at a time: an answer may be large,
 // and sixty-four of them would be far too large.
-func (s *session) answer(r *request, a answer) {
-	s.tellEarlier(r, a)
+func (s *session) answer(c *call, a answer) {
+	s.tellEarlier(c, a)
 	s.requests.answering <- struct{}{}
 	// Both fail only when the session is over, and the queue with it.
 	s.queue.Room(s.ctx)
-	s.server.config.AnswerBytes.Room(s.ctx, s.holder)
-	a, frame := s.frameOf(r, a)
+	s.config.AnswerBytes.Room(s.ctx, s.holder)
+	a, frame := s.frameOf(c, a)
 	s.answers.push(s, len(frame), func() {
-		if r.command == (fsm.CommandID{}) {
+		if c.command == (fsm.CommandID{}) {
 			s.queue.Push(frame)
 		} else {
-			s.queue.Finish(r.command, frame, a.mute)
+			s.queue.Finish(c.command, frame, a.mute)
 		}
 	})
 	<-s.requests.answering
@@ -278,11 +284,11 @@ func (s *session) answer(r *request, a answer) {
 
 // frameOf writes an answer. Few are written at a time on a node, so that those
 // that have been let in at once are not much more than the bound.
-func (s *session) frameOf(r *request, a answer) (out answer, frame []byte) {
+func (s *session) frameOf(c *call, a answer) (out answer, frame []byte) {
 	s.server.writing <- struct{}{}
 	defer func() { <-s.server.writing }()
-	a, body := s.bodyOf(r, a)
-	return a, wire.Answer(r.ID, a.status, body)
+	a, body := s.bodyOf(c, a)
+	return a, wire.Answer(c.ID, a.status, body)
 }
 
 // answers are the bytes of answers that wait for a client, at most: how many of
@@ -296,7 +302,7 @@ func (w *answers) push(s *session, size int, push func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting += size
-	s.server.config.AnswerBytes.Charge(s.holder, int64(size))
+	s.config.AnswerBytes.Charge(s.holder, int64(size))
 	push()
 }
 
@@ -319,17 +325,17 @@ func (w *answers) end(s *session) {
 func (w *answers) keep(s *session, most int) {
 	if gone := w.waiting - most; gone > 0 {
 		w.waiting = most
-		s.server.config.AnswerBytes.Return(s.holder, int64(gone))
+		s.config.AnswerBytes.Return(s.holder, int64(gone))
 	}
 }
 
 // tellEarlier waits until what happened before the answer is in the queue. It
 // fails only when the session is over.
-func (s *session) tellEarlier(r *request, a answer) {
-	if r.command == (fsm.CommandID{}) {
+func (s *session) tellEarlier(c *call, a answer) {
+	if c.command == (fsm.CommandID{}) {
 		s.queue.Told(s.ctx, a.after)
 	} else if a.after != (hub.Point{}) {
-		s.queue.Decided(s.ctx, r.command, a.after)
+		s.queue.Decided(s.ctx, c.command, a.after)
 	}
 }
 
@@ -338,19 +344,13 @@ func at(o *objects.Object, event objects.EventID) hub.Point {
 	return hub.Point{Object: o.SID, Event: event}
 }
 
-// before is the point in front of a write's own event. A write of nothing but a
-// TTL has none: it answers with the last event of before.
-func before(o *objects.Object, event objects.EventID, silent bool) hub.Point {
-	if !silent && event > 0 {
-		event--
-	}
-	return at(o, event)
-}
+// before is the point in front of an event of a write.
+func before(o *objects.Object, event objects.EventID) hub.Point { return at(o, max(event, 1)-1) }
 
 // bodyOf writes an answer's body, and if that fails, the answer that says so.
-func (s *session) bodyOf(r *request, a answer) (out answer, body []byte) {
-	defer s.server.config.Panics.Catch("answer", func(fault error) {
-		out = s.failure(r, fmt.Errorf("%w: %w", objects.ErrInternal, fault))
+func (s *session) bodyOf(c *call, a answer) (out answer, body []byte) {
+	defer s.config.Panics.Catch("answer", func(fault error) {
+		out = s.failure(c, fmt.Errorf("%w: %w", objects.ErrInternal, fault))
 		body = out.body(nil)
 	})
 	if a.body != nil {
@@ -366,27 +366,27 @@ func (s *session) reader() api.Caller {
 
 // writer is on whose behalf a write runs. The client keeps the id of a request
 // over its own retries: it is the idempotency key of the identity.
-func (s *session) writer(r *request) api.Caller {
-	c := s.reader()
-	c.Sending = func(id fsm.CommandID) {
-		r.command = id
+func (c *call) writer() api.Caller {
+	w := c.session.reader()
+	w.Sending = func(id fsm.CommandID) {
+		c.command = id
 		// Anew: another object may have got the name while the request waited.
-		if o, ok := s.server.config.Node.View().Object(s.service.Num, r.kind, r.ref); ok {
-			r.sid = o.SID
+		if o, ok := c.session.config.Node.View().Object(c.session.service.Num, c.kind, c.ref); ok {
+			c.sid = o.SID
 		}
-		s.queue.Begin(id, r.sid)
+		c.session.queue.Begin(id, c.sid)
 	}
 	const longest = 128
-	if key := r.Header("Twilio-Request-Id"); key != "" && len(key) <= longest {
-		c.Key, c.Scope, c.Print = key, "identity/"+s.actor.Identity, r.print()
+	if key := c.Header("Twilio-Request-Id"); key != "" && len(key) <= longest {
+		w.Key, w.Scope, w.Fingerprint = key, "identity/"+c.session.actor.Identity, c.fingerprint()
 	}
-	return c
+	return w
 }
 
-// print tells requests under one id apart.
-func (r *request) print() [16]byte {
-	address := append([]string{r.Method}, r.Path...)
-	return api.Print(r.body, append(address, r.Header("If-Match"))...)
+// fingerprint tells requests under one id apart.
+func (c *call) fingerprint() [16]byte {
+	address := append([]string{c.Method}, c.Path...)
+	return api.Fingerprint(c.body, append(address, c.Header("If-Match"))...)
 }
 
 // requests are those of one session that are under way.

@@ -11,51 +11,44 @@ import (
 	"lockstep/server/resource"
 )
 
-// route finds the handler of a request and what its path addresses. Every path
-// of /v3 exists plain and below the session's service (parts 4 and 9).
-func (s *session) route(r *request) {
-	r.handler = notFound
-	path := r.Path
-	if len(path) < 2 {
-		return
-	}
-	version, path := path[0], path[1:]
-	switch {
-	case version == "v4" && len(path) == 1 && path[0] == "Subscriptions":
-		r.handler, r.batched = only(r, http.MethodPost, subscribe), true
-		return
-	case version == "v1" && len(path) == 1 && path[0] == "token":
-		r.handler = only(r, http.MethodPost, exchangeToken)
-		return
-	case version != "v3":
-		return
-	case path[0] == "Services":
-		if len(path) < 3 || !s.isOwn(path[1]) {
-			return
-		}
-		path = path[2:]
-	}
-	switch {
-	case len(path) == 1 && path[0] == "Configuration":
-		r.handler = only(r, http.MethodGet, configuration)
-	case len(path) == 3 && path[0] == "Insights" && path[2] == "Items":
-		ref, refused := indexOf(path[1])
-		if refused != nil {
-			r.handler = refuseWith(refused)
-			return
-		}
-		r.kind, r.ref, r.index = objects.KindMap, ref, true
-		r.handler = only(r, http.MethodPost, runQuery)
-	default:
-		if r.kind = resource.KindOf(path[0]); r.kind != objects.KindNone {
-			r.handler = r.objectHandler(path[1:])
-		}
-	}
+// operation carries out a call.
+type operation func(ctx context.Context, c *call) (answer, error)
+
+// target is what a path addresses, and the operation on it.
+type target struct {
+	do    operation
+	kind  objects.Kind
+	ref   fsm.Ref // of the object; zero: none
+	index bool    // ref is that of an index to query
+	item  string  // what names an item in the path
+	batch bool    // the operation is on the subscriptions that the body names
 }
 
-// isOwn reports whether a name in a path is that of the session's service.
-func (s *session) isOwn(service string) bool {
-	return service != "" && (service == s.service.SID.String() || service == s.service.UniqueName)
+// methods are the operations on a kind of path.
+type methods map[string]operation
+
+// The paths that there are, below a version.
+var (
+	ofSubscriptions = methods{http.MethodPost: subscribe}
+	ofToken         = methods{http.MethodPost: exchangeToken}
+	ofConfiguration = methods{http.MethodGet: fetchConfiguration}
+	ofIndex         = methods{http.MethodPost: runQuery}
+	ofCollection    = methods{http.MethodPost: createObject}
+	ofObject        = methods{http.MethodGet: fetchObject, http.MethodPost: updateObject, http.MethodDelete: removeObject}
+	ofMessages      = methods{http.MethodPost: publish}
+	ofContext       = methods{http.MethodGet: fetchContext, http.MethodPost: updateContext}
+	ofItems         = methods{http.MethodGet: listItems, http.MethodPost: createItem}
+	ofListItem      = methods{http.MethodGet: fetchItem, http.MethodPost: updateItem, http.MethodDelete: removeItem}
+	ofMapItem       = methods{http.MethodGet: fetchItem, http.MethodPost: updateItem, http.MethodPut: putItem, http.MethodDelete: removeItem}
+)
+
+// by returns the target with the operation of a method.
+func (t target) by(method string, all methods) target {
+	t.do = notAllowed
+	if op, ok := all[method]; ok {
+		t.do = op
+	}
+	return t
 }
 
 var (
@@ -63,85 +56,115 @@ var (
 	notAllowed = refuseWith(objects.ErrMethod)
 )
 
-func only(r *request, method string, h handler) handler {
-	return byMethod(r, map[string]handler{method: h})
+// refuseWith is the operation of a call that is not carried out.
+func refuseWith(err error) operation {
+	return func(context.Context, *call) (answer, error) { return answer{}, err }
 }
 
-func byMethod(r *request, handlers map[string]handler) handler {
-	if h, ok := handlers[r.Method]; ok {
-		return h
+// route finds what a path addresses. Every path of /v3 exists plain and below the
+// session's service (parts 4 and 9).
+func (s *session) route(method string, path []string) target {
+	if len(path) < 2 {
+		return target{do: notFound}
 	}
-	return notAllowed
+	version, path := path[0], path[1:]
+	switch {
+	case version == "v4" && len(path) == 1 && path[0] == "Subscriptions":
+		return target{batch: true}.by(method, ofSubscriptions)
+	case version == "v1" && len(path) == 1 && path[0] == "token":
+		return target{}.by(method, ofToken)
+	case version != "v3":
+		return target{do: notFound}
+	case path[0] == "Services":
+		if len(path) < 3 || !s.isOwn(path[1]) {
+			return target{do: notFound}
+		}
+		path = path[2:]
+	}
+	switch {
+	case len(path) == 1 && path[0] == "Configuration":
+		return target{}.by(method, ofConfiguration)
+	case len(path) == 3 && path[0] == "Insights" && path[2] == "Items":
+		ref, refused := indexOf(path[1])
+		if refused != nil {
+			return target{do: refuseWith(refused)}
+		}
+		return target{kind: objects.KindMap, ref: ref, index: true}.by(method, ofIndex)
+	}
+	if kind := resource.KindOf(path[0]); kind != objects.KindNone {
+		return routeObject(method, kind, path[1:])
+	}
+	return target{do: notFound}
 }
 
-// objectHandler is for what is below /v3/{Kind}: path is the rest.
-func (r *request) objectHandler(path []string) handler {
+// isOwn reports whether a name in a path is that of the session's service.
+func (s *session) isOwn(service string) bool {
+	return service != "" && (service == s.service.SID.String() || service == s.service.UniqueName)
+}
+
+// routeObject is for what is below /v3/{Kind}: path is the rest.
+func routeObject(method string, kind objects.Kind, path []string) target {
 	if len(path) == 0 {
-		return only(r, http.MethodPost, createObject)
+		return target{kind: kind}.by(method, ofCollection)
 	}
-	r.ref = fsm.ParseRef(path[0])
-	collection := r.kind == objects.KindList || r.kind == objects.KindMap
+	t := target{do: notFound, kind: kind, ref: fsm.ParseRef(path[0])}
+	collection := kind == objects.KindList || kind == objects.KindMap
 	switch {
 	case len(path) == 1:
-		return byMethod(r, map[string]handler{
-			http.MethodGet: fetchObject, http.MethodPost: updateObject(r.kind == objects.KindDocument), http.MethodDelete: removeObject,
-		})
-	case len(path) == 2 && path[1] == "Messages" && r.kind == objects.KindStream:
-		return only(r, http.MethodPost, publish)
-	case len(path) == 2 && path[1] == "Context" && r.kind == objects.KindList:
-		return byMethod(r, map[string]handler{http.MethodGet: fetchContext, http.MethodPost: updateObject(true)})
+		return t.by(method, ofObject)
+	case len(path) == 2 && path[1] == "Messages" && kind == objects.KindStream:
+		return t.by(method, ofMessages)
+	case len(path) == 2 && path[1] == "Context" && kind == objects.KindList:
+		return t.by(method, ofContext)
 	case len(path) == 2 && path[1] == "Items" && collection:
-		return byMethod(r, map[string]handler{http.MethodGet: queryItems, http.MethodPost: addItem})
+		return t.by(method, ofItems)
 	case len(path) == 3 && path[1] == "Items" && collection:
-		handlers := map[string]handler{
-			http.MethodGet: onItem(path[2], fetchItem), http.MethodPost: onItem(path[2], updateItem),
-			http.MethodDelete: onItem(path[2], removeItem),
+		t.item = path[2]
+		if kind == objects.KindMap {
+			return t.by(method, ofMapItem)
 		}
-		if r.kind == objects.KindMap {
-			handlers[http.MethodPut] = onItem(path[2], putItem)
-		}
-		return byMethod(r, handlers)
+		return t.by(method, ofListItem)
 	}
-	return notFound
+	return t
 }
 
-// orderKeys returns the names under which a request has to wait for earlier ones:
-// the object's SID and its unique name, as far as the local store knows them.
-func (s *session) orderKeys(r *request) []string {
+// orderOf returns the names under which a call has to wait for earlier ones, and
+// the SID of its object: the object's SID and its unique name, as far as the local
+// store knows them.
+func (s *session) orderOf(c *call) (keys []string, sid objects.SID) {
 	switch {
-	case r.batched:
-		return subscriptionKeys(r)
-	case r.kind == objects.KindNone:
-		return nil
+	case c.batch:
+		return c.subscriptions.keys(), objects.SID{}
+	case c.kind == objects.KindNone:
+		return nil, objects.SID{}
 	}
-	if r.ref == (fsm.Ref{}) {
-		if name := gjson.GetBytes(r.body, "unique_name").Str; name != "" {
-			return []string{nameKey(r.kind, name)}
+	if c.ref == (fsm.Ref{}) {
+		if name := gjson.GetBytes(c.body, "unique_name").Str; name != "" {
+			keys = append(keys, nameKey(c.kind, name))
 		}
-		return nil
+		return keys, objects.SID{}
 	}
-	r.sid, r.name = r.ref.SID, r.ref.Name
-	if o, ok := s.server.config.Node.View().Object(s.service.Num, r.kind, r.ref); ok {
-		r.sid, r.name = o.SID, o.UniqueName
+	sid, name := c.ref.SID, c.ref.Name
+	if o, ok := s.config.Node.View().Object(s.service.Num, c.kind, c.ref); ok {
+		sid, name = o.SID, o.UniqueName
 	}
-	var keys []string
-	if !r.sid.IsZero() {
-		keys = append(keys, sidKey(r.sid))
+	if !sid.IsZero() {
+		keys = append(keys, sidKey(sid))
 	}
-	if r.name != "" {
-		keys = append(keys, nameKey(r.kind, r.name))
+	if name != "" {
+		keys = append(keys, nameKey(c.kind, name))
 	}
-	return keys
+	return keys, sid
 }
 
 func sidKey(sid objects.SID) string { return string(sid[:]) }
 
 func nameKey(kind objects.Kind, name string) string { return kind.String() + "/" + name }
 
-// configuration tells mobile clients where everything is (part 9).
-func configuration(s *session, _ context.Context, _ *request) (answer, error) {
-	base := s.encoder.Origin
-	below := base + "/v3/Services/" + s.service.SID.String()
+// fetchConfiguration tells mobile clients where everything is (part 9).
+func fetchConfiguration(_ context.Context, c *call) (answer, error) {
+	base := c.session.encoder.Origin
+	below := base + "/v3/Services/" + c.session.service.SID.String()
 	links := []struct{ name, url string }{
 		{"subscriptions", base + "/v4/Subscriptions"},
 		{"maps", below + "/Maps"},

@@ -16,6 +16,7 @@ import (
 	"lockstep/cluster/slots"
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/api"
 	"lockstep/server/hub"
 	"lockstep/server/realtime/wire"
 	"lockstep/server/resource"
@@ -26,6 +27,8 @@ import (
 // it returns.
 type session struct {
 	server  *Server
+	config  *Config // the server's
+	api     *api.API
 	id      string                   // its own, unlike that of the client's endpoint
 	source  string                   // the address that the client came from
 	network netip.Addr               // of that, as it is counted
@@ -57,7 +60,10 @@ type session struct {
 }
 
 func newSession(server *Server, conn *wire.Conn, origin, source string, network netip.Addr) *session {
-	s := &session{server: server, id: wire.NewID("CN"), source: source, network: network, conn: conn, encoder: server.config.API.Encoder(origin, resource.Realtime), gone: make(chan struct{})}
+	s := &session{
+		server: server, config: &server.config, api: server.config.API,
+		id: wire.NewID("CN"), source: source, network: network, conn: conn, encoder: server.config.API.Encoder(origin, resource.Realtime), gone: make(chan struct{}),
+	}
 	s.ctx, s.cancel = context.WithCancel(server.ctx)
 	s.requests.init(server.config.RequestsPerSession, server.config.SessionRequestBytes)
 	s.conn.SetPace(s.ctx, server.config.SessionByteRate)
@@ -66,7 +72,7 @@ func newSession(server *Server, conn *wire.Conn, origin, source string, network 
 
 // runGuarded keeps a fault in one session from ending the others.
 func (s *session) runGuarded() {
-	defer s.server.config.Panics.Catch("session", nil)
+	defer s.config.Panics.Catch("session", nil)
 	s.run()
 }
 
@@ -83,8 +89,8 @@ func (s *session) run() {
 	defer s.server.hub.Follow(s.service.SID, s).Stop()
 	s.token.begin(s)
 	defer s.token.end()
-	s.tell(s.server.config.Connected)
-	defer s.tell(s.server.config.Disconnected)
+	s.tell(s.config.Connected)
+	defer s.tell(s.config.Disconnected)
 
 	var writer sync.WaitGroup
 	writer.Go(s.write)
@@ -130,7 +136,7 @@ func (s *session) introduce() bool {
 		return false
 	}
 	s.conn.OnPing(s.fewPings())
-	c := s.server.config
+	c := s.config
 	ok, err := s.conn.Read(c.InitTimeout, int(c.InitBytes), func(m *wire.Message, err error) bool {
 		switch {
 		case err != nil:
@@ -228,11 +234,11 @@ const smallestNotification = 64
 
 // readAll serves messages until the connection ends. The error says how.
 func (s *session) readAll() (err error) {
-	defer s.server.config.Panics.Catch("message", func(fault error) {
+	defer s.config.Panics.Catch("message", func(fault error) {
 		s.fault()
 		err = fault
 	})
-	alive := func() { s.conn.Expect(s.server.config.SilenceTimeout) }
+	alive := func() { s.conn.Expect(s.config.SilenceTimeout) }
 	s.conn.OnPong(func(string) error { alive(); return nil })
 	s.conn.OnPing(func(data string) error {
 		alive()
@@ -242,7 +248,7 @@ func (s *session) readAll() (err error) {
 		return s.push(wire.Pong(data))
 	})
 	for {
-		more, err := s.conn.Read(s.server.config.SilenceTimeout, int(s.server.config.MessageBytes), s.receive)
+		more, err := s.conn.Read(s.config.SilenceTimeout, int(s.config.MessageBytes), s.receive)
 		if isTimeout(err) && !s.closing.Swap(true) {
 			s.ended(endSilent)
 		}
@@ -252,7 +258,7 @@ func (s *session) readAll() (err error) {
 	}
 }
 
-// receive serves one message. It gives false when the client has said goodbye.
+// receive serves one message. It reports false when the client has said goodbye.
 func (s *session) receive(m *wire.Message, err error) (more bool) {
 	if s.closing.Load() {
 		return true // the end is on its way
@@ -351,8 +357,8 @@ var outgoing = sync.Pool{New: func() any { return new([]byte) }}
 // write is the writer: it sends what waits, as much as there is in one write,
 // and a ping after silence.
 func (s *session) write() {
-	defer s.server.config.Panics.Catch("writer", func(error) { s.fault() })
-	silence := time.NewTimer(s.server.config.PingInterval)
+	defer s.config.Panics.Catch("writer", func(error) { s.fault() })
+	silence := time.NewTimer(s.config.PingInterval)
 	defer silence.Stop()
 	taking := taking{since: time.Now()}
 	for {
@@ -364,7 +370,7 @@ func (s *session) write() {
 				return
 			}
 			if sent {
-				silence.Reset(s.server.config.PingInterval)
+				silence.Reset(s.config.PingInterval)
 			}
 		case <-silence.C:
 			s.queue.Push(wire.Ping())
@@ -391,7 +397,7 @@ func (s *session) flush(taking *taking) (sent, last bool, err error) {
 			return true, last, err
 		}
 		sent = true
-		if waiting := s.answers.written(s); taking.tooSlow(&s.server.config, len(b), waiting) {
+		if waiting := s.answers.written(s); taking.tooSlow(s.config, len(b), waiting) {
 			return true, false, errSlow
 		}
 	}
@@ -412,7 +418,7 @@ func (s *session) sent(err error) {
 		}
 		s.ended(why)
 		s.server.metrics.slow.Inc()
-		s.server.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
+		s.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())
 	}
 	s.abort()
 }

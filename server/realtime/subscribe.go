@@ -71,9 +71,10 @@ func (l *lastEvent) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func (r *request) batch() (*subscriptionBatch, error) {
+// parseSubscriptions decodes the body of a request for subscriptions.
+func parseSubscriptions(body []byte) (*subscriptionBatch, error) {
 	b := new(subscriptionBatch)
-	if err := json.Unmarshal(r.body, b); err != nil {
+	if err := json.Unmarshal(body, b); err != nil {
 		return nil, objects.ErrParameter.With("The body is not a subscription request")
 	}
 	version, err := wire.ParseVersion(b.Version)
@@ -99,15 +100,16 @@ func isInt64(text string) bool {
 	return err == nil
 }
 
-// subscriptionKeys orders a batch behind other batches, and behind what was
-// asked of its objects before.
-func subscriptionKeys(r *request) []string {
+// keys order a batch behind other batches, and behind what was asked of its objects
+// before. Of one that was not understood there is no more to say.
+func (b *subscriptionBatch) keys() []string {
 	keys := []string{"subscriptions"}
-	if b, err := r.batch(); err == nil {
-		for _, o := range b.Requests {
-			if sid, ok := objects.ParseSID(o.Object); ok {
-				keys = append(keys, sidKey(sid))
-			}
+	if b == nil {
+		return keys
+	}
+	for _, o := range b.Requests {
+		if sid, ok := objects.ParseSID(o.Object); ok {
+			keys = append(keys, sidKey(sid))
 		}
 	}
 	return keys
@@ -115,16 +117,12 @@ func subscriptionKeys(r *request) []string {
 
 // subscribe establishes or cancels subscriptions. What that brings follows the
 // answer.
-func subscribe(s *session, ctx context.Context, r *request) (answer, error) {
-	b, err := r.batch()
-	if err != nil {
-		return answer{}, err
-	}
-	switch b.Action {
+func subscribe(ctx context.Context, c *call) (answer, error) {
+	switch b := c.subscriptions; b.Action {
 	case "cancel":
-		return s.cancelBatch(b), nil
+		return c.session.cancelBatch(b), nil
 	case "establish":
-		return s.establishBatch(ctx, b)
+		return c.session.establishBatch(ctx, b)
 	}
 	return answer{}, objects.ErrParameter.With("action must be establish or cancel")
 }
@@ -158,7 +156,7 @@ func (s *session) establishBatch(ctx context.Context, b *subscriptionBatch) (ans
 	for i, o := range b.Requests {
 		starts[i] = s.begin(o, b.recipient(), queries)
 	}
-	view, err := s.server.config.Node.Read(ctx, objects.Bucket{})
+	view, err := s.config.Node.Read(ctx, objects.Bucket{})
 	if err != nil {
 		for _, o := range b.Requests {
 			s.queue.Unsubscribe(o.Object)
@@ -291,7 +289,7 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until obje
 	}
 	o.replayed += len(heard)
 	o.session.server.metrics.replayed.Add(float64(len(heard)))
-	return wire.AppendEvents(b, o.version, o.session.server.config.eventOrigin(), heard, o.correlation), reached, more, nil
+	return wire.AppendEvents(b, o.version, o.session.config.eventOrigin(), heard, o.correlation), reached, more, nil
 }
 
 // upTo returns the first events, with about so many bytes of data.

@@ -50,19 +50,19 @@ func (t *token) renew(p auth.Principal) {
 	t.principal, t.key = p, following
 	t.stop()
 	if !t.ended {
-		t.schedule(p.Expires.Sub(s.server.config.Clock()))
+		t.schedule(p.Expires.Sub(s.config.Clock()))
 	}
 	t.mu.Unlock()
 	if old != nil {
 		old.Stop()
 	}
 	// Key or service may have gone while nobody watched them.
-	s.Missed(s.server.config.Node.View())
+	s.Missed(s.config.Node.View())
 }
 
 func (t *token) schedule(left time.Duration) {
 	s := t.session
-	warn := left - s.server.config.ExpiryNotice
+	warn := left - s.config.ExpiryNotice
 	if warn <= 0 {
 		warn = min(left/4, noticeGrace)
 	}

@@ -106,9 +106,9 @@ func (c *call) readKey(r *http.Request, p auth.Principal, rawBody string) error 
 	if n := utf8.RuneCountInString(keys[0]); n == 0 || n > maxIdempotencyKey {
 		return objects.ErrParameter.With("Idempotency-Key must have 1 to %d characters", maxIdempotencyKey)
 	}
-	c.caller.Key, c.caller.Whole = keys[0], true
+	c.caller.Key, c.caller.KeepData = keys[0], true
 	c.caller.Scope = p.AccountSID + "/" + p.KeySID
-	c.caller.Print = api.Print(rawBody, r.Method, c.path)
+	c.caller.Fingerprint = api.Fingerprint(rawBody, r.Method, c.path)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func parseForm(contentType string, body []byte) (string, error) {
 }
 
 // parseMultipart encodes a multipart form as one that is percent-encoded: from
-// here on, the idempotency print included, the two are the same. It works in
+// here on, the fingerprint included, the two are the same. It works in
 // memory, which the limit of a body bounds. Files are not parameters.
 func parseMultipart(contentType string, body []byte) (string, error) {
 	_, options, err := mime.ParseMediaType(contentType)

@@ -97,7 +97,7 @@ func listItems(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, c.refuse(ctx, err)
 	}
-	found, err := c.api.QueryItems(ctx, c.caller, c.kind, c.ref(), query.reading)
+	found, err := c.api.ListItems(ctx, c.caller, c.kind, c.ref(), query.reading)
 	if err != nil {
 		return answer{}, err
 	}

@@ -5,9 +5,9 @@ import (
 	"encoding/binary"
 )
 
-// Print returns the hash that tells requests under one idempotency key apart: of
+// Fingerprint returns the hash that tells requests under one idempotency key apart: of
 // the body, and of all else that says what is asked for.
-func Print[T string | []byte](body T, address ...string) [16]byte {
+func Fingerprint[T string | []byte](body T, address ...string) [16]byte {
 	var b []byte
 	for _, part := range address {
 		b = binary.AppendUvarint(b, uint64(len(part)))
