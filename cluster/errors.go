@@ -55,6 +55,10 @@ var (
 	// ErrDiffers: a majority of the voters agrees on another state than this node's.
 	ErrDiffers = replica.ErrDiffers
 
+	// ErrOutdated: the node's log, term and vote are an older copy. What it promised
+	// after that was made, it does not know.
+	ErrOutdated = errors.New("cluster: this node's raft state is a copy of before")
+
 	// ErrDisputed: the voters' states differ, and no majority says whose is right.
 	ErrDisputed = replica.ErrDisputed
 

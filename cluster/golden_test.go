@@ -16,6 +16,7 @@ import (
 	"lockstep/cluster/internal/keyring"
 	"lockstep/cluster/internal/membership"
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/recall"
 	"lockstep/cluster/internal/replica"
 	"lockstep/objects"
 	"lockstep/test/golden"
@@ -30,6 +31,7 @@ func everyMessage() []any {
 		&NodeStatus{}, &gossipMeta{},
 		&readindex.Request{}, &readindex.Answer{}, &readindex.TermAnswer{},
 		&replica.Request{}, &replica.Answer{},
+		&recall.Request{}, &recall.Extent{}, &recall.Told{},
 	}
 	for _, m := range messages {
 		golden.Fill(m, objects.NewSID(objects.KindMap, [16]byte{2}), RoleFollower)

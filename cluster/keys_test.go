@@ -21,6 +21,7 @@ import (
 	"lockstep/cluster/internal/membership"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/recall"
 	"lockstep/cluster/internal/replica"
 	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
@@ -64,6 +65,7 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		wire.Vouch:        body(membership.VouchRequest{Server: m.leader().self}),
 		wire.ClusterKey:   body(keyring.Request{ID: fsm.KeyIDOf(testKey)}),
 		wire.Digest:       body(replica.Request{Index: 1}),
+		wire.Recall:       body(recall.Request{Process: 1}),
 	}
 	for _, n := range m.nodes {
 		if n.life.Context().Err() != nil {

@@ -44,6 +44,7 @@ import (
 	"lockstep/cluster/internal/nudge"
 	"lockstep/cluster/internal/proposer"
 	"lockstep/cluster/internal/readindex"
+	"lockstep/cluster/internal/recall"
 	"lockstep/cluster/internal/replica"
 	"lockstep/cluster/internal/status"
 	"lockstep/cluster/internal/takeover"
@@ -83,6 +84,7 @@ type Node struct {
 	reads      *readindex.Reads
 	takeover   *takeover.Watcher
 	replica    *replica.Replica
+	recall     *recall.Recall
 	survey     *status.Survey
 	admission  *membership.Admission
 	transfers  *membership.Transfers
@@ -142,7 +144,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	if err := n.openParts(); err != nil {
 		return nil, err
 	}
-	n.survey = &status.Survey{Self: n.self, Own: n.ownStatus, Peers: n.peers, Scale: config.scaled, Heard: n.refuseNewer}
+	n.survey = &status.Survey{Self: n.self, Own: n.ownStatus, Peers: n.peers, Scale: config.scaled, Heard: n.heard}
 	if config.GossipAddr != "" { // before raft, which asks it for addresses
 		if n.gossip, err = startGossip(config, n.keys.All(), n.self, n.peers.Addr()); err != nil {
 			return nil, err
@@ -187,8 +189,11 @@ func (n *Node) openParts() error {
 		return err
 	}
 	n.stores.checked.damaged, n.stores.stable.damaged = n.fail, n.fail
+	if n.recall, err = n.newRecall(); err != nil {
+		return err
+	}
 	if p := n.config.Parts; p != nil {
-		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.added, n.diskHolds), p.Peers
+		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.mayVote, n.diskHolds), p.Peers
 		return nil
 	}
 	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.All()...); err != nil {
@@ -213,7 +218,7 @@ func (n *Node) openParts() error {
 			Stream: streams, ServerAddressProvider: byID{}, MaxPool: 3, Timeout: transport.RequestTimeout, Logger: newRaftLogger(n.config.Logger),
 		}),
 		Streams: streams, Context: n.life.Context(), Wants: n.replicatesTo, Logger: n.config.Logger,
-	}, n.self, n.added, n.diskHolds)
+	}, n.self, n.mayVote, n.diskHolds)
 	return nil
 }
 
@@ -317,7 +322,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 func (n *Node) start() {
 	n.peers.Serve(n.self, n.serve)
 	_ = n.life.GoOnRaft(n.leadership.Run)
-	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.place.Watch, n.keepUp, n.keeper.Watch, n.trimLog, n.replica.Run, n.replica.RunRecount, n.giveWay, n.watchDisk}
+	work := []func(){n.leadership.Watch, n.proposer.Run, n.reads.Run, n.takeover.Run, n.place.Watch, n.keepUp, n.keeper.Watch, n.trimLog, n.replica.Run, n.replica.RunRecount, n.recall.Run, n.recall.Ask, n.giveWay, n.watchDisk}
 	if n.port != nil {
 		work = append(work, n.keys.Follow, func() { n.admission.DismissStrangers(n.port) })
 	}

@@ -22,6 +22,7 @@ func (n *Node) handlers() map[byte]wire.Handler {
 		wire.Vouch:        wire.Handle(n.admission.AnswerVouch),
 		wire.ClusterKey:   wire.Handle(n.keys.Answer),
 		wire.Digest:       wire.Handle(n.replica.Answer),
+		wire.Recall:       wire.Handle(n.recall.Answer),
 	}
 }
 

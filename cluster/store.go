@@ -17,7 +17,8 @@ import (
 
 const (
 	leftMarker       = "left"
-	differsMarker    = "differs" // beside raft's state, of which it says that it leads to another state than the others'
+	differsMarker    = "differs"  // beside raft's state, of which it says that it leads to another state than the others'
+	outdatedMarker   = "outdated" // likewise, that it is a copy of before
 	retainSnapshots  = 2
 	logCacheEntries  = 512 // what replication and nudges read again at once
 	lockTimeout      = time.Second
@@ -37,7 +38,8 @@ type stores struct {
 	close     func() error
 }
 
-// openStores opens the data directory, or fails with ErrLeft or ErrDiffers.
+// openStores opens the data directory, or fails with ErrLeft, ErrDiffers or
+// ErrOutdated.
 func openStores(c Config) (*stores, error) {
 	if p := c.Parts; p != nil {
 		nothing := func() error { return nil }
@@ -62,6 +64,12 @@ func openStores(c Config) (*stores, error) {
 		return nil, ErrDiffers
 	case !errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("look for marker of a state that differs: %w", err)
+	}
+	switch _, err := os.Stat(filepath.Join(dir, outdatedMarker)); {
+	case err == nil:
+		return nil, ErrOutdated
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("look for marker of a copy of before: %w", err)
 	}
 	if err := sweepSnapshots(filepath.Join(dir, "snapshots")); err != nil {
 		return nil, err
@@ -165,6 +173,14 @@ func markDiffers(c Config) error {
 		return nil
 	}
 	return mark(filepath.Join(c.DataDir, raftDirectory), differsMarker)
+}
+
+// markOutdated does the same with ErrOutdated.
+func markOutdated(c Config) error {
+	if c.Parts != nil {
+		return nil
+	}
+	return mark(filepath.Join(c.DataDir, raftDirectory), outdatedMarker)
 }
 
 // markLeft makes the data directory one that cannot be started again.

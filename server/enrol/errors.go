@@ -21,7 +21,7 @@ func (e StateError) Unwrap() error { return e.Reason }
 // another state than the others', or is of the past, so that it has to begin anew.
 func Lost(err error) bool {
 	_, recovered := errors.AsType[*cluster.RecoveredError](err)
-	return recovered || errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots) || errors.Is(err, cluster.ErrDiffers)
+	return recovered || errors.Is(err, cluster.ErrStateLost) || errors.Is(err, cluster.ErrDamaged) || errors.Is(err, cluster.ErrSnapshots) || errors.Is(err, cluster.ErrDiffers) || errors.Is(err, cluster.ErrOutdated)
 }
 
 // Outdated returns an error if the node was told that its cluster was recovered

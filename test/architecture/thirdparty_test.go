@@ -22,7 +22,7 @@ var mayUse = map[string][]string{
 		"cluster",
 		"cluster/internal/batch", "cluster/internal/clock", "cluster/internal/disk", "cluster/internal/leadership",
 		"cluster/internal/lifetime", "cluster/internal/link", "cluster/internal/member", "cluster/internal/membership",
-		"cluster/internal/nudge", "cluster/internal/rafttest", "cluster/internal/readindex", "cluster/internal/replica",
+		"cluster/internal/nudge", "cluster/internal/rafttest", "cluster/internal/readindex", "cluster/internal/recall", "cluster/internal/replica",
 		"cluster/internal/status", "cluster/internal/takeover", "cluster/internal/transport",
 	},
 	"github.com/hashicorp/raft-boltdb/v2": {"cluster/store.go", "cluster/recover.go"},
@@ -33,7 +33,7 @@ var mayUse = map[string][]string{
 	"github.com/google/renameio/v2":       {"cluster/durable"},
 	"golang.org/x/time":                   {"cluster/gossipport.go", "server/realtime/wire/conn.go"},
 
-	"github.com/fxamacker/cbor/v2":   {"fsm/command.go", "cluster/gossip.go", "cluster/internal/wire", "server/backup/backup.go"},
+	"github.com/fxamacker/cbor/v2":   {"fsm/command.go", "cluster/gossip.go", "cluster/recall.go", "cluster/internal/wire", "server/backup/backup.go"},
 	"github.com/cespare/xxhash/v2":   {"fsm/digest.go"},
 	"github.com/klauspost/compress":  {"fsm/snapshot.go"},
 	"github.com/tidwall/btree":       {"fsm/table.go"},

@@ -11,20 +11,24 @@ import (
 // errHeld: this node has nothing to say as a leader.
 var errHeld = errors.New("cluster: held back while this node's disk does not write")
 
+// errNoVote: this node has no part in elections yet.
+var errNoVote = errors.New("cluster: this node does not vote yet")
+
 // Guard is raft's transport, but for two things that raft believes, and one that
 // it does: its heartbeats go on while the rest of a leader hangs, and keep the
 // others from choosing a better one; they are held back here.
 //
 // A node without a configuration votes for whoever asks, since it may be about to
 // become part of a new cluster; here it is one that has not been added yet, or
-// has lost its log, and has no vote. And an answer counts for the server that was
+// has lost its log, and has no vote. Nor does it vote, or stand, before it knows that
+// its log is all that it had. And an answer counts for the server that was
 // asked, whoever gave it; here it has to be of that very incarnation. (The internal
 // port sees to that for all of raft's streams, by the certificates; this is the
 // same for every transport.)
 type Guard struct {
 	Transport
 	self     string
-	added    func() bool
+	mayVote  func() bool
 	held     func() bool
 	requests chan raft.RPC
 	closing  chan struct{}
@@ -32,11 +36,11 @@ type Guard struct {
 	passing  sync.WaitGroup
 }
 
-// NewGuard returns the transport of the server self, guarded; added reports
-// whether this server has a configuration, and held whether it must not act as a
-// leader. Close ends its goroutine.
-func NewGuard(inner Transport, self string, added, held func() bool) *Guard {
-	g := &Guard{Transport: inner, self: self, added: added, held: held, requests: make(chan raft.RPC), closing: make(chan struct{})}
+// NewGuard returns the transport of the server self, guarded; mayVote reports
+// whether this server has a part in elections, and held whether it must not act as
+// a leader. Close ends its goroutine.
+func NewGuard(inner Transport, self string, mayVote, held func() bool) *Guard {
+	g := &Guard{Transport: inner, self: self, mayVote: mayVote, held: held, requests: make(chan raft.RPC), closing: make(chan struct{})}
 	g.passing.Go(g.pass)
 	return g
 }
@@ -81,7 +85,7 @@ func (g *Guard) refusal(request any) any {
 	case *raft.RequestPreVoteRequest:
 		answer = &raft.RequestPreVoteResponse{RPCHeader: header, Term: r.Term}
 	}
-	if answer == nil || g.added() {
+	if answer == nil || g.mayVote() {
 		return nil
 	}
 	return answer
@@ -121,12 +125,18 @@ func (p *heldPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft
 
 // RequestVote implements raft.Transport.
 func (g *Guard) RequestVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if !g.mayVote() {
+		return errNoVote
+	}
 	err := g.Transport.RequestVote(id, addr, args, resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
 }
 
 // RequestPreVote implements raft.WithPreVote.
 func (g *Guard) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if !g.mayVote() {
+		return errNoVote
+	}
 	err := g.Transport.RequestPreVote(id, addr, args, resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
 }

@@ -46,6 +46,7 @@ const (
 	RemoveMember byte = 6
 	Membership   byte = 7
 	Digest       byte = 40
+	Recall       byte = 41
 	Vouch        byte = 50
 	ClusterKey   byte = 51
 )
