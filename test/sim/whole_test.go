@@ -29,6 +29,9 @@ var (
 // checkTime bounds the search for an order that explains a history, in real time.
 const checkTime = 30 * time.Second
 
+// fence is written when all clients have stopped: what comes before it is decided.
+var fence = objects.NewSID(objects.KindDocument, [16]byte{5})
+
 // tally is what all simulations came to.
 type tally struct {
 	mu                                          sync.Mutex
@@ -128,7 +131,8 @@ func simulate(t *testing.T, seed uint64) outcome {
 	require.True(t, faults.Heal(t.Context()), "the cluster does not work again: %s; down: %v; %v", c.describe(), faults.down, faults.stuck)
 	Sleep(t.Context(), 300*time.Millisecond) // some traffic for a cluster that is well
 	all.stop()
-	Sleep(t.Context(), 2*copyDelay) // what is still on its way, and of unknown outcome, arrives
+	Sleep(t.Context(), 2*copyDelay)                              // what is still on its way, and of unknown outcome, arrives
+	must(t, c, &fsm.CreateObject{SID: fence, Data: []byte("0")}) // behind all that is in a log
 	all.judge(t)
 	return outcome{clients: all, faults: faults.Counts, virtual: time.Since(began)}
 }
