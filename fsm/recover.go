@@ -46,15 +46,22 @@ func (op *Recover) apply(tx *tx) Result {
 		next.EventID += objects.EventID(gap)
 		next.HistoryFloor = next.EventID
 		next.Tombstones, next.TombstoneBytes = 0, 0
+		if next.ContextEvent > 0 {
+			next.ContextEvent += objects.EventID(gap)
+		}
 		if next.Kind() == objects.KindList {
 			next.NextIndex += gap
 		}
 		tx.replaceObject(o, &next)
 	}
+	// A client keeps, of an item, what has the greatest event id, its removal included,
+	// even when it opens the collection anew.
 	for _, i := range v.items.Items() {
 		next := *i
 		next.Revision += objects.Revision(gap)
+		next.EventID, next.Added = i.EventID+objects.EventID(gap), i.Added+objects.EventID(gap)
 		v.items.Set(&next)
+		v.changes.Delete(i)
 		v.changes.Set(&next)
 	}
 	return Result{}

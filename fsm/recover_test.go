@@ -41,6 +41,10 @@ func TestARecoveredStateGivesNothingAgain(t *testing.T) {
 		require.Nil(t, why)
 		require.Empty(t, events, "who opened it after the recovery goes on")
 	}
+	moved, _ := v.Item(m, ItemKey{Key: "b"})
+	require.Greater(t, moved.EventID, m.EventID+1000, "a client that knows a later change of the item, or its removal, takes this one for newer")
+	require.Equal(t, moved.EventID-item.EventID, moved.Added-item.Added)
+	require.Equal(t, v.items.Len(), v.changes.Len(), "in either order there are the same items")
 	require.Greater(t, s.push(l, `2`).Item.Index, uint64(1000))
 	r := s.do(asREST, &WriteItem{Kind: objects.KindMap, Object: Ref{SID: m.SID}, Item: ItemKey{Key: "b"}, Mode: UpdateItem, Data: []byte(`3`),
 		Match: objects.Precondition{Kind: objects.MatchRevision, Revision: item.Revision}})
