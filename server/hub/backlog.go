@@ -8,9 +8,9 @@ type entry struct {
 	dropped bool          // it was
 }
 
-// backlog is the frames that wait, oldest first. What may be dropped is counted
-// apart and marked in its place, so that dropping looks at each entry once, and
-// nothing is moved but by compact, which pays for itself.
+// backlog holds the frames that wait, oldest first. Frames that may be dropped
+// are counted separately and marked in place, so that dropping looks at each
+// entry once. Only compact moves entries, at amortized constant cost.
 type backlog struct {
 	entries []entry
 	head    int // entries before it are taken
@@ -60,9 +60,9 @@ func (b *backlog) count(e entry, sign int) {
 	}
 }
 
-// compact gives back the places of entries that are taken or dropped when they
-// are the greater part, and all memory that is worth it when nothing waits: an
-// idle client keeps no large buffer.
+// compact removes taken and dropped entries when they are the majority. When
+// nothing waits it also frees the memory, so an idle client keeps no large
+// buffer.
 func (b *backlog) compact() {
 	const smallest = 32
 	switch waste := len(b.entries) - b.length; {

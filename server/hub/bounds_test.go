@@ -25,7 +25,7 @@ func waits(t *testing.T, q *hub.Queue, want int) {
 
 // A queue that is full by count of what may not be dropped, with a message
 // among it that may.
-func TestAQueueFullOfAnswersTakesNoMessages(t *testing.T) {
+func TestQueueFullOfAnswersDropsMessages(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 4})
 	stream := w.create(objects.KindStream)
 	q := w.hub.NewQueue("slow")
@@ -45,7 +45,7 @@ func TestAQueueFullOfAnswersTakesNoMessages(t *testing.T) {
 	require.Equal(t, 10.0, value(t, w.dropped))
 }
 
-func TestRoomIsBoundedInFramesAndBytes(t *testing.T) {
+func TestRoomBoundsFramesAndBytes(t *testing.T) {
 	for name, frame := range map[string]string{"frames": "x\n", "bytes": strings.Repeat("x", 250) + "\n"} {
 		t.Run(name, func(t *testing.T) {
 			q := newWorld(t, hub.Config{QueueLength: 8, QueueBytes: 1000}).hub.NewQueue("slow")
@@ -69,7 +69,7 @@ func TestRoomIsBoundedInFramesAndBytes(t *testing.T) {
 }
 
 // Who pushes without waiting for room overruns the queue, which then ends.
-func TestAnOverrunQueueEnds(t *testing.T) {
+func TestOverrunQueueEnds(t *testing.T) {
 	for name, frame := range map[string]string{"frames": "x\n", "bytes": strings.Repeat("x", 250) + "\n"} {
 		t.Run(name, func(t *testing.T) {
 			q := newWorld(t, hub.Config{QueueLength: 8, QueueBytes: 1000}).hub.NewQueue("slow")
@@ -91,7 +91,7 @@ func TestAnOverrunQueueEnds(t *testing.T) {
 }
 
 // That many subscriptions end at once needs no room, and nobody is cut off.
-func TestTheEndOfManySubscriptionsTakesNoRoom(t *testing.T) {
+func TestEndingSubscriptionsNeedNoRoom(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 4})
 	q := w.hub.NewQueue("slow")
 	var maps []objects.SID
@@ -119,9 +119,9 @@ func TestTheEndOfManySubscriptionsTakesNoRoom(t *testing.T) {
 	require.Zero(t, w.hub.Topics())
 }
 
-// TestAQueueStaysWithinItsBounds: whatever is pushed, by whomever, and however
+// TestQueueStaysWithinBounds: whatever is pushed, by whomever, and however
 // seldom it is read.
-func TestAQueueStaysWithinItsBounds(t *testing.T) {
+func TestQueueStaysWithinBounds(t *testing.T) {
 	rapid.Check(t, checkBounds)
 }
 
@@ -185,7 +185,7 @@ func checkBounds(t *rapid.T) {
 			if len(writes) == 0 {
 				t.Skip()
 			}
-			q.Finish(writes[0], frame(), hub.Mute{})
+			q.Finish(writes[0], frame(), hub.EchoKey{})
 			writes = writes[1:]
 		},
 		"push":        func(t *rapid.T) { q.Push(frame()) },
@@ -208,7 +208,7 @@ func checkBounds(t *rapid.T) {
 	})
 	// Whatever waits can be read, and then nothing waits.
 	for _, id := range writes {
-		q.Finish(id, nil, hub.Mute{})
+		q.Finish(id, nil, hub.EchoKey{})
 	}
 	require.Eventually(t, func() bool {
 		q.Fill(nil, 1<<20)

@@ -55,7 +55,7 @@ func panicsOf(t *testing.T) (*panics.Catcher, func(want int)) {
 
 // A panic while one client's subscription is told of an event ends that client,
 // and nobody else hears of it.
-func TestAPanicEndsOneClientOnly(t *testing.T) {
+func TestFollowerPanicEndsOneClientOnly(t *testing.T) {
 	catcher, counted := panicsOf(t)
 	w := newWorld(t, hub.Config{Panics: catcher})
 	m := w.create(objects.KindMap)
@@ -82,7 +82,7 @@ func TestAPanicEndsOneClientOnly(t *testing.T) {
 }
 
 // A panic of a source while its client's queue is filled leaves no lock.
-func TestAPanicWhileFillingLeavesNoLock(t *testing.T) {
+func TestPanicDuringFillReleasesLocks(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	q := w.hub.NewQueue("sick")
@@ -96,7 +96,7 @@ func TestAPanicWhileFillingLeavesNoLock(t *testing.T) {
 }
 
 // What cannot be encoded is left to each subscriber to find out.
-func TestAnEventThatCannotBeEncodedIsReplayed(t *testing.T) {
+func TestEventThatFailsToEncodeIsReplayed(t *testing.T) {
 	catcher, counted := panicsOf(t)
 	node := fsmtest.New(nil)
 	behind := prometheus.NewCounter(prometheus.CounterOpts{Name: "behind"})
@@ -122,7 +122,7 @@ func TestAnEventThatCannotBeEncodedIsReplayed(t *testing.T) {
 }
 
 // Nobody waits for the encoding of an event to follow, or to stop following.
-func TestFollowingDoesNotWaitForAnEncoding(t *testing.T) {
+func TestFollowDoesNotWaitForEncoding(t *testing.T) {
 	node := fsmtest.New(nil)
 	encoding, finish := make(chan struct{}), make(chan struct{})
 	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event, form hub.Form) []byte {

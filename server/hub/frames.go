@@ -1,15 +1,15 @@
 package hub
 
-// Form is one of the ways in which the same thing is told. What each of them
-// means is the user's to say.
+// Form is one of the forms in which an event is encoded. The package's user
+// defines what each of them means.
 type Form uint8
 
-// Forms is how many there are: a Form is less.
+// Forms is the number of forms. Every Form is less.
 const Forms = 2
 
-// Frames is one thing to tell, in all forms. Each is made once, when the first
-// subscriber of that form asks for it, and shared by all of them. It is not
-// safe for concurrent use.
+// Frames holds one event in all forms. Each form is encoded once, when the first
+// subscriber asks for it, and shared by all subscribers that read it. Frames is
+// not safe for concurrent use.
 type Frames struct {
 	Encode func(Form) []byte
 	made   [Forms][]byte

@@ -1,29 +1,29 @@
-// Package hub is subscriptions and fan-out: it follows the store's feed, finds
-// who subscribes to what an event is about, has the event encoded once for all
-// of them that read the same form, and keeps for every connected client a bounded queue of what waits
-// to be written.
+// Package hub is subscriptions and fan-out. It follows the store's feed, finds
+// the subscribers of each event, has the event encoded once for all of them that
+// read the same form, and keeps a bounded queue for every connected client.
 //
-//   - A Hub knows who follows which topic: an object, a service, an API key.
-//   - A Queue is what waits for one client. It knows the client's own writes
-//     under way, so that a reply comes before the echo of its write.
-//   - A Subscription is a client's cursor in the events of one object. It is
-//     live, and then events go straight into the queue, or it is behind, and
-//     then the events it lacks are replayed from the state when the queue is
-//     empty. It starts behind; it falls behind when the queue is full, when the
-//     feed was lost, and when the state was replaced. So a slow client loses
-//     its place, never its data, and there is one way to catch up. Messages of
-//     streams are kept nowhere: of those, a full queue drops the oldest.
+//   - A Hub knows the followers of each topic: an object, a service, an API key.
+//   - A Queue holds the frames that wait for one client. It knows which writes of
+//     the client are under way, so that a reply comes before the echo of its
+//     write.
+//   - A Subscription is a client's cursor in the events of one object. While it
+//     is live, events go straight into the queue. While it is behind, the events
+//     it lacks are replayed from the state when the queue is empty. It starts
+//     behind, and it falls behind when the queue is full, when the feed was lost,
+//     and when the state was replaced. So a slow client loses its place, never
+//     its data, and there is one way to catch up. Messages of streams are not
+//     kept in the state: a full queue drops the oldest of them.
 //
 // Goroutines: Run is the only one, and belongs to the caller. Everything else
-// may be called from anywhere; Fill of one queue by one goroutine at a time.
+// may be called from any goroutine, but Fill of one queue by one at a time.
 // Nothing here blocks for a client.
 //
-// Locks are taken in the order topics (a part of the Hub's), whatever a Follower
-// has of its own, Queue. A Follower is called with topics locked and must not
-// call the hub. A panic in a Follower ends that one, and its client's queue.
+// Locks are taken in the order topics (one shard of the Hub's), the Follower's
+// own, Queue. A Follower is called with its topics locked and must not call the
+// hub. A panic in a Follower ends that follower and its client's queue.
 //
-// The package knows neither connections nor the wire: frames are bytes that
-// its user makes.
+// The package knows neither connections nor the wire: frames are bytes that its
+// caller makes.
 package hub
 
 import (
@@ -47,7 +47,7 @@ type Config struct {
 	QueueLength int // frames of events that wait for one client; 1024
 	QueueBytes  int // and their bytes; 1 MiB
 
-	Panics *panics.Catcher // of followers; nil: caught, and not told of
+	Panics *panics.Catcher // of followers; nil: caught, and not reported
 
 	Behind  prometheus.Counter // subscriptions that lost their place
 	Dropped prometheus.Counter // stream messages that a full queue lost
@@ -76,7 +76,7 @@ type Event struct {
 	frames Frames
 }
 
-// Hub knows who follows what.
+// Hub knows the followers of every topic.
 type Hub struct {
 	config Config
 	cursor *fsm.Cursor
@@ -85,7 +85,7 @@ type Hub struct {
 	topics [topicShards]topics
 }
 
-// New makes a hub that tells what is applied from now on, once Run runs.
+// New makes a hub for everything applied from now on. Run has to be called.
 func New(c Config) *Hub {
 	h := &Hub{config: c.withDefaults(), cursor: c.Feed.Follow(), seed: maphash.MakeSeed()}
 	for i := range h.topics {
@@ -100,12 +100,12 @@ func (h *Hub) Run(ctx context.Context) {
 		batch, err := h.cursor.Next(ctx)
 		switch {
 		case errors.Is(err, fsm.ErrBehind):
-			h.missed()
+			h.dispatchGap()
 		case err != nil:
 			return
 		default:
 			for i := range batch.Events {
-				h.happened(h.event(&batch.Events[i]))
+				h.dispatch(h.event(&batch.Events[i]))
 			}
 		}
 	}
@@ -115,7 +115,7 @@ func (h *Hub) event(e *fsm.Event) *Event {
 	return &Event{Event: &e.Event, origin: e.Origin, frames: Frames{Encode: func(form Form) []byte { return h.config.Encode(&e.Event, form) }}}
 }
 
-// topicOf says what an event is about.
+// topicOf returns the topic of an event.
 func topicOf(e *objects.Event) objects.SID {
 	switch e.Type {
 	case objects.KeyRevoked:
@@ -126,8 +126,9 @@ func topicOf(e *objects.Event) objects.SID {
 	return e.Object.SID
 }
 
-// happened has an event encoded before it locks anything: only then it is told.
-func (h *Hub) happened(e *Event) {
+// dispatch tells followers of an event. It encodes the event first, before it
+// takes a lock.
+func (h *Hub) dispatch(e *Event) {
 	sid := topicOf(e.Event)
 	all := h.topicsOf(sid)
 	forms, followed := all.followed(sid)
@@ -136,14 +137,14 @@ func (h *Hub) happened(e *Event) {
 	}
 	if !h.encode(e, forms) {
 		view := h.config.View()
-		all.tell(sid, func(f Follower) bool { return f.Missed(view) })
+		all.tell(sid, func(f Follower) bool { return f.OnGap(view) })
 		return
 	}
-	all.tell(sid, func(f Follower) bool { return f.Happened(e) })
+	all.tell(sid, func(f Follower) bool { return f.OnEvent(e) })
 }
 
-// encode makes the frames that subscribers read. It returns false if that cannot
-// be done: they must find out for themselves.
+// encode makes the frames that subscribers read. It returns false if encoding
+// panics; then the subscribers have to catch up from the state.
 func (h *Hub) encode(e *Event, forms [Forms]int) (ok bool) {
 	defer h.config.Panics.Catch("encoding of an event", nil)
 	for form, readers := range forms {
@@ -154,16 +155,16 @@ func (h *Hub) encode(e *Event, forms [Forms]int) (ok bool) {
 	return true
 }
 
-// isTold reports whether subscribers are told of an event, and not only moved by
-// it.
+// isTold reports whether subscribers are told of an event. The others only have
+// an effect on subscriptions.
 func isTold(e *objects.Event) bool {
 	return e.Type != objects.PermissionChanged && e.Type != objects.ObjectCreated
 }
 
-func (h *Hub) missed() {
+func (h *Hub) dispatchGap() {
 	view := h.config.View()
 	for i := range h.topics {
-		h.topics[i].tellAll(func(f Follower) bool { return f.Missed(view) })
+		h.topics[i].tellAll(func(f Follower) bool { return f.OnGap(view) })
 	}
 }
 

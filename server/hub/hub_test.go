@@ -80,7 +80,7 @@ func (s *source) Replay(b []byte, view *fsm.View, known, after, until objects.Ev
 		if until != 0 && events[i].ID > until {
 			return b, until, true, nil
 		}
-		if !s.queue.Muted(&events[i]) {
+		if !s.queue.Suppressed(&events[i]) {
 			b = append(b, line(&events[i], s.form)...)
 		}
 		after = events[i].ID
@@ -203,7 +203,7 @@ func (w *world) subscribe(q *hub.Queue, object objects.SID) (*hub.Subscription, 
 	return q.SubscribeObject(object, src), src
 }
 
-func TestReplayThenEstablishedThenLive(t *testing.T) {
+func TestSubscriptionReplaysThenIsEstablishedThenLive(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	for i := range 7 {
@@ -225,7 +225,7 @@ func TestReplayThenEstablishedThenLive(t *testing.T) {
 	require.Zero(t, w.hub.Topics())
 }
 
-func TestAnEventDuringReplayIsNeitherLostNorRepeated(t *testing.T) {
+func TestEventDuringReplayIsToldOnce(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	q := w.hub.NewQueue("alice")
@@ -244,7 +244,7 @@ func TestAnEventDuringReplayIsNeitherLostNorRepeated(t *testing.T) {
 
 // A live subscription that is told of an event, and was not of the one before it,
 // looks for that in the state: the ids of an object have no gaps.
-func TestALiveSubscriptionNoticesAGap(t *testing.T) {
+func TestLiveSubscriptionNoticesGap(t *testing.T) {
 	node := fsmtest.New(nil)
 	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line}) // which nobody runs
 	m := objects.NewSID(objects.KindMap, commandid.New())
@@ -259,12 +259,12 @@ func TestALiveSubscriptionNoticesAGap(t *testing.T) {
 	require.Equal(t, []string{"established 0"}, read())
 	node.Must(put(m, "a", "1"))
 	node.Must(put(m, "b", "2"))
-	s.Happened(&hub.Event{Event: &objects.Event{Type: objects.ItemAdded, ID: 2}})
+	s.OnEvent(&hub.Event{Event: &objects.Event{Type: objects.ItemAdded, ID: 2}})
 	require.Equal(t, []string{"1 a=1", "2 b=2"}, read())
 }
 
 // What a replay cannot see, because its view is older, is found by another one.
-func TestWhatEndsASubscriptionDuringReplayIsNotMissed(t *testing.T) {
+func TestRemovalOrForbiddenDuringReplayEndsSubscription(t *testing.T) {
 	for kind, want := range map[objects.Kind]string{objects.KindMap: "ended 403", objects.KindStream: "ended 404"} {
 		t.Run(kind.String(), func(t *testing.T) {
 			w := newWorld(t, hub.Config{})
@@ -297,7 +297,7 @@ func TestWhatEndsASubscriptionDuringReplayIsNotMissed(t *testing.T) {
 	}
 }
 
-func TestOneFrameOfAFormForAllAndNoneForNobody(t *testing.T) {
+func TestEventIsEncodedOncePerFormThatIsRead(t *testing.T) {
 	node := fsmtest.New(nil)
 	var made []hub.Form
 	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event, form hub.Form) []byte {
@@ -328,7 +328,7 @@ func TestOneFrameOfAFormForAllAndNoneForNobody(t *testing.T) {
 	require.ElementsMatch(t, []hub.Form{0, 1}, made)
 }
 
-func TestAFullQueueCostsThePlaceAndNotTheData(t *testing.T) {
+func TestFullQueueMakesSubscriptionCatchUp(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 4})
 	m := w.create(objects.KindMap)
 	q := w.hub.NewQueue("slow")
@@ -345,7 +345,7 @@ func TestAFullQueueCostsThePlaceAndNotTheData(t *testing.T) {
 	w.expect(q, "21 k0=live")
 }
 
-func TestAQueueIsBoundedInBytes(t *testing.T) {
+func TestQueueIsBoundedInBytes(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueBytes: 1000})
 	m := w.create(objects.KindMap)
 	q := w.hub.NewQueue("slow")
@@ -360,7 +360,7 @@ func TestAQueueIsBoundedInBytes(t *testing.T) {
 	require.Len(t, read(q), 4, "three that fit and the present state")
 }
 
-func TestAFullQueueDropsTheOldestMessages(t *testing.T) {
+func TestFullQueueDropsOldestMessages(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 3})
 	stream := w.create(objects.KindStream)
 	q := w.hub.NewQueue("slow")
@@ -376,7 +376,7 @@ func TestAFullQueueDropsTheOldestMessages(t *testing.T) {
 	require.Equal(t, 4.0, value(t, w.dropped))
 }
 
-func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
+func TestAnswerComesBeforeEcho(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	mine, theirs := w.hub.NewQueue("alice"), w.hub.NewQueue("bob")
@@ -392,11 +392,11 @@ func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
 	w.node.Must(put(m, "k", "theirs"))
 	w.expect(theirs, "1 k=mine", "2 k=theirs")
 	require.Equal(t, []string{""}, read(mine), "held back, and what follows it")
-	mine.Finish(command.ID, []byte("answer\n"), hub.Mute{})
+	mine.Finish(command.ID, []byte("answer\n"), hub.EchoKey{})
 	w.expect(mine, "answer", "1 k=mine", "2 k=theirs")
 }
 
-func TestTheClientsOwnRemovalsAndMessagesAreNotEchoed(t *testing.T) {
+func TestOwnRemovalsAndMessagesAreNotEchoed(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m, stream := w.create(objects.KindMap), w.create(objects.KindStream)
 	w.node.Must(put(m, "a", "1"))
@@ -407,24 +407,24 @@ func TestTheClientsOwnRemovalsAndMessagesAreNotEchoed(t *testing.T) {
 		s.Start(at)
 		w.expect(q, fmt.Sprint("established ", at))
 	}
-	own := func(op fsm.Op, mute hub.Mute, answerFirst bool) {
+	own := func(op fsm.Op, echo hub.EchoKey, answerFirst bool) {
 		c := &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: op}
 		q.Begin(c.ID, m)
 		if answerFirst { // the leader's result is here before the log is
-			q.Finish(c.ID, []byte("answer\n"), mute)
+			q.Finish(c.ID, []byte("answer\n"), echo)
 		}
 		_, err := w.node.Propose(t.Context(), c)
 		require.NoError(t, err)
 		if !answerFirst {
 			w.settle()
-			q.Finish(c.ID, []byte("answer\n"), mute)
+			q.Finish(c.ID, []byte("answer\n"), echo)
 		}
 	}
-	own(remove(m, "a"), hub.Mute{SID: m, ID: 3}, false)
-	own(remove(m, "b"), hub.Mute{SID: m, ID: 4}, true)
+	own(remove(m, "a"), hub.EchoKey{SID: m, ID: 3}, false)
+	own(remove(m, "b"), hub.EchoKey{SID: m, ID: 4}, true)
 	for _, first := range []bool{false, true} {
 		message := publish(stream, "mine")
-		own(message, hub.Mute{SID: message.SID}, first)
+		own(message, hub.EchoKey{SID: message.SID}, first)
 	}
 	w.node.Must(put(m, "c", "1"))
 	w.node.Must(publish(stream, "theirs"))
@@ -447,11 +447,11 @@ func TestReplayWaitsForTheAnswer(t *testing.T) {
 	s.Start(0)
 	w.settle()
 	require.Equal(t, []string{""}, read(q))
-	q.Finish(c.ID, []byte("answer\n"), hub.Mute{})
+	q.Finish(c.ID, []byte("answer\n"), hub.EchoKey{})
 	w.expect(q, "answer", "1 k=mine", "established 1")
 }
 
-func TestOwnRemovalOfTheObjectComesAfterTheAnswer(t *testing.T) {
+func TestOwnObjectRemovalIsToldAfterAnswer(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	q := w.hub.NewQueue("alice")
@@ -464,14 +464,14 @@ func TestOwnRemovalOfTheObjectComesAfterTheAnswer(t *testing.T) {
 	require.NoError(t, err)
 	w.settle()
 	require.Equal(t, []string{""}, read(q))
-	q.Finish(c.ID, []byte("answer\n"), hub.Mute{})
+	q.Finish(c.ID, []byte("answer\n"), hub.EchoKey{})
 	w.expect(q, "answer", "1 removed")
 	there, count := q.Has(m.String())
 	require.False(t, there)
 	require.Zero(t, count)
 }
 
-func TestPermissionTakenAwayEndsItAtOnce(t *testing.T) {
+func TestRevokedPermissionEndsSubscriptionAtOnce(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	yes := true
 	m := w.create(objects.KindMap)
@@ -501,7 +501,7 @@ func TestPermissionTakenAwayEndsItAtOnce(t *testing.T) {
 	require.Zero(t, w.hub.Topics())
 }
 
-func TestWhatIsGivenUpIsNotSent(t *testing.T) {
+func TestUnsubscribeDropsQueuedEvents(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	q := w.hub.NewQueue("alice")
@@ -522,7 +522,7 @@ func TestWhatIsGivenUpIsNotSent(t *testing.T) {
 	require.Zero(t, w.hub.Topics())
 }
 
-func TestWhatIsNotThereEndsWithItsError(t *testing.T) {
+func TestSubscribingToMissingObjectEndsWithError(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	w.node.Must(put(m, "k", "1"))
@@ -570,7 +570,7 @@ func TestRestoreResetsSubscribers(t *testing.T) {
 
 // A snapshot that comes while a subscription is catching up brings changes that
 // nobody tells of.
-func TestASnapshotDuringReplayIsNotMissed(t *testing.T) {
+func TestSnapshotRestoredDuringReplayIsCaughtUp(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	w.node.Must(put(m, "a", "1"))
@@ -620,14 +620,14 @@ func (d *derived) Ended(b []byte, why *objects.Error) []byte {
 }
 
 // What a derived source has loaded anew while it was read is not missed.
-func TestLapseDuringReplayIsNotMissed(t *testing.T) {
+func TestFallBehindDuringReplayCatchesUpAgain(t *testing.T) {
 	q := newWorld(t, hub.Config{}).hub.NewQueue("alice")
 	d := &derived{at: 10}
 	s := q.Subscribe("QR", objects.SID{}, d, func(*hub.Subscription) func() { return func() {} })
 	d.replayed = func() {
 		d.replayed = nil
 		d.at = 20
-		s.Lapse()
+		s.FallBehind()
 	}
 	s.Start(0)
 	require.Equal(t, []string{"whole 10", "whole 20", "established 20"}, read(q))
@@ -635,7 +635,7 @@ func TestLapseDuringReplayIsNotMissed(t *testing.T) {
 	require.Equal(t, []string{"change 21"}, read(q))
 }
 
-func TestASubscriptionThatEndsWhileItJoinsLeaves(t *testing.T) {
+func TestSubscriptionThatEndsDuringJoinLeaves(t *testing.T) {
 	q := newWorld(t, hub.Config{}).hub.NewQueue("alice")
 	left := 0
 	q.Subscribe("QR", objects.SID{}, &derived{at: 10}, func(s *hub.Subscription) func() {

@@ -6,20 +6,20 @@ import (
 	"lockstep/objects"
 )
 
-// Point is a place in the events of an object. The zero value is in front of
-// all.
+// Point is a place in the events of an object. The zero value comes before all
+// events.
 type Point struct {
 	Object objects.SID
 	Event  objects.EventID
 }
 
-// Told waits until all events of the object up to the point that the client is
-// to hear of are in the queue. An answer that tells of a later state has to
-// come behind them: a client ignores events that are older than what it knows.
+// AwaitTold waits until the queue holds all events of the object up to the point
+// that the client must be told of. An answer that shows a later state has to
+// come after them, because a client ignores events older than what it knows.
 //
-// Who does not follow the object waits for nothing. Nor do those who follow a
-// stream: its messages have no order that an answer could overtake.
-func (q *Queue) Told(ctx context.Context, p Point) error {
+// A client that does not follow the object does not wait. Neither does one that
+// follows a stream, since messages have no order that an answer could overtake.
+func (q *Queue) AwaitTold(ctx context.Context, p Point) error {
 	if p.Event == 0 || p.Object.Kind() == objects.KindStream {
 		return nil
 	}
@@ -48,8 +48,8 @@ func (q *Queue) told(name string, event objects.EventID) bool {
 	return q.closing || s == nil || (s.state != behind && s.state != live) || s.sent >= event
 }
 
-// move is called when a subscription has got on, or has ended.
-func (q *Queue) move() {
+// notifyMoved wakes AwaitTold when a subscription has advanced or ended.
+func (q *Queue) notifyMoved() {
 	if q.moved != nil {
 		close(q.moved)
 		q.moved = nil

@@ -55,7 +55,7 @@ func (l *late) tells() {
 }
 
 // write writes an item as the client, whose answer is "answer".
-func (l *late) write(op fsm.Op, mute func(*fsm.Result) hub.Mute) {
+func (l *late) write(op fsm.Op, echo func(*fsm.Result) hub.EchoKey) {
 	id := commandid.New()
 	l.queue.Begin(id, l.object)
 	r, err := l.node.Propose(l.Context(), &fsm.Command{ID: id, Service: fsmtest.Service, Op: op})
@@ -65,9 +65,9 @@ func (l *late) write(op fsm.Op, mute func(*fsm.Result) hub.Mute) {
 	if r.Item != nil {
 		after.Event--
 	}
-	var m hub.Mute
-	if mute != nil {
-		m = mute(r)
+	var m hub.EchoKey
+	if echo != nil {
+		m = echo(r)
 	}
 	l.working.Go(func() {
 		require.NoError(l, l.queue.Decided(context.Background(), id, after))
@@ -76,7 +76,7 @@ func (l *late) write(op fsm.Op, mute func(*fsm.Result) hub.Mute) {
 	synctest.Wait()
 }
 
-func TestAnAnswerDoesNotOvertakeWhatIsYetToBeTold(t *testing.T) {
+func TestAnswerWaitsForEarlierLiveEvents(t *testing.T) {
 	inLateWorld(t, hub.Config{}, func(l *late) {
 		l.node.Must(put(l.object, "k", "theirs"))
 		l.write(put(l.object, "k", "mine"), nil)
@@ -87,11 +87,11 @@ func TestAnAnswerDoesNotOvertakeWhatIsYetToBeTold(t *testing.T) {
 	})
 }
 
-func TestAReadDoesNotOvertakeWhatItKnows(t *testing.T) {
+func TestReadAnswerWaitsForEarlierEvents(t *testing.T) {
 	inLateWorld(t, hub.Config{}, func(l *late) {
 		l.node.Must(put(l.object, "k", "theirs"))
 		l.working.Go(func() {
-			require.NoError(l, l.queue.Told(context.Background(), hub.Point{Object: l.object, Event: 1}))
+			require.NoError(l, l.queue.AwaitTold(context.Background(), hub.Point{Object: l.object, Event: 1}))
 			l.queue.Push([]byte("answer\n"))
 		})
 		synctest.Wait()
@@ -101,7 +101,7 @@ func TestAReadDoesNotOvertakeWhatItKnows(t *testing.T) {
 	})
 }
 
-func TestAnAnswerDoesNotOvertakeWhatIsDue(t *testing.T) {
+func TestAnswerWaitsForCatchingUp(t *testing.T) {
 	inLateWorld(t, hub.Config{QueueLength: 2}, func(l *late) {
 		for i := range 9 {
 			l.node.Must(put(l.object, fmt.Sprint("k", i), "theirs"))
@@ -119,7 +119,7 @@ func TestAnAnswerDoesNotOvertakeWhatIsDue(t *testing.T) {
 	})
 }
 
-func TestOnesOwnRemovalIsAnsweredFirst(t *testing.T) {
+func TestOwnRemovalDuringCatchUpIsAnsweredFirst(t *testing.T) {
 	inLateWorld(t, hub.Config{QueueLength: 1}, func(l *late) {
 		for i := range 3 {
 			l.node.Must(put(l.object, fmt.Sprint("k", i), "theirs"))
@@ -135,7 +135,7 @@ func TestOnesOwnRemovalIsAnsweredFirst(t *testing.T) {
 	})
 }
 
-func TestWhoIsGoneWaitsForNothing(t *testing.T) {
+func TestAwaitToldReturnsWhenSubscriptionEnds(t *testing.T) {
 	inLateWorld(t, hub.Config{}, func(l *late) {
 		l.node.Must(put(l.object, "k", "1"))
 		point := hub.Point{Object: l.object, Event: 1}
@@ -144,12 +144,12 @@ func TestWhoIsGoneWaitsForNothing(t *testing.T) {
 			func() { l.queue.Close(nil) },
 		} {
 			l.queue.SubscribeObject(l.object, &source{queue: l.queue, object: l.object, chunk: 2}).Start(0)
-			l.working.Go(func() { require.NoError(l, l.queue.Told(context.Background(), point)) })
+			l.working.Go(func() { require.NoError(l, l.queue.AwaitTold(context.Background(), point)) })
 			synctest.Wait()
 			end()
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		require.NoError(t, l.queue.Told(ctx, point))
+		require.NoError(t, l.queue.AwaitTold(ctx, point))
 	})
 }

@@ -67,9 +67,9 @@ func (r *reader) apply(text string) {
 	r.items[key] = value
 }
 
-// TestEveryReaderEndsInTheStateOfTheServer: whatever is written, however small
+// TestEverySubscriberConvergesToServerState: whatever is written, however small
 // the queue, however often and late it is emptied.
-func TestEveryReaderEndsInTheStateOfTheServer(t *testing.T) {
+func TestEverySubscriberConvergesToServerState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		node := fsmtest.New(nil)
 		h := hub.New(hub.Config{
@@ -110,7 +110,7 @@ func TestEveryReaderEndsInTheStateOfTheServer(t *testing.T) {
 			id, after := r.own, hub.Point{Object: m, Event: r.ownID - 1}
 			finishing.Go(func() {
 				if r.queue.Decided(ctx, id, after) == nil {
-					r.queue.Finish(id, []byte("answer\n"), hub.Mute{})
+					r.queue.Finish(id, []byte("answer\n"), hub.EchoKey{})
 				}
 			})
 		}

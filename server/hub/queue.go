@@ -11,15 +11,16 @@ import (
 // Queue is what waits to be written to one client. All of it is bounded, in
 // frames and in bytes, by the hub's Config:
 //
-//   - A live event that finds no room puts its subscription behind; a message of
-//     a stream takes the place of older ones. That a subscription is over is told
-//     when it would be its turn to catch up, and takes no room until then.
-//   - What answers the client waits for Room first. Answers that were let in
-//     side by side, and the few that cannot wait, may exceed the bounds once
+//   - A live event that finds no room puts its subscription behind. A message of a
+//     stream takes the place of older messages. The notice that a subscription
+//     ended is made when it would be its turn to catch up, and takes no room
+//     until then.
+//   - An answer to the client waits for Room first. Answers that were let in
+//     concurrently, and the few that cannot wait, may exceed the bounds once
 //     over: as many frames and as many bytes again, on top of what waited when
-//     there was room for the last time. (One answer may be large: it is let in
-//     whole.) Beyond that the queue is Overrun: it forgets what waits, takes no
-//     more and ends, and the client with it.
+//     there was room for the last time. (One answer may be large, and is let in
+//     whole.) Beyond that the queue is Overrun: it drops what waits, takes no
+//     more and ends, and with it the client's session.
 type Queue struct {
 	hub      *Hub
 	identity string
@@ -28,15 +29,15 @@ type Queue struct {
 
 	mu      sync.Mutex
 	waiting backlog
-	held    size // changes that wait for the answer to an own write
-	beyond  size // pushed since there was room
+	held    size // changes that wait for the answer to a write of the client
+	beyond  size // pushed since there was room for the last time
 	closing bool
 	overrun bool
 	subs    map[string]*Subscription
 	due     []*Subscription // behind or ending, in the order of their turns
-	leaving []func()        // what is to be called without the lock, for subscriptions that ended
-	own     own
-	moved   chan struct{} // closed by the next move; nil: nobody waits for it
+	leaving []func()        // the leave functions of ended subscriptions, to be called without the lock
+	writes  pendingWrites
+	moved   chan struct{} // closed by the next notifyMoved; nil: nobody waits for it
 }
 
 // size is a number of frames and of their bytes.
@@ -51,17 +52,17 @@ func (h *Hub) NewQueue(identity string) *Queue {
 	}
 }
 
-// Wake returns the channel that tells when Fill may have something to give.
+// Wake returns the channel that signals when Fill may have something to write.
 func (q *Queue) Wake() <-chan struct{} { return q.wake }
 
-// Push appends a frame. Whoever answers the client waits for Room before.
+// Push appends a frame. Callers that answer the client wait for Room before.
 func (q *Queue) Push(frame []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.push(entry{frame: frame})
 }
 
-// Room waits until what waits is less than the bounds, in frames and in bytes.
+// Room waits until the queue is below its bounds, in frames and in bytes.
 func (q *Queue) Room(ctx context.Context) error {
 	for {
 		q.mu.Lock()
@@ -79,7 +80,7 @@ func (q *Queue) Room(ctx context.Context) error {
 	}
 }
 
-// Waiting returns the number of frames that wait, and of their bytes.
+// Waiting returns the number of frames that wait, and the number of their bytes.
 func (q *Queue) Waiting() (frames, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -87,16 +88,16 @@ func (q *Queue) Waiting() (frames, bytes int) {
 	return all.length, all.bytes
 }
 
-// Overrun reports whether the queue has ended because more was pushed than it
-// may hold.
+// Overrun reports whether the queue has ended because more was pushed than its
+// bounds allow.
 func (q *Queue) Overrun() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.overrun
 }
 
-// Close lets nothing more in: behind what waits, last is the end (it may be
-// empty). Only the first call has an effect.
+// Close appends last, which may be empty, as the final frame and takes nothing
+// more. Only the first call has an effect.
 func (q *Queue) Close(last []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,13 +106,13 @@ func (q *Queue) Close(last []byte) {
 	}
 	q.waiting.push(entry{frame: last})
 	q.closing = true
-	q.move()
+	q.notifyMoved()
 	q.signal()
 }
 
-// Fill appends what waits to b, until b has some size bytes, and lets those
-// have their turn that are behind, or over, when nothing else waits. last says
-// that the queue is closed and this was the end.
+// Fill appends the waiting frames to b until b has about size bytes. When nothing
+// waits, subscriptions that are behind or ending have their turns. last reports
+// whether the queue is closed and this was the final frame.
 func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 	for {
 		var due turn
@@ -127,14 +128,14 @@ func (q *Queue) Fill(b []byte, size int) (out []byte, last bool) {
 	}
 }
 
-// turn is that of a subscription to catch up: with what it lacks in this view.
+// turn is a subscription's turn to catch up: the range that it lacks in a view.
 type turn struct {
 	sub  *Subscription
 	view *fsm.View
-	part stretch
+	part replayRange
 }
 
-// fill is the part of Fill that needs the lock: it stops when a subscription is
+// fill is the part of Fill that holds the lock. It stops when a subscription has
 // to catch up.
 func (q *Queue) fill(b []byte, size int) (out []byte, due turn, leaving []func(), last bool) {
 	q.mu.Lock()
@@ -149,9 +150,9 @@ func (q *Queue) fill(b []byte, size int) (out []byte, due turn, leaving []func()
 		case ending:
 			b = sub.tellEnd(b)
 		case behind:
-			// The view is taken while the lock keeps own writes from beginning:
-			// up to the limit it contains none whose reply is still to come.
-			due = turn{sub: sub, view: q.hub.config.View(), part: sub.lacks()}
+			// The view is taken under the lock, so none of the client's writes can
+			// begin: up to the limit the view contains none without a reply.
+			due = turn{sub: sub, view: q.hub.config.View(), part: sub.replayRange()}
 		}
 	}
 	leaving, q.leaving = q.leaving, nil
@@ -165,7 +166,7 @@ func (q *Queue) drain(b []byte, size int) []byte {
 		if !ok {
 			break
 		}
-		if e.sub == nil || e.sub.state != void {
+		if e.sub == nil || e.sub.state != cancelled {
 			b = append(b, e.frame...)
 		}
 	}
@@ -173,7 +174,7 @@ func (q *Queue) drain(b []byte, size int) []byte {
 	return b
 }
 
-// push appends an entry and wakes who fills.
+// push appends an entry and wakes the goroutine that calls Fill.
 func (q *Queue) push(e entry) {
 	if q.closing {
 		return
@@ -190,14 +191,14 @@ func (q *Queue) push(e entry) {
 	q.signal()
 }
 
-// abandon ends the queue at once, without what waits.
+// abandon ends the queue at once and drops what waits.
 func (q *Queue) abandon() {
 	q.closing = true
-	for _, s := range q.own.holding {
+	for _, s := range q.writes.holding {
 		s.dropHeld()
 	}
-	q.waiting, q.own.holding = backlog{}, nil
-	q.move()
+	q.waiting, q.writes.holding = backlog{}, nil
+	q.notifyMoved()
 	q.freed()
 	q.signal()
 }
@@ -207,18 +208,18 @@ func (s *size) add(sign int, frame []byte) {
 	s.bytes += sign * len(frame)
 }
 
-// size is all that waits.
+// size returns the number of all waiting frames and of their bytes.
 func (q *Queue) size() size {
 	return size{length: q.waiting.length + q.held.length, bytes: q.waiting.bytes + q.held.bytes}
 }
 
-// hasRoom looks at nothing that is held: an answer that others wait for must get
-// in before them.
+// hasRoom does not count held changes: the answer that they wait for must get in
+// before them.
 func (q *Queue) hasRoom() bool {
 	return q.waiting.length < q.hub.config.QueueLength && q.waiting.bytes < q.hub.config.QueueBytes
 }
 
-// freed is called when less waits than before.
+// freed is called when something was taken out of the queue.
 func (q *Queue) freed() {
 	if q.hasRoom() {
 		q.beyond = size{}
@@ -240,14 +241,14 @@ func (q *Queue) fits(frame []byte) bool {
 	return q.fitsBut(frame, size{})
 }
 
-// fitsBut is fits if so much were dropped.
+// fitsBut reports whether one more event would fit after dropping so much.
 func (q *Queue) fitsBut(frame []byte, dropped size) bool {
 	all := q.size()
 	return all.length-dropped.length < q.hub.config.QueueLength && all.bytes-dropped.bytes+len(frame) <= q.hub.config.QueueBytes
 }
 
-// makeRoom drops the oldest stream messages until one more frame fits. It
-// returns false, and drops nothing, if that cannot be had.
+// makeRoom drops the oldest stream messages until one more frame fits. If that is
+// not enough, it drops nothing and returns false.
 func (q *Queue) makeRoom(frame []byte) bool {
 	if !q.fitsBut(frame, size{length: q.waiting.lossyLength, bytes: q.waiting.lossyBytes}) {
 		return false
@@ -259,7 +260,7 @@ func (q *Queue) makeRoom(frame []byte) bool {
 	return true
 }
 
-// schedule gives a subscription its turn to catch up, or to tell its end.
+// schedule puts a subscription in line to catch up, or to tell the client its end.
 func (q *Queue) schedule(s *Subscription) {
 	if (s.state == behind || s.state == ending) && !s.due {
 		s.due = true
@@ -268,19 +269,19 @@ func (q *Queue) schedule(s *Subscription) {
 	}
 }
 
-// nextDue takes the first subscription that may have its turn now. One that is
-// to catch up with an object that the client itself is writing to does so up to
-// that write, as soon as it is known which event that was, and then keeps its
-// place: the reply must come before the echo, and a replay cannot tell whose
-// write it was.
+// nextDue takes the first subscription that may have its turn now. While the
+// client itself is writing to an object, a subscription to that object catches up
+// only as far as the event before the write, once that event is known, and then
+// keeps its place in line. The reply must come before the echo, and a replay
+// cannot tell whose write an event was.
 func (q *Queue) nextDue() *Subscription {
 	for i := 0; i < len(q.due); {
 		s := q.due[i]
-		if until, limited := q.own.limit(s.object); s.state == behind && limited && s.sent >= until {
+		if until, limited := q.writes.limit(s.object); s.state == behind && limited && s.sent >= until {
 			i++
 			continue
 		}
-		s.due, s.again = false, false
+		s.due, s.catchUpAgain = false, false
 		if i == 0 {
 			q.due[0] = nil
 			q.due = q.due[1:]

@@ -5,66 +5,68 @@ import (
 	"lockstep/objects"
 )
 
-// Source is what a subscription is about, in the words of the wire. Its
-// methods append complete frames to b.
+// Source reads and encodes what a subscription is about. Its methods append
+// complete frames to b.
 //
-// Replay is called by Fill without any lock; the others may be called from
-// anywhere, with the queue locked, and must not block or call the queue.
+// Fill calls Replay without holding a lock. The other methods may be called from
+// any goroutine with the queue locked, and must not block or call the queue.
 type Source interface {
-	// Form returns the form in which the client is told of what happens. It
-	// stays the same.
+	// Form returns the form in which the client reads events. It never changes.
 	Form() Form
 
-	// Check says why the subscription must end in this state; nil: it need not.
+	// Check returns why the subscription must end in this state, or nil if it may
+	// go on.
 	Check(view *fsm.View) *objects.Error
 
-	// Replay tells what happened after an event up to now, or a part of it:
-	// reached is the last event that the client knows then, more says that
-	// there are later ones. The client knows the state at the event known, and
-	// of what came later the part up to after. refused ends the subscription.
+	// Replay appends the events after a given one up to now, or the first part of
+	// them. reached is the last event that the client knows afterwards, and more
+	// reports whether there are later ones. The client knows the state at the
+	// event known, and of the later events those up to after. A non-nil refused
+	// ends the subscription.
 	//
-	// Of events beyond until it must not tell, if that is not zero: reached is
-	// at most until then, and more is true.
+	// If until is not zero, Replay must not append events beyond it: reached is at
+	// most until, and more is true.
 	Replay(b []byte, view *fsm.View, known, after, until objects.EventID) (out []byte, reached objects.EventID, more bool, refused *objects.Error)
 
-	// Established says that the client knows everything up to an event and will
-	// hear what comes. It is called once, when the subscription first is live.
+	// Established appends the notice that the client knows everything up to an
+	// event and will be told of later ones. It is called once, when the
+	// subscription becomes live for the first time.
 	Established(b []byte, at objects.EventID) []byte
 
-	// Ended says that the subscription is over, and why.
+	// Ended appends the notice that the subscription has ended, and why.
 	Ended(b []byte, why *objects.Error) []byte
 }
 
-// Subscription is a client's cursor in the events of one object, or of
-// something derived from it. Its queue's lock guards it.
+// Subscription is a client's cursor in the events of one object, or in the
+// changes of something derived from one. The lock of its queue guards it.
 type Subscription struct {
 	queue  *Queue
 	name   string
-	object objects.SID // own writes to it hold the subscription back; zero: none do
+	object objects.SID // the client's writes to it hold the subscription back; zero: none do
 	source Source
 	form   Form
-	leave  func() // has the hub, or whoever else offers changes, forget it
+	leave  func() // removes it from the hub, or from whatever else offers its changes
 
-	state       state
-	due         bool // it is in queue.due
-	established bool
-	known       objects.EventID // when it is behind: the state from which it catches up
-	sent        objects.EventID // the last event in the queue, or before the queue
-	seen        objects.EventID // the last one offered while it was behind
-	again       bool            // what happened while it was behind is found only by catching up anew
-	held        []change        // behind an own write whose answer is still to come
-	why         *objects.Error  // when it is ending
+	state        state
+	due          bool // it is in queue.due
+	established  bool
+	known        objects.EventID // while behind: the state from which it catches up
+	sent         objects.EventID // the last event in the queue, or before the queue
+	offeredUpTo  objects.EventID // the last one offered while it was behind
+	catchUpAgain bool            // what happened while it was behind is found only by catching up anew
+	held         []change        // behind an own write whose answer is still to come
+	why          *objects.Error  // when it is ending
 }
 
 type state uint8
 
 const (
-	waiting state = iota // for Start
-	behind               // it catches up when it is its turn
-	live                 // events go into the queue
-	ending               // that it is over, and why, is told when it is its turn
-	over                 // nothing more comes; what is queued counts
-	void                 // given up: what is queued for it is skipped
+	waiting   state = iota // for Start
+	behind                 // it catches up when it is its turn
+	live                   // events go into the queue
+	ending                 // the client is told why it ended when it is its turn
+	ended                  // no more events come; queued ones are still sent
+	cancelled              // queued events are skipped
 )
 
 // change is one event of a subscription.
@@ -72,15 +74,15 @@ type change struct {
 	id     objects.EventID // 0: it has none
 	frame  []byte
 	origin fsm.CommandID
-	mute   Mute
+	echo   EchoKey
 	lossy  bool // it may be dropped: a message of a stream
 	last   bool // nothing follows it
 }
 
-// Subscribe makes a subscription under a name, in the place of an earlier one
-// of that name. join has its changes offered from then on and gives how to end
-// that. The subscription is silent until Start. Subscribe and Unsubscribe of
-// one name must not run side by side.
+// Subscribe makes a subscription under a name and replaces an earlier one of that
+// name. join registers the subscription wherever its changes come from, and
+// returns a function that undoes this. The subscription is silent until Start.
+// Subscribe and Unsubscribe of one name must not run concurrently.
 func (q *Queue) Subscribe(name string, object objects.SID, source Source, join func(*Subscription) (leave func())) *Subscription {
 	s := &Subscription{queue: q, name: name, object: object, source: source, form: source.Form()}
 	q.Unsubscribe(name)
@@ -90,23 +92,23 @@ func (q *Queue) Subscribe(name string, object objects.SID, source Source, join f
 	leave := join(s)
 	q.mu.Lock()
 	s.leave = leave
-	ended := s.state >= over // by what it joined: nobody knew yet how to leave
+	finished := s.state >= ended // join itself ended it, before there was a leave function
 	q.mu.Unlock()
-	if ended {
+	if finished {
 		leave()
 	}
 	return s
 }
 
-// SubscribeObject is Subscribe for an object: the hub offers its events.
+// SubscribeObject is Subscribe for an object, whose events the hub offers.
 func (q *Queue) SubscribeObject(object objects.SID, source Source) *Subscription {
 	return q.Subscribe(object.String(), object, source, func(s *Subscription) func() {
 		return q.hub.Follow(object, s).Stop
 	})
 }
 
-// Unsubscribe gives up a subscription: what still waits for it is not sent. It
-// reports whether there was one.
+// Unsubscribe cancels a subscription: its events that still wait are not sent. It
+// reports whether there was such a subscription.
 func (q *Queue) Unsubscribe(name string) bool {
 	q.mu.Lock()
 	s := q.subs[name]
@@ -114,14 +116,14 @@ func (q *Queue) Unsubscribe(name string) bool {
 		q.mu.Unlock()
 		return false
 	}
-	s.give(void)
+	s.finish(cancelled)
 	leave := s.leave
 	q.mu.Unlock()
 	leave()
 	return true
 }
 
-// UnsubscribeAll gives up all subscriptions. It says how many there were.
+// UnsubscribeAll cancels all subscriptions and returns how many there were.
 func (q *Queue) UnsubscribeAll() int {
 	q.mu.Lock()
 	names := make([]string, 0, len(q.subs))
@@ -132,8 +134,8 @@ func (q *Queue) UnsubscribeAll() int {
 	for _, name := range names {
 		q.Unsubscribe(name)
 	}
-	// Those that ended by themselves, the last of them while the others were
-	// given up: nobody may be left to call Fill.
+	// Subscriptions may have ended by themselves until now, and there may be
+	// nobody left to call Fill.
 	q.mu.Lock()
 	leaving := q.leaving
 	q.leaving = nil
@@ -144,15 +146,16 @@ func (q *Queue) UnsubscribeAll() int {
 	return len(names)
 }
 
-// Has reports whether there is a subscription of that name, and how many there are.
+// Has reports whether there is a subscription of that name, and returns how many
+// subscriptions there are.
 func (q *Queue) Has(name string) (there bool, count int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.subs[name] != nil, len(q.subs)
 }
 
-// Start lets a subscription catch up from the events after the given one on,
-// and then be live.
+// Start lets a subscription catch up, beginning after the given event, and then
+// become live.
 func (s *Subscription) Start(after objects.EventID) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
@@ -162,15 +165,15 @@ func (s *Subscription) Start(after objects.EventID) {
 	}
 }
 
-// End tells the client that the subscription is over, unless it is already.
+// End tells the client that the subscription has ended, unless it has already.
 func (s *Subscription) End(why *objects.Error) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	s.end(why)
 }
 
-// Happened implements Follower.
-func (s *Subscription) Happened(e *Event) (more bool) {
+// OnEvent implements Follower.
+func (s *Subscription) OnEvent(e *Event) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	switch {
@@ -178,39 +181,39 @@ func (s *Subscription) Happened(e *Event) (more bool) {
 		s.recheck()
 	case isTold(e.Event):
 		s.offer(change{
-			id: e.ID, origin: e.origin, mute: muteOf(e.Event),
+			id: e.ID, origin: e.origin, echo: echoKeyOf(e.Event),
 			lossy: e.Type == objects.MessagePublished, last: e.Type == objects.ObjectRemoved,
 		}, &e.frames)
 	}
 	return s.state < ending
 }
 
-// Missed implements Follower.
-func (s *Subscription) Missed(view *fsm.View) (more bool) {
+// OnGap implements Follower.
+func (s *Subscription) OnGap(view *fsm.View) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	if s.state != live {
-		s.again = true
+		s.catchUpAgain = true
 		return s.state < ending
 	}
 	if why := s.source.Check(view); why != nil {
 		s.end(why)
 	} else if s.object.Kind() != objects.KindStream {
-		s.lapse()
+		s.fallBehind()
 	}
 	return s.state < ending
 }
 
-// Failed implements Follower: what its place is nobody knows any more. The
-// client's queue ends, and the client comes back.
-func (s *Subscription) Failed() {
+// OnPanic implements Follower. The subscription's place is no longer known, so
+// the client's queue ends, and the client connects again.
+func (s *Subscription) OnPanic() {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	s.queue.abandon()
 }
 
-// Offer hands a derived subscription its next change. more is false when the
-// subscription takes no more.
+// Offer hands a derived subscription its next change. more reports whether the
+// subscription takes further changes.
 func (s *Subscription) Offer(id objects.EventID, frames *Frames) (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
@@ -218,14 +221,14 @@ func (s *Subscription) Offer(id objects.EventID, frames *Frames) (more bool) {
 	return s.state < ending
 }
 
-// Lapse has a live subscription catch up from its source.
-func (s *Subscription) Lapse() (more bool) {
+// FallBehind makes a live subscription catch up from its source.
+func (s *Subscription) FallBehind() (more bool) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
 	if s.state != live {
-		s.again = true // what it is reading now may be of before
+		s.catchUpAgain = true // it may be reading an older state now
 	}
-	s.lapse()
+	s.fallBehind()
 	return s.state < ending
 }
 
@@ -237,7 +240,7 @@ func (s *Subscription) Recheck() (more bool) {
 	return s.state < ending
 }
 
-// Recheck is that of all subscriptions of a client.
+// Recheck ends the subscriptions for which the client has lost the permission.
 func (q *Queue) Recheck() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -246,16 +249,16 @@ func (q *Queue) Recheck() {
 	}
 }
 
-// Identity is that of the client.
+// Identity returns the identity of the client.
 func (q *Queue) Identity() string { return q.identity }
 
-// recheck looks at the latest state: what made it necessary may be older than
-// what the subscription has caught up with. It leaves those alone that have yet
-// to start or to catch up: replaying checks, too, and then it is known what the
-// client is waiting for. That the object is gone is told by an event in its turn.
+// recheck ends a live subscription whose permission is gone, judged by the latest
+// view, which may be newer than the event that made the check necessary.
+// Subscriptions that have yet to start or to catch up are checked when they
+// replay. The removal of the object itself is told by its event.
 func (s *Subscription) recheck() {
 	if s.state != live {
-		s.again = true
+		s.catchUpAgain = true
 		return
 	}
 	if why := s.source.Check(s.queue.hub.config.View()); why != nil && why.Is(objects.ErrForbidden) {
@@ -269,17 +272,17 @@ func (s *Subscription) offer(c change, frames *Frames) {
 	case s.state >= ending:
 		return
 	case s.state != live:
-		s.seen = max(s.seen, c.id)
-		s.again = s.again || c.last
+		s.offeredUpTo = max(s.offeredUpTo, c.id)
+		s.catchUpAgain = s.catchUpAgain || c.last
 		return
-	case c.id != 0 && c.id <= s.taken():
+	case c.id != 0 && c.id <= s.queuedUpTo():
 		return
-	case !s.object.IsZero() && c.id > s.taken()+1:
-		s.lapse() // the ids of an object have no gaps: something was missed
+	case !s.object.IsZero() && c.id > s.queuedUpTo()+1:
+		s.fallBehind() // event ids of an object have no gaps, so one was missed
 		return
 	}
 	c.frame = frames.In(s.form)
-	if len(s.held) == 0 && !q.own.isPending(c.origin) {
+	if len(s.held) == 0 && !q.writes.isPending(c.origin) {
 		s.deliver(c)
 		return
 	}
@@ -289,12 +292,12 @@ func (s *Subscription) offer(c change, frames *Frames) {
 	case c.lossy:
 		q.hub.config.Dropped.Inc()
 	default:
-		s.lapse()
+		s.fallBehind()
 	}
 }
 
-// taken is the last event that is in the queue or held back for it.
-func (s *Subscription) taken() objects.EventID {
+// queuedUpTo returns the last event that is in the queue or held back for it.
+func (s *Subscription) queuedUpTo() objects.EventID {
 	if n := len(s.held); n > 0 {
 		return max(s.sent, s.held[n-1].id)
 	}
@@ -306,9 +309,9 @@ func (s *Subscription) deliver(c change) {
 	q := s.queue
 	e := entry{frame: c.frame, sub: s, lossy: c.lossy}
 	switch {
-	case q.own.isMuted(c.mute):
+	case q.writes.isSuppressed(c.echo):
 		s.sent = max(s.sent, c.id)
-		q.move()
+		q.notifyMoved()
 	case c.lossy:
 		if q.makeRoom(c.frame) {
 			q.push(e)
@@ -318,31 +321,32 @@ func (s *Subscription) deliver(c change) {
 	case q.fits(c.frame):
 		q.push(e)
 		s.sent = c.id
-		q.move()
+		q.notifyMoved()
 		if c.last {
-			s.give(over)
+			s.finish(ended)
 		}
-	default: // also for the last one: catching up finds that the object is gone
-		s.lapse()
+	default: // the last event too: catching up finds that the object is gone
+		s.fallBehind()
 	}
 }
 
-// hold keeps a change back until the answer to an own write is in the queue.
+// hold keeps a change back until the answer to the client's write is queued.
 func (s *Subscription) hold(c change) {
 	if len(s.held) == 0 {
-		s.queue.own.holding = append(s.queue.own.holding, s)
+		s.queue.writes.holding = append(s.queue.writes.holding, s)
 	}
 	s.held = append(s.held, c)
 	s.queue.held.add(1, c.frame)
 }
 
-// release delivers what was held back, up to the next own write.
+// release delivers the changes that were held back, up to the client's next
+// pending write.
 func (s *Subscription) release() {
 	q := s.queue
 	for len(s.held) > 0 {
 		c := s.held[0]
-		if q.own.isPending(c.origin) {
-			q.own.holding = append(q.own.holding, s)
+		if q.writes.isPending(c.origin) {
+			q.writes.holding = append(q.writes.holding, s)
 			return
 		}
 		s.held = s.held[1:]
@@ -360,72 +364,72 @@ func (s *Subscription) dropHeld() {
 	s.queue.freed()
 }
 
-// lapse gives up a live subscription's place.
-func (s *Subscription) lapse() {
+// fallBehind gives up the place of a live subscription, which then catches up.
+func (s *Subscription) fallBehind() {
 	if s.state != live {
 		return
 	}
 	s.dropHeld()
-	s.state, s.known, s.seen = behind, s.sent, s.sent
+	s.state, s.known, s.offeredUpTo = behind, s.sent, s.sent
 	s.queue.hub.config.Behind.Inc()
 	s.queue.schedule(s)
 }
 
-// end has the client told that the subscription is over. Until then it keeps
-// its place among those of the client.
+// end schedules the notice that the subscription has ended. Until the client is
+// told, the subscription keeps its place among those of the client.
 func (s *Subscription) end(why *objects.Error) {
 	if s.state >= ending {
 		return
 	}
 	s.dropHeld()
 	s.state, s.why = ending, why
-	s.queue.move()
+	s.queue.notifyMoved()
 	s.queue.schedule(s)
 }
 
-// tellEnd appends that the subscription is over.
+// tellEnd appends the notice that the subscription has ended.
 func (s *Subscription) tellEnd(b []byte) []byte {
-	s.give(over)
+	s.finish(ended)
 	return s.source.Ended(b, s.why)
 }
 
-// give makes a subscription over or void and takes it off the queue's books.
-func (s *Subscription) give(final state) {
+// finish makes a subscription ended or cancelled and removes it from the queue.
+func (s *Subscription) finish(final state) {
 	q := s.queue
 	s.dropHeld()
 	if q.subs[s.name] == s {
 		delete(q.subs, s.name)
-		if s.leave != nil && final == over {
+		if s.leave != nil && final == ended {
 			q.leaving = append(q.leaving, s.leave)
 			q.signal()
 		}
 	}
 	s.state = final
-	q.move()
+	q.notifyMoved()
 }
 
-// stretch is what a subscription lacks, as Replay takes it.
-type stretch struct{ known, after, until objects.EventID }
+// replayRange is the range of events that a subscription lacks, as Replay takes it.
+type replayRange struct{ known, after, until objects.EventID }
 
-func (s *Subscription) lacks() stretch {
-	until, _ := s.queue.own.limit(s.object)
-	return stretch{known: s.known, after: s.sent, until: until}
+func (s *Subscription) replayRange() replayRange {
+	until, _ := s.queue.writes.limit(s.object)
+	return replayRange{known: s.known, after: s.sent, until: until}
 }
 
-// catchUp appends what the subscription lacks. The one that fills the queue
-// calls it, without the lock.
-func (s *Subscription) catchUp(b []byte, view *fsm.View, part stretch) []byte {
+// catchUp appends the events that the subscription lacks. Fill calls it without
+// holding the lock.
+func (s *Subscription) catchUp(b []byte, view *fsm.View, part replayRange) []byte {
 	out, reached, more, refused := s.source.Replay(b, view, part.known, part.after, part.until)
 	q := s.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case s.state != behind:
-		return b // given up meanwhile
+		return b // cancelled meanwhile
 	case refused != nil && part.until != 0 && !exists(view, s.object):
-		// That may be the client's own doing: then the answer tells it first.
+		// The client's own write may have removed the object: the answer comes first.
 		s.sent = part.until
-		q.move()
+		q.notifyMoved()
 		q.schedule(s)
 		return b
 	case refused != nil:
@@ -433,11 +437,11 @@ func (s *Subscription) catchUp(b []byte, view *fsm.View, part stretch) []byte {
 		return s.tellEnd(b)
 	}
 	s.sent = reached
-	q.move()
+	q.notifyMoved()
 	if !more {
 		s.known = reached
 	}
-	if more || s.again || s.seen > reached {
+	if more || s.catchUpAgain || s.offeredUpTo > reached {
 		q.schedule(s)
 		return out
 	}

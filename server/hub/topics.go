@@ -9,23 +9,23 @@ import (
 	"lockstep/server/panics"
 )
 
-// Follower is told what happens to a topic, in order, by one goroutine, and
-// must not block. It goes on following while it answers with true.
+// Follower is told of the events of a topic, in order, by one goroutine, and must
+// not block. It follows the topic for as long as it returns true.
 type Follower interface {
-	// Happened tells of one event.
-	Happened(e *Event) (more bool)
+	// OnEvent is called with the next event.
+	OnEvent(e *Event) (more bool)
 
-	// Missed says that events were not told: what they did is to be found in
-	// the view, which contains all that was told before.
-	Missed(view *fsm.View) (more bool)
+	// OnGap is called when events were lost. The view shows what they did, and
+	// contains everything that was told before.
+	OnGap(view *fsm.View) (more bool)
 
-	// Failed is called when another method has panicked, and is the last call:
-	// whoever hears of the topic through this follower must learn that it is over.
-	Failed()
+	// OnPanic is called when another method has panicked, and is the last call.
+	// Whoever reads the topic through this follower must learn that it ended.
+	OnPanic()
 }
 
-// topics are a part of all topics. Following one of another part does not wait
-// while many are told of an event.
+// topics is one shard of all topics. Following a topic of another shard does not
+// wait while many followers are told of an event.
 type topics struct {
 	panics *panics.Catcher
 
@@ -33,12 +33,12 @@ type topics struct {
 	bySID map[objects.SID]*topic
 }
 
-// topicShards is how many parts there are.
+// topicShards is the number of shards.
 const topicShards = 64
 
 type topic struct {
 	followers []*Following
-	forms     [Forms]int // subscriptions among them, by the form that they read
+	forms     [Forms]int // number of subscriptions among them, by the form they read
 }
 
 // Following is one follower's place in a topic.
@@ -53,7 +53,7 @@ func (h *Hub) topicsOf(sid objects.SID) *topics {
 	return &h.topics[maphash.Comparable(h.seed, sid)%topicShards]
 }
 
-// Follow has a follower told what happens to a topic from now on.
+// Follow has a follower told of the events of a topic from now on.
 func (h *Hub) Follow(sid objects.SID, follower Follower) *Following {
 	all := h.topicsOf(sid)
 	all.mu.Lock()
@@ -69,8 +69,8 @@ func (h *Hub) Follow(sid objects.SID, follower Follower) *Following {
 	return f
 }
 
-// Stop ends it. When Stop returns, the follower is not being called and will
-// not be called again.
+// Stop ends the following. When Stop returns, the follower is not being called
+// and will not be called again.
 func (f *Following) Stop() {
 	f.topics.mu.Lock()
 	defer f.topics.mu.Unlock()
@@ -100,8 +100,8 @@ func (t *topic) count(f *Following, sign int) {
 	}
 }
 
-// followed reports whether anybody follows a topic, and how many subscriptions
-// read which form.
+// followed reports whether a topic has followers, and returns how many
+// subscriptions among them read each form.
 func (all *topics) followed(sid objects.SID) (forms [Forms]int, any bool) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -127,8 +127,8 @@ func (all *topics) tellAll(call func(Follower) (more bool)) {
 	}
 }
 
-// tellLocked goes from the last to the first, since whoever stops is replaced by
-// the last one.
+// tellLocked goes from the last follower to the first, because one that stops is
+// replaced by the last.
 func (all *topics) tellLocked(sid objects.SID, call func(Follower) (more bool)) {
 	t := all.bySID[sid]
 	if t == nil {
@@ -141,11 +141,11 @@ func (all *topics) tellLocked(sid objects.SID, call func(Follower) (more bool)) 
 	}
 }
 
-// tellOne keeps a fault of one follower from the others.
+// tellOne calls one follower and keeps its panic from the others.
 func (all *topics) tellOne(f Follower, call func(Follower) (more bool)) (more bool) {
 	defer all.panics.Catch("event", func(error) {
 		defer all.panics.Catch("end of a follower", nil)
-		f.Failed()
+		f.OnPanic()
 	})
 	return call(f)
 }

@@ -117,22 +117,22 @@ func (w *world) at(m objects.SID) objects.EventID {
 	return o.EventID
 }
 
-// wish is that of an identity, for a query of some text.
-func (w *world) wish(identity string, m objects.SID, text string) Wish {
+// request is that of an identity, for a query of some text.
+func (w *world) request(identity string, m objects.SID, text string) Request {
 	q, err := query.Parse(text)
 	require.NoError(w, err)
-	return Wish{Identity: identity, ID: m.String() + q.String(), Map: m, Query: q}
+	return Request{Identity: identity, ID: m.String() + q.String(), Map: m, Query: q}
 }
 
-func (w *world) use(wish Wish) *Use {
-	u, refused := w.queries.Use(wish)
+func (w *world) use(request Request) *Use {
+	u, refused := w.queries.Use(request)
 	require.Nil(w, refused)
 	return u
 }
 
 // follow subscribes to a live query, and waits until it is there.
 func (w *world) follow(m objects.SID, text string) *listener {
-	u := w.use(w.wish("alice", m, text))
+	u := w.use(w.request("alice", m, text))
 	require.NoError(w, u.Await(w.Context(), w.at(m)))
 	return w.listen(u)
 }
@@ -155,14 +155,14 @@ func (w *world) result(m objects.SID, text string) []*objects.Item {
 	view := w.node.View()
 	o, ok := view.ObjectBySID(m)
 	require.True(w, ok)
-	wish := w.wish("test", m, text)
-	wish.ID = "another"
-	items, refused := w.queries.Result(w.Context(), wish, view, o)
+	request := w.request("test", m, text)
+	request.ID = "another"
+	items, refused := w.queries.Result(w.Context(), request, view, o)
 	require.Nil(w, refused)
 	return items
 }
 
-// listener is a subscriber that writes down what it hears. After a lapse it
+// listener is a subscriber that writes down what it hears. After falling behind it
 // takes the whole result, as a subscription does.
 type listener struct {
 	use   *Use
@@ -172,7 +172,7 @@ type listener struct {
 	heard   []string
 	last    objects.EventID
 	doubled bool
-	lapsed  bool
+	behind  bool
 	denied  bool // from the next recheck on
 	onOffer func()
 }
@@ -189,11 +189,11 @@ func (l *listener) Offer(id objects.EventID, frames *hub.Frames) bool {
 	return true
 }
 
-func (l *listener) Lapse() bool {
+func (l *listener) FallBehind() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lapsed, l.last = true, 0
-	l.heard = append(l.heard, "lapse")
+	l.behind, l.last = true, 0
+	l.heard = append(l.heard, "fall behind")
 	return true
 }
 

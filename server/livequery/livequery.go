@@ -1,28 +1,29 @@
-// Package livequery keeps the results of queries over maps up to date, for all
-// clients of a node that asked for them, and evaluates queries once for those
-// who only want to know the present result.
+// Package livequery keeps the results of queries over maps up to date for all
+// clients of a node that asked for them. It also evaluates a query once for
+// clients that only want its present result.
 //
-//   - Queries are all of a node. Equal ones are one Query, and share the
-//     evaluation of every change.
-//   - A worker follows one map that has live queries. What the hub tells it goes
-//     into a backlog, bounded in number and in bytes, and the hub goes on: it
-//     never waits for an evaluation. The worker compares each item that was
-//     changed, which is read once, with all queries over the map. When the
-//     backlog overflows it is thrown away, and the worker catches up from the
-//     state: what was overwritten meanwhile is left out, and nothing is lost.
-//     A query that the state's history does not reach back to is loaded again.
-//   - Slots bound the CPUs that are busy with all this. Changes have their turns
-//     by map; scans, which go over a whole map, by the identity that asked.
+//   - Queries holds all live queries of a node. Equal ones are one Query, and
+//     share the evaluation of every change.
+//   - A worker follows one map that has live queries. It puts the events from the
+//     hub into a backlog, bounded in number and in bytes, so the hub never waits
+//     for an evaluation. The worker parses each changed item once and compares it
+//     with all queries over the map. When the backlog overflows, the worker drops
+//     it and catches up from the state: it skips changes that were overwritten
+//     meanwhile, and loses nothing. A query whose last event is older than the
+//     state's history is loaded again.
+//   - Slots bound the CPUs that evaluate. Changes take turns by map. Scans, which
+//     read a whole map, take turns by the identity that asked.
 //
-// Before a change is told to anybody, and between two of them, those are ended
-// who have lost the permission to read the map.
+// Before each change is told, subscriptions whose client has lost the permission
+// to read the map are ended.
 //
 // Goroutines: one for each map that has live queries, and one for each query
 // that is being loaded. Close ends them and waits. A worker's lock is taken inside
-// that of the hub's topics or of Queries, a client's queue's inside that of a
-// Query; there are no other pairs. No lock is held while items are compared.
+// the lock of the hub's topics or of Queries, and the lock of a client's queue
+// inside that of a Query; there are no other pairs. No lock is held while items
+// are compared.
 //
-// The package does not know the wire, which encodes what is told, nor what a
+// The package knows neither the wire, which encodes what is told, nor what a
 // query costs its client.
 package livequery
 
@@ -48,9 +49,9 @@ type Config struct {
 	Hub  *hub.Hub
 	View func() *fsm.View // the latest published state
 
-	// EncodeItem makes the frame of one item that is, or is no more, in the
-	// result of the query of an id, and EncodeResult that of the whole result.
-	// Each is called once for all who read the same form.
+	// EncodeItem makes the frame of one item that entered, changed in, or left the
+	// result of the query with this id. EncodeResult makes the frame of the whole
+	// result. Each is called once for all subscribers that read the same form.
 	EncodeItem   func(form hub.Form, id string, i *objects.Item, at objects.EventID, removed bool) []byte
 	EncodeResult func(form hub.Form, id string, result []*objects.Item, at objects.EventID) []byte
 
@@ -65,7 +66,7 @@ type Config struct {
 
 	Slots int // CPUs that evaluate at a time; half of them, at least one
 
-	Panics    *panics.Catcher    // nil: caught, and not told of
+	Panics    *panics.Catcher    // nil: caught, and not reported
 	Evaluated prometheus.Counter // items that were compared with a query
 	Behind    prometheus.Counter // times that a map's queries lost their place
 }
@@ -97,7 +98,7 @@ func orDefault[T int | int64](field *T, value T) {
 	}
 }
 
-// Queries are the live queries that somebody on this node uses.
+// Queries holds the live queries in use on this node.
 type Queries struct {
 	config  Config
 	slots   *slots
@@ -110,7 +111,7 @@ type Queries struct {
 
 	mu      sync.Mutex
 	workers map[objects.SID]*worker
-	total   int                       // queries that somebody uses
+	total   int                       // queries in use
 	uses    map[string]map[*Query]int // by identity
 }
 
@@ -129,8 +130,8 @@ func New(c Config) *Queries {
 	return all
 }
 
-// Close ends all live queries and waits for the goroutines. Nobody may use one
-// any more.
+// Close ends all live queries and waits for the goroutines. No query may be used
+// afterwards.
 func (all *Queries) Close() {
 	all.cancel()
 	all.work.Wait()
@@ -143,9 +144,9 @@ func (all *Queries) Count() int {
 	return all.total
 }
 
-// Wish is the wish of an identity for a live query. ID is the same for equal
+// Request asks for a live query on behalf of an identity. ID is the same for equal
 // queries over one map, and only for these.
-type Wish struct {
+type Request struct {
 	Identity string
 	ID       string
 	Map      objects.SID
@@ -160,83 +161,83 @@ type Use struct {
 	released bool // guarded by queries.mu
 }
 
-// Use returns a use of the live query, which begins to be loaded if it is new.
-// It ends with Release, or with what Join returns.
-func (all *Queries) Use(wish Wish) (*Use, *objects.Error) {
+// Use returns a use of the live query, and starts loading the query if it is new.
+// The use ends with Release, or with the function that Join returns.
+func (all *Queries) Use(request Request) (*Use, *objects.Error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if refused := all.refuse(wish); refused != nil {
+	if refused := all.checkBounds(request); refused != nil {
 		return nil, refused
 	}
-	q := all.find(wish)
+	q := all.find(request)
 	if q == nil {
-		q = all.add(wish)
+		q = all.add(request)
 	}
 	q.users++
-	if all.uses[wish.Identity] == nil {
-		all.uses[wish.Identity] = make(map[*Query]int)
+	if all.uses[request.Identity] == nil {
+		all.uses[request.Identity] = make(map[*Query]int)
 	}
-	all.uses[wish.Identity][q]++
-	return &Use{Query: q, queries: all, identity: wish.Identity}, nil
+	all.uses[request.Identity][q]++
+	return &Use{Query: q, queries: all, identity: request.Identity}, nil
 }
 
 // add makes a query.
-func (all *Queries) add(wish Wish) *Query {
+func (all *Queries) add(request Request) *Query {
 	all.total++
-	if w := all.workers[wish.Map]; w != nil {
-		if q := w.add(wish); q != nil {
+	if w := all.workers[request.Map]; w != nil {
+		if q := w.add(request); q != nil {
 			return q
 		}
 	}
-	return all.newWorker(wish.Map).add(wish)
+	return all.newWorker(request.Map).add(request)
 }
 
-func (all *Queries) find(wish Wish) *Query {
-	if w := all.workers[wish.Map]; w != nil {
-		return w.find(wish.ID)
+func (all *Queries) find(request Request) *Query {
+	if w := all.workers[request.Map]; w != nil {
+		return w.find(request.ID)
 	}
 	return nil
 }
 
-// Refuse says why the wish would be too much at the moment; nil: it would not.
-func (all *Queries) Refuse(wish Wish) *objects.Error {
+// CheckBounds returns why the request exceeds a bound at the moment, or nil.
+func (all *Queries) CheckBounds(request Request) *objects.Error {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	return all.refuse(wish)
+	return all.checkBounds(request)
 }
 
-func (all *Queries) refuse(wish Wish) *objects.Error {
-	q, mine, ofMap := all.find(wish), all.uses[wish.Identity], 0
-	if w := all.workers[wish.Map]; w != nil {
+func (all *Queries) checkBounds(request Request) *objects.Error {
+	q, mine, ofMap := all.find(request), all.uses[request.Identity], 0
+	if w := all.workers[request.Map]; w != nil {
 		ofMap = w.count()
 	}
 	switch {
 	case q != nil && mine[q] > 0:
 		return nil
-	case reached(len(mine), all.config.PerIdentity):
+	case atBound(len(mine), all.config.PerIdentity):
 		return objects.ErrTooMany.With("This identity has as many live queries on this node as it may: %d", all.config.PerIdentity)
 	case q != nil:
 		return nil
-	case reached(ofMap, all.config.PerMap):
+	case atBound(ofMap, all.config.PerMap):
 		return objects.ErrTooMany.With("There are as many live queries over this map on this node as there may be: %d", all.config.PerMap)
-	case reached(all.total, all.config.Total):
+	case atBound(all.total, all.config.Total):
 		return objects.ErrTooMany.With("There are as many live queries on this node as there may be")
 	}
 	return nil
 }
 
-func reached(n, most int) bool { return most >= 0 && n >= most }
+func atBound(n, most int) bool { return most >= 0 && n >= most }
 
 // Release ends the use. The last one ends the query. Only the first call has an
 // effect.
 func (u *Use) Release() {
 	if last := u.queries.release(u); last {
 		u.cancel()
-		u.end(objects.ErrUnavailable) // nobody hears that; it keeps nothing
+		u.end(objects.ErrUnavailable) // no subscriber is left to be told; it frees the result
 	}
 }
 
-// release takes a use off the books.
+// release removes a use, and reports whether it was the query's last.
 func (all *Queries) release(u *Use) (last bool) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -264,26 +265,27 @@ func (all *Queries) release(u *Use) (last bool) {
 	return true
 }
 
-// Result returns the items that match in this view, by key. It takes them from
-// the live query of that id, if there is one that is as far.
-func (all *Queries) Result(ctx context.Context, wish Wish, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
+// Result returns the items that match in this view, ordered by key. It takes them
+// from the live query with that id if there is one at the same event.
+func (all *Queries) Result(ctx context.Context, request Request, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
 	all.mu.Lock()
-	q := all.find(wish)
+	q := all.find(request)
 	all.mu.Unlock()
 	if q != nil {
 		if items, ok := q.itemsAt(o.EventID); ok {
 			return items, nil
 		}
 	}
-	t, err := all.slots.enter(ctx, scans, wish.Identity)
+	t, err := all.slots.enter(ctx, scans, request.Identity)
 	if err != nil {
 		return nil, objects.ErrUnavailable
 	}
 	defer t.leave()
-	return all.scan(ctx, t, wish.Query, view, o)
+	return all.scan(ctx, t, request.Query, view, o)
 }
 
-// scan looks at every item of a map, in turns and as long as the context allows.
+// scan evaluates a query over every item of a map, in turns, until the context
+// ends.
 func (all *Queries) scan(ctx context.Context, t *turn, q *query.Query, view *fsm.View, o *objects.Object) ([]*objects.Item, *objects.Error) {
 	var items []*objects.Item
 	var ended error

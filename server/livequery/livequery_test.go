@@ -22,7 +22,7 @@ import (
 
 const reds = `team == "red"`
 
-func TestEachChangeOfTheResultIsToldOnce(t *testing.T) {
+func TestEachResultChangeIsToldOnce(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		w.put(m, "ann", `{"team":"red"}`)
@@ -48,7 +48,7 @@ func TestEachChangeOfTheResultIsToldOnce(t *testing.T) {
 
 // Nobody waits for an evaluation, not even for many of them: others hear of what
 // happens, and the backlog stays within its bounds.
-func TestTheHubDoesNotWait(t *testing.T) {
+func TestHubDoesNotWaitForEvaluation(t *testing.T) {
 	inWorld(t, func(c *Config) { c.BacklogLength, c.MapBacklogBytes = 10, 100_000 }, func(w *world) {
 		m := w.newMap()
 		l := w.follow(m, reds)
@@ -86,7 +86,7 @@ func (quiet) Replay(b []byte, _ *fsm.View, _, after, _ objects.EventID) ([]byte,
 	return b, after, false, nil
 }
 
-func TestABacklogIsBoundedInBytes(t *testing.T) {
+func TestBacklogIsBoundedInBytes(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"of a map": func(c *Config) { c.MapBacklogBytes = 20_000 },
 		"in all":   func(c *Config) { c.BacklogBytes = 20_000 },
@@ -113,7 +113,7 @@ func TestABacklogIsBoundedInBytes(t *testing.T) {
 
 // Whatever is written, and however often the worker falls behind, what each
 // client hears leads to the result, and no event is told twice.
-func TestNothingIsLostOrDoubled(t *testing.T) {
+func TestConcurrentChangesAreToldExactlyOnce(t *testing.T) {
 	for seed := range uint64(20) {
 		inWorld(t, func(c *Config) { c.BacklogLength = 8 }, func(w *world) {
 			random := rand.New(rand.NewPCG(seed, 1))
@@ -160,7 +160,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 				slices.Sort(want)
 				require.Equal(w, want, l.state(known[text]), "seed %d: %s", seed, text)
 				require.False(w, l.doubled)
-				require.False(w, l.lapsed)
+				require.False(w, l.behind)
 				l.leave()
 			}
 		})
@@ -169,13 +169,13 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 
 // A query that is loaded while the worker is far behind hears of what came after
 // the state that it was loaded from, and the others of each change.
-func TestAQueryThatIsLoadedLateLosesNothing(t *testing.T) {
+func TestQueryLoadedFromOlderStateCatchesUp(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		w.put(m, "a", `{"team":"red"}`)
 		first := w.follow(m, reds)
 		free := w.busy()
-		late := w.use(w.wish("bob", m, `n == "2"`))
+		late := w.use(w.request("bob", m, `n == "2"`))
 		for i := range 3 {
 			w.put(m, "a", fmt.Sprintf(`{"team":"red","n":%d}`, i))
 		}
@@ -197,7 +197,7 @@ func snapshot(w *world) io.ReadCloser {
 
 // Where the history does not reach back, the result is loaded again, and who
 // follows it hears the whole of it.
-func TestAnotherHistoryIsLoadedAgain(t *testing.T) {
+func TestQueryIsReloadedAfterRestore(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		w.put(m, "a", `{"team":"red"}`)
@@ -205,7 +205,7 @@ func TestAnotherHistoryIsLoadedAgain(t *testing.T) {
 		w.put(m, "b", `{"team":"red"}`)
 		l := w.follow(m, reds)
 		require.NoError(w, w.node.FSM().Restore(before))
-		require.Equal(w, []string{"lapse"}, l.took())
+		require.Equal(w, []string{"fall behind"}, l.took())
 		frame, at, _ := l.use.State(0)
 		require.Equal(w, `1: a={"team":"red"}`, string(frame))
 		require.EqualValues(w, 1, at)
@@ -215,7 +215,7 @@ func TestAnotherHistoryIsLoadedAgain(t *testing.T) {
 	})
 }
 
-func TestForgottenRemovalsHaveTheResultLoadedAgain(t *testing.T) {
+func TestQueryIsReloadedWhenHistoryIsTooShort(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		w.put(m, "a", `{"team":"red"}`)
@@ -230,7 +230,7 @@ func TestForgottenRemovalsHaveTheResultLoadedAgain(t *testing.T) {
 		o, _ := w.node.View().ObjectBySID(m)
 		require.False(w, w.node.View().CanReplay(o, 2))
 		free()
-		require.Equal(w, []string{"lapse"}, l.took())
+		require.Equal(w, []string{"fall behind"}, l.took())
 		frame, _, _ := l.use.State(0)
 		require.Equal(w, "602: ", string(frame))
 		l.leave()
@@ -238,7 +238,7 @@ func TestForgottenRemovalsHaveTheResultLoadedAgain(t *testing.T) {
 }
 
 // Who may not read any more hears nothing of what waits to be evaluated.
-func TestPermissionIsLookedAtBeforeWhatWaits(t *testing.T) {
+func TestRevokedPermissionEndsSubscriberBeforeBacklog(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		l := w.follow(m, reds)
@@ -254,7 +254,7 @@ func TestPermissionIsLookedAtBeforeWhatWaits(t *testing.T) {
 }
 
 // Between two evaluations, too.
-func TestPermissionIsLookedAtBetweenQueries(t *testing.T) {
+func TestRevokedPermissionEndsSubscriberBetweenQueries(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		a, b := w.follow(m, reds), w.follow(m, `team != "blue"`)
@@ -274,7 +274,7 @@ func TestPermissionIsLookedAtBetweenQueries(t *testing.T) {
 	})
 }
 
-func TestARemovedMapEndsItsQueriesBehindWhatWaits(t *testing.T) {
+func TestRemovedMapEndsQueriesAfterBacklog(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		l := w.follow(m, reds)
@@ -284,7 +284,7 @@ func TestARemovedMapEndsItsQueriesBehindWhatWaits(t *testing.T) {
 		synctest.Wait()
 		free()
 		require.Equal(w, []string{`1 a={"team":"red"}`, "ended 404"}, l.took())
-		again := w.use(w.wish("alice", m, reds))
+		again := w.use(w.request("alice", m, reds))
 		require.NoError(w, again.Await(w.Context(), 9), "nobody waits for what is over")
 		_, _, over := again.State(0)
 		require.Equal(w, objects.ErrMapGone, over)
@@ -294,7 +294,7 @@ func TestARemovedMapEndsItsQueriesBehindWhatWaits(t *testing.T) {
 	})
 }
 
-func TestAMapThatIsGoneWhenTheWorkerCatchesUpEndsItsQueries(t *testing.T) {
+func TestMapMissingDuringCatchUpEndsQueries(t *testing.T) {
 	inWorld(t, func(c *Config) { c.BacklogLength = 1 }, func(w *world) {
 		m := w.newMap()
 		l := w.follow(m, reds)
@@ -310,7 +310,7 @@ func TestAMapThatIsGoneWhenTheWorkerCatchesUpEndsItsQueries(t *testing.T) {
 	})
 }
 
-func TestAResultThatIsTooLargeEndsThatQueryOnly(t *testing.T) {
+func TestTooLargeResultEndsOneQueryOnly(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		for i := range objects.MaxQueryResult {
@@ -321,13 +321,13 @@ func TestAResultThatIsTooLargeEndsThatQueryOnly(t *testing.T) {
 		require.Equal(w, []string{"ended 400"}, large.took())
 		require.Len(w, small.took(), 1)
 
-		again := w.use(w.wish("bob", m, reds))
+		again := w.use(w.request("bob", m, reds))
 		require.NoError(w, again.Await(w.Context(), 1))
 		_, _, over := again.State(0)
 		require.Equal(w, objects.ErrQueryLarge, over)
 		again.Release()
 		w.remove(m, "more")
-		again = w.use(w.wish("bob", m, reds))
+		again = w.use(w.request("bob", m, reds))
 		require.NoError(w, again.Await(w.Context(), w.at(m)))
 		_, _, over = again.State(0)
 		require.Nil(w, over, "another use is a new beginning")
@@ -337,34 +337,34 @@ func TestAResultThatIsTooLargeEndsThatQueryOnly(t *testing.T) {
 	})
 }
 
-func TestDifferentQueriesAreBounded(t *testing.T) {
+func TestDistinctQueriesAreBounded(t *testing.T) {
 	inWorld(t, func(c *Config) { c.PerIdentity, c.PerMap, c.Total = 3, 4, 5 }, func(w *world) {
 		m, other := w.newMap(), w.newMap()
 		n := func(i int) string { return fmt.Sprintf(`n == "%d"`, i) }
 		var uses []*Use
 		for i := range 3 {
-			uses = append(uses, w.use(w.wish("alice", m, n(i))), w.use(w.wish("alice", m, n(i))))
+			uses = append(uses, w.use(w.request("alice", m, n(i))), w.use(w.request("alice", m, n(i))))
 		}
-		refused := func(wish Wish) {
+		refused := func(request Request) {
 			t.Helper()
-			require.Equal(w, 429, w.queries.Refuse(wish).Status)
-			_, why := w.queries.Use(wish)
+			require.Equal(w, 429, w.queries.CheckBounds(request).Status)
+			_, why := w.queries.Use(request)
 			require.Equal(w, 429, why.Status)
 		}
-		refused(w.wish("alice", other, n(0)))
-		uses = append(uses, w.use(w.wish("bob", m, n(0))), w.use(w.wish("bob", m, n(3))))
-		refused(w.wish("bob", m, n(4)))
-		uses = append(uses, w.use(w.wish("bob", other, n(0))))
-		refused(w.wish("carol", other, n(1)))
-		require.Nil(w, w.queries.Refuse(w.wish("carol", other, n(0))), "there is no other one")
+		refused(w.request("alice", other, n(0)))
+		uses = append(uses, w.use(w.request("bob", m, n(0))), w.use(w.request("bob", m, n(3))))
+		refused(w.request("bob", m, n(4)))
+		uses = append(uses, w.use(w.request("bob", other, n(0))))
+		refused(w.request("carol", other, n(1)))
+		require.Nil(w, w.queries.CheckBounds(w.request("carol", other, n(0))), "there is no other one")
 		require.Equal(w, 5, w.queries.Count())
 
 		uses[0].Release()
 		uses[0].Release()
-		refused(w.wish("alice", other, n(0)))
+		refused(w.request("alice", other, n(0)))
 		uses[1].Release()
 		require.Equal(w, 5, w.queries.Count(), "bob uses it")
-		uses = append(uses, w.use(w.wish("alice", other, n(0))))
+		uses = append(uses, w.use(w.request("alice", other, n(0))))
 		for _, u := range uses {
 			u.Release()
 		}
@@ -374,18 +374,18 @@ func TestDifferentQueriesAreBounded(t *testing.T) {
 	})
 }
 
-func TestBoundsMayBeSwitchedOff(t *testing.T) {
+func TestNegativeBoundsAreUnlimited(t *testing.T) {
 	inWorld(t, func(c *Config) { c.PerIdentity, c.PerMap, c.Total = -1, -1, -1 }, func(w *world) {
 		m := w.newMap()
 		for i := range 200 {
-			defer w.use(w.wish("alice", m, fmt.Sprintf(`n == "%d"`, i))).Release()
+			defer w.use(w.request("alice", m, fmt.Sprintf(`n == "%d"`, i))).Release()
 		}
 		require.Equal(w, 200, w.queries.Count())
 	})
 }
 
 // Encoded results are kept for who asks next as long as there is room.
-func TestKeptResultsAreBounded(t *testing.T) {
+func TestCachedResultsAreBounded(t *testing.T) {
 	encoded := 0
 	inWorld(t, func(c *Config) {
 		c.ResultBytes = 250
@@ -435,12 +435,12 @@ func TestScansTakeTurnsByIdentity(t *testing.T) {
 		var order []string
 		ask := func(identity string, m objects.SID, text string) (done chan struct{}) {
 			done = make(chan struct{})
-			wish, view := w.wish(identity, m, text), w.node.View()
-			wish.ID = "another"
+			request, view := w.request(identity, m, text), w.node.View()
+			request.ID = "another"
 			o, _ := view.ObjectBySID(m)
 			go func() {
 				defer close(done)
-				_, refused := w.queries.Result(context.Background(), wish, view, o)
+				_, refused := w.queries.Result(context.Background(), request, view, o)
 				assert.Nil(t, refused)
 				w.queries.mu.Lock()
 				order = append(order, identity)
@@ -472,7 +472,7 @@ func TestScansTakeTurnsByIdentity(t *testing.T) {
 }
 
 // A fault in one query ends that one only.
-func TestAFaultEndsOneQueryOnly(t *testing.T) {
+func TestEvaluationPanicEndsOneQueryOnly(t *testing.T) {
 	inWorld(t, func(c *Config) {
 		encode := c.EncodeItem
 		c.EncodeItem = func(form hub.Form, id string, i *objects.Item, at objects.EventID, removed bool) []byte {
@@ -496,7 +496,7 @@ func TestAFaultEndsOneQueryOnly(t *testing.T) {
 
 // A fault while a result is loaded ends that live query: whoever waits for it
 // hears so, and the node goes on.
-func TestAFaultInLoadingEndsTheLiveQueryOnly(t *testing.T) {
+func TestLoadingPanicEndsOneQueryOnly(t *testing.T) {
 	faulty := true
 	inWorld(t, func(c *Config) {
 		view := c.View
@@ -508,7 +508,7 @@ func TestAFaultInLoadingEndsTheLiveQueryOnly(t *testing.T) {
 		}
 	}, func(w *world) {
 		m := w.newMap()
-		u := w.use(w.wish("alice", m, reds))
+		u := w.use(w.request("alice", m, reds))
 		require.NoError(w, u.Await(w.Context(), 1), "nobody waits for what is over")
 		_, _, over := u.State(0)
 		require.Equal(w, objects.ErrInternal, over)
@@ -522,7 +522,7 @@ func TestAFaultInLoadingEndsTheLiveQueryOnly(t *testing.T) {
 }
 
 // A worker with a fault ends its queries, and the next one begins anew.
-func TestAFaultOfAWorkerEndsItsQueries(t *testing.T) {
+func TestWorkerPanicEndsItsQueries(t *testing.T) {
 	var faulty atomic.Bool
 	inWorld(t, func(c *Config) {
 		view := c.View
@@ -535,8 +535,8 @@ func TestAFaultOfAWorkerEndsItsQueries(t *testing.T) {
 	}, func(w *world) {
 		m := w.newMap()
 		for _, fault := range []func(){
-			func() { w.queries.workers[m].Failed() },
-			func() { faulty.Store(true); w.queries.workers[m].Missed(nil) },
+			func() { w.queries.workers[m].OnPanic() },
+			func() { faulty.Store(true); w.queries.workers[m].OnGap(nil) },
 		} {
 			l := w.follow(m, reds)
 			fault()
@@ -551,30 +551,30 @@ func TestAFaultOfAWorkerEndsItsQueries(t *testing.T) {
 	})
 }
 
-func TestWaitingEndsWithTheContext(t *testing.T) {
+func TestAwaitEndsWithContext(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		free := w.busy()
 		defer free()
 		ctx, cancel := context.WithTimeout(w.Context(), moment)
 		defer cancel()
-		u := w.use(w.wish("alice", m, reds))
+		u := w.use(w.request("alice", m, reds))
 		require.ErrorIs(w, u.Await(ctx, 1), context.DeadlineExceeded)
 		view := w.node.View()
 		o, _ := view.ObjectBySID(m)
-		_, refused := w.queries.Result(ctx, w.wish("alice", m, reds), view, o)
+		_, refused := w.queries.Result(ctx, w.request("alice", m, reds), view, o)
 		require.Equal(w, objects.ErrUnavailable, refused)
 		u.Release()
 	})
 }
 
 // Close ends what is loaded, what is being loaded, and what waits.
-func TestCloseLeavesNothingBehind(t *testing.T) {
+func TestCloseStopsAllGoroutines(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
 		w.follow(m, reds)
 		free := w.busy()
-		w.use(w.wish("alice", m, `n == "1"`))
+		w.use(w.request("alice", m, `n == "1"`))
 		w.put(m, "k", `{}`)
 		synctest.Wait()
 		w.queries.Close()

@@ -11,13 +11,13 @@ import (
 	"lockstep/server/query"
 )
 
-// Subscriber hears of a live query: a *hub.Subscription does. Its methods must
-// not block. They return false when it takes no more.
+// Subscriber is told of the changes of a live query. A *hub.Subscription is one.
+// Its methods must not block. They return false when it takes no more.
 type Subscriber interface {
 	Offer(id objects.EventID, frames *hub.Frames) (more bool) // the next change of the result
-	Lapse() (more bool)                                       // the result is another one
-	Recheck() (more bool)                                     // somebody's permissions have changed
-	End(why *objects.Error)                                   // nothing comes any more
+	FallBehind() (more bool)                                  // the result was replaced
+	Recheck() (more bool)                                     // some permission has changed
+	End(why *objects.Error)                                   // no more changes come
 }
 
 // Query is the result of a query over the items of a map, kept up to date: a
@@ -26,8 +26,8 @@ type Query struct {
 	worker   *worker
 	id       string
 	text     *query.Query
-	identity string          // whose turns it takes to be loaded
-	ctx      context.Context // ends when nobody uses it any more
+	identity string          // loading takes this identity's turns
+	ctx      context.Context // ends with the last use
 	cancel   context.CancelFunc
 
 	users int // guarded by Queries.mu
@@ -39,14 +39,14 @@ type Query struct {
 	loaded bool // result is that at the event at, and changes are evaluated
 	at     objects.EventID
 	result map[string]*objects.Item
-	whole  [hub.Forms][]byte // the encoded result, as far as it is kept
+	frames [hub.Forms][]byte // the encoded result, as far as it is kept
 	over   *objects.Error    // why it cannot go on
 	moved  chan struct{}     // closed at the next change of the above, if anyone waits
 	subs   map[Subscriber]struct{}
 }
 
-func newQuery(w *worker, wish Wish) *Query {
-	q := &Query{worker: w, id: wish.ID, text: wish.Query, identity: wish.Identity, subs: make(map[Subscriber]struct{})}
+func newQuery(w *worker, request Request) *Query {
+	q := &Query{worker: w, id: request.ID, text: request.Query, identity: request.Identity, subs: make(map[Subscriber]struct{})}
 	q.ctx, q.cancel = context.WithCancel(w.ctx)
 	return q
 }
@@ -54,8 +54,8 @@ func newQuery(w *worker, wish Wish) *Query {
 // ID returns the id of the query.
 func (q *Query) ID() string { return q.id }
 
-// load evaluates the query over the whole map. Afterwards all subscribers hear
-// the result.
+// load evaluates the query over the whole map, and then tells all subscribers the
+// result.
 func (q *Query) load() {
 	all := q.worker.queries
 	defer all.config.Panics.Catch("live query", func(error) { q.end(objects.ErrInternal) })
@@ -84,7 +84,7 @@ func (q *Query) load() {
 	q.worker.join()
 }
 
-// install takes a result over.
+// install makes the result the query's own.
 func (q *Query) install(items []*objects.Item, at objects.EventID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -97,11 +97,11 @@ func (q *Query) install(items []*objects.Item, at objects.EventID) {
 	}
 	q.at, q.loaded = at, true
 	q.changed()
-	q.each(Subscriber.Lapse)
+	q.each(Subscriber.FallBehind)
 }
 
-// reload has the result made again from the whole map. Until then it is the old
-// one.
+// reload starts to evaluate the query over the whole map again. Until that is
+// done the query keeps its old result.
 func (q *Query) reload() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,7 +109,7 @@ func (q *Query) reload() {
 	q.worker.queries.work.Go(q.load)
 }
 
-// change looks whether a changed item is, or was, in the result.
+// change updates the result with a changed item.
 func (q *Query) change(c change, item *query.Item) {
 	defer q.worker.queries.config.Panics.Catch("live query", func(error) { q.end(objects.ErrInternal) })
 	if q.knows(c.id) {
@@ -148,8 +148,8 @@ func (q *Query) matches(item *query.Item) bool {
 	return q.text.MatchItem(item)
 }
 
-// reach says that nothing happened up to an event that the query has not heard of.
-func (q *Query) reach(at objects.EventID) {
+// advance notes that the query has seen every change up to an event.
+func (q *Query) advance(at objects.EventID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.at < at {
@@ -171,8 +171,8 @@ func (q *Query) isLoaded() bool {
 	return q.loaded && q.over == nil
 }
 
-// Await waits until the result is that at an event, or a later one. When the
-// query is over, it does not wait: whoever subscribes hears why.
+// Await waits until the result is that of an event or a later one. It does not
+// wait once the query has ended: subscribers are told why.
 func (q *Query) Await(ctx context.Context, at objects.EventID) error {
 	for {
 		q.mu.Lock()
@@ -193,7 +193,7 @@ func (q *Query) Await(ctx context.Context, at objects.EventID) error {
 	}
 }
 
-// Join has a subscriber hear of changes, until leave is called, which also
+// Join has a subscriber told of changes until leave is called, which also
 // releases the use.
 func (u *Use) Join(s Subscriber) (leave func()) {
 	q := u.Query
@@ -208,9 +208,9 @@ func (u *Use) Join(s Subscriber) (leave func()) {
 	}
 }
 
-// State returns the frame of the whole result and the event that it is of. The
-// frame is made once for all who ask in this form before it changes, as far as
-// there is room to keep it.
+// State returns the frame of the whole result, and the event that it belongs to.
+// The frame is kept until the result changes, if there is room for it, and shared
+// by all callers that read this form.
 func (q *Query) State(form hub.Form) (frame []byte, at objects.EventID, over *objects.Error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -218,10 +218,10 @@ func (q *Query) State(form hub.Form) (frame []byte, at objects.EventID, over *ob
 		return nil, 0, q.over
 	}
 	all := q.worker.queries
-	if frame = q.whole[form]; frame == nil {
+	if frame = q.frames[form]; frame == nil {
 		frame = all.config.EncodeResult(form, q.id, q.items(), q.at)
 		if all.results.Take(q.id, int64(len(frame))) {
-			q.whole[form] = frame
+			q.frames[form] = frame
 		}
 	}
 	return frame, q.at, nil
@@ -245,8 +245,8 @@ func (q *Query) items() []*objects.Item {
 	return items
 }
 
-// changed forgets the frames of the whole result, of which the event's id is a
-// part, too, and wakes those who wait for it.
+// changed drops the frames of the whole result, which contain the event's id, and
+// wakes the callers of Await.
 func (q *Query) changed() {
 	q.dropFrames()
 	if q.moved != nil {
@@ -256,10 +256,10 @@ func (q *Query) changed() {
 }
 
 func (q *Query) dropFrames() {
-	for form, frame := range q.whole {
+	for form, frame := range q.frames {
 		if frame != nil {
 			q.worker.queries.results.Return(q.id, int64(len(frame)))
-			q.whole[form] = nil
+			q.frames[form] = nil
 		}
 	}
 }
@@ -285,7 +285,7 @@ func (q *Query) end(why *objects.Error) {
 	q.endLocked(why)
 }
 
-// endLocked ends the query for all.
+// endLocked ends the query for all subscribers.
 func (q *Query) endLocked(why *objects.Error) {
 	if q.over != nil {
 		return

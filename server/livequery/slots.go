@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// slots are the CPUs that comparing items may use. Whoever compares takes one
-// for a slice of time and then lets others go on.
+// slots are the CPUs that evaluations may use. An evaluation takes one for a
+// slice of time and then lets others go on.
 //
-// Those who wait stand in one of two lines, whose turns alternate: nobody's scans
-// hold up changes, nor the other way round. In a line the keys take turns, so
-// that it does not matter how many wait under one of them.
+// Waiters stand in one of two lines, whose turns alternate, so that scans do not
+// hold up changes, nor changes scans. Within a line the keys take turns, however
+// many wait under each of them.
 type slots struct {
 	slice time.Duration
 	now   func() time.Time
@@ -31,7 +31,7 @@ const (
 	lineCount
 )
 
-// line is who waits, by key. A key that somebody waits under is once in keys.
+// line holds the waiters by key. A key with waiters is in keys exactly once.
 type line struct {
 	keys    []string // in the order of their turns
 	waiting map[string][]chan struct{}
@@ -45,7 +45,7 @@ func newSlots(count int, slice time.Duration) *slots {
 	return s
 }
 
-// turn is a slot that somebody has.
+// turn is the use of a slot.
 type turn struct {
 	slots *slots
 	line  lineID
@@ -71,12 +71,12 @@ func (t *turn) leave() {
 	}
 }
 
-// clockCalls is after how many calls next looks at the clock, which costs as
-// much as a cheap comparison.
+// clockCalls is the number of calls after which next reads the clock, since that
+// costs as much as a cheap comparison.
 const clockCalls = 8
 
-// next is called before each comparison. When the slice is over it lets those
-// have the slot who wait.
+// next is called before each comparison. When the slice is over, it gives the
+// slot to a waiter.
 func (t *turn) next(ctx context.Context) error {
 	if t.calls++; t.calls%clockCalls != 0 {
 		return nil
@@ -90,7 +90,7 @@ func (t *turn) next(ctx context.Context) error {
 	return t.yield(ctx)
 }
 
-// yield goes to the end of the line, if anybody waits.
+// yield goes to the end of the line if there are waiters.
 func (t *turn) yield(ctx context.Context) error {
 	s := t.slots
 	s.mu.Lock()
@@ -115,7 +115,7 @@ func (t *turn) wait(ctx context.Context) error {
 	return t.await(ctx, granted)
 }
 
-// await waits until the slot is granted. The context's end gives it up.
+// await waits until the slot is granted or the context ends.
 func (t *turn) await(ctx context.Context, granted chan struct{}) error {
 	select {
 	case <-granted:
@@ -141,7 +141,7 @@ func (s *slots) release() {
 	s.grant()
 }
 
-// grant gives free slots to those whose turn it is.
+// grant gives free slots to the waiters whose turn it is.
 func (s *slots) grant() {
 	for s.free > 0 && s.anyWaiting() {
 		s.last = (s.last + 1) % lineCount
@@ -161,7 +161,7 @@ func (l *line) add(key string) chan struct{} {
 	return granted
 }
 
-// pop takes the first one of the key whose turn it is; nil: nobody waits.
+// pop takes the first waiter of the key whose turn it is, or returns nil.
 func (l *line) pop() chan struct{} {
 	if len(l.keys) == 0 {
 		return nil

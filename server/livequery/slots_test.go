@@ -63,7 +63,7 @@ func TestLinesTakeTurns(t *testing.T) {
 	}))
 }
 
-func TestWhoGivesUpTakesNoTurn(t *testing.T) {
+func TestCancelledWaiterTakesNoTurn(t *testing.T) {
 	require.Equal(t, []string{"a2", "c1"}, order(t, func(_ *slots, enter func(lineID, string, string) func()) {
 		giveUp := []func(){enter(scans, "a", "a1"), enter(scans, "b", "b1")}
 		enter(scans, "a", "a2")
@@ -74,7 +74,7 @@ func TestWhoGivesUpTakesNoTurn(t *testing.T) {
 	}))
 }
 
-func TestASliceEndsWhenOthersWait(t *testing.T) {
+func TestSliceEndsWhenOthersWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlots(1, 2*time.Millisecond)
 		mine, err := s.enter(t.Context(), scans, "mine")
@@ -106,7 +106,7 @@ func TestASliceEndsWhenOthersWait(t *testing.T) {
 	})
 }
 
-func TestATurnEndsWithTheContext(t *testing.T) {
+func TestTurnEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlots(1, -1)
 		mine, err := s.enter(t.Context(), scans, "mine")

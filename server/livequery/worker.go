@@ -22,7 +22,7 @@ type worker struct {
 
 	ctx       context.Context // ends when there is no query any more
 	cancel    context.CancelFunc
-	following chan struct{} // closed when the hub tells what happens
+	following chan struct{} // closed once the worker follows the map
 	wake      chan struct{} // one slot: there may be something to do
 
 	recheck atomic.Bool // somebody's permissions have changed
@@ -32,19 +32,19 @@ type worker struct {
 	backlog backlog
 	lost    bool           // changes are missing: catch up from the state
 	joined  bool           // a query has been loaded that may lag behind the others
-	over    *objects.Error // behind the backlog nothing comes, and why
+	over    *objects.Error // why nothing comes after the backlog
 
-	at objects.EventID // that of the last change that was evaluated; run's alone; 0: none was
+	at objects.EventID // the last change that was evaluated, or 0; only run uses it
 }
 
-// change is what happened to an item.
+// change is one change of an item.
 type change struct {
 	id      objects.EventID
-	item    *objects.Item // nil: it did not happen to an item
+	item    *objects.Item // nil: the event is not about an item
 	removed bool
 }
 
-// size is about how much memory a change keeps.
+// size returns roughly how many bytes of memory a change keeps.
 func (c change) size() int64 {
 	const fixed = 256 // the records
 	if c.item == nil {
@@ -53,8 +53,8 @@ func (c change) size() int64 {
 	return fixed + int64(len(c.item.Key)+len(c.item.Data))
 }
 
-// backlog is the changes that wait to be evaluated, oldest first. The worker's
-// lock guards it.
+// backlog holds the changes that wait to be evaluated, oldest first. The lock of
+// the worker guards it.
 type backlog []change
 
 func (all *Queries) newWorker(object objects.SID) *worker {
@@ -68,15 +68,15 @@ func (all *Queries) newWorker(object objects.SID) *worker {
 	return w
 }
 
-// add makes a query, which begins to be loaded; nil: the worker is over.
-func (w *worker) add(wish Wish) *Query {
+// add makes a query and starts loading it. It returns nil if the worker has ended.
+func (w *worker) add(request Request) *Query {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.over != nil {
 		return nil
 	}
-	q := newQuery(w, wish)
-	w.live[wish.ID] = q
+	q := newQuery(w, request)
+	w.live[request.ID] = q
 	w.queries.work.Go(q.load)
 	return q
 }
@@ -107,8 +107,8 @@ func (w *worker) remove(q *Query) (last bool) {
 	return len(w.live) == 0
 }
 
-// all returns the queries, which are looked at without the lock: the hub shall
-// not wait for one of them.
+// all returns the queries. Callers use them without holding the worker's lock, so
+// that the hub does not wait for a query.
 func (w *worker) all() []*Query {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,8 +120,8 @@ func (w *worker) loaded() []*Query {
 	return slices.DeleteFunc(w.all(), func(q *Query) bool { return !q.isLoaded() })
 }
 
-// Happened implements hub.Follower.
-func (w *worker) Happened(e *hub.Event) (more bool) {
+// OnEvent implements hub.Follower.
+func (w *worker) OnEvent(e *hub.Event) (more bool) {
 	defer w.signal()
 	switch e.Type {
 	case objects.PermissionChanged:
@@ -139,23 +139,23 @@ func (w *worker) Happened(e *hub.Event) (more bool) {
 	return true
 }
 
-// Missed implements hub.Follower.
-func (w *worker) Missed(*fsm.View) (more bool) {
+// OnGap implements hub.Follower.
+func (w *worker) OnGap(*fsm.View) (more bool) {
 	defer w.signal()
 	w.recheck.Store(true)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lose()
+	w.dropBacklog()
 	return true
 }
 
-// Failed implements hub.Follower.
-func (w *worker) Failed() {
+// OnPanic implements hub.Follower.
+func (w *worker) OnPanic() {
 	defer w.signal()
 	w.finish(objects.ErrInternal)
 }
 
-// finish says that nothing comes behind the backlog.
+// finish notes that nothing comes after the backlog, and why.
 func (w *worker) finish(why *objects.Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -164,17 +164,17 @@ func (w *worker) finish(why *objects.Error) {
 	}
 }
 
-// push appends a change to the backlog, which it throws away when it is full.
+// push appends a change to the backlog, and drops all of it when it is full.
 func (w *worker) push(c change) {
 	if len(w.backlog) >= w.queries.config.BacklogLength || !w.queries.backlog.Take(w.key, c.size()) {
 		w.queries.config.Behind.Inc()
-		w.lose()
+		w.dropBacklog()
 		return
 	}
 	w.backlog = append(w.backlog, c)
 }
 
-func (w *worker) lose() {
+func (w *worker) dropBacklog() {
 	for _, c := range w.backlog {
 		w.queries.backlog.Return(w.key, c.size())
 	}
@@ -218,11 +218,11 @@ func (w *worker) run() {
 func (w *worker) drop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lose()
+	w.dropBacklog()
 }
 
-// work does all that there is to do, in turns. more is false when nothing will
-// come any more.
+// work does everything there is to do, in turns. more is false when the worker
+// has ended.
 func (w *worker) work() (more bool) {
 	t, err := w.queries.slots.enter(w.ctx, changes, w.key)
 	if err != nil {
@@ -246,8 +246,8 @@ func (w *worker) work() (more bool) {
 	}
 }
 
-// next takes what is to be done next, if anything is, and says behind all that
-// why nothing comes any more.
+// next returns the next thing to do, if there is any. When nothing is left, over
+// is why the worker ends, if it does.
 func (w *worker) next() (do func(*turn) error, over *objects.Error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -285,7 +285,7 @@ func (w *worker) evaluate(t *turn, c change) error {
 	return nil
 }
 
-// tell has queries hear of a change. The item is read once for all of them.
+// tell shows a change to queries. The item is parsed once for all of them.
 func (w *worker) tell(t *turn, all []*Query, c change) error {
 	var item *query.Item
 	if c.item != nil {
@@ -303,14 +303,14 @@ func (w *worker) tell(t *turn, all []*Query, c change) error {
 	return nil
 }
 
-// recheckAll ends the subscriptions of those who have lost the permission.
+// recheckAll ends the subscriptions of clients that have lost the permission.
 func (w *worker) recheckAll() {
 	for _, q := range w.all() {
 		q.recheck()
 	}
 }
 
-// catchUpAll is for when changes were lost.
+// catchUpAll brings all queries up to date after changes were lost.
 func (w *worker) catchUpAll(t *turn) error {
 	at, err := w.catchUp(t, w.loaded())
 	if err == nil {
@@ -319,21 +319,20 @@ func (w *worker) catchUpAll(t *turn) error {
 	return err
 }
 
-// catchUpLagging is for queries that were loaded from a state before the last
-// change that the others know. The others hear of each change.
+// catchUpLagging brings those queries up to date that were loaded from a state
+// older than the last evaluated change. The other queries saw every change.
 func (w *worker) catchUpLagging(t *turn) error {
 	lagging := slices.DeleteFunc(w.loaded(), func(q *Query) bool { return q.knows(w.at) })
 	_, err := w.catchUp(t, lagging)
 	return err
 }
 
-// replayLength is how many changes are read from the state at a time.
+// replayLength is the number of changes read from the state at a time.
 const replayLength = 64
 
-// catchUp has queries hear of what the state says has happened since the change
-// that each of them knows, and returns the event that they have reached. Each
-// part is of the latest state: an older one is not kept for as long as this
-// takes.
+// catchUp replays to queries the events since the last one that each of them
+// knows, and returns the event that all have reached. Each part is read from the
+// latest view, so that no old view is kept in memory while this takes its time.
 func (w *worker) catchUp(t *turn, all []*Query) (objects.EventID, error) {
 	for {
 		view := w.queries.config.View()
@@ -359,16 +358,16 @@ func (w *worker) catchUp(t *turn, all []*Query) (objects.EventID, error) {
 		}
 		if len(events) < replayLength {
 			for _, q := range all {
-				q.reach(o.EventID)
+				q.advance(o.EventID)
 			}
 			return o.EventID, nil
 		}
 	}
 }
 
-// reloadForgotten has those loaded again that the history of the object does not
-// reach back to, or that know what it never had, and returns the others that are
-// not over.
+// reloadForgotten reloads the queries whose last event is older than the object's
+// history, or newer than the object after a restore. It returns the others that
+// have not ended.
 func reloadForgotten(all []*Query, view *fsm.View, o *objects.Object) []*Query {
 	return slices.DeleteFunc(all, func(q *Query) bool {
 		if q.ended.Load() {

@@ -204,7 +204,7 @@ func (w *queryWish) prepare(ctx context.Context, view *fsm.View, batch *queryBat
 		return refused
 	}
 	wish := s.liveQuery(object.SID, w.query)
-	if refused := s.server.queries.Refuse(wish); refused != nil {
+	if refused := s.server.queries.CheckBounds(wish); refused != nil {
 		return refused
 	}
 	if refused := batch.exhausted(o.Index); refused != nil {
@@ -219,7 +219,7 @@ func (w *queryWish) prepare(ctx context.Context, view *fsm.View, batch *queryBat
 }
 
 // load waits for the result that is that at an event, or a later one.
-func (w *queryWish) load(ctx context.Context, wish livequery.Wish, at objects.EventID) *objects.Error {
+func (w *queryWish) load(ctx context.Context, wish livequery.Request, at objects.EventID) *objects.Error {
 	use, refused := w.session.server.queries.Use(wish)
 	if refused != nil {
 		return refused
@@ -256,8 +256,8 @@ func (w *queryWish) join(s *hub.Subscription) (leave func()) {
 }
 
 // liveQuery names a query over a map, asked by the client.
-func (s *session) liveQuery(object objects.SID, q *query.Query) livequery.Wish {
-	return livequery.Wish{Identity: s.holder, ID: queryID(s.service.SID, object, q), Map: object, Query: q}
+func (s *session) liveQuery(object objects.SID, q *query.Query) livequery.Request {
+	return livequery.Request{Identity: s.holder, ID: queryID(s.service.SID, object, q), Map: object, Query: q}
 }
 
 // querySource tells a client of one live query. Access is that of the map.

@@ -34,7 +34,7 @@ type call struct {
 type answer struct {
 	status int
 	body   func(b []byte) []byte // appends JSON; nil: there is none
-	mute   hub.Mute              // the echo that the answer makes needless
+	mute   hub.EchoKey           // the echo that the answer makes needless
 	after  hub.Point             // the last event that the client must hear of before
 	then   func()                // is called when the answer is in the queue
 }
@@ -333,7 +333,7 @@ func (w *answers) keep(s *session, most int) {
 // fails only when the session is over.
 func (s *session) tellEarlier(c *call, a answer) {
 	if c.command == (fsm.CommandID{}) {
-		s.queue.Told(s.ctx, a.after)
+		s.queue.AwaitTold(s.ctx, a.after)
 	} else if a.after != (hub.Point{}) {
 		s.queue.Decided(s.ctx, c.command, a.after)
 	}

@@ -468,11 +468,11 @@ func (t *taking) tooSlow(c *Config, n, waiting int) bool {
 	return slow
 }
 
-// Failed implements hub.Follower.
-func (s *session) Failed() { s.fault() }
+// OnPanic implements hub.Follower.
+func (s *session) OnPanic() { s.fault() }
 
-// Happened implements hub.Follower for the session's service and API key.
-func (s *session) Happened(e *hub.Event) (more bool) {
+// OnEvent implements hub.Follower for the session's service and API key.
+func (s *session) OnEvent(e *hub.Event) (more bool) {
 	switch e.Type {
 	case objects.ServiceChanged:
 		s.queue.Recheck()
@@ -483,8 +483,8 @@ func (s *session) Happened(e *hub.Event) (more bool) {
 	return true
 }
 
-// Missed implements hub.Follower.
-func (s *session) Missed(view *fsm.View) (more bool) {
+// OnGap implements hub.Follower.
+func (s *session) OnGap(view *fsm.View) (more bool) {
 	if _, ok := view.Service(fsm.Ref{SID: s.service.SID}); !ok || !s.token.holds(view) {
 		s.end(endUnauthorized)
 		return false

@@ -279,7 +279,7 @@ func (o *objectSource) Replay(b []byte, view *fsm.View, known, after, until obje
 	o.added.Correct(part, more)
 	heard := part[:0]
 	for _, e := range part {
-		if o.session.queue.Muted(&e) {
+		if o.session.queue.Suppressed(&e) {
 			continue
 		}
 		if e.Type == objects.ItemAdded && e.ID > e.Item.Added && o.session.made.has(at(object, e.Item.Added)) {

@@ -57,7 +57,7 @@ func (t *token) renew(p auth.Principal) {
 		old.Stop()
 	}
 	// Key or service may have gone while nobody watched them.
-	s.Missed(s.config.Node.View())
+	s.OnGap(s.config.Node.View())
 }
 
 func (t *token) schedule(left time.Duration) {
