@@ -24,34 +24,10 @@ func (q *Queue) AwaitTold(ctx context.Context, p Point) error {
 		return nil
 	}
 	name := p.Object.String()
-	for {
-		q.mu.Lock()
-		if q.told(name, p.Event) {
-			q.mu.Unlock()
-			return nil
-		}
-		if q.moved == nil {
-			q.moved = make(chan struct{})
-		}
-		moved := q.moved
-		q.mu.Unlock()
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return q.moved.Wait(ctx, &q.mu, func() bool { return q.told(name, p.Event) })
 }
 
 func (q *Queue) told(name string, event objects.EventID) bool {
 	s := q.subs[name]
 	return q.closing || s == nil || (s.state != behind && s.state != live) || s.sent >= event
-}
-
-// notifyMoved wakes AwaitTold when a subscription has advanced or ended.
-func (q *Queue) notifyMoved() {
-	if q.moved != nil {
-		close(q.moved)
-		q.moved = nil
-	}
 }

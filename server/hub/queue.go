@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"lockstep/fsm"
+	"lockstep/server/cond"
 )
 
 // Queue is what waits to be written to one client. All of it is bounded, in
@@ -37,7 +38,7 @@ type Queue struct {
 	due     []*Subscription // behind or ending, in the order of their turns
 	leaving []func()        // the leave functions of ended subscriptions, to be called without the lock
 	writes  pendingWrites
-	moved   chan struct{} // closed by the next notifyMoved; nil: nobody waits for it
+	moved   cond.Cond // when a subscription has advanced or ended
 }
 
 // size is a number of frames and of their bytes.
@@ -106,7 +107,7 @@ func (q *Queue) Close(last []byte) {
 	}
 	q.waiting.push(entry{frame: last})
 	q.closing = true
-	q.notifyMoved()
+	q.moved.Broadcast()
 	q.signal()
 }
 
@@ -198,7 +199,7 @@ func (q *Queue) abandon() {
 		s.dropHeld()
 	}
 	q.waiting, q.writes.holding = backlog{}, nil
-	q.notifyMoved()
+	q.moved.Broadcast()
 	q.freed()
 	q.signal()
 }

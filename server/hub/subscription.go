@@ -311,7 +311,7 @@ func (s *Subscription) deliver(c change) {
 	switch {
 	case q.writes.isSuppressed(c.echo):
 		s.sent = max(s.sent, c.id)
-		q.notifyMoved()
+		q.moved.Broadcast()
 	case c.lossy:
 		if q.makeRoom(c.frame) {
 			q.push(e)
@@ -321,7 +321,7 @@ func (s *Subscription) deliver(c change) {
 	case q.fits(c.frame):
 		q.push(e)
 		s.sent = c.id
-		q.notifyMoved()
+		q.moved.Broadcast()
 		if c.last {
 			s.finish(ended)
 		}
@@ -383,7 +383,7 @@ func (s *Subscription) end(why *objects.Error) {
 	}
 	s.dropHeld()
 	s.state, s.why = ending, why
-	s.queue.notifyMoved()
+	s.queue.moved.Broadcast()
 	s.queue.schedule(s)
 }
 
@@ -405,7 +405,7 @@ func (s *Subscription) finish(final state) {
 		}
 	}
 	s.state = final
-	q.notifyMoved()
+	q.moved.Broadcast()
 }
 
 // replayRange is the range of events that a subscription lacks, as Replay takes it.
@@ -429,7 +429,7 @@ func (s *Subscription) catchUp(b []byte, view *fsm.View, part replayRange) []byt
 	case refused != nil && part.until != 0 && !exists(view, s.object):
 		// The client's own write may have removed the object: the answer comes first.
 		s.sent = part.until
-		q.notifyMoved()
+		q.moved.Broadcast()
 		q.schedule(s)
 		return b
 	case refused != nil:
@@ -437,7 +437,7 @@ func (s *Subscription) catchUp(b []byte, view *fsm.View, part replayRange) []byt
 		return s.tellEnd(b)
 	}
 	s.sent = reached
-	q.notifyMoved()
+	q.moved.Broadcast()
 	if !more {
 		s.known = reached
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"lockstep/objects"
+	"lockstep/server/cond"
 	"lockstep/server/hub"
 	"lockstep/server/query"
 )
@@ -41,7 +42,7 @@ type Query struct {
 	result map[string]*objects.Item
 	frames [hub.Forms][]byte // the encoded result, as far as it is kept
 	over   *objects.Error    // why it cannot go on
-	moved  chan struct{}     // closed at the next change of the above, if anyone waits
+	moved  cond.Cond         // when any of the above changed
 	subs   map[Subscriber]struct{}
 }
 
@@ -174,23 +175,7 @@ func (q *Query) isLoaded() bool {
 // Await waits until the result is that of an event or a later one. It does not
 // wait once the query has ended: subscribers are told why.
 func (q *Query) Await(ctx context.Context, at objects.EventID) error {
-	for {
-		q.mu.Lock()
-		if q.over != nil || (q.loaded && q.at >= at) {
-			q.mu.Unlock()
-			return nil
-		}
-		if q.moved == nil {
-			q.moved = make(chan struct{})
-		}
-		moved := q.moved
-		q.mu.Unlock()
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return q.moved.Wait(ctx, &q.mu, func() bool { return q.over != nil || (q.loaded && q.at >= at) })
 }
 
 // Join has a subscriber told of changes until leave is called, which also
@@ -249,10 +234,7 @@ func (q *Query) items() []*objects.Item {
 // wakes the callers of Await.
 func (q *Query) changed() {
 	q.dropFrames()
-	if q.moved != nil {
-		close(q.moved)
-		q.moved = nil
-	}
+	q.moved.Broadcast()
 }
 
 func (q *Query) dropFrames() {
