@@ -6,7 +6,7 @@ package fsm
 const Newest = Level1 + 1
 
 var next = []operation{
-	{250, of[Mark], Newest, byClient, Free, once},
+	{250, of[Mark], Newest, byClient, Free, once, needsRoom},
 }
 
 // MarkText is what Mark leaves behind.

@@ -13,6 +13,10 @@ type operation struct {
 	// once says that applying it twice is not like applying it once, so that it has
 	// a place in the dedup window.
 	once bool
+
+	// needsRoom says that it is refused while the disks are nearly full. Removals,
+	// changes of secrets and the cluster's own operations are not.
+	needsRoom bool
 }
 
 // opKind numbers the operations in the log: never reuse a number.
@@ -49,40 +53,43 @@ const (
 const (
 	repeatable = false
 	once       = true
+
+	needsRoom = true
+	always    = false
 )
 
 // operations is the table: an operation is its row here and its type, in the
 // file of the records that it changes. Numbers are never reused.
 var operations = append([]operation{
-	{1, of[CreateService], Level1, byClient, Free, once},
-	{2, of[UpdateService], Level1, byClient, Free, once},
-	{3, of[RemoveService], Level1, byClient, Free, once},
-	{10, of[CreateObject], Level1, byClient, PerCreation, once},
-	{11, of[UpdateObject], Level1, byClient, PerWrite, once},
-	{12, of[RemoveObject], Level1, byClient, PerRemoval, once},
-	{20, of[WriteItem], Level1, byClient, PerWrite, once},
-	{21, of[RemoveItem], Level1, byClient, PerWrite, once},
-	{30, of[Publish], Level1, byClient, PerMessage, once},
-	{40, of[SetPermission], Level1, byClient, PerPermission, once},
-	{41, of[RemovePermission], Level1, byClient, PerPermission, once},
-	{50, of[CreateKey], Level1, byClient, Free, once},
-	{51, of[RevokeKey], Level1, byClient, Free, once},
-	{52, of[AddAuthToken], Level1, byClient, Free, once},
-	{53, of[PromoteAuthToken], Level1, byClient, Free, once},
-	{54, of[DropAuthToken], Level1, byClient, Free, once},
-	{55, of[RotateKey], Level1, byClient, Free, once},
+	{1, of[CreateService], Level1, byClient, Free, once, needsRoom},
+	{2, of[UpdateService], Level1, byClient, Free, once, needsRoom},
+	{3, of[RemoveService], Level1, byClient, Free, once, always},
+	{10, of[CreateObject], Level1, byClient, PerCreation, once, needsRoom},
+	{11, of[UpdateObject], Level1, byClient, PerWrite, once, needsRoom},
+	{12, of[RemoveObject], Level1, byClient, PerRemoval, once, always},
+	{20, of[WriteItem], Level1, byClient, PerWrite, once, needsRoom},
+	{21, of[RemoveItem], Level1, byClient, PerWrite, once, always},
+	{30, of[Publish], Level1, byClient, PerMessage, once, needsRoom},
+	{40, of[SetPermission], Level1, byClient, PerPermission, once, needsRoom},
+	{41, of[RemovePermission], Level1, byClient, PerPermission, once, always},
+	{50, of[CreateKey], Level1, byClient, Free, once, needsRoom},
+	{51, of[RevokeKey], Level1, byClient, Free, once, always},
+	{52, of[AddAuthToken], Level1, byClient, Free, once, always},
+	{53, of[PromoteAuthToken], Level1, byClient, Free, once, always},
+	{54, of[DropAuthToken], Level1, byClient, Free, once, always},
+	{55, of[RotateKey], Level1, byClient, Free, once, always},
 
-	{100, of[Initialise], Level1, byCluster, Free, repeatable},
-	{101, of[startTerm], Level1, byCluster, Free, repeatable},
-	{102, of[expire], Level1, byCluster, Free, repeatable},
-	{103, of[SettleDeliveries], Level1, byCluster, Free, repeatable},
-	{104, of[ConnectEndpoint], Level1, byCluster, Free, once},
-	{105, of[DisconnectEndpoint], Level1, byCluster, Free, repeatable},
-	{106, of[DropEndpoints], Level1, byCluster, Free, repeatable},
-	{107, of[ReachKeyStage], Level1, byCluster, Free, repeatable},
-	{108, of[AdvanceKey], Level1, byCluster, Free, repeatable},
-	{109, of[RaiseLevel], Level1, byCluster, Free, repeatable},
-	{120, of[Recover], Level1, byCluster, Free, repeatable},
+	{100, of[Initialise], Level1, byCluster, Free, repeatable, always},
+	{101, of[startTerm], Level1, byCluster, Free, repeatable, always},
+	{102, of[expire], Level1, byCluster, Free, repeatable, always},
+	{103, of[SettleDeliveries], Level1, byCluster, Free, repeatable, always},
+	{104, of[ConnectEndpoint], Level1, byCluster, Free, once, always},
+	{105, of[DisconnectEndpoint], Level1, byCluster, Free, repeatable, always},
+	{106, of[DropEndpoints], Level1, byCluster, Free, repeatable, always},
+	{107, of[ReachKeyStage], Level1, byCluster, Free, repeatable, always},
+	{108, of[AdvanceKey], Level1, byCluster, Free, repeatable, always},
+	{109, of[RaiseLevel], Level1, byCluster, Free, repeatable, always},
+	{120, of[Recover], Level1, byCluster, Free, repeatable, always},
 }, next...)
 
 // of makes an empty operation to be decoded into.
@@ -111,6 +118,9 @@ func PriceOf(op Op) Price { return rows[reflect.TypeOf(op)].price }
 // ByClient reports whether an operation is a client's or the owner's, and not made
 // by the nodes themselves.
 func ByClient(op Op) bool { return rows[reflect.TypeOf(op)].by == byClient }
+
+// NeedsRoom reports whether an operation is refused while the disks are nearly full.
+func NeedsRoom(op Op) bool { return rows[reflect.TypeOf(op)].needsRoom }
 
 // Operations returns one empty operation of each kind, for tests that nothing
 // which depends on the kind was forgotten.

@@ -61,11 +61,7 @@ func (d *diskRoom) note() string {
 
 // refuse returns the refusal of a command for which the disks have no room, or nil.
 func (d *diskRoom) refuse(c *fsm.Command) *objects.Error {
-	if !d.refuses.Load() {
-		return nil
-	}
-	switch c.Op.(type) {
-	case *fsm.CreateService, *fsm.UpdateService, *fsm.CreateObject, *fsm.UpdateObject, *fsm.WriteItem, *fsm.Publish, *fsm.SetPermission, *fsm.CreateKey:
+	if d.refuses.Load() && fsm.NeedsRoom(c.Op) {
 		return objects.ErrDiskFull
 	}
 	return nil
