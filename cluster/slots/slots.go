@@ -8,6 +8,7 @@
 package slots
 
 import (
+	"container/heap"
 	"container/list"
 	"sync"
 )
@@ -20,12 +21,14 @@ type Pool[K comparable] struct {
 	count   int
 	entered uint64
 	owners  map[K]*holdings[K]
+	ranking ranking[K] // of the owners
 }
 
-// holdings is the connections of one owner.
+// holdings are the connections of one owner.
 type holdings[K comparable] struct {
 	count int
 	idle  list.List // of *Place, oldest first: those that may be evicted
+	rank  int       // index in the ranking
 }
 
 // Place is that of one connection in a Pool.
@@ -76,10 +79,11 @@ func (p *Pool[K]) add(owner K, evict func()) *Place[K] {
 	if !ok {
 		s = new(holdings[K])
 		p.owners[owner] = s
+		heap.Push(&p.ranking, s)
 	}
 	p.entered++
 	x := &Place[K]{pool: p, owner: owner, evict: evict, serial: p.entered}
-	x.idle = s.idle.PushBack(x)
+	p.setIdle(x)
 	s.count++
 	p.count++
 	return x
@@ -97,33 +101,42 @@ func (p *Pool[K]) take(s *holdings[K], losers []*Place[K]) ([]*Place[K], bool) {
 
 // largest returns the owner with most connections to evict; of equal ones that
 // with the oldest.
-func (p *Pool[K]) largest() (found *holdings[K]) {
-	for _, s := range p.owners {
-		if s.idle.Len() == 0 {
-			continue
-		}
-		if found == nil || s.idle.Len() > found.idle.Len() || s.idle.Len() == found.idle.Len() && s.oldest() < found.oldest() {
-			found = s
-		}
+func (p *Pool[K]) largest() *holdings[K] {
+	if len(p.ranking) == 0 {
+		return nil
 	}
-	return found
+	return p.ranking[0]
 }
 
-func (s *holdings[K]) oldest() uint64 { return s.idle.Front().Value.(*Place[K]).serial }
+// setIdle puts a connection behind those that may be evicted.
+func (p *Pool[K]) setIdle(x *Place[K]) {
+	s := p.owners[x.owner]
+	x.idle = s.idle.PushBack(x)
+	heap.Fix(&p.ranking, s.rank)
+}
+
+// setBusy takes a connection out of those that may be evicted, if it is there.
+func (p *Pool[K]) setBusy(x *Place[K]) {
+	if x.idle == nil {
+		return
+	}
+	s := p.owners[x.owner]
+	s.idle.Remove(x.idle)
+	x.idle = nil
+	heap.Fix(&p.ranking, s.rank)
+}
 
 func (p *Pool[K]) remove(x *Place[K]) {
 	if x.gone {
 		return
 	}
 	x.gone = true
-	s := p.owners[x.owner]
-	if x.idle != nil {
-		s.idle.Remove(x.idle)
-		x.idle = nil
-	}
+	p.setBusy(x)
 	p.count--
+	s := p.owners[x.owner]
 	if s.count--; s.count == 0 {
 		delete(p.owners, x.owner)
+		heap.Remove(&p.ranking, s.rank)
 	}
 }
 
@@ -131,10 +144,7 @@ func (p *Pool[K]) remove(x *Place[K]) {
 func (x *Place[K]) Busy() {
 	x.pool.mu.Lock()
 	defer x.pool.mu.Unlock()
-	if x.idle != nil {
-		x.pool.owners[x.owner].idle.Remove(x.idle)
-		x.idle = nil
-	}
+	x.pool.setBusy(x)
 }
 
 // Idle lets the connection be evicted again, behind those that are idle already.
@@ -146,7 +156,7 @@ func (x *Place[K]) Idle() {
 	}
 	x.pool.entered++
 	x.serial = x.pool.entered
-	x.idle = x.pool.owners[x.owner].idle.PushBack(x)
+	x.pool.setIdle(x)
 }
 
 // Leave gives the place up. Later calls have no effect.

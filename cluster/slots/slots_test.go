@@ -3,6 +3,8 @@ package slots_test
 import (
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,7 +23,7 @@ func enter(t *testing.T, p *slots.Pool[netip.Addr], addr netip.Addr, name string
 	return x
 }
 
-func TestTheOldestOfTheLargestOwnerGoesFirst(t *testing.T) {
+func TestOldestOfLargestOwnerIsEvictedFirst(t *testing.T) {
 	p := slots.New[netip.Addr](4, -1)
 	var evicted []string
 	enter(t, p, a, "a1", &evicted)
@@ -38,7 +40,7 @@ func TestTheOldestOfTheLargestOwnerGoesFirst(t *testing.T) {
 	require.Equal(t, 4, p.Len())
 }
 
-func TestAnOwnerHasItsShare(t *testing.T) {
+func TestOwnerIsBounded(t *testing.T) {
 	p := slots.New[netip.Addr](100, 2)
 	var evicted []string
 	x := enter(t, p, a, "a1", &evicted)
@@ -50,7 +52,7 @@ func TestAnOwnerHasItsShare(t *testing.T) {
 	require.Equal(t, 3, p.Len())
 }
 
-func TestWhoIsBusyIsNotEvicted(t *testing.T) {
+func TestBusyConnectionIsNotEvicted(t *testing.T) {
 	p := slots.New[netip.Addr](2, 2)
 	var evicted []string
 	x, y := enter(t, p, a, "x", &evicted), enter(t, p, b, "y", &evicted)
@@ -66,7 +68,7 @@ func TestWhoIsBusyIsNotEvicted(t *testing.T) {
 	require.Zero(t, p.Len())
 }
 
-func TestNobodysConnectionsCountAmongAllOnly(t *testing.T) {
+func TestConnectionsWithoutOwnerCountOnlyInTotal(t *testing.T) {
 	p := slots.New[netip.Addr](3, 1)
 	var evicted []string
 	for _, name := range []string{"1", "2", "3"} {
@@ -116,6 +118,77 @@ func TestBoundsHold(t *testing.T) {
 	})
 }
 
+// What is evicted is what a search over all owners would find.
+func TestEvictionMatchesModel(t *testing.T) {
+	type connection struct {
+		owner string
+		place *slots.Place[string]
+		busy  bool
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		total := rapid.IntRange(1, 8).Draw(t, "total")
+		p := slots.New[string](total, -1)
+		var open []*connection // the longest idle first
+		var evicted *connection
+		expected := func() int {
+			idle, found := map[string]int{}, -1
+			for _, c := range open {
+				if !c.busy {
+					idle[c.owner]++
+				}
+			}
+			for i, c := range open {
+				if !c.busy && (found < 0 || idle[c.owner] > idle[open[found].owner]) {
+					found = i
+				}
+			}
+			return found
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			if len(open) > 0 {
+				i := rapid.IntRange(0, len(open)-1).Draw(t, "which")
+				c := open[i]
+				switch rapid.SampledFrom([]string{"enter", "busy", "idle", "leave"}).Draw(t, "step") {
+				case "busy":
+					c.busy = true
+					c.place.Busy()
+					continue
+				case "idle":
+					c.place.Idle()
+					if c.busy {
+						c.busy = false
+						open = append(slices.Delete(open, i, i+1), c)
+					}
+					continue
+				case "leave":
+					c.place.Leave()
+					open = slices.Delete(open, i, i+1)
+					continue
+				}
+			}
+			c := &connection{owner: rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(t, "owner")}
+			loser := -1
+			if len(open) == total {
+				loser = expected()
+			}
+			var ok bool
+			evicted = nil
+			c.place, ok = p.Enter(c.owner, func() { evicted = c })
+			require.Equal(t, len(open) < total || loser >= 0, ok)
+			if loser < 0 {
+				require.Nil(t, evicted)
+			} else {
+				require.Same(t, open[loser], evicted)
+				open = slices.Delete(open, loser, loser+1)
+			}
+			if ok {
+				open = append(open, c)
+			}
+			require.Equal(t, len(open), p.Len())
+		}
+	})
+}
+
 func TestSource(t *testing.T) {
 	for remote, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8::1": "2001:db8::", "2001:db8:0:0:1::2": "2001:db8::",
@@ -124,4 +197,20 @@ func TestSource(t *testing.T) {
 		require.Equal(t, want, got.String(), remote)
 	}
 	require.False(t, slots.Source(&net.UnixAddr{Name: "x"}).IsValid())
+}
+
+func BenchmarkEnterWithManyOwners(b *testing.B) {
+	for _, owners := range []int{100, 10_000} {
+		b.Run(strconv.Itoa(owners), func(b *testing.B) {
+			p := slots.New[int](owners, -1)
+			for i := range owners {
+				p.Enter(i, func() {})
+			}
+			next := owners
+			for b.Loop() { // each from an owner of its own
+				p.Enter(next, func() {})
+				next++
+			}
+		})
+	}
 }
