@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 
 	"lockstep/cluster/durable"
@@ -74,11 +73,9 @@ func openStores(c Config) (*stores, error) {
 	if err := sweepSnapshots(filepath.Join(dir, "snapshots")); err != nil {
 		return nil, err
 	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, logFile), BoltOptions: boltOptions(),
-	})
+	bolt, err := openLog(dir, freeBytes, c.Logger)
 	if err != nil {
-		return nil, fmt.Errorf("open log %s (is another process using it?): %w", dir, err)
+		return nil, err
 	}
 	checked := &checkedLog{LogStore: bolt}
 	cache, err := raft.NewLogCache(logCacheEntries, checked)

@@ -25,8 +25,8 @@ var mayUse = map[string][]string{
 		"cluster/internal/nudge", "cluster/internal/rafttest", "cluster/internal/readindex", "cluster/internal/recall", "cluster/internal/replica",
 		"cluster/internal/status", "cluster/internal/takeover", "cluster/internal/transport",
 	},
-	"github.com/hashicorp/raft-boltdb/v2": {"cluster/store.go", "cluster/recover.go"},
-	"go.etcd.io/bbolt":                    {"cluster/store.go", "cluster/recover.go"},
+	"github.com/hashicorp/raft-boltdb/v2": {"cluster/compact.go", "cluster/recover.go"},
+	"go.etcd.io/bbolt":                    {"cluster/compact.go", "cluster/store.go", "cluster/recover.go"},
 	"github.com/hashicorp/memberlist":     {"cluster/gossip.go", "cluster/gossipport.go"},
 	"github.com/hashicorp/go-sockaddr":    {"cluster/gossipport.go"},
 	"github.com/hashicorp/go-hclog":       {"cluster/log.go", "cluster/internal/rafttest"},
@@ -42,7 +42,7 @@ var mayUse = map[string][]string{
 	"github.com/golang-jwt/jwt/v5":   {"server/auth"},
 	"github.com/cenkalti/backoff/v5": {"server/retry"},
 	"golang.org/x/sync":              {"server/realtime/query.go"},
-	"golang.org/x/sys":               {"server/diskroom.go"},
+	"golang.org/x/sys":               {"cluster/compact.go", "server/diskroom.go"},
 
 	"github.com/prometheus/client_golang": {
 		"server", "server/admin", "server/backup", "server/guard", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",
