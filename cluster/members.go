@@ -134,6 +134,10 @@ func (n *Node) Votes() bool {
 	return slices.ContainsFunc(n.members.Voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
 }
 
+// Replicated reports whether there are other voters, so that another node has
+// whatever this one acknowledged.
+func (n *Node) Replicated() bool { return len(n.members.Voters()) > 1 }
+
 // AddMember adds a node, which must be running and answer at its address, as a
 // nonvoter; called for a member, it changes the member's address. A node with the
 // id of a member but another log is refused with ErrKnownMember unless it is to

@@ -18,8 +18,14 @@ func (e DiskError) Error() string { return e.Reason.Error() }
 // Unwrap returns the reason.
 func (e DiskError) Unwrap() error { return e.Reason }
 
-func diskError(dataDir string, err error) error {
-	return DiskError{Reason: fmt.Errorf("%w. What was acknowledged is with the other nodes. See to the disk of %s, then start this node again", err, dataDir)}
+// diskError says what mends a failed write. others reports whether there are other
+// nodes that have what this one acknowledged.
+func diskError(dataDir string, others bool, err error) error {
+	whose := "What was acknowledged is on that disk alone"
+	if others {
+		whose = "What was acknowledged is with the other nodes, too"
+	}
+	return DiskError{Reason: fmt.Errorf("%w. %s. See to the disk of %s, then start this node again", err, whose, dataDir)}
 }
 
 // stateError adds the mending command to a loss that the node does not mend

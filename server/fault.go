@@ -43,7 +43,7 @@ func (n *node) failed() error {
 		err = errors.Join(err, n.record.Change(func(r *nodedir.Record) { r.RecoveredAs = recovered.As }))
 	}
 	if errors.Is(err, cluster.ErrDisk) {
-		return diskError(n.config.DataDir, err)
+		return diskError(n.config.DataDir, n.cluster.Replicated(), err)
 	}
 	return stateError(n.config.DataDir, err)
 }

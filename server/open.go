@@ -33,7 +33,7 @@ func (o opener) openOrRejoin(ctx context.Context, r *nodedir.Record) (*cluster.N
 	case errors.Is(err, fsm.ErrNewer):
 		return nil, stateError(o.config.DataDir, err)
 	case errors.Is(err, cluster.ErrDisk):
-		return nil, diskError(o.config.DataDir, err)
+		return nil, diskError(o.config.DataDir, len(r.Peers) > 0, err)
 	case !enrol.Lost(err):
 		return node, err
 	}

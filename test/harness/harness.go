@@ -76,6 +76,10 @@ type Config struct {
 	Nodes int      // default 3
 	Env   []string // settings for every node, NAME=VALUE
 
+	// Mount is called with the data directory of each node before its first start,
+	// to put it on a file system of its own.
+	Mount func(dir string)
+
 	// Relayed puts Cluster.Network between the nodes' internal ports.
 	Relayed bool
 }
@@ -86,10 +90,11 @@ type Cluster struct {
 	Account auth.Account
 	Network *Network // nil without Config.Relayed
 
-	t   testing.TB
-	dir string
-	env []string
-	key *admin.Key // of Token
+	t     testing.TB
+	dir   string
+	env   []string
+	mount func(dir string)
+	key   *admin.Key // of Token
 }
 
 // Deadlines for conditions that come about in a fraction of that on an idle
@@ -108,7 +113,7 @@ func Start(t testing.TB, c Config) *Cluster {
 		c.Nodes = 3
 	}
 	cluster := &Cluster{
-		t: t, dir: t.TempDir(), Account: auth.NewAccount(),
+		t: t, dir: t.TempDir(), mount: c.Mount, Account: auth.NewAccount(),
 		env: append([]string{"LOCKSTEP_RATE_LIMITS=off", "LOCKSTEP_WEBHOOK_ALLOW=127.0.0.0/8"}, c.Env...),
 	}
 	if c.Relayed {
@@ -150,6 +155,10 @@ func (c *Cluster) newNode() *Node {
 			"--http-addr", host, "--advertise", host, "--internal-addr", internal, "--gossip-addr", fmt.Sprintf("%s:%d", host, port+2),
 		}
 		c.Network.relay(n, fmt.Sprintf("%s:%d", host, port+1), internal)
+	}
+	if c.mount != nil {
+		require.NoError(c.t, os.Mkdir(n.Dir, 0o700))
+		c.mount(n.Dir)
 	}
 	c.Nodes = append(c.Nodes, n)
 	return n
