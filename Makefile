@@ -13,11 +13,12 @@ FUZZTIME    ?= 20s
 COUNT       ?= 20
 SEEDS       ?= 2000
 SEED        ?= 1000
+DURATION    ?= 1h
 
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench verify lint fmt soak soak-sim
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench verify lint fmt soak soak-sim soak-age
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -87,3 +88,6 @@ soak: ## repeat the cluster tests COUNT times
 
 soak-sim: ## simulate SEEDS clusters, from the seed SEED on, and say how many a minute
 	go test ./test/sim -run 'TestWholeClusters$$' -count=1 -timeout 0 -failfast -v -seeds $(SEEDS) -seed $(SEED) | grep -vE '^ *(=== |--- PASS: .*/)'
+
+soak-age: ## run a cluster for DURATION and see that log, disk, memory and goroutines stay flat
+	go test -tags age -count=1 -timeout 0 -v ./test/age -for $(DURATION)

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -81,19 +79,7 @@ func TestAFullClusterRefusesWhatGrowsUntilRoomIsMade(t *testing.T) {
 
 // gauge reads a metric without labels.
 func gauge(t *testing.T, n *harness.Node, name string) float64 {
-	response, err := http.Get(n.URL + "/metrics")
-	require.NoError(t, err)
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	for line := range strings.Lines(string(body)) {
-		var value float64
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			_, err := fmt.Sscan(rest, &value)
-			require.NoError(t, err)
-			return value
-		}
-	}
-	t.Fatalf("no metric %s", name)
-	return 0
+	value, ok := n.Metrics()[name]
+	require.True(t, ok, "no metric %s", name)
+	return value
 }

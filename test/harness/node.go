@@ -3,9 +3,12 @@ package harness
 import (
 	"cmp"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -128,6 +131,24 @@ func (c *Cluster) NewPlace() Place {
 	port, err := nodedir.FreePorts("127.0.0.1", 3)
 	require.NoError(c.t, err)
 	return Place{port, fmt.Sprintf("127.0.0.1:%d", port+1), fmt.Sprintf("127.0.0.1:%d", port+2)}
+}
+
+// Metrics returns the node's metrics that have no labels, by name.
+func (n *Node) Metrics() map[string]float64 {
+	n.cluster.t.Helper()
+	response, err := http.Get(n.URL + "/metrics")
+	require.NoError(n.cluster.t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(n.cluster.t, err)
+	metrics := make(map[string]float64)
+	for line := range strings.Lines(string(body)) {
+		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if value, err := strconv.ParseFloat(text, 64); err == nil && !strings.Contains(name, "{") {
+			metrics[name] = value
+		}
+	}
+	return metrics
 }
 
 // Move has a node whose process has ended listen elsewhere from its next start on.
