@@ -10,7 +10,7 @@ import (
 )
 
 // The names are those of the vendor's documentation (rest-api, webhooks).
-func TestFactsBecomeTheAPIsParameters(t *testing.T) {
+func TestFactsBecomeWebhookParameters(t *testing.T) {
 	service := objects.NewSID(objects.KindService, [16]byte{1})
 	doc := objects.NewSID(objects.KindDocument, [16]byte{2})
 	list := objects.NewSID(objects.KindList, [16]byte{3})
@@ -48,7 +48,7 @@ func TestFactsBecomeTheAPIsParameters(t *testing.T) {
 }
 
 // Every event that is told has a name.
-func TestEveryToldEventHasAName(t *testing.T) {
+func TestEveryWebhookEventHasName(t *testing.T) {
 	for e := objects.ObjectCreated; e <= objects.EndpointDisconnected; e++ {
 		switch e {
 		case objects.ContextUpdated, objects.MessagePublished, objects.PermissionChanged, objects.ServiceChanged, objects.ServiceRemoved, objects.KeyRevoked:

@@ -16,7 +16,7 @@ import (
 	"lockstep/objects"
 )
 
-func TestAddressesThatWebhooksMayNotReach(t *testing.T) {
+func TestForbiddenAddresses(t *testing.T) {
 	off := offLimits{
 		local:   []netip.Addr{netip.MustParseAddr("10.1.1.1")},
 		members: []netip.AddrPort{netip.MustParseAddrPort("10.1.1.1:8080"), netip.MustParseAddrPort("10.1.1.2:7000"), netip.MustParseAddrPort("127.0.0.1:8081")},
@@ -41,7 +41,7 @@ func TestAddressesThatWebhooksMayNotReach(t *testing.T) {
 }
 
 // All spellings of a place lead to one address, which is what is looked at.
-func TestSpellingsLeadNowhere(t *testing.T) {
+func TestAddressSpellingsAreRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -69,7 +69,7 @@ func TestSpellingsLeadNowhere(t *testing.T) {
 	require.ErrorContains(t, err, "a node of this cluster")
 }
 
-func TestARefusedReceiverHearsNothing(t *testing.T) {
+func TestRefusedReceiverIsNotContacted(t *testing.T) {
 	r := newReceiver(t, ok)
 	n := wanting(strings.Replace(r.URL, "127.0.0.1", "127.1", 1))
 	other := wanting(r.URL)
@@ -85,7 +85,7 @@ func TestARefusedReceiverHearsNothing(t *testing.T) {
 }
 
 // No part of a URL that may be secret is in a log, whatever goes wrong.
-func TestLogsKeepSecretsOfURLs(t *testing.T) {
+func TestLogsContainNoURLSecrets(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	closed.Close()
@@ -112,7 +112,7 @@ func TestLogsKeepSecretsOfURLs(t *testing.T) {
 	}
 }
 
-func TestPathsAreSentAsConfigured(t *testing.T) {
+func TestPathIsSentAsConfigured(t *testing.T) {
 	var asked string
 	r := newReceiver(t, ok)
 	r.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { asked = req.RequestURI })

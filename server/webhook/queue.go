@@ -29,8 +29,8 @@ import (
 type queue struct {
 	total, perService, perHost int
 
-	// receiver returns a service's URL now. Deliveries that were placed before it
-	// changed are sent to the new one when the turn of the old one comes.
+	// receiver returns the current URL of a service. Deliveries that were placed
+	// before it changed go to the new URL when the old one has its turn.
 	receiver func(service uint64) string
 
 	seen     uint64
@@ -44,12 +44,12 @@ type queue struct {
 	alarms   alarms   // what is due later
 	turn     uint64   // rises with each delivery sent
 	sending  int
-	unproven int // of these, to receivers that have not just answered promptly
+	unproven int // of these, to receivers that did not answer promptly the last time
 	waiting  int // deliveries, those under way included
 }
 
-// streamKey is what deliveries must be told of in order: an object, or the endpoints
-// of an identity.
+// streamKey names a sequence of deliveries that must be sent in order: those of an
+// object, or those of an identity's endpoints.
 type streamKey struct {
 	service  uint64
 	object   objects.SID
@@ -63,8 +63,8 @@ func streamOf(d *fsm.Delivery) streamKey {
 	return streamKey{service: d.Service, object: d.Fact.Object}
 }
 
-// stream is in one place at a time: among its lane's ready ones, in alarms, or
-// under way.
+// stream is in one place at a time: in its lane's ready list, in alarms, or under
+// way.
 type stream struct {
 	key     streamKey
 	waiting []*fsm.Delivery
@@ -77,8 +77,8 @@ type laneKey struct {
 	url     string
 }
 
-// lane is one receiver. It is in one place at a time, too: in a service's list,
-// in alarms, parked at its host, or (not queued) nowhere.
+// lane is one receiver. It, too, is in one place at a time: in a service's list, in
+// alarms, parked at its host, or nowhere, if it is not queued.
 type lane struct {
 	key     laneKey
 	host    string
@@ -95,7 +95,7 @@ type lane struct {
 	resumeAt time.Time
 }
 
-// service is what one service has under way and to send.
+// service holds the requests of one service that are under way or to be sent.
 type service struct {
 	sending int
 	turn    uint64     // in which it was served last
@@ -121,8 +121,8 @@ func (l *lane) class() int {
 	return classUnproven
 }
 
-// maxIdleLanes is how many receivers are remembered to be prompt while there is
-// nothing to send to them.
+// maxIdleLanes is the number of receivers that are remembered while there is nothing
+// to send to them.
 const maxIdleLanes = 4096
 
 // forever is how long the sender sleeps when nothing is due.
@@ -137,7 +137,7 @@ func newQueue(total, perService, perHost int, receiver func(service uint64) stri
 	}
 }
 
-// add takes over what a view has that earlier ones had not.
+// add queues the deliveries that are new in a view.
 func (q *queue) add(v *fsm.View, now time.Time) {
 	v.Deliveries(q.seen, func(d *fsm.Delivery) bool {
 		q.seen = d.Seq
@@ -157,12 +157,12 @@ func (q *queue) add(v *fsm.View, now time.Time) {
 	}
 }
 
-// spare is how many deliveries that the outbox has dropped are kept for want of
-// a reason to look for them.
+// spare is how many more deliveries than the outbox the queue may hold before it
+// looks for dropped ones.
 const spare = 1024
 
-// prune forgets what the outbox has dropped: its bound is this queue's, too.
-// What is under way stays.
+// prune forgets deliveries that the outbox has dropped, so that the bound of the
+// outbox is this queue's, too. Those under way stay.
 func (q *queue) prune(v *fsm.View, now time.Time) {
 	for key, st := range q.streams {
 		first := 0
@@ -243,7 +243,7 @@ func (q *queue) abandon(st *stream) {
 	}
 }
 
-// enqueue gives a lane that may send its place in its service's list.
+// enqueue puts a lane that may send into its service's list.
 func (q *queue) enqueue(l *lane, now time.Time) {
 	if l.queued || len(l.ready) == 0 || l.sending >= l.window {
 		return
@@ -268,7 +268,7 @@ func (q *queue) service(number uint64) *service {
 	return s
 }
 
-// reorder puts a service where it belongs in turns, after a change.
+// reorder moves a service to its place in turns after it has changed.
 func (q *queue) reorder(s *service) {
 	for class := range q.turns {
 		t := &q.turns[class]
@@ -311,7 +311,7 @@ func (q *queue) due(now time.Time) []attempt {
 	return out
 }
 
-// wake brings back what has slept long enough.
+// wake brings back the streams and lanes whose time has come.
 func (q *queue) wake(now time.Time) {
 	for len(q.alarms) > 0 && !q.alarms[0].at.After(now) {
 		switch a := heap.Pop(&q.alarms).(alarm); {
@@ -348,7 +348,7 @@ func (q *queue) next(now time.Time) (*lane, *stream) {
 		}
 		switch {
 		case st == nil || l.class() != class || l.sending >= l.window || l.resumeAt.After(now):
-			q.enqueue(l, now) // if, and where, it belongs
+			q.enqueue(l, now) // where it belongs now, if anywhere
 			q.unpark(l.host, now)
 		case h.sending >= q.perHost:
 			l.queued = true
@@ -379,14 +379,14 @@ func (q *queue) pick() (number uint64, class int, ok bool) {
 	return best.lanes[class][0].key.service, class, true
 }
 
-// share is what one service may have under way: its part of all slots, of which
-// one more part is kept for whoever comes next.
+// share returns how many requests one service may have under way: an equal part of
+// all slots, counting one more service that may come next.
 func (q *queue) share() int {
 	return max(1, min(q.perService, q.total/(len(q.services)+1)))
 }
 
-// first returns a lane's first stream that has something to send, and takes
-// those out that have not.
+// first returns a lane's first stream that has something to send, and removes the
+// empty ones before it.
 func (q *queue) first(l *lane) *stream {
 	for len(l.ready) > 0 {
 		st := l.ready[0]
@@ -425,7 +425,7 @@ func (q *queue) forget(number uint64, s *service) {
 	}
 }
 
-// untilDue is the time until something that sleeps is due.
+// untilDue returns the time until the next alarm.
 func (q *queue) untilDue(now time.Time) time.Duration {
 	if len(q.alarms) == 0 {
 		return forever
@@ -433,8 +433,8 @@ func (q *queue) untilDue(now time.Time) time.Duration {
 	return min(forever, max(0, q.alarms[0].at.Sub(now)))
 }
 
-// finish takes the outcome of an attempt: the next of its stream follows, or
-// the same one again when its time has come.
+// finish takes the outcome of an attempt. The next delivery of its stream follows,
+// or the same one again after the pause.
 func (q *queue) finish(o outcome, now time.Time) {
 	d := o.delivery
 	st := q.streams[streamOf(d)]
@@ -447,7 +447,7 @@ func (q *queue) finish(o outcome, now time.Time) {
 	if o.unproven {
 		q.unproven--
 	}
-	q.judge(l, o, now)
+	q.adjustWindow(l, o, now)
 	if o.retry != nil {
 		again := *d
 		again.Attempts, again.NotBefore = o.retry.Attempts, o.retry.NotBefore
@@ -469,8 +469,8 @@ func (q *queue) finish(o outcome, now time.Time) {
 	q.forget(d.Service, s)
 }
 
-// judge opens or closes a receiver's window.
-func (q *queue) judge(l *lane, o outcome, now time.Time) {
+// adjustWindow opens or closes a receiver's window, by the outcome of an attempt.
+func (q *queue) adjustWindow(l *lane, o outcome, now time.Time) {
 	switch {
 	case o.skipped:
 	case !o.hung:
@@ -478,7 +478,7 @@ func (q *queue) judge(l *lane, o outcome, now time.Time) {
 		l.window = min(l.window+1, q.perService)
 	default:
 		l.prompt, l.window = false, 1
-		if o.started.After(l.hungAt) || l.hung == 0 { // of those that hang together one counts
+		if o.started.After(l.hungAt) || l.hung == 0 { // attempts that hang together count once
 			l.hung++
 			l.hungAt = now
 			l.resumeAt = now.Add(backoff[min(l.hung, len(backoff))-1])

@@ -55,7 +55,7 @@ func hang(a attempt, started time.Time) outcome {
 	}
 }
 
-func TestAWindowOpensWithAnswersAndClosesWithATimeout(t *testing.T) {
+func TestWindowGrowsWithAnswersAndShrinksOnTimeout(t *testing.T) {
 	n := wanting("http://127.0.0.1:1/")
 	for i := byte(1); i < 30; i++ {
 		createDocument(n, i)
@@ -94,7 +94,7 @@ func TestAWindowOpensWithAnswersAndClosesWithATimeout(t *testing.T) {
 	require.Len(t, q.due(later), 2, "it answers again")
 }
 
-func TestDeliveriesOfAStreamFollowOneAnother(t *testing.T) {
+func TestDeliveriesOfStreamAreSequential(t *testing.T) {
 	n := wanting("http://127.0.0.1:1/")
 	for i := byte(1); i < 4; i++ {
 		update(n, createDocument(n, i), 1)
@@ -125,7 +125,7 @@ func TestDeliveriesOfAStreamFollowOneAnother(t *testing.T) {
 	require.Len(t, q.lanes, 1)
 }
 
-func TestHangingServicesLeaveSlotsForOthers(t *testing.T) {
+func TestHangingServicesLeaveSlots(t *testing.T) {
 	for _, hanging := range []uint64{17, 300, 3000} {
 		t.Run(fmt.Sprint(hanging), func(t *testing.T) {
 			q := newStandIn(256, 16, 64)
@@ -156,7 +156,7 @@ func TestHangingServicesLeaveSlotsForOthers(t *testing.T) {
 
 // Services that answered promptly and then hang all at once take no more than
 // equal shares, and one host no more than its part.
-func TestSharesAreEqualAndHostsAreBounded(t *testing.T) {
+func TestServicesShareEquallyAndHostsAreBounded(t *testing.T) {
 	now := time.Now()
 	open := func(q standIn, services uint64, host func(uint64) string) {
 		for s := range services {
@@ -217,7 +217,7 @@ func boolInt(b bool) int {
 	return 0
 }
 
-func TestAReceiverThatMovedIsNotHeldUpByItsOldAddress(t *testing.T) {
+func TestMovedReceiverIsNotDelayedByOldAddress(t *testing.T) {
 	q := newStandIn(256, 16, 64)
 	now := time.Now()
 	q.put(1, "a", "http://old/", now)
@@ -229,7 +229,7 @@ func TestAReceiverThatMovedIsNotHeldUpByItsOldAddress(t *testing.T) {
 }
 
 // What the outbox has given up, the queue in front of a dead receiver forgets.
-func TestQueueIsBoundedAsTheOutboxIs(t *testing.T) {
+func TestQueueForgetsDroppedDeliveries(t *testing.T) {
 	n := wanting("http://127.0.0.1:1/")
 	d := objects.NewSID(objects.KindDocument, commandid.New())
 	n.Must(&fsm.CreateObject{SID: d, Data: objects.EmptyObject})

@@ -1,10 +1,10 @@
-// Package webhook delivers the outbox: it sends what the store has queued for
-// the services' webhook URLs, signed, at least once, in order per object, and
-// tells the store what became of it. It also reports which clients connect and
-// leave, for services that want to hear of it.
+// Package webhook delivers the outbox: it sends the deliveries that the store has
+// queued to the services' webhook URLs, signed, at least once, in order per object,
+// and writes their outcomes to the store. It also reports clients that connect and
+// leave to services that ask for it.
 //
-// A Sender runs on whichever node leads, for the length of its term. Its Run
-// owns every goroutine it starts and waits for them. Nothing here can delay a
+// A Sender runs on the node that leads, for the length of its term. Its Run owns
+// every goroutine that it starts and waits for them. Nothing here can delay a
 // write: the outbox is part of the replicated state, and bounded there.
 package webhook
 
@@ -135,16 +135,16 @@ func (s *Sender) Run(ctx context.Context) {
 		defer close(watching)
 		s.watch(ctx, arrived)
 	}()
-	settler := newSettler(s.config.Node, s.config.Logger)
-	settling := make(chan struct{})
+	outcomes := newOutcomeWriter(s.config.Node, s.config.Logger)
+	writing := make(chan struct{})
 	go func() {
-		defer close(settling)
-		settler.run(ctx)
+		defer close(writing)
+		outcomes.run(ctx)
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		now := s.config.Clock() // one moment for both: between two, what is due could fall
+		now := s.config.Clock() // the same for both, or a delivery that falls due in between is missed
 		for _, a := range q.due(now) {
 			go func() { finished <- s.attempt(ctx, a) }()
 		}
@@ -154,7 +154,7 @@ func (s *Sender) Run(ctx context.Context) {
 			q.add(v, s.config.Clock())
 		case o := <-finished:
 			q.finish(o, s.config.Clock())
-			settler.put(ctx, o)
+			outcomes.put(ctx, o)
 		case <-timer.C:
 		case <-ctx.Done():
 		}
@@ -163,12 +163,12 @@ func (s *Sender) Run(ctx context.Context) {
 		<-finished
 	}
 	<-watching
-	<-settling
+	<-writing
 	s.direct.CloseIdleConnections()
 	s.proxied.CloseIdleConnections()
 }
 
-// receiver returns the URL of a service; empty if it wants to hear nothing.
+// receiver returns the webhook URL of a service, or "" if it has none.
 func (s *Sender) receiver(service uint64) string {
 	if x, ok := s.config.Node.View().ServiceByNumber(service); ok {
 		return x.WebhookURL
@@ -176,7 +176,7 @@ func (s *Sender) receiver(service uint64) string {
 	return ""
 }
 
-// watch passes on each view that has deliveries the one before had not.
+// watch passes on each view that has new deliveries.
 func (s *Sender) watch(ctx context.Context, arrived chan<- *fsm.View) {
 	view := s.config.Node.View()
 	for seen := uint64(0); ; {
@@ -199,16 +199,16 @@ func (s *Sender) watch(ctx context.Context, arrived chan<- *fsm.View) {
 // attempt is one delivery to be sent once.
 type attempt struct {
 	delivery *fsm.Delivery
-	unproven bool // its receiver has not just answered promptly
-	hanging  bool // it hung the last time
+	unproven bool // the receiver did not answer promptly the last time
+	hanging  bool // the receiver hung the last time
 }
 
-// outcome is what became of an attempt.
+// outcome is the result of an attempt.
 type outcome struct {
 	attempt
 	started time.Time
-	retry   *fsm.Retry // nil: done with it
-	hung    bool       // no answer in good time, be it a good one
+	retry   *fsm.Retry // nil: the delivery is finished
+	hung    bool       // the answer, if any, came late
 	skipped bool       // nothing was sent
 }
 
@@ -219,7 +219,7 @@ func (s *Sender) attempt(ctx context.Context, a attempt) outcome {
 	view := s.config.Node.View()
 	service, there := view.ServiceByNumber(d.Service)
 	if _, waiting := view.Delivery(d.Seq); !waiting || !there || service.WebhookURL == "" {
-		o.skipped = true // it is settled or was given up, or nobody wants to hear it any more
+		o.skipped = true // it has its outcome already, was dropped, or has no receiver any more
 		return o
 	}
 	if a.hanging && started.Sub(time.UnixMilli(d.Created)) > giveUpAfter {
@@ -254,8 +254,8 @@ func (s *Sender) giveUp(service *objects.Service, d *fsm.Delivery, tries int, er
 	s.config.Logger.Warn("webhook given up", append(describe(service, d), "attempts", tries, "error", err)...)
 }
 
-// describe returns what a log says of a delivery. Of its URL that is scheme and
-// host: user, path and query may be secrets.
+// describe returns the log attributes of a delivery. Of its URL they name scheme and
+// host only, because user, path and query may be secrets.
 func describe(service *objects.Service, d *fsm.Delivery) []any {
 	receiver := "?"
 	if u, err := url.Parse(service.WebhookURL); err == nil {

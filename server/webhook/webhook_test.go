@@ -97,7 +97,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	require.Eventually(t, condition, 10*time.Second, 5*time.Millisecond, what)
 }
 
-func TestDeliveriesArriveSignedInOrderAndLeaveTheOutbox(t *testing.T) {
+func TestDeliveriesAreSignedOrderedAndSettled(t *testing.T) {
 	r := newReceiver(t, ok)
 	n := start(t, r.URL+"/hook?a=b%20c", Config{})
 	sid := createDocument(n, 1)
@@ -125,13 +125,13 @@ func TestDeliveriesArriveSignedInOrderAndLeaveTheOutbox(t *testing.T) {
 // getExpectedTwilioSignature.
 const officialSignature = "RSOYDt4T1cUTdK1PDd93/VVr8B8="
 
-func TestSignatureIsTheOfficialOne(t *testing.T) {
+func TestSignatureMatchesOfficialExample(t *testing.T) {
 	params := []param{{"To", "+18005551212"}, {"CallSid", "CA1234567890ABCDE"}, {"Caller", "+14158675309"}, {"Digits", "1234"}, {"From", "+14158675309"}}
 	require.Equal(t, officialSignature, sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2", params))
 	require.Equal(t, officialSignature, sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2#fragment", params))
 }
 
-func TestAFailureIsRetriedWithItsTokenAndHoldsOnlyItsOwnObject(t *testing.T) {
+func TestFailedDeliveryIsRetriedAndBlocksOnlyItsObject(t *testing.T) {
 	var mu sync.Mutex
 	failing := true
 	slow := objects.NewSID(objects.KindDocument, [16]byte{1, 1}).String()
@@ -174,7 +174,7 @@ func TestAFailureIsRetriedWithItsTokenAndHoldsOnlyItsOwnObject(t *testing.T) {
 	require.Equal(t, tokens[0], tokens[1])
 }
 
-func TestTheNextLeaderDeliversWhatIsLeft(t *testing.T) {
+func TestNextLeaderDeliversRest(t *testing.T) {
 	r := newReceiver(t, ok)
 	n := fsmtest.New(nil)
 	to, yes := r.URL, true
@@ -193,7 +193,7 @@ func TestTheNextLeaderDeliversWhatIsLeft(t *testing.T) {
 
 // Where a delivery goes is decided when it is sent: to where its service wants it
 // by then, if it wants it at all.
-func TestADeliveryGoesWhereItsServiceWantsItByThen(t *testing.T) {
+func TestDeliveryUsesWebhookURLAtSendTime(t *testing.T) {
 	old := newReceiver(t, func(int, url.Values) int { return 500 })
 	current := newReceiver(t, ok)
 	clock := newClock()
@@ -219,7 +219,7 @@ func TestADeliveryGoesWhereItsServiceWantsItByThen(t *testing.T) {
 	require.Len(t, old.received(), 2)
 }
 
-func TestADayLaterADeliveryIsGivenUp(t *testing.T) {
+func TestDeliveryIsDroppedAfterADay(t *testing.T) {
 	r := newReceiver(t, func(int, url.Values) int { return 500 })
 	clock := newClock()
 	n := start(t, r.URL, Config{Clock: clock.now})
@@ -243,7 +243,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	})
 }
 
-func TestReporterKeepsTheOrderOfAnEndpointAndClearsAnEarlierLife(t *testing.T) {
+func TestReporterKeepsEndpointOrderAndDropsEarlierLife(t *testing.T) {
 	n := fsmtest.New(nil)
 	to, yes := "http://127.0.0.1:1/", true
 	n.Must(&fsm.UpdateService{WebhookURL: &to, ReachabilityWebhooks: &yes})
@@ -325,7 +325,7 @@ func TestReporterReconciles(t *testing.T) {
 	})
 }
 
-func TestReapEndpointsDropsThoseOfALostNode(t *testing.T) {
+func TestReapEndpointsDropsThoseOfLostNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := fsmtest.New(nil)
 		for _, node := range []string{"lost", "here"} {
@@ -376,7 +376,7 @@ func (c *clock) advance(by time.Duration) {
 
 // Twenty services whose receivers take a request and say nothing: what another
 // service has to say is delivered at once.
-func TestHangingReceiversHoldUpNobodyElse(t *testing.T) {
+func TestHangingReceiversDoNotDelayOthers(t *testing.T) {
 	release := make(chan struct{})
 	hung := newReceiver(t, func(int, url.Values) int {
 		<-release
