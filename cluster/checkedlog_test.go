@@ -13,7 +13,7 @@ func batchAt(index uint64) *raft.Log {
 	return &raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeBatch(int64(index), [][]byte{{1, 2, 3}})}
 }
 
-func TestALogEntryIsReadAsItWasWritten(t *testing.T) {
+func TestLogEntryRoundTrip(t *testing.T) {
 	kept := raft.NewInmemStore()
 	c := &checkedLog{LogStore: kept}
 	noop := &raft.Log{Index: 4, Term: 2, Type: raft.LogNoop}
@@ -32,7 +32,7 @@ func TestALogEntryIsReadAsItWasWritten(t *testing.T) {
 	require.EqualValues(t, 2, term)
 }
 
-func TestWhatADiskAltersIsFound(t *testing.T) {
+func TestAlteredLogEntryIsDetected(t *testing.T) {
 	for what, alter := range map[string]func(*raft.Log){
 		"data":     func(l *raft.Log) { l.Data[3] ^= 1 },
 		"term":     func(l *raft.Log) { l.Term++ },
@@ -58,7 +58,7 @@ func TestWhatADiskAltersIsFound(t *testing.T) {
 	}
 }
 
-func TestABatchThatWasSpoiltOnItsWayIsNotKept(t *testing.T) {
+func TestCorruptBatchIsNotStored(t *testing.T) {
 	kept := raft.NewInmemStore()
 	c := &checkedLog{LogStore: kept}
 	spoilt := batchAt(2)
@@ -69,7 +69,7 @@ func TestABatchThatWasSpoiltOnItsWayIsNotKept(t *testing.T) {
 	require.Zero(t, last)
 }
 
-func TestSnapshotsThatDoNotJoinTheLogAreFound(t *testing.T) {
+func TestGapBetweenSnapshotAndLogIsDetected(t *testing.T) {
 	logs := raft.NewInmemStore()
 	c := &checkedLog{LogStore: logs}
 	stable := &checkedStable{StableStore: raft.NewInmemStore()}

@@ -17,7 +17,7 @@ func promises(t *testing.T) (*raft.InmemStore, *checkedStable) {
 	return kept, c
 }
 
-func TestTermAndVoteAreReadAsTheyWereWritten(t *testing.T) {
+func TestTermAndVoteRoundTrip(t *testing.T) {
 	_, c := promises(t)
 	require.NoError(t, c.verify(7))
 	term, err := c.GetUint64(currentTermKey)
@@ -34,7 +34,7 @@ func TestTermAndVoteAreReadAsTheyWereWritten(t *testing.T) {
 	require.ErrorIs(t, fresh.verify(1), ErrDamaged, "there are log entries and no term")
 }
 
-func TestADamagedTermOrVoteIsFound(t *testing.T) {
+func TestDamagedTermOrVoteIsDetected(t *testing.T) {
 	for _, key := range [][]byte{currentTermKey, lastVoteTermKey, lastCandidateKey, nodeKey} {
 		kept, c := promises(t)
 		value, err := kept.Get(key)
@@ -57,7 +57,7 @@ func TestADamagedTermOrVoteIsFound(t *testing.T) {
 }
 
 // A node whose vote was altered on its disk is not opened, and says why.
-func TestANodeWithADamagedVoteIsNotOpened(t *testing.T) {
+func TestOpenRefusesDamagedVote(t *testing.T) {
 	m := newMembers(t, 1, nil)
 	m.crash(m.nodes["n1"])
 	s, err := openStores(m.config("n1").withDefaults())

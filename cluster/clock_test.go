@@ -41,9 +41,9 @@ func (m *members) transfer(to *Node) {
 	})
 }
 
-// TestLeadersWithClocksMinutesApart moves leadership between nodes whose clocks
+// TestTimeIsMonotonicAcrossLeadersWithSkewedClocks moves leadership between nodes whose clocks
 // differ by more than the dedup window, while they are written to.
-func TestLeadersWithClocksMinutesApart(t *testing.T) {
+func TestTimeIsMonotonicAcrossLeadersWithSkewedClocks(t *testing.T) {
 	all, edit := clocks()
 	m := newMembers(t, 3, edit)
 	m.must(m.nodes["n1"], &fsm.CreateObject{SID: newSID(objects.KindDocument), UniqueName: "lasting", TTL: 60})
@@ -86,9 +86,9 @@ func TestLeadersWithClocksMinutesApart(t *testing.T) {
 	require.InDelta(t, real.Seconds(), passed.Seconds(), 0.1*real.Seconds()+1)
 }
 
-// TestAClockAYearAheadExpiresNothingAndStopsNoExpiry has the leader's clock a
+// TestClockYearAheadNeitherExpiresNorStopsExpiry has the leader's clock a
 // year ahead: it hands leadership over, and no TTL is felt by it.
-func TestAClockAYearAheadExpiresNothingAndStopsNoExpiry(t *testing.T) {
+func TestClockYearAheadNeitherExpiresNorStopsExpiry(t *testing.T) {
 	all, edit := clocks()
 	m := newMembers(t, 3, edit)
 	leader := m.leader()
@@ -119,9 +119,9 @@ func TestAClockAYearAheadExpiresNothingAndStopsNoExpiry(t *testing.T) {
 	m.eventually(func() bool { _, far := leader.ClockOffset(); return !far })
 }
 
-// TestDowntimeCounts has a whole cluster down for an hour: its time goes on from
+// TestDowntimeCountsTowardsExpiry has a whole cluster down for an hour: its time goes on from
 // where the clocks of its nodes are, and what fell due meanwhile expires.
-func TestDowntimeCounts(t *testing.T) {
+func TestDowntimeCountsTowardsExpiry(t *testing.T) {
 	all, edit := clocks()
 	m := newMembers(t, 3, edit)
 	sid := newSID(objects.KindDocument)

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// diskInterval is how often the writes under way are looked at.
+	// diskInterval is the pause between two checks of the writes under way.
 	diskInterval = 200 * time.Millisecond
-	// diskHangs is the age from which a write hangs; scaled.
+	// diskHangs is the age from which a write counts as hanging; scaled.
 	diskHangs = 2 * time.Second
-	// diskGivenUp is the age from which a write holds up the node's end no longer;
-	// scaled.
+	// diskGivenUp is the age from which the node no longer waits for a write before
+	// it ends; scaled.
 	diskGivenUp = 5 * time.Second
 	// diskBrokenGrace is how long raft may go on answering when a write has failed;
 	// scaled.
@@ -35,8 +35,7 @@ func (n *Node) diskError() error {
 	return nil
 }
 
-// mayServe returns why nothing is to be read or written through this node, if that
-// is so.
+// mayServe returns why nothing may be read or written through this node, or nil.
 func (n *Node) mayServe() error {
 	if err := n.diskError(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoLeader, err)
@@ -118,7 +117,7 @@ func (n *Node) letRaftAnswer() <-chan struct{} {
 	return answered
 }
 
-// handOff has another voter stand for election, if this node leads.
+// handOff has another voter campaign, if this node leads.
 func (n *Node) handOff() {
 	ctx, cancel := context.WithTimeout(n.life.Context(), n.config.electionTimeout())
 	defer cancel()
@@ -127,17 +126,17 @@ func (n *Node) handOff() {
 	}
 }
 
-// judgeDisks looks whether this node's disk has room, and reports whether there is
-// enough of it among the voters: it is short if this node's is, or if no majority
-// is known to have room while some have not. Voters that do not answer are no
-// reason as long as nobody's disk is short.
-func (n *Node) judgeDisks(others []status.Node) {
+// assessDisks checks whether this node's disk has room, and reports whether the
+// voters have enough. They have not if this node's disk is short, or if some
+// voter's is and no majority is known to have room. Voters that do not answer do
+// not matter while no disk is known to be short.
+func (n *Node) assessDisks(others []status.Node) {
 	own := n.config.DiskShort()
 	n.diskShort.Store(own)
 	n.config.DisksFull(own || roomIsShort(len(n.members.Voters()), others))
 }
 
-// roomIsShort reports whether too few voters have room, this one having it.
+// roomIsShort reports whether too few voters have room, given that this one has.
 func roomIsShort(voters int, others []status.Node) bool {
 	room, short := 1, 0
 	for _, other := range others {

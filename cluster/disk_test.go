@@ -124,7 +124,7 @@ func (m *members) failed(n *Node) {
 
 // A node writes nothing after a write that failed, although the disk would take
 // it, and catches up when it is started again.
-func TestTheFirstFailedWriteEndsANode(t *testing.T) {
+func TestFirstFailedWriteEndsNode(t *testing.T) {
 	for _, role := range []string{"leader", "follower"} {
 		t.Run(role, func(t *testing.T) {
 			m, disks := withDisks(t)
@@ -154,7 +154,7 @@ func TestTheFirstFailedWriteEndsANode(t *testing.T) {
 }
 
 // Raft panics when it cannot write its term.
-func TestATermThatCannotBeWrittenEndsANodeInOrder(t *testing.T) {
+func TestFailedTermWriteEndsNodeWithoutPanic(t *testing.T) {
 	m, disks := withDisks(t)
 	leader, sick := m.leader(), m.followers()[0]
 	disks[sick.ID()].stable.fails.Store(true)
@@ -168,7 +168,7 @@ func TestATermThatCannotBeWrittenEndsANodeInOrder(t *testing.T) {
 	m.must(again, appendItem())
 }
 
-func TestAnotherNodeLeadsWhileTheLeadersDiskHangs(t *testing.T) {
+func TestLeadershipMovesWhileLeaderDiskHangs(t *testing.T) {
 	m, disks := withDisks(t)
 	sick, other := m.leader(), m.followers()[0]
 	before := m.items(other)
@@ -197,7 +197,7 @@ func TestAnotherNodeLeadsWhileTheLeadersDiskHangs(t *testing.T) {
 }
 
 // A follower's disk that hangs costs the others nothing.
-func TestWritesGoOnWhileAFollowersDiskHangs(t *testing.T) {
+func TestWritesGoOnWhileFollowerDiskHangs(t *testing.T) {
 	m, disks := withDisks(t)
 	leader, sick := m.leader(), m.followers()[0]
 	goOn := disks[sick.ID()].hang()
@@ -213,7 +213,7 @@ func TestWritesGoOnWhileAFollowersDiskHangs(t *testing.T) {
 }
 
 // Whoever stops a node whose disk hangs need not kill it.
-func TestANodeWhoseDiskHangsCanBeStopped(t *testing.T) {
+func TestNodeWithHangingDiskCanBeStopped(t *testing.T) {
 	m, disks := withDisks(t)
 	sick := m.followers()[0]
 	goOn := disks[sick.ID()].hang()
@@ -233,7 +233,7 @@ func TestANodeWhoseDiskHangsCanBeStopped(t *testing.T) {
 
 // Each node tells the others whether its disk has room. What leads to refusals is a
 // majority without it, or the leader's own.
-func TestTheDisksAreFullWhenAMajoritysOrTheLeadersIs(t *testing.T) {
+func TestDisksAreFullWhenLeaderOrMajorityIsShort(t *testing.T) {
 	var short, told [3]atomic.Bool
 	m := newMembers(t, 3, func(c *Config) {
 		i := int(c.ID[1] - '1')

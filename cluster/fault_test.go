@@ -40,7 +40,7 @@ func fault(n *Node) error {
 // A bit that flips in the memory of one node of three is found when its record is
 // touched: that node, a leader even, serves and leads no more, says so, and its
 // next start asks for a new copy. The others go on.
-func TestTheNodeWhoseStateDiffersServesNoMore(t *testing.T) {
+func TestNodeWithDifferingStateStopsServing(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	sick := m.leader()
 	m.must(sick, appendItem())
@@ -94,7 +94,7 @@ func TestTheNodeWhoseStateDiffersServesNoMore(t *testing.T) {
 
 // Two nodes that differ have no majority: neither guesses, and both serve nothing,
 // until one of them is taken out.
-func TestTwoNodesThatDifferServeNothing(t *testing.T) {
+func TestTwoDifferingNodesBothStopServing(t *testing.T) {
 	m := newMembers(t, 2, nil)
 	sick, healthy := m.nodes["n2"], m.nodes["n1"]
 	m.must(healthy, appendItem())
@@ -116,7 +116,7 @@ func TestTwoNodesThatDifferServeNothing(t *testing.T) {
 }
 
 // Verify finds what nobody has touched since.
-func TestVerifyFindsAFlippedBit(t *testing.T) {
+func TestVerifyFindsFlippedBit(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	m.must(m.leader(), appendItem())
 	v := m.nodes["n1"].Verify(m.context())

@@ -39,7 +39,7 @@ func everyMessage() []any {
 	return messages
 }
 
-func TestMessagesBetweenMembersAreAsTheyWere(t *testing.T) {
+func TestMemberMessagesMatchGoldenFiles(t *testing.T) {
 	forms, types := map[string][]byte{}, map[string]reflect.Type{}
 	values := map[string]any{}
 	for _, m := range everyMessage() {
@@ -58,8 +58,8 @@ func TestMessagesBetweenMembersAreAsTheyWere(t *testing.T) {
 	}
 }
 
-// TestEveryMessageIsHeld looks for all types with numbered fields.
-func TestEveryMessageIsHeld(t *testing.T) {
+// TestEveryMessageHasGoldenFile looks for all types with numbered fields.
+func TestEveryMessageHasGoldenFile(t *testing.T) {
 	held := map[string]bool{}
 	var walk func(reflect.Type)
 	walk = func(typ reflect.Type) {

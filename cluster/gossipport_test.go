@@ -50,7 +50,7 @@ func strangersStream(size uint32) []byte {
 }
 
 // Streams that say nothing, or go on for ever, keep no member out.
-func TestStrangersKeepNobodyOutOfGossip(t *testing.T) {
+func TestStrangersDoNotKeepMembersOutOfGossip(t *testing.T) {
 	limits := Limits{GossipStreams: 8, GossipStreamsPerSource: 4}
 	a, b := openGossip(t, "a", limits), openGossip(t, "b", limits)
 	port := b.port
@@ -67,7 +67,7 @@ func TestStrangersKeepNobodyOutOfGossip(t *testing.T) {
 }
 
 // A stream that claims to be long is read no further than a member's may be.
-func TestAStreamOfGossipBringsLittle(t *testing.T) {
+func TestGossipStreamIsBoundedInBytes(t *testing.T) {
 	g := openGossip(t, "a", Limits{GossipStreamBytes: 1 << 16})
 	conn := dialGossip(t, g)
 	require.NoError(t, conn.SetDeadline(time.Now().Add(seedTimeout/2)))
@@ -82,7 +82,7 @@ func TestAStreamOfGossipBringsLittle(t *testing.T) {
 
 // A member may tell of more nodes, each with as much as it may tell of itself,
 // than any cluster has.
-func TestALargeClusterFitsInAStream(t *testing.T) {
+func TestLargeClusterFitsInGossipStream(t *testing.T) {
 	longest := strings.Repeat("n", 64) + "." + strings.Repeat("i", 32)
 	a, b := openGossip(t, "a"+longest, Limits{}), openGossip(t, "b"+longest, Limits{})
 	alone := tells(t, a)
@@ -118,7 +118,7 @@ func tells(t *testing.T, g *gossip) int64 {
 }
 
 // Packets come in no faster than they may.
-func TestPacketsOfGossipArePaced(t *testing.T) {
+func TestGossipPacketsAreRateLimited(t *testing.T) {
 	p, err := openGossipPort("127.0.0.1:0", Limits{GossipPackets: 100}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer p.Shutdown()
@@ -140,7 +140,7 @@ func TestPacketsOfGossipArePaced(t *testing.T) {
 }
 
 // The port ends with streams open in both directions and nobody to take more.
-func TestGossipPortEnds(t *testing.T) {
+func TestGossipPortCloses(t *testing.T) {
 	p, err := openGossipPort("127.0.0.1:0", Limits{}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ip, port, err := p.FinalAdvertiseAddr("", 0)

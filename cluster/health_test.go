@@ -24,7 +24,7 @@ func (s *stalling) GetLog(index uint64, l *raft.Log) error {
 // A follower that hears the leader's heartbeats and does not advance says so: to
 // who asks whether it is ready, in the cluster's status, and by the age of what it
 // has. It is well again when it has caught up.
-func TestAFollowerThatLagsSaysSo(t *testing.T) {
+func TestLaggingFollowerReportsUnhealthy(t *testing.T) {
 	var slow stalling
 	m := newMembers(t, 3, func(c *Config) {
 		if c.ID == "n3" {

@@ -31,7 +31,7 @@ func (m *members) wipe(id string) {
 	require.NoError(m.t, os.RemoveAll(filepath.Join(m.dir, id, raftDirectory)))
 }
 
-func TestALostLogIsNoticed(t *testing.T) {
+func TestLostLogIsDetected(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	lost := m.followers()[0]
 	m.crash(lost)
@@ -49,7 +49,7 @@ func TestALostLogIsNoticed(t *testing.T) {
 	require.ErrorIs(t, err, ErrStateLost, "the log of another incarnation")
 }
 
-func TestAMemberIsReplacedOnlyWhenAsked(t *testing.T) {
+func TestMemberIsReplacedOnlyWithReplace(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	m.must(m.leader(), appendItem())
 	lost := m.followers()[0]
@@ -77,7 +77,7 @@ func TestAMemberIsReplacedOnlyWhenAsked(t *testing.T) {
 
 // The one that is replaced keeps its vote until the new one has it, and then
 // learns that it is out, even if it leads.
-func TestALiveMemberIsReplaced(t *testing.T) {
+func TestLiveMemberIsReplaced(t *testing.T) {
 	for _, who := range []string{"leader", "follower"} {
 		t.Run(who, func(t *testing.T) {
 			m := newMembers(t, 3, nil)
@@ -106,7 +106,7 @@ func TestALiveMemberIsReplaced(t *testing.T) {
 	}
 }
 
-func TestNobodyVotesWithoutAConfiguration(t *testing.T) {
+func TestNodeWithoutConfigurationDoesNotVote(t *testing.T) {
 	m := newMembers(t, 1, nil)
 	empty := m.open("n2")
 	candidate := m.leader()
@@ -128,7 +128,7 @@ func TestNobodyVotesWithoutAConfiguration(t *testing.T) {
 
 // Whatever a crash has left of making a cluster, the next start makes it or finds
 // it made. What each step writes is on disk before the next one begins.
-func TestBootstrapAfterACrashInTheMiddle(t *testing.T) {
+func TestBootstrapResumesAfterCrash(t *testing.T) {
 	alone := func(store *raftboltdb.BoltStore) []byte {
 		_, incarnation, err := incarnate(&checkedStable{StableStore: store}, "")
 		require.NoError(t, err)
@@ -170,7 +170,7 @@ func TestBootstrapAfterACrashInTheMiddle(t *testing.T) {
 	}
 }
 
-func TestACopyOfADataDirectoryIsRefused(t *testing.T) {
+func TestCopiedDataDirectoryIsRefused(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	original := m.followers()[0]
 	m.crash(original)
@@ -200,7 +200,7 @@ func (n *Node) membershipOf(other *Node) membership.Answer {
 
 // A removal that is in the leader's log only may never be: nobody is told that it
 // is out before a majority has it.
-func TestARemovalCountsOnceItIsCommitted(t *testing.T) {
+func TestRemovalCountsOnceCommitted(t *testing.T) {
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 4 })
 	leader, followers := m.leader(), m.followers()
 	out := followers[0]

@@ -101,13 +101,13 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 	require.Empty(m.t, m.leader().FSM().View().Keys(), "no key was made")
 }
 
-func TestTheClusterKeyAloneOpensNothing(t *testing.T) {
+func TestClusterKeyAloneGrantsNothing(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	m.getsNothing(machine(t, "stranger", nil), "a stranger with the key")
 	m.getsNothing(machine(t, m.leader().ID(), nil), "a stranger who says that he is the leader")
 }
 
-func TestARemovedMachineCanDoNothing(t *testing.T) {
+func TestRemovedMemberIsRefusedEverything(t *testing.T) {
 	m := newMembers(t, 4, nil)
 	removed := m.followers()[0]
 	own, _, err := incarnate(removed.stores.stable, "")
@@ -135,7 +135,7 @@ func TestARemovedMachineCanDoNothing(t *testing.T) {
 
 // A node that was away when others were added may find itself led by one that it
 // does not know: those that it knows vouch for it.
-func TestANodeThatWasAwayTakesAnUnknownLeader(t *testing.T) {
+func TestReturningNodeAcceptsUnknownLeader(t *testing.T) {
 	m := newMembers(t, 3, nil)
 	away := m.followers()[0]
 	m.crash(away)
@@ -174,7 +174,7 @@ func (m *members) rotated() bool {
 	return err == nil && r.Stage == 0
 }
 
-func TestTheClusterKeyChangesUnderLoad(t *testing.T) {
+func TestClusterKeyRotatesUnderLoad(t *testing.T) {
 	k := &kept{keys: make(map[string][][32]byte)}
 	m := newMembers(t, 3, k.edit)
 	var written, failed atomic.Int64
@@ -245,7 +245,7 @@ func TestTheClusterKeyChangesUnderLoad(t *testing.T) {
 	require.Positive(t, entries)
 }
 
-func TestAKeyChangeWaitsForAMemberThatIsAway(t *testing.T) {
+func TestKeyRotationWaitsForAbsentMember(t *testing.T) {
 	k := &kept{keys: make(map[string][][32]byte)}
 	m := newMembers(t, 3, k.edit)
 	away := m.followers()[0]

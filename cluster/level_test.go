@@ -11,7 +11,7 @@ import (
 	"lockstep/fsm"
 )
 
-func TestTheLevelIsThatOfTheOldestMember(t *testing.T) {
+func TestLevelIsThatOfOldestMember(t *testing.T) {
 	servers := []raft.Server{{ID: "a"}, {ID: "b", Suffrage: raft.Nonvoter}}
 	report := func(a, b fsm.Level) map[string]NodeStatus {
 		return map[string]NodeStatus{"a": {Newest: a}, "b": {Newest: b}}
@@ -27,7 +27,7 @@ func newerEntry(index uint64) *raft.Log {
 	return &raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: fsm.EncodeBatch(1, [][]byte{newer})}
 }
 
-func TestAnEntryOfANewerReleaseIsNotKept(t *testing.T) {
+func TestEntryOfNewerReleaseIsRefused(t *testing.T) {
 	var told error
 	logs := &checkedLog{LogStore: raft.NewInmemStore(), damaged: func(err error) { told = err }}
 	require.ErrorIs(t, logs.StoreLog(newerEntry(1)), fsm.ErrNewer)
@@ -37,7 +37,7 @@ func TestAnEntryOfANewerReleaseIsNotKept(t *testing.T) {
 	require.Zero(t, last)
 }
 
-func TestALogOfANewerReleaseIsNotBegunWith(t *testing.T) {
+func TestStartRefusesLogOfNewerRelease(t *testing.T) {
 	logs := &checkedLog{LogStore: raft.NewInmemStore()}
 	entry := newerEntry(1)
 	entry.Extensions = checksum(entry)
@@ -47,7 +47,7 @@ func TestALogOfANewerReleaseIsNotBegunWith(t *testing.T) {
 	require.NotErrorIs(t, err, ErrDamaged)
 }
 
-func TestASnapshotOfANewerReleaseIsNotBegunWith(t *testing.T) {
+func TestStartRefusesSnapshotOfNewerRelease(t *testing.T) {
 	dir := t.TempDir()
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, nil)
 	require.NoError(t, err)
@@ -71,7 +71,7 @@ func TestASnapshotOfANewerReleaseIsNotBegunWith(t *testing.T) {
 	require.NotErrorIs(t, err, ErrSnapshots)
 }
 
-func TestAnOldReleaseCannotJoin(t *testing.T) {
+func TestOlderReleaseCannotJoin(t *testing.T) {
 	n := &Node{fsm: fsm.New(fsm.Config{})}
 	require.NoError(t, n.refuseOld(NodeStatus{Newest: fsm.Newest}))
 	require.ErrorIs(t, n.refuseOld(NodeStatus{ID: "old", Newest: fsm.Level1 - 1}), ErrOldRelease)

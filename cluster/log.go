@@ -12,8 +12,8 @@ import (
 	"lockstep/cluster/loglimit"
 )
 
-// newRaftLogger passes raft's warnings and errors to slog, limited: what a peer
-// or its absence causes comes again and again.
+// newRaftLogger passes raft's warnings and errors to slog. They are limited,
+// because a peer, or its absence, causes the same ones again and again.
 func newRaftLogger(to *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Level: hclog.Warn, Output: io.Discard})
 	l.RegisterSink(raftLog{loglimit.New(to)})
@@ -28,20 +28,20 @@ func (l raftLog) Accept(_ string, level hclog.Level, message string, args ...any
 	switch {
 	case level >= hclog.Error:
 		to = slog.LevelError
-	case level == hclog.Warn && !ordinary(message):
+	case level == hclog.Warn && !expectedWarning(message):
 		to = slog.LevelWarn
 	}
 	l.to.Log(context.Background(), to, "raft: "+message, args...)
 }
 
-// ordinary is what raft warns of and the nudge brings about all day: it reaches
-// a follower that has not got the entry yet.
-func ordinary(message string) bool {
+// expectedWarning reports whether a raft warning is a normal effect of nudges,
+// which may reach followers that do not have the entry yet.
+func expectedWarning(message string) bool {
 	return message == "failed to get previous log" || message == "previous log term mis-match"
 }
 
-// newGossipLogger passes memberlist's lines to slog, by their prefix; limited,
-// since any packet may cause one.
+// newGossipLogger passes memberlist's lines to slog, with the level of their
+// prefix. They are limited, because any packet may cause one.
 func newGossipLogger(to *slog.Logger) *stdlog.Logger {
 	return stdlog.New(gossipLog{loglimit.New(to)}, "", 0)
 }

@@ -213,11 +213,11 @@ func (n *Node) openParts() error {
 	}
 	n.peers, n.port = port, port
 	streams := port.Streams()
-	n.transport = transport.NewGuard(&transport.Patient{
+	n.transport = transport.NewGuard(&transport.Retrying{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: streams, ServerAddressProvider: byID{}, MaxPool: 3, Timeout: transport.RequestTimeout, Logger: newRaftLogger(n.config.Logger),
 		}),
-		Streams: streams, Context: n.life.Context(), Wants: n.replicatesTo, Logger: n.config.Logger,
+		Streams: streams, Context: n.life.Context(), Wanted: n.replicatesTo, Logger: n.config.Logger,
 	}, n.self, n.mayVote, n.diskHolds)
 	return nil
 }
@@ -294,7 +294,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 	n.keeper = &clock.Keeper{
 		Self: n.self, Clock: n.clock, Voters: n.members.Voters, Survey: n.survey, Life: n.life, Logger: n.config.Logger,
 		Leads: func() bool { return n.raft.State() == raft.Leader },
-		Heard: n.judgeDisks, HandOver: n.transfers.To, Timeout: 2 * n.config.electionTimeout(),
+		Heard: n.assessDisks, HandOver: n.transfers.To, Timeout: 2 * n.config.electionTimeout(),
 	}
 	n.keys.Start(keyring.Config{
 		Self: n.self, Store: n.fsm, Servers: &n.members, Peers: n.peers, Life: n.life, Logger: n.config.Logger,
@@ -327,7 +327,7 @@ func (n *Node) start() {
 		work = append(work, n.keys.Follow, func() { n.admission.DismissStrangers(n.port) })
 	}
 	if voters := n.members.Voters(); len(voters) == 1 && string(voters[0].ID) == n.self {
-		work = append(work, n.takeover.Stand) // nobody else could lead: no need to wait for a time-out
+		work = append(work, n.takeover.Campaign) // nobody else could lead: no need to wait for a time-out
 	}
 	if n.gossip != nil {
 		work = append(work, func() { n.gossip.run(n.life.Context(), n.gossipSeeds) })

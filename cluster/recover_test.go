@@ -57,7 +57,7 @@ func content(t *testing.T, dir string) (sum [32]byte) {
 
 var newKey = [32]byte{7}
 
-func TestASurvivorGoesOnAsAnotherCluster(t *testing.T) {
+func TestRecoverMakesNewClusterFromSurvivor(t *testing.T) {
 	for _, snapshot := range []string{"log alone", "snapshot and log"} {
 		t.Run(snapshot, func(t *testing.T) {
 			m := newMembers(t, 3, nil)
@@ -118,7 +118,7 @@ func TestASurvivorGoesOnAsAnotherCluster(t *testing.T) {
 
 // Whatever a crash leaves of a recovery, a repetition finishes it, or the old
 // state stands.
-func TestARecoveryThatIsCutOff(t *testing.T) {
+func TestInterruptedRecoveryIsRepeatable(t *testing.T) {
 	m := newMembers(t, 1, nil)
 	n := m.leader()
 	m.must(n, appendItem())
@@ -144,7 +144,7 @@ func TestARecoveryThatIsCutOff(t *testing.T) {
 	require.Equal(t, 1, m.items(again))
 }
 
-func TestWhatCannotBeRecovered(t *testing.T) {
+func TestRecoverRefusesUnusableState(t *testing.T) {
 	m := newMembers(t, 1, nil)
 	n := m.leader()
 	_, err := OpenRemains(m.config("n1"))
@@ -171,7 +171,7 @@ func TestWhatCannotBeRecovered(t *testing.T) {
 
 // Whoever has no more than the cluster's key, as a machine that was removed has,
 // cannot talk members out of their cluster.
-func TestOnlyAMemberIsBelievedThatTheClusterWasRecovered(t *testing.T) {
+func TestRecoveryNoticeIsBelievedFromMembersOnly(t *testing.T) {
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 2 })
 	leader, gone := m.leader(), m.followers()[0]
 	m.crash(gone)

@@ -11,7 +11,7 @@ import (
 	"lockstep/objects"
 )
 
-func TestTheMeterCountsTheNewestEntries(t *testing.T) {
+func TestMeterCountsNewestEntries(t *testing.T) {
 	m := &meter{LogStore: raft.NewInmemStore()}
 	_, ok := m.within(1000)
 	require.False(t, ok)
@@ -34,9 +34,9 @@ func TestTheMeterCountsTheNewestEntries(t *testing.T) {
 	require.InDelta(t, 1000+5000, within(10_000_000+500_000), 300)
 }
 
-// TestTheLogIsBoundedInBytes writes large entries: raft's bounds, which count
+// TestLogIsBoundedInBytes writes large entries: raft's bounds, which count
 // entries, keep to what fits.
-func TestTheLogIsBoundedInBytes(t *testing.T) {
+func TestLogIsBoundedInBytes(t *testing.T) {
 	const size, trailing = 100 << 10, 8 << 20
 	m := newMembers(t, 1, func(c *Config) { c.TrailingBytes = trailing })
 	n := m.leader()

@@ -31,7 +31,7 @@ func sink() (*slog.Logger, func() []string) {
 	}
 }
 
-func TestOneLineASecondOfEachKind(t *testing.T) {
+func TestEachKindIsLoggedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to, written := sink()
 		l := New(to)
@@ -67,7 +67,7 @@ func TestKindsAreBounded(t *testing.T) {
 	})
 }
 
-func TestLinesOfLibraries(t *testing.T) {
+func TestLibraryLinesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to, written := sink()
 		l := Lines(to, slog.LevelWarn)

@@ -34,7 +34,7 @@ func (f *failing) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-func TestAListenerThatFailsIsTriedAgain(t *testing.T) {
+func TestAcceptIsRetriedAfterError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()
 		defer here.Close()

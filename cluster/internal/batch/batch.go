@@ -59,7 +59,7 @@ func (b *Batcher) Run(ctx context.Context) {
 		}
 		future := b.apply(b.entry(group))
 		underWay.Go(func() {
-			settleGroup(group, future)
+			answerGroup(group, future)
 			<-free
 		})
 	}
@@ -75,7 +75,7 @@ func (b *Batcher) entry(group []*Proposal) []byte {
 
 // settleGroup waits for raft's answer and passes it on. Domain refusals are
 // among the results; an error is raft's own.
-func settleGroup(group []*Proposal, future raft.ApplyFuture) {
+func answerGroup(group []*Proposal, future raft.ApplyFuture) {
 	if err := future.Error(); err != nil {
 		Fail(group, applyError(err))
 		return

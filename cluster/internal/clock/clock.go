@@ -82,20 +82,20 @@ func (c *Clock) Read() (now time.Duration, known bool) {
 	return c.time, c.known
 }
 
-// Set takes the time over.
+// Set replaces the time.
 func (c *Clock) Set(now time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.time, c.at, c.known = now, time.Since(c.start), true
 }
 
-func (c *Clock) judge(agreed, far bool) {
+func (c *Clock) decideSteering(agreed, far bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.agreed, c.far = agreed, far
 }
 
-// FarOff reports whether a majority has it that the machine's clock is far off.
+// FarOff reports whether a majority finds the machine's clock far off.
 func (c *Clock) FarOff() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

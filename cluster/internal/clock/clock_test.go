@@ -18,12 +18,12 @@ func (s *skewed) step(d time.Duration) { s.ahead.Store(int64(d)) }
 
 const year = 365 * 24 * time.Hour
 
-func TestTheClustersClockIsSteeredAndNeverJumps(t *testing.T) {
+func TestClusterClockIsSteeredAndNeverJumps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var wall skewed
 		c := New(wall.now)
 		c.Set(c.Now())
-		c.judge(true, false)
+		c.decideSteering(true, false)
 		passed := func(d time.Duration) time.Duration {
 			before := c.Stamp(0)
 			time.Sleep(d)
@@ -34,10 +34,10 @@ func TestTheClustersClockIsSteeredAndNeverJumps(t *testing.T) {
 		require.Equal(t, 11*time.Second, passed(10*time.Second), "ahead by a tenth at most")
 		wall.step(-year)
 		require.Equal(t, 9*time.Second, passed(10*time.Second), "it never stands")
-		c.judge(false, false)
+		c.decideSteering(false, false)
 		require.Equal(t, 10*time.Second, passed(10*time.Second), "nor does it follow a clock with which nobody agrees")
 		wall.step(time.Second)
-		c.judge(true, false)
+		c.decideSteering(true, false)
 		passed(time.Minute)
 		require.Equal(t, c.Now().Milliseconds(), c.Stamp(0), "in the end it is right")
 		require.Equal(t, c.Now().Milliseconds()+5000, c.Stamp(c.Now().Milliseconds()+5000), "and never behind the store's time")

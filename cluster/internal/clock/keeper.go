@@ -117,7 +117,7 @@ func (k *Keeper) Watch() {
 			}
 		}
 		agreed, far := k.compare(peers)
-		k.Clock.judge(agreed, far)
+		k.Clock.decideSteering(agreed, far)
 		if time.Since(warned) >= warnPause && k.warn(peers, far) {
 			warned = time.Now()
 		}

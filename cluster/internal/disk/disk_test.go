@@ -37,7 +37,7 @@ func (s *scripted) DeleteRange(uint64, uint64) error     { return s.step() }
 func (s *scripted) Set([]byte, []byte) error             { return s.step() }
 func (s *scripted) SetUint64(key []byte, v uint64) error { return s.step() }
 
-func TestNothingIsWrittenAfterAFailedWrite(t *testing.T) {
+func TestNothingIsWrittenAfterFailedWrite(t *testing.T) {
 	for name, write := range map[string]func(raft.LogStore, raft.StableStore) error{
 		"append": func(l raft.LogStore, _ raft.StableStore) error { return l.StoreLog(&raft.Log{Index: 1}) },
 		"cut":    func(l raft.LogStore, _ raft.StableStore) error { return l.DeleteRange(1, 2) },
@@ -84,7 +84,7 @@ func TestWhoCutsTheLogsFrontHearsThatItFailed(t *testing.T) {
 	require.Equal(t, 1, inner.writes)
 }
 
-func TestAWriteThatHangsIsSeen(t *testing.T) {
+func TestHangingWriteIsMeasured(t *testing.T) {
 	d, inner := New(), &scripted{InmemStore: raft.NewInmemStore(), hang: make(chan struct{})}
 	require.Zero(t, d.Waiting())
 	done := make(chan error)

@@ -17,7 +17,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func TestAMemberThatTakesAnAddressForAnotherMembersIsNoticed(t *testing.T) {
+func TestKnockOfMemberIsReported(t *testing.T) {
 	addr := freeAddr(t)
 	member := open(t, "a", echo, nil)
 	ctx := within(t, patience)
@@ -38,7 +38,7 @@ func TestAMemberThatTakesAnAddressForAnotherMembersIsNoticed(t *testing.T) {
 	<-done
 }
 
-func TestStrangersAreNoMembers(t *testing.T) {
+func TestKnockOfStrangerIsIgnored(t *testing.T) {
 	addr := freeAddr(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()

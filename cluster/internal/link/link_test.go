@@ -84,7 +84,7 @@ func TestCallsShareOneConnection(t *testing.T) {
 	require.Equal(t, 1, b.members.Len())
 }
 
-func TestAnswersMayOvertake(t *testing.T) {
+func TestResponsesMayArriveOutOfOrder(t *testing.T) {
 	release := make(chan struct{})
 	slow := func(ctx context.Context, _ string, kind byte, body []byte) []byte {
 		if kind == 1 {
@@ -148,7 +148,7 @@ func TestBrokenConnectionFailsCalls(t *testing.T) {
 	}, patience, time.Millisecond, "nobody listens any more")
 }
 
-func TestSilentPeerIsGivenUp(t *testing.T) {
+func TestCallToSilentPeerTimesOut(t *testing.T) {
 	mute, err := tls.Listen("tcp", "127.0.0.1:0", credential(t, "cluster", "b", testKey).server())
 	require.NoError(t, err)
 	defer mute.Close()
@@ -200,7 +200,7 @@ func TestUnexpectedNodeIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "is b."+incarnation("b")+" and not c.")
 }
 
-func TestAnotherIncarnationIsRefused(t *testing.T) {
+func TestOtherIncarnationIsRefused(t *testing.T) {
 	b := open(t, "b", echo, nil)
 	a := open(t, "a", echo, func(c *Config) { c.Find = func(string) []string { return []string{b.Addr()} } })
 	before := "b." + incarnation("before")
@@ -215,7 +215,7 @@ func TestAnotherIncarnationIsRefused(t *testing.T) {
 
 // A server is found wherever it is: at another address than the likeliest, where
 // nobody listens, or somebody else does, or does not answer.
-func TestAServerIsFoundWhereItIs(t *testing.T) {
+func TestDialTriesAllKnownAddresses(t *testing.T) {
 	b, other := open(t, "b", echo, nil), open(t, "other", echo, nil)
 	gone := open(t, "gone", echo, nil)
 	require.NoError(t, gone.Close())
@@ -247,7 +247,7 @@ func TestAServerIsFoundWhereItIs(t *testing.T) {
 }
 
 // Whoever connects says where it can be found itself.
-func TestWhoConnectsSaysWhereItIs(t *testing.T) {
+func TestInboundConnectionTellsItsAddress(t *testing.T) {
 	type meeting struct{ server, addr string }
 	met := make(chan meeting, 3)
 	b := open(t, "b", echo, func(c *Config) { c.Met = func(server, addr string) { met <- meeting{server, addr} } })
@@ -260,9 +260,9 @@ func TestWhoConnectsSaysWhereItIs(t *testing.T) {
 	require.ErrorContains(t, err, "at most 255")
 }
 
-// TestAHolderOfTheKeyIsNobodyElse: the name of a server needs the private key
+// TestClusterKeyDoesNotImpersonateMember: the name of a server needs the private key
 // that it is made of.
-func TestAHolderOfTheKeyIsNobodyElse(t *testing.T) {
+func TestClusterKeyDoesNotImpersonateMember(t *testing.T) {
 	asked := make(chan string, 1)
 	b := open(t, "b", func(_ context.Context, from string, _ byte, _ []byte) []byte {
 		asked <- from
@@ -276,7 +276,7 @@ func TestAHolderOfTheKeyIsNobodyElse(t *testing.T) {
 	require.Equal(t, "a."+incarnation("thief"), <-asked)
 }
 
-func TestOnlyThoseAdmittedGetStreams(t *testing.T) {
+func TestStreamsAreForAdmittedServersOnly(t *testing.T) {
 	member := "a." + incarnation("a")
 	b := open(t, "b", echo, func(c *Config) {
 		c.Admit = func(_ context.Context, server string) bool { return server == member }
@@ -310,7 +310,7 @@ func TestOnlyThoseAdmittedGetStreams(t *testing.T) {
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it ends with the membership")
 }
 
-func TestKeysChangeOneAfterTheOther(t *testing.T) {
+func TestKeysRotateStepByStep(t *testing.T) {
 	older, newer := testKey, [32]byte{2}
 	ca, cb := credential(t, "cluster", "a", older), credential(t, "cluster", "b", older)
 	talk := func() error {
@@ -385,7 +385,7 @@ func TestRaftStreams(t *testing.T) {
 
 // Connections that say nothing take no slot from members, whenever they came,
 // and the oldest of them is the one that is closed.
-func TestSilentStrangersKeepNobodyOut(t *testing.T) {
+func TestSilentStrangersDoNotKeepMembersOut(t *testing.T) {
 	b := open(t, "b", echo, nil)
 	var strangers []net.Conn
 	for range 2 * defaultStrangersPerSource {
@@ -407,7 +407,7 @@ func TestSilentStrangersKeepNobodyOut(t *testing.T) {
 }
 
 // A member that never lets go of its connections loses its own, the oldest first.
-func TestAMembersConnectionsAreBounded(t *testing.T) {
+func TestConnectionsPerMemberAreBounded(t *testing.T) {
 	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
 	other := open(t, "c", echo, nil)
 	_, err := other.Call(within(t, patience), b.Addr(), 1, nil)

@@ -13,7 +13,7 @@ import (
 
 // Who was asked to take leadership over, and did not, is left alone for a while:
 // raft would wait for it for ever.
-func TestNobodyIsAskedTwiceInARowToLead(t *testing.T) {
+func TestTransferDoesNotAskSameNodeTwiceInRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		voters := []raft.Server{{ID: "a.1"}, {ID: "b.1"}, {ID: "c.1"}, {ID: "d.1"}}
 		reports := map[string]status.Node{"a.1": {LastIndex: 9}, "b.1": {LastIndex: 7}, "c.1": {LastIndex: 8}}

@@ -12,7 +12,7 @@ import (
 
 // A follower takes a request without entries that raft did not make, if its log
 // has the entry that the request names, and learns from it what is committed.
-func TestRaftTakesANudge(t *testing.T) {
+func TestRaftAcceptsNudge(t *testing.T) {
 	leader, follower := rafttest.Pair(t, func(c *raft.Config) { c.CommitTimeout = time.Hour }, nil)
 	require.NoError(t, leader.Raft.Apply([]byte("x"), rafttest.Patience).Error())
 	index, term := leader.Raft.LastIndex(), leader.Raft.CurrentTerm()

@@ -14,7 +14,7 @@ import (
 	"lockstep/objects"
 )
 
-func TestProposalsCrossTheWire(t *testing.T) {
+func TestProposalRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var group []*batch.Proposal
 		for range rapid.IntRange(0, 20).Draw(t, "count") {
@@ -31,7 +31,7 @@ func TestProposalsCrossTheWire(t *testing.T) {
 	})
 }
 
-func TestOutcomesCrossTheWire(t *testing.T) {
+func TestOutcomeRoundTrip(t *testing.T) {
 	b := encodeOutcome(nil, batch.Outcome{Result: &fsm.Result{Index: 9, Err: objects.ErrDocumentGone}})
 	b = encodeOutcome(b, batch.Outcome{Err: wire.ErrOverloaded})
 	outcomes, err := DecodeOutcomes(b)

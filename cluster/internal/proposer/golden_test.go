@@ -15,7 +15,7 @@ import (
 
 const goldenFile = "testdata/golden/level1/proposals"
 
-func TestProposalsAndOutcomesAreAsTheyWere(t *testing.T) {
+func TestProposalsAndOutcomesMatchGoldenFiles(t *testing.T) {
 	ctx := context.Background()
 	group := []*batch.Proposal{batch.NewProposal(ctx, []byte("first"), false), batch.NewProposal(ctx, []byte("second"), true)}
 	outcomes := encodeOutcome(nil, batch.Outcome{Result: &fsm.Result{Index: 9, Err: objects.ErrDocumentGone}})

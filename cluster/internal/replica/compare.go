@@ -130,7 +130,7 @@ func (r *Replica) compare(ctx context.Context) (differing []string) {
 		differing = append(differing, member.NodeOf(id))
 	}
 	slices.Sort(differing)
-	switch judge(states, len(voters)) {
+	switch classify(states, len(voters)) {
 	case right:
 		r.dispute(nil)
 		return differing
@@ -159,19 +159,19 @@ func (r *Replica) firstDoubt(found map[raft.ServerID]fsm.Digest) uint64 {
 	return lowest
 }
 
-// judgement is what comparing says of this node's state.
+// judgement is the result of comparing this node's state with the others'.
 type judgement int
 
 const (
-	unknown  judgement = iota // too few have answered, and none of them differs
-	right                     // a majority of the voters has it
-	wrong                     // a majority has another one
-	disputed                  // some differ, and there is no majority
+	unknown  judgement = iota // too few voters have answered, and none of them differs
+	right                     // a majority of the voters has the same state
+	wrong                     // a majority of the voters has one other state
+	disputed                  // some voters differ, and no state has a majority
 )
 
-// judge decides by the states of those voters who have answered; the zero digest
-// stands for this node's, whether it has a vote or not.
-func judge(states map[string]fsm.Digest, voters int) judgement {
+// classify judges this node's state by those of the voters that have answered. The
+// zero digest stands for this node's own, whether it has a vote or not.
+func classify(states map[string]fsm.Digest, voters int) judgement {
 	counts := make(map[fsm.Digest]int)
 	for _, s := range states {
 		counts[s]++

@@ -37,7 +37,7 @@ func TestAMajorityIsRightAndNobodyGuesses(t *testing.T) {
 		for i, s := range c.states {
 			states[string(rune('a'+i))] = s
 		}
-		require.Equal(t, c.want, judge(states, c.voters), c.what)
+		require.Equal(t, c.want, classify(states, c.voters), c.what)
 	}
 }
 

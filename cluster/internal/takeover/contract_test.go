@@ -22,7 +22,7 @@ func TestRaftStandsWhenToldByItself(t *testing.T) {
 	id := string(follower.Trans.LocalAddr())                           // in a Pair the address is the id
 	w := &Watcher{Self: id, Raft: follower.Raft, Transport: follower.Trans, Life: lifetime.New(), Logger: slog.New(slog.DiscardHandler)}
 	began := follower.Raft.CurrentTerm()
-	w.Stand()
+	w.Campaign()
 	require.Eventually(t, func() bool { return follower.Raft.State() == raft.Leader }, rafttest.Patience, time.Millisecond)
 	require.Equal(t, began+1, follower.Raft.CurrentTerm())
 	require.Eventually(t, func() bool { return leader.Raft.State() == raft.Follower }, rafttest.Patience, time.Millisecond)

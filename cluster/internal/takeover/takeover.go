@@ -1,6 +1,6 @@
-// Package takeover has a follower stand for election as soon as the leader's process
-// is gone, in place of waiting for raft's time-outs. Elections are always safe: a
-// wrong guess costs an election, and at most one a term.
+// Package takeover has a follower campaign as soon as the leader's process is gone,
+// instead of waiting for raft's time-outs. Elections are always safe: a wrong guess
+// costs one election, at most once a term.
 package takeover
 
 import (
@@ -17,34 +17,35 @@ import (
 )
 
 const (
-	// stepTime is how long the next in line waits for the one before, so that
-	// two do not stand at once; scaled.
+	// stepTime is how long each follower waits for the one before it in line, so
+	// that two do not campaign at once; scaled.
 	stepTime = 50 * time.Millisecond
-	// steps is for how many steps a takeover is tried; from then on
+	// steps is the number of steps for which a takeover is tried. After that
 	// raft's time-outs decide.
 	steps = 20
-	// holdPause is the pause before the leader is connected to again when the
-	// connection broke for another reason than its death.
+	// holdPause is the pause before this node connects to the leader again when
+	// the connection broke although the leader lives.
 	holdPause = time.Second
 )
 
-// Leadership is what a takeover has to know of who leads.
+// Leadership tells a takeover which server leads.
 type Leadership interface {
-	// State returns who leads, and a channel that is closed when that changed.
+	// State returns the leader and term, and a channel that is closed when they
+	// change.
 	State() (leadership.State, <-chan struct{})
 
-	// Look reads who leads from raft now.
+	// Look asks raft for the leader and term now.
 	Look() leadership.State
 }
 
-// Report is what a voter says of itself.
+// Report is a voter's account of itself.
 type Report struct {
 	LastIndex uint64 // of its log
 	Term      uint64
 	Candidate bool
 }
 
-// Watcher is a node's. Every field is required.
+// Watcher watches the leader for one node. Every field is required.
 type Watcher struct {
 	Self       string // this server
 	Leadership Leadership
@@ -60,7 +61,7 @@ type Watcher struct {
 	// Voters returns the voting servers.
 	Voters func() []raft.Server
 
-	// Reports asks servers for their reports; those that do not answer are left out.
+	// Reports asks servers for their reports and leaves out those that do not answer.
 	Reports func(ctx context.Context, servers []raft.Server) map[string]Report
 
 	// Unfit reports whether this node must not lead.
@@ -70,10 +71,10 @@ type Watcher struct {
 	Scale func(time.Duration) time.Duration
 }
 
-// Run holds a connection to whoever leads, until the node ends. A process that dies
-// on a host that lives breaks it at once and then refuses the next one: the leader
-// is gone, and waiting for a time-out would only cost time. This node then stands
-// for election, as in a leadership transfer.
+// Run holds a connection to the leader until the node ends. When the leader's
+// process dies and its host lives, the connection breaks at once and the next one
+// is refused. The leader is gone then, and waiting for a time-out would only cost
+// time: this node campaigns, as in a leadership transfer.
 func (w *Watcher) Run() {
 	var tried uint64
 	for w.Life.Context().Err() == nil {
@@ -89,7 +90,7 @@ func (w *Watcher) Run() {
 		refused := w.Refused(ctx, state.Leader)
 		if refused && state.Term > tried {
 			tried = state.Term
-			w.takeOver(state)
+			w.campaignInTurn(state)
 		} else {
 			lifetime.Pause(ctx, holdPause)
 		}
@@ -97,9 +98,9 @@ func (w *Watcher) Run() {
 	}
 }
 
-// untilSucceeded returns a context that ends when there is another leader. That
-// there is none for a while is no reason to look away from the last one: others
-// may have stood, and failed, before this node saw why.
+// untilSucceeded returns a context that ends when there is another leader. It goes
+// on while there is none: others may have campaigned and failed before this node
+// noticed that the leader is gone.
 func (w *Watcher) untilSucceeded(leader string) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(w.Life.Context())
 	var watcher sync.WaitGroup
@@ -123,11 +124,11 @@ func (w *Watcher) untilSucceeded(leader string) (context.Context, func()) {
 	}
 }
 
-// takeOver stands for election when it is this node's turn, unless somebody
-// else stands or there is a leader again. First in line is whose log is longest:
-// it is the one that can win. The logs may still grow by what the dead leader
-// sent, so the line is looked at anew all the time.
-func (w *Watcher) takeOver(dead leadership.State) {
+// campaignInTurn campaigns when it is this node's turn, unless another voter does or
+// there is a leader again. The voter with the longest log is first in line, because
+// it can win. Logs may still grow by what the dead leader sent, so the order is
+// determined anew in each step.
+func (w *Watcher) campaignInTurn(dead leadership.State) {
 	remain := slices.DeleteFunc(w.Voters(), func(s raft.Server) bool { return string(s.ID) == dead.Leader })
 	step := w.Scale(stepTime)
 	term, stalled := dead.Term, uint64(0)
@@ -138,13 +139,13 @@ func (w *Watcher) takeOver(dead leadership.State) {
 		if !votes || w.succeeded(dead) || w.Unfit() {
 			return
 		}
-		switch latest, candidates := standing(reports); {
+		switch latest, candidates := candidacies(reports); {
 		case latest > term || (candidates && stalled != term):
 			lifetime.Pause(w.Life.Context(), 2*step)
 			term, stalled, waited = latest, latest, 0
 		case waited >= time.Duration(rank)*step:
 			w.Logger.Info("leader's process is gone, standing for election", "leader", dead.Leader, "term", term)
-			w.Stand()
+			w.Campaign()
 			lifetime.Pause(w.Life.Context(), 2*step)
 		default:
 			lifetime.Pause(w.Life.Context(), step/5)
@@ -166,8 +167,9 @@ func (w *Watcher) reportsWithin(d time.Duration, servers []raft.Server) map[stri
 	return w.Reports(ctx, servers)
 }
 
-// Stand makes a follower a candidate now, by what a leader sends to its successor.
-func (w *Watcher) Stand() {
+// Campaign makes this follower a candidate now, with the request that a leader sends
+// to its successor.
+func (w *Watcher) Campaign() {
 	if w.Raft.State() != raft.Follower {
 		return
 	}
@@ -182,8 +184,8 @@ func (w *Watcher) Stand() {
 	}
 }
 
-// successorRank is a node's place among the voters that remain and answer: by
-// the length of their logs, then by id.
+// successorRank returns a node's place among the remaining voters that answer, by
+// the length of their logs and then by id.
 func successorRank(reports map[string]Report, self string) (rank int, votes bool) {
 	own, votes := reports[self]
 	for id, r := range reports {
@@ -194,9 +196,9 @@ func successorRank(reports map[string]Report, self string) (rank int, votes bool
 	return rank, votes
 }
 
-// standing returns the latest term that the reports know of, and whether one of
-// them is a candidate's.
-func standing(reports map[string]Report) (latest uint64, candidates bool) {
+// candidacies returns the latest term in the reports, and whether one of them is a
+// candidate's.
+func candidacies(reports map[string]Report) (latest uint64, candidates bool) {
 	for _, r := range reports {
 		latest = max(latest, r.Term)
 		candidates = candidates || r.Candidate

@@ -27,7 +27,7 @@ type pipeline struct {
 }
 
 // AppendEntriesPipeline implements raft.Transport.
-func (t *Patient) AppendEntriesPipeline(id raft.ServerID, addr raft.ServerAddress) (raft.AppendPipeline, error) {
+func (t *Retrying) AppendEntriesPipeline(id raft.ServerID, addr raft.ServerAddress) (raft.AppendPipeline, error) {
 	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, addr)
 	if err != nil {
 		return nil, err
