@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/limits.md anew")
 
-func TestEveryBoundIsDescribedAndItsDefaultIsValid(t *testing.T) {
+func TestEveryBoundHasHelpAndValidDefault(t *testing.T) {
 	seen := map[string]bool{}
 	for _, row := range Table() {
 		require.NotEmpty(t, row.Name)
@@ -53,7 +53,7 @@ func TestFlagsSetBounds(t *testing.T) {
 	require.NotZero(t, b.InitTimeout)
 }
 
-func TestLiftLeavesWhatWasSetAndHardBounds(t *testing.T) {
+func TestLiftKeepsExplicitAndHardBounds(t *testing.T) {
 	var b Bounds
 	rows := b.table()
 	for _, row := range rows {

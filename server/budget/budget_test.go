@@ -11,7 +11,7 @@ import (
 	"lockstep/server/budget"
 )
 
-func TestNobodyTakesMoreThanHisShare(t *testing.T) {
+func TestNoOwnerTakesMoreThanItsShare(t *testing.T) {
 	b := budget.New(100)
 	s, other := b.Share(60), b.Share(80)
 	require.True(t, s.Take("a", 60))
@@ -25,13 +25,13 @@ func TestNobodyTakesMoreThanHisShare(t *testing.T) {
 	require.True(t, other.Take("a", 60))
 }
 
-func TestNoBound(t *testing.T) {
+func TestNegativeBoundIsUnlimited(t *testing.T) {
 	s := budget.New(-1).Share(-1)
 	require.True(t, s.Take("a", 1<<40))
 	require.NoError(t, s.Room(t.Context(), "a"))
 }
 
-func TestRoomWaits(t *testing.T) {
+func TestRoomWaitsForReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := budget.New(100).Share(10)
 		s.Charge("a", 30)

@@ -96,7 +96,7 @@ func TestLimitsOfEachKindOfWrite(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotLimited(t *testing.T) {
+func TestFreeOperationsAreNotLimited(t *testing.T) {
 	l := newLimited(t)
 	m := fsm.Ref{SID: l.create(objects.KindMap, "")}
 	for _, op := range []fsm.Op{
@@ -110,7 +110,7 @@ func TestWhatIsNotLimited(t *testing.T) {
 	require.Nil(t, l.admit(fsm.Expire(commandid.New())))
 }
 
-func TestOffLiftsAllLimits(t *testing.T) {
+func TestOffDisablesAllLimits(t *testing.T) {
 	l := newLimited(t)
 	l.Limits = New(Off(), l.Limits.clock)
 	m := fsm.Ref{SID: l.create(objects.KindMap, "")}
@@ -144,7 +144,7 @@ func TestEveryClassHasARate(t *testing.T) {
 }
 
 // What is not there costs log entries and rounds, too.
-func TestWhoeverAsksForWhatIsNotThereIsLimited(t *testing.T) {
+func TestRequestsForMissingObjectsAreLimitedByIdentity(t *testing.T) {
 	l := newLimited(t)
 	for _, op := range []fsm.Op{
 		&fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{Name: "unknown"}, Data: data(10)},
@@ -266,7 +266,7 @@ func TestEventsCostWhatTheirCommandsDid(t *testing.T) {
 	require.Greater(t, costs, 15)
 }
 
-func TestAnObjectHasOneBucketWhateverItIsCalled(t *testing.T) {
+func TestObjectHasOneBucketForNameAndSID(t *testing.T) {
 	l := newLimited(t)
 	sid := l.create(objects.KindMap, "name")
 	_, refused := l.count(t, &fsm.WriteItem{Kind: objects.KindMap, Object: fsm.Ref{Name: "name"}, Data: data(10)})
@@ -280,7 +280,7 @@ func TestAnObjectHasOneBucketWhateverItIsCalled(t *testing.T) {
 
 // A second copy of a command that was let in must not be told that it was one
 // too many: the first may have been applied.
-func TestACommandIsNotRefusedOnceItWasLetIn(t *testing.T) {
+func TestAdmittedCommandIsNotRefusedOnRetry(t *testing.T) {
 	l := newLimited(t)
 	sid := l.create(objects.KindDocument, "")
 	write := func() *fsm.Command {
@@ -323,7 +323,7 @@ func TestReadLimits(t *testing.T) {
 	}
 }
 
-func TestReadsOfOneRoundPassAsFarAsTokensReach(t *testing.T) {
+func TestReadRoundAdmitsAsManyReadsAsTokens(t *testing.T) {
 	l := newLimited(t)
 	read := func(n uint32) cluster.ReadGrant {
 		return l.AdmitReads([]cluster.ReadCharge{{Bucket: bucketOf(objects.BucketReads), Count: n}})[0]
@@ -334,7 +334,7 @@ func TestReadsOfOneRoundPassAsFarAsTokensReach(t *testing.T) {
 	require.Equal(t, cluster.ReadGrant{Count: 20, RetryAfter: time.Second}, read(30), "refusals cost nothing")
 }
 
-func TestCallersWithoutPermissionUseUpNobodysLimits(t *testing.T) {
+func TestCallersWithoutPermissionPayFromTheirOwnBucket(t *testing.T) {
 	l := newLimited(t)
 	m := fsm.Ref{SID: l.create(objects.KindMap, "")}
 	yes := true
@@ -412,7 +412,7 @@ func TestLevelsOutliveTheLeader(t *testing.T) {
 	})
 }
 
-func TestALeaderDoesNotChargeTwice(t *testing.T) {
+func TestLeaderDoesNotChargeTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node := fsmtest.New(time.Now)
 		leader := New(Default(), time.Now)
@@ -438,7 +438,7 @@ func TestALeaderDoesNotChargeTwice(t *testing.T) {
 	})
 }
 
-func TestWhatExpiresIsNobodysWrite(t *testing.T) {
+func TestExpiryIsNotCharged(t *testing.T) {
 	object := &objects.Object{SID: newSID(objects.KindMap)}
 	removed := objects.Event{Type: objects.ItemRemoved, Object: object, Item: &objects.Item{Expires: 1000}}
 	removed.At = 1000

@@ -113,7 +113,7 @@ func TestBacklogIsBoundedInBytes(t *testing.T) {
 
 // Whatever is written, and however often the worker falls behind, what each
 // client hears leads to the result, and no event is told twice.
-func TestConcurrentChangesAreToldExactlyOnce(t *testing.T) {
+func TestSubscribersConvergeAndHearNoEventTwice(t *testing.T) {
 	for seed := range uint64(20) {
 		inWorld(t, func(c *Config) { c.BacklogLength = 8 }, func(w *world) {
 			random := rand.New(rand.NewPCG(seed, 1))

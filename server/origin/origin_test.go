@@ -62,7 +62,7 @@ func TestOriginOfARequest(t *testing.T) {
 	}
 }
 
-func TestWhatPeopleTypeForANode(t *testing.T) {
+func TestComplete(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "n1:8080": "http://n1:8080", "http://n1/": "http://n1", "https://n1": "https://n1",
 	} {

@@ -24,7 +24,7 @@ func TestFullBucketsAreForgotten(t *testing.T) {
 	require.LessOrEqual(t, l.kept(), 2)
 }
 
-func TestFullBucketsAreForgottenWhenTheClockIsSetBack(t *testing.T) {
+func TestFullBucketsAreForgottenWhenClockIsSetBack(t *testing.T) {
 	l := New[string](0)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	l.Take(now, 1, Bucket[string]{Key: "before", Rate: 1})
@@ -36,7 +36,7 @@ func TestFullBucketsAreForgottenWhenTheClockIsSetBack(t *testing.T) {
 	require.LessOrEqual(t, l.kept(), 40, "those of the last two turns")
 }
 
-func TestWhatNeedsNoBucketKeepsNone(t *testing.T) {
+func TestFreeOrUnlimitedTakeKeepsNoBucket(t *testing.T) {
 	l := New[string](0)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for i := range 1000 {
@@ -53,7 +53,7 @@ func (l *Limiter[K]) kept() (n int) {
 	return n
 }
 
-func TestThereAreNotTooManyBuckets(t *testing.T) {
+func TestBucketsAreBounded(t *testing.T) {
 	l := New[int](0)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for i := range 4 * shardCount * maxYoung {

@@ -103,7 +103,7 @@ func (w *world) refusedInit(identity string) (s status, backoff float64) {
 	return m.Status, body.Policy.Min
 }
 
-func TestAnIdentityHasSoManySessions(t *testing.T) {
+func TestSessionsPerIdentityAreBounded(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) { c.SessionsPerIdentity = 2 }, func(w *world) {
 		first := w.connect("alice")
 		w.connect("alice")
@@ -117,7 +117,7 @@ func TestAnIdentityHasSoManySessions(t *testing.T) {
 	})
 }
 
-func TestAnIdentityConnectsSoOften(t *testing.T) {
+func TestConnectsPerIdentityAreRateLimited(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) {
 		c.ConnectsPerIdentity, c.Limits = 1, ratelimit.New[string](3*time.Second)
 	}, func(w *world) {

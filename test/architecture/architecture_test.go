@@ -182,8 +182,8 @@ func matches(allowed []string, path string) bool {
 	})
 }
 
-// TestTheTopLevelIsFixed keeps packages in the folder whose job they share.
-func TestTheTopLevelIsFixed(t *testing.T) {
+// TestTopLevelPackagesAreFixed keeps packages in the folder whose job they share.
+func TestTopLevelPackagesAreFixed(t *testing.T) {
 	folders := []string{"cmd", "cluster", "fsm", "objects", "server", "test"}
 	for _, p := range packages(t) {
 		top, _, _ := strings.Cut(strings.TrimPrefix(p.ImportPath, "lockstep/"), "/")
@@ -207,7 +207,7 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 	}
 }
 
-func TestNoFileIsGiant(t *testing.T) {
+func TestFilesAreNotTooLong(t *testing.T) {
 	const most = 800
 	for _, p := range packages(t) {
 		for _, name := range p.GoFiles {

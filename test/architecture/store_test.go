@@ -38,10 +38,10 @@ var storeMayUse = map[string][]string{
 	"github.com/tidwall/btree":           nil,
 }
 
-// TestTheStoreKnowsNoWorld keeps clocks, chance, I/O, goroutines and the order of
+// TestStoreIsDeterministic keeps clocks, chance, I/O, goroutines and the order of
 // maps out of what is applied: the same log has to give the same bytes on every
 // node.
-func TestTheStoreKnowsNoWorld(t *testing.T) {
+func TestStoreIsDeterministic(t *testing.T) {
 	l := loadTypes(t, "./fsm")
 	reached := 0
 	for _, p := range l.packages {

@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 
 // A backup of a data directory that was copied with its modes is nobody else's to
 // read either.
-func TestFilesOfANodeAreItsOwners(t *testing.T) {
+func TestNodeFilesAreReadableByOwnerOnly(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1})
 	out, err := c.Run(t.Context(), "snapshot", "--data-dir", c.Nodes[0].Dir)
 	require.NoError(t, err, out)

@@ -15,7 +15,7 @@ import (
 
 // A node that comes back after an outage counts for a majority again at once: if
 // the other follower dies in the very next moment, writes go on.
-func TestANodeThatIsBackCounts(t *testing.T) {
+func TestReturnedNodeCountsForQuorum(t *testing.T) {
 	t.Parallel() // it mostly waits
 	c := harness.Start(t, harness.Config{})
 	_, err := c.Nodes[0].REST().Post(t.Context(), "/Documents", harness.Form("UniqueName", "d"))

@@ -227,7 +227,7 @@ func TestRestartCatchesUp(t *testing.T) {
 	requireStoredOnce(t, away, w.stop())
 }
 
-func TestAllNodesAreKilledAndNothingIsLost(t *testing.T) {
+func TestKillAllNodesLosesNoAcknowledgedWrite(t *testing.T) {
 	c := harness.Start(t, harness.Config{})
 	w := startWriters(t, c, 1)
 	w.more(t, 100)
@@ -311,7 +311,7 @@ func TestTheLeaderLeaves(t *testing.T) {
 	}
 }
 
-func TestADeadNodeIsRemovedByAnother(t *testing.T) {
+func TestDeadNodeIsRemoved(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 4})
 	dead := c.Follower()
 	dead.Kill9()
@@ -382,7 +382,7 @@ func TestReadIndexAfterPause(t *testing.T) {
 
 // The leader dies while a node leaves: that one is in or out afterwards, nothing
 // between the two, and leaving again makes it be out.
-func TestTheLeaderDiesWhileANodeLeaves(t *testing.T) {
+func TestLeaderDiesDuringLeave(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond} {
 		t.Run(after.String(), func(t *testing.T) {

@@ -19,7 +19,7 @@ const exitState = 3
 // A byte of a value that changed on a follower's disk is neither served nor sent
 // to anybody: the node says what it found and how it comes back, and the others
 // go on. Told so, it comes back with the data of the others.
-func TestADiskThatAlteredTheLogIsFoundOut(t *testing.T) {
+func TestAlteredLogIsDetectedAndRejoins(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{})
 	_, err := c.Nodes[0].REST().Post(t.Context(), "/Documents", harness.Form("UniqueName", "d", "Data", `{"coins":100000000000001}`))
@@ -55,7 +55,7 @@ func TestADiskThatAlteredTheLogIsFoundOut(t *testing.T) {
 // Two nodes acknowledge writes while the third is down; one of the two loses its
 // log. What comes back of it must not elect the third, which has none of the
 // writes: nothing is served until the node that has them is back.
-func TestAVoterThatLostItsLogElectsNobody(t *testing.T) {
+func TestVoterWithLostLogDoesNotVote(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{})
 	_, err := c.Nodes[0].REST().Post(t.Context(), "/Lists", harness.Form("UniqueName", "l"))
@@ -92,7 +92,7 @@ func TestAVoterThatLostItsLogElectsNobody(t *testing.T) {
 
 // A node whose state differed from the others' does not come back with what it
 // has, but with what they have.
-func TestANodeWhoseStateDifferedComesBackAnew(t *testing.T) {
+func TestNodeWithDifferingStateRejoins(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{})
 	_, err := c.Nodes[0].REST().Post(t.Context(), "/Documents", harness.Form("UniqueName", "d", "Data", `{"coins":1}`))

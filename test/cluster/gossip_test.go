@@ -17,7 +17,7 @@ import (
 
 // Where no gossip passes at all the cluster is as ready as with it, and a leader
 // that dies is replaced: who is ready follows from raft alone.
-func TestAClusterWithoutGossipIsReady(t *testing.T) {
+func TestClusterWithoutGossipIsReady(t *testing.T) {
 	c := harness.Start(t, harness.Config{Env: []string{"LOCKSTEP_GOSSIP_PACKETS=0.0001", "LOCKSTEP_GOSSIP_STREAM_BYTES=1B"}})
 	c.Until("gossip has failed", func() error {
 		if !strings.Contains(c.Nodes[2].Log(), "gossip seeds not reached") {
@@ -51,7 +51,7 @@ func writable(t *testing.T, nodes []*harness.Node) {
 }
 
 // A flood of packets and streams at every gossip port takes no node's readiness.
-func TestAFloodAtTheGossipPortsChangesNothing(t *testing.T) {
+func TestGossipFloodChangesNothing(t *testing.T) {
 	c := harness.Start(t, harness.Config{})
 	ctx, end := context.WithTimeout(t.Context(), 6*time.Second) // longer than gossip takes to call a node dead
 	defer end()

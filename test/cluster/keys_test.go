@@ -17,9 +17,9 @@ import (
 	"lockstep/test/harness"
 )
 
-// TestTheClusterKeyChangesWhileClientsWrite: no write fails, all nodes keep the
+// TestClusterKeyRotatesWhileClientsWrite: no write fails, all nodes keep the
 // new key, and a machine that was removed before is not even connected to.
-func TestTheClusterKeyChangesWhileClientsWrite(t *testing.T) {
+func TestClusterKeyRotatesWhileClientsWrite(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 4})
 	removed := c.Nodes[3]
 	removed.Kill9()

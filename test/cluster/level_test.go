@@ -41,7 +41,7 @@ func mark(t *testing.T, n *harness.Node) harness.Answer {
 // more, node by node and under load. Until the last node has it, nothing is
 // written that the older ones could not read, and each node can go back; from then
 // on the older release is refused, in words.
-func TestAClusterIsUpgradedNodeByNode(t *testing.T) {
+func TestRollingUpgradeToNextLevel(t *testing.T) {
 	t.Parallel() // most of it is the build
 	next := harness.NextRelease(t)
 	c := harness.Start(t, harness.Config{Env: []string{"LOCKSTEP_SNAPSHOT_THRESHOLD=100", "LOCKSTEP_TRAILING_LOGS=50"}})

@@ -19,7 +19,7 @@ const answerTime = 20 * time.Second
 // other; both see the third node. Writes go on, those through the node that is
 // cut off are carried out or refused in time, and nothing that was acknowledged
 // is lost.
-func TestPartOfTheNetworkIsBroken(t *testing.T) {
+func TestNetworkPartitions(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{Relayed: true})
 	w := startWriters(t, c, 1)

@@ -150,7 +150,7 @@ func TestSubscribersMissNothingWhenNodesDie(t *testing.T) {
 
 // What is revoked through one node ends the subscriptions on all, and nothing
 // that is written afterwards is heard.
-func TestARevokedPermissionEndsSubscriptionsOnAllNodes(t *testing.T) {
+func TestRevokedPermissionEndsSubscriptionsOnAllNodes(t *testing.T) {
 	c := harness.Start(t, harness.Config{})
 	rest := c.Nodes[0].REST()
 	ctx := t.Context()

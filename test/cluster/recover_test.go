@@ -18,7 +18,7 @@ type revised struct {
 
 // Two of three nodes are lost with their disks. The third goes on with what it
 // has, others join it, and an old disk that turns up changes nothing.
-func TestASurvivorIsRecovered(t *testing.T) {
+func TestRecoverFromSurvivor(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{})
 	for i := range 10 {

@@ -36,7 +36,7 @@ func refusedSession(t *testing.T, n *harness.Node, token string) {
 }
 
 // One identity has so many sessions, on each node; others have theirs.
-func TestAnIdentityHasSoManySessions(t *testing.T) {
+func TestSessionsPerIdentityAreBounded(t *testing.T) {
 	const sessions = 3
 	c := harness.Start(t, harness.Config{Nodes: 1, Env: []string{fmt.Sprintf("LOCKSTEP_MAX_SESSIONS_PER_IDENTITY=%d", sessions)}})
 	n := c.Nodes[0]
@@ -66,7 +66,7 @@ func TestAnIdentityHasSoManySessions(t *testing.T) {
 }
 
 // One identity connects so often a second; others are not affected.
-func TestAnIdentityConnectsSoOften(t *testing.T) {
+func TestConnectsPerIdentityAreRateLimited(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1, Env: []string{"LOCKSTEP_CONNECTS_PER_IDENTITY=0.5"}}) // five to begin with
 	n := c.Nodes[0]
 	mallory := c.Token("mallory")
@@ -86,7 +86,7 @@ func TestAnIdentityConnectsSoOften(t *testing.T) {
 }
 
 // Who floods a node with pings is told to stay away; nobody else notices.
-func TestAFloodOfPingsEndsItsSession(t *testing.T) {
+func TestPingFloodEndsSession(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1, Env: []string{"LOCKSTEP_RATE_LIMITS=requests=10,burst=10s", "LOCKSTEP_FLOOD_REFUSALS=50"}})
 	n := c.Nodes[0]
 	alice, err := harness.Connect(t.Context(), n.URL, c.Token("alice"))

@@ -11,7 +11,7 @@ import (
 )
 
 // A client that asks and never reads costs itself its connection at most.
-func TestAClientThatNeverReadsEndsNoNode(t *testing.T) {
+func TestClientThatNeverReadsDoesNotHarmNode(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1})
 	rest := c.Nodes[0].REST()
 	_, err := rest.Post(t.Context(), "/Streams", harness.Form("UniqueName", "chatter"))
@@ -43,7 +43,7 @@ func TestAClientThatNeverReadsEndsNoNode(t *testing.T) {
 
 // A client that sleeps while all that it follows is removed, and more of it than
 // its queue has places.
-func TestAClientThatSleepsThroughARemovalEndsNoNode(t *testing.T) {
+func TestClientAsleepDuringRemovalDoesNotHarmNode(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1})
 	rest := c.Nodes[0].REST()
 	_, err := rest.Post(t.Context(), "/Streams", harness.Form("UniqueName", "chatter"))

@@ -13,7 +13,7 @@ import (
 
 // One token fills maps until the state is full. Then what grows is refused in
 // the form of each protocol, on every node, and removals make room again.
-func TestAFullClusterRefusesWhatGrowsUntilRoomIsMade(t *testing.T) {
+func TestFullStateRefusesGrowthUntilRoomIsMade(t *testing.T) {
 	c := harness.Start(t, harness.Config{Env: []string{
 		"LOCKSTEP_MAX_STATE_BYTES=2MiB", "LOCKSTEP_RATE_LIMITS=off", "GOMEMLIMIT=200MiB",
 	}})

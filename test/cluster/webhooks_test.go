@@ -79,7 +79,7 @@ func (r *receiver) of(name, value string) (events []url.Values) {
 
 // Webhooks of every change arrive, signed and in order for each object, though
 // the node that sends them dies and the receiver fails now and then.
-func TestWebhooksOutliveTheLeader(t *testing.T) {
+func TestWebhooksSurviveLeaderDeath(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{})
 	hook := startReceiver(t, c.Account.AuthToken)
@@ -143,7 +143,7 @@ func TestWebhooksOutliveTheLeader(t *testing.T) {
 }
 
 // Clients that connect and go are told of, also those of a node that died.
-func TestReachabilityOfClientsWhoseNodeDies(t *testing.T) {
+func TestClientsOfDeadNodeBecomeUnreachable(t *testing.T) {
 	t.Parallel() // it mostly waits
 	c := harness.Start(t, harness.Config{})
 	hook := startReceiver(t, c.Account.AuthToken)
