@@ -1,5 +1,5 @@
-// Package budget counts the bytes that are under way on a node, in all and by
-// who has sent or asked for them, and reports when that is too much.
+// Package budget counts the bytes that a node holds at a time, in all and by the
+// client that sent or asked for them, and reports when they are too many.
 //
 // The package starts no goroutines.
 package budget
@@ -7,34 +7,36 @@ package budget
 import (
 	"context"
 	"sync"
+
+	"lockstep/server/cond"
 )
 
-// Budget is the bytes of a node. Its Shares divide it by who uses it.
+// Budget bounds the bytes of a node. Its Shares divide them by name.
 type Budget struct {
 	total int64
 
-	mu      sync.Mutex
-	used    int64
-	changed chan struct{} // closed when bytes are given back; nil while nobody waits
+	mu       sync.Mutex
+	used     int64
+	returned cond.Cond // when bytes are returned
 }
 
-// New makes a Budget of so many bytes. A negative number is no bound.
+// New makes a Budget of so many bytes. A negative number means no bound.
 func New(total int64) *Budget { return &Budget{total: total} }
 
-// Share is a budget in which each name may have so much of the whole.
+// Share is a part of a Budget that bounds each name, too.
 type Share struct {
 	budget *Budget
 	each   int64
 	by     map[string]int64 // no zeros; guarded by the budget's lock
 }
 
-// Share makes a Share of the budget. A negative number is no bound.
+// Share makes a Share of the budget. A negative number means no bound.
 func (b *Budget) Share(each int64) *Share {
 	return &Share{budget: b, each: each, by: make(map[string]int64)}
 }
 
-// Take takes n bytes for a name, and reports false, and takes nothing, if that
-// would be too much for the name or for the node.
+// Take takes n bytes for a name. If they are too many for the name or for the node,
+// it takes none and returns false.
 func (s *Share) Take(name string, n int64) bool {
 	b := s.budget
 	b.mu.Lock()
@@ -46,48 +48,31 @@ func (s *Share) Take(name string, n int64) bool {
 	return true
 }
 
-// Charge takes n bytes whether they are there or not: for what is there already.
+// Charge takes n bytes even beyond the bounds, for data that is already held.
 func (s *Share) Charge(name string, n int64) {
 	s.budget.mu.Lock()
 	defer s.budget.mu.Unlock()
 	s.add(name, n)
 }
 
-// Return gives n bytes back.
+// Return returns n bytes to the budget.
 func (s *Share) Return(name string, n int64) {
 	b := s.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.add(name, -n)
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
-	}
+	b.returned.Broadcast()
 }
 
 // Room waits until neither the name nor the node is above its bound.
 func (s *Share) Room(ctx context.Context, name string) error {
 	b := s.budget
-	for {
-		b.mu.Lock()
-		if !exceeds(s.by[name], s.each) && !exceeds(b.used, b.total) {
-			b.mu.Unlock()
-			return nil
-		}
-		if b.changed == nil {
-			b.changed = make(chan struct{})
-		}
-		changed := b.changed
-		b.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return b.returned.Wait(ctx, &b.mu, func() bool {
+		return !exceeds(s.by[name], s.each) && !exceeds(b.used, b.total)
+	})
 }
 
-// Used returns the bytes under way on the node.
+// Used returns the number of bytes taken on the node.
 func (b *Budget) Used() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
