@@ -169,7 +169,7 @@ func TestReadIndexIgnoresNonvoters(t *testing.T) {
 	defer close(release)
 	<-held
 	require.Equal(t, raft.Nonvoter, m.suffrage("n4"))
-	m.ready(joining) // a nonvoter may ask, as long as voters affirm
+	m.ready(joining) // a nonvoter may ask, as long as voters confirm the term
 
 	for _, n := range followers {
 		m.crash(n)

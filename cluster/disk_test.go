@@ -158,7 +158,7 @@ func TestFailedTermWriteEndsNodeWithoutPanic(t *testing.T) {
 	m, disks := withDisks(t)
 	leader, sick := m.leader(), m.followers()[0]
 	disks[sick.ID()].stable.fails.Store(true)
-	require.NoError(t, leader.Close()) // whoever leads then does so in a new term
+	require.NoError(t, leader.Close()) // the next leader leads in a new term
 	m.failed(sick)
 	require.EqualValues(t, 1, disks[sick.ID()].tried.Load())
 	require.NoError(t, sick.Close())

@@ -51,7 +51,7 @@ func (e *expiry) expire(t *leadership.Term) {
 	}
 	p := batch.NewProposal(term, body, true)
 	if err := t.Put(p); err != nil {
-		p.Settle(nil, err)
+		p.Resolve(nil, err)
 	}
 	select {
 	case o := <-p.Outcome():

@@ -58,7 +58,7 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 	requests := map[byte][]byte{
 		wire.Propose:      proposer.EncodeProposals([]*batch.Proposal{batch.NewProposal(m.context(), createKey, false)}),
 		wire.ReadIndex:    body(readindex.Request{Term: m.leader().raft.CurrentTerm()}),
-		wire.Affirm:       body(wire.None{}),
+		wire.ConfirmTerm:  body(wire.None{}),
 		wire.Status:       body(wire.None{}),
 		wire.AddMember:    body(membership.AddRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
 		wire.RemoveMember: body(membership.RemoveRequest{ID: "n1"}),

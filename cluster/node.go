@@ -2,10 +2,10 @@
 // applies them to its fsm, and serves linearizable reads of it, whichever node
 // is asked.
 //
-// A write is proposed under its command id to whoever leads, again and again
+// A write is proposed under its command id to the leader, again and again
 // until its outcome is known; the store's dedup window makes that happen once.
 // A read takes the leader's commit index, which the leader gives only after a
-// majority of voters has affirmed its term, and waits until the local store has
+// majority of voters has confirmed its term, and waits until the local store has
 // applied it. A leader's own work (the batcher, expiry, promotion of joining
 // nodes, nudges, what OnLead registers) lives and ends with its term.
 //
@@ -130,7 +130,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	n.keys = keyring.New(append([][32]byte{config.Key}, config.OtherKeys...))
 	waiters := proposer.NewWaiters()
 	n.fsm = fsm.New(fsm.Config{FeedBytes: config.FeedBytes, Applied: func(batch []fsm.Applied) {
-		waiters.Settle(batch)
+		waiters.Resolve(batch)
 		n.onApplied()
 	}})
 	n.leadership = leadership.New(leadership.Config{

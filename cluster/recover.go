@@ -220,8 +220,8 @@ func (r *Remains) Recover(clusterID string, key [32]byte) (incarnation string, e
 	return incarnation, nil
 }
 
-// begin applies the first entry of the new cluster. It carries the time of the
-// last one: nobody knows how long ago that was, and whoever leads will.
+// begin applies the first entry of the new cluster. It carries the time of the last
+// entry of the old one. How long ago that was is found out by the first leader.
 func (r *Remains) begin(index, term uint64, clusterID string, key [32]byte) error {
 	last := r.fsm.View().Time()
 	gap := fsm.GapAfter(0)

@@ -10,9 +10,9 @@ import (
 // handlers returns who answers which kind of request.
 func (n *Node) handlers() map[byte]wire.Handler {
 	return map[byte]wire.Handler{
-		wire.Propose:   n.answerPropose,
-		wire.ReadIndex: wire.Handle(n.reads.Answer),
-		wire.Affirm:    wire.Handle(n.reads.Affirm),
+		wire.Propose:     n.answerPropose,
+		wire.ReadIndex:   wire.Handle(n.reads.Answer),
+		wire.ConfirmTerm: wire.Handle(n.reads.AnswerTerm),
 		wire.Status: wire.Handle(func(context.Context, string, wire.None) (NodeStatus, error) {
 			return n.ownStatus(), nil
 		}),

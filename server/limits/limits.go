@@ -1,15 +1,14 @@
-// Package limits is the rate limits of an installation: what is counted, at
-// what rate, and what each operation costs.
+// Package limits holds the rate limits of an installation: the rates, and the price
+// of each operation.
 //
-// They hold across nodes because they are kept where all writes and all
-// read-index rounds meet, on the leader. The other nodes watch the applied
-// writes go by and charge them to buckets of their own: when leadership moves,
-// the new leader knows the levels, and the change is no licence for everybody's
-// burst. Reads leave no trace in the log: of those a node remembers the ones that
-// it passed to the leader.
+// The limits hold across nodes because the leader keeps them, where all writes and
+// all read-index rounds meet. The other nodes charge the writes that they apply to
+// buckets of their own, so that a new leader knows the levels and a change of
+// leadership does not give every client a fresh burst. Reads leave no trace in the
+// log, so each node remembers the reads that it passed to the leader.
 //
-// One identity may not use up what all share: its requests are counted in a
-// bucket of its own besides, which gains less. Both pay or neither does.
+// So that one identity cannot use up a shared bucket, its requests also pay from a
+// bucket of its own, which gains less. Both buckets pay, or neither does.
 //
 // The methods may be called from any goroutine; the package starts none.
 package limits
@@ -25,7 +24,7 @@ import (
 	"lockstep/server/ratelimit"
 )
 
-// Limits are one node's.
+// Limits are the limits that one node keeps.
 type Limits struct {
 	table    table
 	buckets  *ratelimit.Limiter[objects.Bucket]
@@ -38,13 +37,13 @@ func New(rates Rates, clock func() time.Time) *Limits {
 	return &Limits{table: tableOf(rates), buckets: ratelimit.New[objects.Bucket](rates.Burst), clock: clock}
 }
 
-// Admit decides on the leader whether a command may enter the log: whether its
-// buckets pay for it. known reports that it is a copy of one that was applied.
+// Admit decides on the leader whether a command may enter the log, by charging its
+// buckets. known reports that the command is a copy of one that was applied.
 //
-// A command that was let in once is let in again: its second copy comes from a
-// node that does not know what became of the first, and must hear what became
-// of it, not that it is one too many. After some repetitions that is no excuse
-// any more: clients choose the ids of some commands.
+// A command that was admitted once is admitted again for free. The node that sends
+// the second copy does not know the outcome of the first and must be told that
+// outcome, not that a limit is reached. After maxRepeats copies the command pays
+// again, because clients choose the ids of some commands.
 func (l *Limits) Admit(view *fsm.View, c *fsm.Command, known bool) *objects.Error {
 	cost, _ := ofCommand(view, c)
 	if cost.price == 0 || !l.table.limits(cost.bucket) {
@@ -66,11 +65,11 @@ func (l *Limits) Admit(view *fsm.View, c *fsm.Command, known bool) *objects.Erro
 	return objects.ErrRate.With("Rate limit exceeded for %v", cost.bucket).After(int(wait / time.Second))
 }
 
-// maxRepeats is how many more times a command is let in for nothing.
+// maxRepeats is how many times a repeated command is admitted for free.
 const maxRepeats = 16
 
-// AdmitReads decides on the leader about the reads of one round: of each bucket
-// as many go on as it, and what it shares with others, have tokens for.
+// AdmitReads decides on the leader about the reads of one round. It grants each
+// bucket as many reads as it, and the bucket it shares with others, have tokens for.
 func (l *Limits) AdmitReads(charges []cluster.ReadCharge) []cluster.ReadGrant {
 	now := l.clock()
 	grants := make([]cluster.ReadGrant, len(charges))
@@ -85,11 +84,11 @@ func (l *Limits) AdmitReads(charges []cluster.ReadCharge) []cluster.ReadGrant {
 	return grants
 }
 
-// ChargeRead remembers a read that another node, which leads, has let through.
+// ChargeRead charges a read that another node has admitted as the leader.
 func (l *Limits) ChargeRead(b objects.Bucket) { l.charge(charge{b, 1}, l.clock()) }
 
-// Follow charges what this node sees applied while another one leads, until the
-// context ends.
+// Follow charges the writes that this node applies while another one leads, until
+// the context ends.
 func (l *Limits) Follow(ctx context.Context, feed *fsm.Feed, leads func() bool) {
 	cursor := feed.Follow()
 	for {
@@ -106,8 +105,8 @@ func (l *Limits) Follow(ctx context.Context, feed *fsm.Feed, leads func() bool) 
 	}
 }
 
-// chargeEvent charges at the time of the log entry, so that a log replayed after
-// a restart is not a crowd of writes in one moment.
+// chargeEvent charges at the time of the log entry, so that a log replayed after a
+// restart does not count as many writes at one moment.
 func (l *Limits) chargeEvent(e objects.Event) {
 	at, now := time.UnixMilli(e.At), l.clock()
 	if now.Sub(at) >= l.buckets.Burst() {

@@ -35,12 +35,12 @@ func creation(kind objects.Kind, service objects.SID, identity string) charge {
 	return charge{objects.Bucket{Class: objects.NewObjects(kind), SID: service, Identity: identity}, 1}
 }
 
-// ofCommand returns what a command costs, by the price in the table of operations;
-// priced is false for one that has a price, and of which target does not know what
-// it is about.
+// ofCommand returns the charge for a command, by the price in the table of
+// operations. priced is false if the operation has a price but target does not know
+// its object.
 //
-// What is not there, or not the caller's, is nobody's to use up: whoever asks
-// for it pays from a bucket of its own.
+// A caller that asks for something missing, or forbidden to it, pays from a bucket
+// of its own, so it cannot use up a bucket of others.
 func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 	identity := ""
 	if c.Actor.Token {
@@ -51,8 +51,8 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 	if found {
 		missed.bucket.SID = service.SID
 	}
-	// on is what an operation on an object costs whose caller has the rights that
-	// it takes.
+	// on returns the charge for an operation on an object whose caller has the
+	// rights for it.
 	on := func(kind objects.Kind, ref fsm.Ref, want objects.Rights, price func(*objects.Object) charge) charge {
 		_, o, refused := view.Find(c.Actor, fsm.Ref{SID: c.Service}, kind, ref, want)
 		if refused != nil {
@@ -81,8 +81,7 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 	return cost, known
 }
 
-// target returns what an operation with a price is about, and how much data it
-// carries.
+// target returns the object of an operation with a price, and the size of its data.
 func target(op fsm.Op) (kind objects.Kind, ref fsm.Ref, bytes int, known bool) {
 	switch op := op.(type) {
 	case *fsm.CreateObject:
@@ -105,7 +104,7 @@ func target(op fsm.Op) (kind objects.Kind, ref fsm.Ref, bytes int, known bool) {
 	return objects.KindNone, fsm.Ref{}, 0, false
 }
 
-// ofEvent returns what the command behind an event has cost.
+// ofEvent returns the charge for the command that caused an event.
 func ofEvent(e objects.Event) charge {
 	identity := e.Identity
 	if identity == objects.SystemIdentity {

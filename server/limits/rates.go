@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Limit is one that all share, and the part of it that one identity may use, in
-// tokens a second; 0 is no limit.
+// Limit is a rate that all clients share, and the part of it that one identity may
+// use, in tokens a second; 0 means no limit.
 type Limit struct {
 	Rate     float64
 	Identity float64 // of an access token; REST credentials may use it all
@@ -37,8 +37,8 @@ const (
 )
 
 // Default returns the limits that the vendor documents ("Sync Limits"). It names
-// the part of one identity for queries only; the others leave a quarter to the
-// rest of the world.
+// the part of one identity for queries only; of the other limits one identity may
+// use three quarters.
 func Default() Rates {
 	return Rates{
 		Writes: Limit{20, 15}, Reads: Limit{20, 15}, Messages: Limit{30, 22.5}, Creations: Limit{20, 15}, Queries: Limit{200, 20},
@@ -149,8 +149,8 @@ func (r *Rates) rate(name string) *float64 {
 	return nil
 }
 
-// Validate says what is wrong with rates: none may be negative or infinite, that
-// of an identity not above that of all, and the burst at most an hour.
+// Validate returns an error if a rate is negative or infinite, if that of an
+// identity exceeds that of all, or if the burst is longer than an hour.
 func (r Rates) Validate() error {
 	for name := range strings.SplitSeq(limitNames, ", ") {
 		l := *r.limit(name)

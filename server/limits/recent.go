@@ -6,11 +6,11 @@ import (
 	"lockstep/fsm"
 )
 
-// recentLength is after how many admissions the older half of them is forgotten.
+// recentLength is the number of admissions after which the older half is forgotten.
 const recentLength = 8192
 
-// recent counts how often the last commands were let in, between one and two
-// times recentLength of them: those that may be under way and not yet applied.
+// recent counts how often each of the last commands was admitted. It remembers
+// between one and two times recentLength of them, which may not be applied yet.
 type recent struct {
 	mu         sync.Mutex
 	young, old map[fsm.CommandID]int

@@ -5,14 +5,15 @@ import (
 	"lockstep/server/ratelimit"
 )
 
-// row is how fast the buckets of a class gain tokens. A rate of 0 is no limit.
+// row holds the rates at which the buckets of a class gain tokens. A rate of 0 means
+// no limit.
 type row struct {
 	shared   float64 // the one of all callers
 	identity float64 // the one of an access token's identity besides
 	each     float64 // the one that each caller has instead
 }
 
-// table is the rates of all classes.
+// table holds the rates of all classes.
 type table [objects.BucketClasses]row
 
 func tableOf(r Rates) table {
@@ -42,8 +43,8 @@ func (t *table) row(class objects.BucketClass) row {
 
 func (t *table) limits(b objects.Bucket) bool { return t.row(b.Class) != row{} }
 
-// buckets returns the buckets that pay for what is charged to b. One without a
-// rate does not count.
+// buckets returns the buckets that pay for a charge to b. A bucket without a rate
+// does not limit.
 func (t *table) buckets(b objects.Bucket) (own, shared ratelimit.Bucket[objects.Bucket]) {
 	r := t.row(b.Class)
 	own.Key, own.Rate = b, r.each

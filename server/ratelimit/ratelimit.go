@@ -1,10 +1,10 @@
-// Package ratelimit keeps token buckets: who may go on now, and how long the
-// others have to wait.
+// Package ratelimit keeps token buckets. It decides which requests may go on now, and
+// how long the others have to wait.
 //
 // A bucket of rate r holds at most r · burst tokens and gains r a second. It
 // is kept as the time at which it will be full again: a price of p tokens moves
-// that time p/r seconds further into the future. A bucket that nobody has used
-// is full and takes no memory; one that is full again is forgotten.
+// that time p/r seconds further into the future. An unused bucket is full and takes
+// no memory; one that is full again is forgotten.
 //
 // It is written by hand since golang.org/x/time/rate lacks three things that are
 // needed here: a bucket that owes (for a price above its capacity, and for what

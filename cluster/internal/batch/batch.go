@@ -1,6 +1,6 @@
-// Package batch makes log entries of proposed commands: proposals wait in a queue,
-// and whoever takes them takes a group. Its Batcher is the leader's; a node that
-// forwards to the leader has a queue of its own.
+// Package batch makes log entries of proposed commands. Proposals wait in a queue
+// and are taken from it in groups. The Batcher runs on the leader; a node that
+// forwards to the leader has a queue, too.
 package batch
 
 import (
@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// batchesUnderWay is how many log entries are waited for at a time. With two,
-	// the next one is on its way to disk while the last one is being applied;
-	// more make the entries smaller, and each waits behind the other's fsync.
+	// batchesUnderWay is the number of log entries under way at a time. With two,
+	// one is written to disk while the one before it is applied. More would make
+	// the entries smaller, and each would wait for the fsync of the others.
 	batchesUnderWay = 2
 	// EnqueueTimeout bounds the wait for raft's main loop to take an entry.
 	EnqueueTimeout = 2 * time.Second
@@ -38,7 +38,7 @@ func NewBatcher(apply func([]byte) raft.ApplyFuture, stamp func() int64) *Batche
 	return &Batcher{queue: NewQueue(), apply: apply, stamp: stamp}
 }
 
-// Put adds a proposal to what waits, or returns why it cannot.
+// Put adds a proposal to the queue, or returns why it cannot.
 func (b *Batcher) Put(p *Proposal) error { return b.queue.Put(p) }
 
 // Run sends batches until ctx ends, and waits for those under way.
@@ -73,20 +73,20 @@ func (b *Batcher) entry(group []*Proposal) []byte {
 	return fsm.EncodeBatch(b.stamp(), commands)
 }
 
-// settleGroup waits for raft's answer and passes it on. Domain refusals are
-// among the results; an error is raft's own.
+// answerGroup waits for raft's answer and passes it on. Refusals by the domain are
+// results; an error is raft's own.
 func answerGroup(group []*Proposal, future raft.ApplyFuture) {
 	if err := future.Error(); err != nil {
 		Fail(group, applyError(err))
 		return
 	}
 	for i, r := range future.Response().([]*fsm.Result) {
-		group[i].Settle(r, nil)
+		group[i].Resolve(r, nil)
 	}
 }
 
-// applyError sorts raft's errors into those after which nothing was appended
-// and those that leave it open.
+// applyError tells raft's errors after which nothing was appended from those that
+// leave it open.
 func applyError(err error) error {
 	for _, known := range []error{raft.ErrNotLeader, raft.ErrLeadershipTransferInProgress, raft.ErrEnqueueTimeout} {
 		if errors.Is(err, known) {

@@ -19,7 +19,7 @@ const (
 	maxGroupBytes = 256 << 10
 )
 
-// Queue gathers proposals for whoever sends them on, in groups.
+// Queue gathers proposals, which are taken from it in groups.
 type Queue struct {
 	wake chan struct{} // one slot
 
@@ -50,8 +50,8 @@ func (q *Queue) Put(p *Proposal) error {
 	return nil
 }
 
-// Take waits for proposals and returns a group of what is there; nil when ctx
-// ended. Those that nobody waits for any more are left out.
+// Take waits for proposals and returns a group of them, or nil when ctx ends. It
+// leaves out those whose caller no longer waits.
 func (q *Queue) Take(ctx context.Context) []*Proposal {
 	for {
 		if group := q.cut(); len(group) > 0 {
@@ -76,7 +76,7 @@ func (q *Queue) cut() (group []*Proposal) {
 		taken++
 		q.bytes -= len(p.Body)
 		if err := p.ctx.Err(); err != nil {
-			p.Settle(nil, wire.ErrNoLeader) // never sent
+			p.Resolve(nil, wire.ErrNoLeader) // never sent
 			continue
 		}
 		group = append(group, p)
@@ -92,7 +92,7 @@ func (q *Queue) cut() (group []*Proposal) {
 	return group
 }
 
-// Close refuses what waits and what is still put in.
+// Close refuses the proposals that wait, and all that are put in later.
 func (q *Queue) Close(why error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

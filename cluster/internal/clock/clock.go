@@ -1,5 +1,5 @@
 // Package clock is the cluster's time: each node carries it on and takes it over
-// from whoever leads, compares its machine's clock with those of the others, and
+// from the leader, compares its machine's clock with those of the others, and
 // does not lead while that is far off.
 package clock
 
@@ -32,7 +32,7 @@ const (
 // Clock is the cluster's time, as this node carries it on. It passes with the
 // monotonic clock, so that a step of the machine's clock is no step of it, and is
 // steered slowly towards the machine's clock while a majority of the voters
-// agrees with that. It is taken over from whoever leads, so that a new leader
+// agrees with that. It is taken over from the leader, so that a new leader
 // goes on where the last one was. It jumps only when nobody has carried it on,
 // since the whole cluster was down: then to what the clocks of the voters say.
 type Clock struct {

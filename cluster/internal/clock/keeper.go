@@ -95,7 +95,7 @@ func (k *Keeper) Prepare(ctx context.Context) {
 }
 
 // Watch compares this node's clock with those of the other voters, follows
-// the time of whoever leads, and hands leadership over when this node's clock is
+// the time of the leader, and hands leadership over when this node's clock is
 // far off.
 func (k *Keeper) Watch() {
 	var warned, yielded time.Time

@@ -21,7 +21,7 @@ type dialed struct {
 	err    error
 }
 
-// Call sends a request to a server, or to whoever is at HOST:PORT, and waits for
+// Call sends a request to a server, or to the process at HOST:PORT, and waits for
 // the answer. An error that does not wrap ErrNotSent leaves open whether the
 // request was handled.
 func (p *Port) Call(ctx context.Context, to string, kind byte, body []byte) ([]byte, error) {

@@ -296,7 +296,7 @@ func (p *Port) receive(c *conn) {
 	}
 }
 
-// dial connects to a server, wherever it may be, or to whoever is at an address.
+// dial connects to a server, wherever it may be, or to the process at an address.
 // A server is looked for where it was found last, if that was not the likeliest
 // place, and nobody else is taken for it.
 func (p *Port) dial(ctx context.Context, to string, purpose byte) (*conn, error) {

@@ -67,7 +67,7 @@ func (p *Place) Leave(ctx context.Context) error {
 		case !errors.Is(err, wire.ErrNotMember):
 			return fmt.Errorf("leave: %w", err)
 		}
-		// Whoever leads does not have this node in its log's configuration, which may
+		// The leader does not have this node in its log's configuration, which may
 		// not be committed, and never be.
 		if _, others := p.ownEntry(); p.askMembership(others) == answerDenied {
 			return p.becomeRemoved()

@@ -15,15 +15,15 @@ import (
 	"lockstep/fsm"
 )
 
-// groupsUnderWay is how many requests a node has under way to the leader. It is
-// no brake: what is proposed while one request is written shares the next one.
+// groupsUnderWay is the number of requests from a node to the leader at a time. It
+// does not limit throughput, because commands proposed meanwhile share the next one.
 const groupsUnderWay = 128
 
 // errFewOutcomes: the leader has answered for fewer commands than were sent.
 var errFewOutcomes = errors.New("outcomes are missing")
 
-// Run passes this node's proposals on to the leader until the node ends. A leader
-// that turns out to be none answers so; nobody forwards twice.
+// Run forwards this node's proposals to the leader until the node ends. A server
+// that does not lead says so and never forwards in turn.
 func (p *Proposer) Run() {
 	ctx := p.Life.Context()
 	var underWay sync.WaitGroup
@@ -84,14 +84,14 @@ func (p *Proposer) forward(e *leaderEpoch, group []*batch.Proposal) {
 	outcomes, err := DecodeOutcomes(answer)
 	for i, attempt := range group {
 		if i >= len(outcomes) {
-			attempt.Settle(nil, fmt.Errorf("%w: %w", wire.ErrRemote, cmp.Or(err, errFewOutcomes)))
+			attempt.Resolve(nil, fmt.Errorf("%w: %w", wire.ErrRemote, cmp.Or(err, errFewOutcomes)))
 			continue
 		}
-		attempt.Settle(outcomes[i].Result, outcomes[i].Err)
+		attempt.Resolve(outcomes[i].Result, outcomes[i].Err)
 	}
 }
 
-// lastDeadline returns until when somebody waits for the group.
+// lastDeadline returns the time until which some caller waits for the group.
 func lastDeadline(group []*batch.Proposal) time.Time {
 	var last time.Time
 	for _, p := range group {
@@ -115,7 +115,7 @@ func (p *Proposer) Answer(ctx context.Context, _ string, body []byte) ([]byte, e
 	for _, attempt := range group {
 		c, err := fsm.DecodeCommand(attempt.Body)
 		if err != nil {
-			attempt.Settle(nil, fmt.Errorf("%w: %w", wire.ErrBadRequest, err))
+			attempt.Resolve(nil, fmt.Errorf("%w: %w", wire.ErrBadRequest, err))
 			continue
 		}
 		p.submit(t, attempt, c)

@@ -1,5 +1,5 @@
-// Package proposer has commands written, once each, whichever node is asked: it
-// brings them to whoever leads, again and again until their outcome is known.
+// Package proposer has commands written, once each, on whichever node is asked. It
+// sends each command to the leader, again and again until its outcome is known.
 package proposer
 
 import (
@@ -20,7 +20,7 @@ import (
 // without unsettling its heartbeats.
 const maxCommand = 512 << 10
 
-// Leadership is what a proposer has to know of who leads.
+// Leadership tells a proposer which server leads.
 type Leadership interface {
 	// State returns who leads, and a channel that is closed when that changed.
 	State() (leadership.State, <-chan struct{})
@@ -47,7 +47,8 @@ type Config struct {
 	Admit func(v *fsm.View, c *fsm.Command, known bool) *fsm.Result
 }
 
-// Proposer is one node's. Its methods may be called from any goroutine.
+// Proposer has commands written for one node. Its methods may be called from any
+// goroutine.
 type Proposer struct {
 	Config
 	forwarded *batch.Queue
@@ -63,8 +64,8 @@ func New(config Config) *Proposer {
 // no answer: ErrNoLeader, ErrOverloaded, ErrNotMember, ErrTooLarge and
 // ErrClosed if nothing was written, ErrUnknownOutcome if that is not certain.
 //
-// What the cluster's format level does not have yet is refused (objects.ErrLevel).
-// This store may be behind with the level and is never ahead of it.
+// An operation that the cluster's format level does not have yet is refused
+// (objects.ErrLevel). This store may be behind the cluster's level, never ahead.
 //
 // The result is shared: it must not be changed.
 //
@@ -103,7 +104,7 @@ type write struct {
 	proposer *Proposer
 	command  *fsm.Command
 	body     []byte
-	applied  chan *fsm.Result // what this node's own store decided; nil: not asked
+	applied  chan *fsm.Result // the result of this node's own store; nil: not asked
 	again    bool             // some attempt may have been written
 }
 
@@ -151,7 +152,7 @@ func (w *write) run(ctx context.Context) (*fsm.Result, error) {
 	}
 }
 
-// await waits for a reason to try (again), or for the end.
+// await waits until there is a reason to try (again), or none to go on.
 func (w *write) await(ctx context.Context, changed <-chan struct{}, pause <-chan time.Time) (*fsm.Result, error) {
 	select {
 	case r := <-w.applied:
@@ -190,8 +191,7 @@ func (w *write) giveUp(cause error) error {
 	return fmt.Errorf("%w: %w", wire.ErrNoLeader, cause)
 }
 
-// lookup finds what became of an earlier attempt when this store learned it
-// from a snapshot.
+// lookup finds the result of an earlier attempt that this store has from a snapshot.
 func (w *write) lookup() (*fsm.Result, bool) {
 	if w.applied == nil {
 		return nil, false
@@ -199,11 +199,11 @@ func (w *write) lookup() (*fsm.Result, bool) {
 	return w.proposer.Store.Lookup(w.command.ID)
 }
 
-// dispatch brings an attempt to the leader, without waiting for its outcome.
+// dispatch sends an attempt to the leader without waiting for its outcome.
 func (p *Proposer) dispatch(attempt *batch.Proposal, c *fsm.Command, state leadership.State) {
 	if state.Leader != p.Self {
 		if err := p.forwarded.Put(attempt); err != nil {
-			attempt.Settle(nil, err)
+			attempt.Resolve(nil, err)
 		}
 		return
 	}
@@ -215,13 +215,13 @@ func (p *Proposer) dispatch(attempt *batch.Proposal, c *fsm.Command, state leade
 	err := p.Life.Go(func() {
 		t, err := p.Leadership.Started(attempt.Context())
 		if err != nil {
-			attempt.Settle(nil, err)
+			attempt.Resolve(nil, err)
 			return
 		}
 		p.submit(t, attempt, c)
 	})
 	if err != nil {
-		attempt.Settle(nil, err)
+		attempt.Resolve(nil, err)
 	}
 }
 
@@ -230,11 +230,11 @@ func (p *Proposer) submit(t *leadership.Term, attempt *batch.Proposal, c *fsm.Co
 	if p.Admit != nil && !attempt.Again {
 		_, known := p.Store.Lookup(c.ID)
 		if refusal := p.Admit(p.Store.View(), c, known); refusal != nil {
-			attempt.Settle(refusal, nil)
+			attempt.Resolve(refusal, nil)
 			return
 		}
 	}
 	if err := t.Put(attempt); err != nil {
-		attempt.Settle(nil, err)
+		attempt.Resolve(nil, err)
 	}
 }

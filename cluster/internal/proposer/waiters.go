@@ -6,7 +6,7 @@ import (
 	"lockstep/fsm"
 )
 
-// Waiters are the commands whose result this node's own store may bring.
+// Waiters holds the commands whose results this node's own store may bring.
 type Waiters struct {
 	mu   sync.Mutex
 	byID map[fsm.CommandID][]chan *fsm.Result
@@ -39,9 +39,9 @@ func (w *Waiters) remove(id fsm.CommandID, c chan *fsm.Result) {
 	w.byID[id] = rest
 }
 
-// Settle tells what the store has applied. It runs on the apply goroutine and
-// never waits.
-func (w *Waiters) Settle(applied []fsm.Applied) {
+// Resolve passes on the results that the store has applied. It runs on the apply
+// goroutine and never waits.
+func (w *Waiters) Resolve(applied []fsm.Applied) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, a := range applied {

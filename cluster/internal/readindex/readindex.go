@@ -1,6 +1,6 @@
-// Package readindex makes reads linearizable on any node: a read takes the
-// leader's commit index, which the leader gives only after a majority of voters
-// has affirmed its term, and waits until the local store has applied it.
+// Package readindex makes reads linearizable on any node. A read asks the leader
+// for its commit index, which the leader returns only after a majority of voters
+// has confirmed its term, and waits until the local store has applied it.
 package readindex
 
 import (
@@ -21,16 +21,16 @@ import (
 )
 
 const (
-	// maxReads is how many reads may wait for a round; one more is refused as
-	// ErrOverloaded.
+	// maxReads is the number of reads that may wait for a round. More are refused
+	// with ErrOverloaded.
 	maxReads = 65536
-	// roundTimeout bounds a round before it is tried again; affirmTimeout,
+	// roundTimeout bounds a round before it is tried again; confirmTimeout,
 	// within it, the wait for a voter's term. Both are scaled.
-	roundTimeout  = 3 * time.Second
-	affirmTimeout = time.Second
+	roundTimeout   = 3 * time.Second
+	confirmTimeout = time.Second
 )
 
-// Leadership is what reads have to know of who leads.
+// Leadership tells reads which server leads.
 type Leadership interface {
 	// State returns who leads, and a channel that is closed when that changed.
 	State() (leadership.State, <-chan struct{})
@@ -42,7 +42,7 @@ type Leadership interface {
 	Leads(term uint64) bool
 }
 
-// Raft is what reads have to know of the log.
+// Raft tells reads the state of the log.
 type Raft interface {
 	CurrentTerm() uint64
 	CommitIndex() uint64
@@ -133,8 +133,8 @@ type (
 	}
 )
 
-// ask learns, from whoever leads, an index that covers everything acknowledged
-// before the call. The wait ends when there is another leader.
+// ask asks the leader for an index that covers everything acknowledged before the
+// call. The wait ends when there is another leader.
 func (r *Reads) ask(state leadership.State, changed <-chan struct{}, charges []Charge) (Answer, error) {
 	if state.Leader == "" {
 		return Answer{}, wire.ErrNoLeader
@@ -143,8 +143,8 @@ func (r *Reads) ask(state leadership.State, changed <-chan struct{}, charges []C
 	defer cancel()
 	ctx, stop := lifetime.Until(ctx, changed)
 	defer stop()
-	// This node's term is read after the round began: by sending it, a voter
-	// affirms it.
+	// This node's term is read after the round began, so a voter confirms the term
+	// by sending it.
 	asked := Request{Term: r.Raft.CurrentTerm(), Charges: charges}
 	if state.Leader == r.Self {
 		return r.Answer(ctx, r.Self, asked)
@@ -153,15 +153,15 @@ func (r *Reads) ask(state leadership.State, changed <-chan struct{}, charges []C
 }
 
 // Answer returns the commit index if this node leads the asker's term, if that
-// term has started, and if a majority of voters has affirmed it since the asker's
+// term has started, and if a majority of voters has confirmed it since the asker's
 // round began: the leader itself, the asker by its request, and as many others as
 // are needed.
 //
 // A node persists a term before it votes in it. So if a majority was still in
 // this term when it was asked, no later term had a leader by then, and nothing
 // newer than the commit index was acknowledged before the round began. The
-// commit index is read before the affirmations are asked for, and the state
-// once more after them, so that no pause in between can hide a newer leader.
+// commit index is read before the confirmations are asked for, and the state once
+// more after them, so that no pause in between can hide a newer leader.
 func (r *Reads) Answer(ctx context.Context, from string, asked Request) (Answer, error) {
 	t, err := r.Leadership.Started(ctx)
 	if err != nil {
@@ -190,13 +190,13 @@ func (r *Reads) Answer(ctx context.Context, from string, asked Request) (Answer,
 	return a, nil
 }
 
-// Affirm tells the leader which term this node is in.
-func (r *Reads) Affirm(context.Context, string, wire.None) (TermAnswer, error) {
+// AnswerTerm tells the leader which term this node is in.
+func (r *Reads) AnswerTerm(context.Context, string, wire.None) (TermAnswer, error) {
 	return TermAnswer{ID: r.Self, Term: r.Raft.CurrentTerm()}, nil
 }
 
-// confirmTerm sees to it that a majority of voters is in the term. Only voters
-// count: a node that is joining has no say in who leads.
+// confirmTerm checks that a majority of voters is in the term. Only voters count,
+// because a node that is joining has no vote.
 func (r *Reads) confirmTerm(ctx context.Context, term uint64, asker string) error {
 	voters := r.Servers.Voters()
 	missing := len(voters)/2 + 1
@@ -211,7 +211,7 @@ func (r *Reads) confirmTerm(ctx context.Context, term uint64, asker string) erro
 	if missing <= 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.Scale(affirmTimeout))
+	ctx, cancel := context.WithTimeout(ctx, r.Scale(confirmTimeout))
 	answers := make(chan error, len(others))
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -227,11 +227,11 @@ func (r *Reads) confirmTerm(ctx context.Context, term uint64, asker string) erro
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: term %d not affirmed: %w", wire.ErrNoLeader, term, cmp.Or(errors.Join(errs...), wire.ErrNotLeader))
+	return fmt.Errorf("%w: term %d not confirmed: %w", wire.ErrNoLeader, term, cmp.Or(errors.Join(errs...), wire.ErrNotLeader))
 }
 
 func (r *Reads) askTerm(ctx context.Context, v raft.Server, term uint64) error {
-	a, err := wire.Ask[TermAnswer](ctx, r.Peers, string(v.ID), wire.Affirm, wire.None{})
+	a, err := wire.Ask[TermAnswer](ctx, r.Peers, string(v.ID), wire.ConfirmTerm, wire.None{})
 	switch {
 	case err != nil:
 		return err

@@ -147,8 +147,8 @@ func chargesOf(round []*waitingRead) []Charge {
 	return charges
 }
 
-// finish lets go on, of each bucket's reads, as many as were granted, in the
-// order in which they came.
+// finish lets as many reads of each bucket go on as were granted, in the order in
+// which they came.
 func finish(round []*waitingRead, charges []Charge, a Answer) {
 	limits := make(map[objects.Bucket]*Grant)
 	for i, c := range charges {

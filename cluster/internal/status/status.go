@@ -72,7 +72,7 @@ type Survey struct {
 	Heard func(Node)                        // is told of each answer
 }
 
-// Of asks a server, or whoever is at an address.
+// Of asks a server, or the process at an address.
 func (s *Survey) Of(ctx context.Context, to string) (Node, error) {
 	if to == s.Self || to == s.Peers.Addr() {
 		return s.Own(), nil

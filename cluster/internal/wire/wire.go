@@ -23,7 +23,7 @@ type Peers interface {
 	Serve(self string, handle func(ctx context.Context, from string, kind byte, body []byte) []byte)
 
 	// Call sends a request and waits for the answer: to a server, wherever it is, or
-	// to whoever is at an address. An error that does not wrap ErrNotSent leaves
+	// to the process at an address. An error that does not wrap ErrNotSent leaves
 	// open whether it was handled.
 	Call(ctx context.Context, to string, kind byte, body []byte) ([]byte, error)
 
@@ -40,7 +40,7 @@ type Peers interface {
 const (
 	Propose      byte = 1
 	ReadIndex    byte = 2
-	Affirm       byte = 3
+	ConfirmTerm  byte = 3
 	Status       byte = 4
 	AddMember    byte = 5
 	RemoveMember byte = 6
