@@ -26,7 +26,8 @@ import (
 const (
 	faultsDir = "test/mutants/faults"
 	suffix    = ".mutant"
-	timeout   = 5 * time.Minute // of one test, with what it takes to build it
+	hang      = "3m"             // from when on a test that does not end has found the fault
+	timeout   = 15 * time.Minute // of one test, with what it takes to build it
 )
 
 // mutant is one planted fault.
@@ -179,7 +180,7 @@ func (m mutant) try(ctx context.Context, root string) (found bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	args := append([]string{"test", "-vet=off", "-count=1", "-overlay", replace}, m.test...)
+	args := append([]string{"test", "-vet=off", "-count=1", "-timeout", hang, "-overlay", replace}, m.test...)
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir, command.WaitDelay = root, 5*time.Second
 	out, err := command.CombinedOutput()
