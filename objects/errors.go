@@ -8,6 +8,10 @@ import (
 
 // Error is a refusal in the API's own terms. Every refusal that a client can
 // meet is one of the values below, possibly with a more exact message.
+//
+// Who decides about a refusal returns a *Error, and nil for none. Everything else
+// returns error. A *Error becomes one only where it is certain not to be nil, which
+// test/architecture holds: a nil *Error in an error would not be nil.
 type Error struct {
 	Code       int    // of the Sync API's error dictionary
 	Status     int    // of HTTP
@@ -135,17 +139,19 @@ var perKind = map[Kind]struct{ gone, itemGone, mismatch, null *Error }{
 	KindStream:   {gone: ErrStreamGone, null: ErrMessageNull},
 }
 
-// ErrGone is the not-found error of a kind of object. It is an error for every
-// kind, also for one of which there are no objects.
+// These four return an error for every kind, also for one of which there is no
+// such thing: none is nil.
+
+// ErrGone is the not-found error of a kind of object.
 func ErrGone(k Kind) *Error { return cmp.Or(perKind[k].gone, ErrNotFound) }
 
 // ErrItemGone is the not-found error of an item of a list or map.
-func ErrItemGone(k Kind) *Error { return perKind[k].itemGone }
+func ErrItemGone(k Kind) *Error { return cmp.Or(perKind[k].itemGone, ErrNotFound) }
 
 // ErrMismatch is the failed precondition of a document, or of an item of a
 // list or map.
-func ErrMismatch(k Kind) *Error { return perKind[k].mismatch }
+func ErrMismatch(k Kind) *Error { return cmp.Or(perKind[k].mismatch, ErrParameter) }
 
 // ErrNull is the refusal of missing or null data of a document, of an item of
 // a list or map, or of a message of a stream.
-func ErrNull(k Kind) *Error { return perKind[k].null }
+func ErrNull(k Kind) *Error { return cmp.Or(perKind[k].null, ErrParameter) }
