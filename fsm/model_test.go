@@ -358,6 +358,21 @@ func (m *machine) checkObject(t *rapid.T, v *View, o *objects.Object) {
 	require.Equal(t, got, back)
 }
 
+// TestEveryWriteIsInTheModel: what is not in it has tests of its own.
+func TestEveryWriteIsInTheModel(t *testing.T) {
+	decided := map[string]bool{}
+	for _, op := range []Op{
+		&CreateObject{}, &UpdateObject{}, &RemoveObject{}, &WriteItem{}, &RemoveItem{},
+		&Publish{}, &SetPermission{}, &RemovePermission{}, // these leave objects and items as they are
+	} {
+		decided[opName(op)] = true
+	}
+	for _, row := range operations {
+		name := opName(row.new())
+		require.True(t, row.price == Free || decided[name], "the model does not know %s", name)
+	}
+}
+
 func TestStoreDoesWhatTheModelDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMachine(t)

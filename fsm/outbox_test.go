@@ -29,6 +29,23 @@ func (s *store) told() []objects.EventType {
 	return out
 }
 
+func TestEveryEventIsToldByWebhooksOrNot(t *testing.T) {
+	told := map[objects.EventType]bool{
+		objects.ObjectCreated: true, objects.ObjectUpdated: true, objects.ObjectRemoved: true,
+		objects.ItemAdded: true, objects.ItemUpdated: true, objects.ItemRemoved: true,
+		objects.ContextUpdated: false, objects.MessagePublished: false, objects.PermissionChanged: false,
+		objects.ServiceChanged: false, objects.ServiceRemoved: false, objects.KeyRevoked: false,
+		objects.EndpointConnected: false, objects.EndpointDisconnected: false, // they are no events of an object
+	}
+	for e := objects.ObjectCreated; e < objects.EventTypes; e++ {
+		want, decided := told[e]
+		require.True(t, decided, "nobody has decided whether webhooks tell event type %d", e)
+		m := &objects.Object{SID: objects.NewSID(objects.KindMap, [16]byte{1})}
+		_, is := factOf(objects.Event{Type: e, Object: m, Item: &objects.Item{Key: "k"}})
+		require.Equal(t, want, is, "event type %d", e)
+	}
+}
+
 func TestWebhooksOfTokensAndOfREST(t *testing.T) {
 	s := newStore(t)
 	s.create(objects.KindMap, "")

@@ -132,6 +132,7 @@ func TestWhatGrowsTheState(t *testing.T) {
 	item := func(key string, mode WriteMode, data []byte) Op {
 		return &WriteItem{Kind: objects.KindMap, Object: m, Item: ItemKey{Key: key}, Mode: mode, Data: data}
 	}
+	decided := map[string]bool{}
 	for name, x := range map[string]struct {
 		op    Op
 		grows bool
@@ -153,9 +154,23 @@ func TestWhatGrowsTheState(t *testing.T) {
 		"an expiry":                     {&expire{}, false},
 		"an item of an unknown object":  {&WriteItem{Kind: objects.KindMap, Object: Ref{Name: "?"}, Mode: PutItem, Data: big}, false},
 		"a change of service's setting": {&UpdateService{ACLEnabled: ptr(true)}, false},
+		"a removal of a service":        {&RemoveService{}, false},
+		"a removal of a permission":     {&RemovePermission{Kind: objects.KindMap, Object: m, Identity: "alice"}, false},
+		"a key":                         {&CreateKey{}, false}, // a few, of the owner's
+		"a removal of a key":            {&RevokeKey{}, false},
+		"a second token":                {&AddAuthToken{}, false},
+		"the second as the first":       {&PromoteAuthToken{}, false},
+		"no second token":               {&DropAuthToken{}, false},
+		"another key of the cluster":    {&RotateKey{}, false},
 	} {
+		decided[opName(x.op)] = true
 		_, bytes := s.fsm.View().Growth(s.command(asREST, x.op))
 		require.Equal(t, x.grows, bytes > 0, name)
+	}
+	for _, row := range operations {
+		if name := opName(row.new()); row.by == byClient && row.level <= Level1 {
+			require.True(t, decided[name], "nobody has decided what %s grows", name)
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	KeyRevoked        // tokens signed with it are void
 	EndpointConnected // the first connection of a client's endpoint; these two are for webhooks only
 	EndpointDisconnected
+
+	// EventTypes is one more than the highest number.
+	EventTypes
 )
 
 // Event is what one command did to one object. It points at the immutable

@@ -235,7 +235,7 @@ func TestEventsCostWhatTheirCommandsDid(t *testing.T) {
 	cursor := l.node.FSM().Feed().Follow()
 	m, list, document, stream := newSID(objects.KindMap), newSID(objects.KindList), newSID(objects.KindDocument), newSID(objects.KindStream)
 	ref := func(sid objects.SID) fsm.Ref { return fsm.Ref{SID: sid} }
-	costs := 0
+	costs, done := 0, map[string]bool{}
 	for _, op := range []fsm.Op{
 		&fsm.CreateObject{SID: m}, &fsm.CreateObject{SID: list}, &fsm.CreateObject{SID: document, Data: data(20)}, &fsm.CreateObject{SID: stream},
 		&fsm.UpdateObject{Kind: objects.KindDocument, Object: ref(document), Data: data(5000)},
@@ -248,6 +248,7 @@ func TestEventsCostWhatTheirCommandsDid(t *testing.T) {
 		&fsm.RemovePermission{Kind: objects.KindMap, Object: ref(m), Identity: "x"},
 		&fsm.RemoveObject{Kind: objects.KindMap, Object: ref(m)},
 	} {
+		done[fmt.Sprintf("%T", op)] = true
 		for _, c := range []*fsm.Command{command(op), as("alice", op)} {
 			cost, priced := ofCommand(l.node.View(), c)
 			require.True(t, priced)
@@ -264,6 +265,9 @@ func TestEventsCostWhatTheirCommandsDid(t *testing.T) {
 		}
 	}
 	require.Greater(t, costs, 15)
+	for _, op := range fsm.Operations() {
+		require.True(t, done[fmt.Sprintf("%T", op)] || fsm.PriceOf(op) == fsm.Free, "what its event costs is not compared: %T", op)
+	}
 }
 
 func TestObjectHasOneBucketForNameAndSID(t *testing.T) {
