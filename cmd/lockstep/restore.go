@@ -27,7 +27,8 @@ what stands in the way. It needs as much memory as a node.
 What was written after the backup is lost. The account's auth token, API keys and
 permissions are as they were: keys that were revoked since are valid again, those that
 were created since are gone. No revision, index or event id that the old cluster may have
-given since is given again, and each client opens anew what it holds. Webhooks that
+given since is given again, and each client is told to open anew what it holds
+(54008). Webhooks that
 waited when the backup was made are sent, and what has expired since is removed.
 
 The old cluster is not looked for: stop it first, or have clients stay away from it. Its
