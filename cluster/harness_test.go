@@ -94,7 +94,7 @@ func (m *members) open(id string, edits ...func(*Config)) *Node {
 	return n
 }
 
-// join starts a node and waits until it votes.
+// join starts a node and waits until it votes, and all that run know.
 func (m *members) join(id string, edits ...func(*Config)) *Node {
 	n := m.open(id, edits...)
 	m.eventually(func() bool { // on a busy machine the node may not answer in time
@@ -104,7 +104,14 @@ func (m *members) join(id string, edits ...func(*Config)) *Node {
 		}
 		return err == nil
 	})
-	m.eventually(func() bool { return m.suffrage(id) == raft.Voter && n.members.Has(n.self) })
+	m.eventually(func() bool {
+		for _, x := range m.nodes {
+			if x.life.Context().Err() == nil && (suffrage(x, id) != raft.Voter || !x.changes.Committed()) {
+				return false
+			}
+		}
+		return true
+	})
 	return n
 }
 
@@ -145,8 +152,11 @@ func (m *members) followers() []*Node {
 }
 
 // suffrage is a member's by the leader's configuration, or -1.
-func (m *members) suffrage(id string) raft.ServerSuffrage {
-	for _, s := range m.leader().members.All() {
+func (m *members) suffrage(id string) raft.ServerSuffrage { return suffrage(m.leader(), id) }
+
+// suffrage is a member's by the configuration of this node, or -1.
+func suffrage(n *Node, id string) raft.ServerSuffrage {
+	for _, s := range n.members.All() {
 		if member.NodeOf(s.ID) == id {
 			return s.Suffrage
 		}
