@@ -1,14 +1,13 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 
 	"lockstep/fsm"
 	"lockstep/objects"
@@ -20,18 +19,7 @@ import (
 // The operations on the items of lists and maps (part 4).
 
 // itemKey is the item that the last segment of the path names.
-func (c *call) itemKey() (fsm.ItemKey, error) { return parseKey(c.kind, c.item) }
-
-func parseKey(kind objects.Kind, text string) (fsm.ItemKey, error) {
-	if kind == objects.KindMap {
-		return fsm.ItemKey{Key: text}, nil
-	}
-	index, err := strconv.ParseUint(text, 10, 63)
-	if err != nil {
-		return fsm.ItemKey{}, objects.ErrIndex
-	}
-	return fsm.ItemKey{Index: index}, nil
-}
+func (c *call) itemKey() (fsm.ItemKey, error) { return api.ParseItemKey(c.kind, c.item) }
 
 // createItem pushes to a list, or adds a key to a map, which mobile clients do.
 func createItem(ctx context.Context, c *call) (answer, error) {
@@ -167,34 +155,79 @@ func fetchItem(ctx context.Context, c *call) (answer, error) {
 
 // listItems returns a page of items, or by Index or Key at most one.
 func listItems(ctx context.Context, c *call) (answer, error) {
-	p, err := c.page()
+	q, one, err := c.itemQuery()
 	if err != nil {
 		return answer{}, err
 	}
-	page, err := c.session.api.ListItems(ctx, c.session.reader(), c.kind, c.ref, p.Range)
+	page, err := c.session.api.ListItems(ctx, c.session.reader(), c.kind, c.ref, q.Reading)
 	if err != nil {
+		return answer{}, err
+	}
+	of := api.Collection{Name: "items", Of: page.Object.SID}
+	if err := q.Check(of); err != nil {
 		return answer{}, err
 	}
 	c.session.fetched.note(page.Object)
-	items := page.Items
-	if p.one && len(items) > 0 && (items[0].Index != p.From.Index || items[0].Key != p.From.Key) {
+	items, more := q.Arrange(page)
+	before, after := page.Before, more
+	if q.Back() {
+		before, after = more, page.Before
+	}
+	if one != nil && len(items) > 0 && keyOf(items[0]) != *one {
 		items = nil
 	}
-	if p.back {
-		slices.Reverse(items)
-		page.Before, page.After = page.After, page.Before
-		p.Desc = !p.Desc
-	}
+	first, last := edges(items, q.Reading.From)
+	q.Start = api.Start{} // a token does not bind the pages to From: clients turn back beyond it
 	return answer{status: http.StatusOK, after: at(page.Object, latest(items)), body: func(b []byte) []byte {
 		b = c.appendItems(append(b, `{"items":`...), page.Object, items)
-		first, last := edges(items, p.From)
 		b = append(b, `,"meta":{"previous_token":`...)
-		b = p.appendToken(b, page.Before, tokenBack, first)
+		b = appendToken(b, before, q.PageBefore(of, first))
 		b = append(b, `,"next_token":`...)
-		b = p.appendToken(b, page.After, tokenForth, last)
+		b = appendToken(b, after, q.PageAfter(of, last))
 		return append(b, "}}"...)
 	}}, nil
 }
+
+// itemQuery reads the parameters of listItems. Clients before 3.3 turn pages by a
+// token alone; newer ones go on by From, and ask only whether there is one. A key
+// is that of the one item that is asked for.
+func (c *call) itemQuery() (q api.ItemQuery, one *fsm.ItemKey, err error) {
+	params := maps.Clone(c.Params)
+	switch {
+	case params["PageToken"] != "":
+		params = map[string]string{"PageToken": params["PageToken"], "PageSize": params["PageSize"]}
+	case params["Direction"] == "backward":
+		params["Order"] = cmp.Or(params["Order"], "desc")
+	case params["Direction"] != "" && params["Direction"] != "forward":
+		err = objects.ErrDirection
+	}
+	if text, ok := c.oneItem(params); ok {
+		key, err := api.ParseItemKey(c.kind, text)
+		if err != nil {
+			return q, nil, err
+		}
+		one, params = &key, map[string]string{"From": text, "PageSize": "1"}
+	} else if err != nil {
+		return q, nil, err
+	}
+	q, err = api.ParseItemQuery(c.kind, func(name string) string { return params[name] })
+	return q, one, err
+}
+
+// oneItem is what names the item, if only one is asked for.
+func (c *call) oneItem(params map[string]string) (text string, ok bool) {
+	if c.kind == objects.KindMap {
+		text, ok = params["Key"]
+		return text, ok
+	}
+	if params["PageSize"] == "NaN" {
+		return "0", true // so the official client asks for the item at index 0
+	}
+	text, ok = params["Index"]
+	return text, ok
+}
+
+func keyOf(i *objects.Item) fsm.ItemKey { return fsm.ItemKey{Index: i.Index, Key: i.Key} }
 
 // latest returns the last event of some items.
 func latest(items []*objects.Item) (event objects.EventID) {
@@ -215,136 +248,22 @@ func (c *call) appendItems(b []byte, o *objects.Object, items []*objects.Item) [
 	return append(b, ']')
 }
 
-// page is what a query asks for.
-type page struct {
-	fsm.Range
-	one  bool // the item at From, if there is one
-	back bool // the range goes against the order of the answer
-}
-
-func (c *call) page() (page, error) {
-	p := page{Range: fsm.Range{Limit: objects.DefaultPageSize}}
-	if token := c.Params["PageToken"]; token != "" {
-		return c.continued(token)
-	}
-	from, given := c.Params["From"]
-	if key, ok := c.Params[keyParameter[c.kind]]; ok {
-		from, given, p.one = key, true, true
-	}
-	if c.Params["PageSize"] == "NaN" && c.kind == objects.KindList {
-		// So the official client asks for the item at index 0.
-		from, given, p.one = "0", true, true
-	}
-	if given {
-		key, err := parseKey(c.kind, from)
-		if err != nil {
-			return p, err
-		}
-		p.From = &key
-	}
-	if p.one {
-		p.Limit = 1
-		return p, nil
-	}
-	if err := c.pageSize(&p); err != nil {
-		return p, err
-	}
-	switch c.Params["Direction"] {
-	case "", "forward":
-	case "backward":
-		p.Desc = true
-	default:
-		return p, objects.ErrDirection
-	}
-	switch c.Params["Order"] {
-	case "":
-	case "asc":
-		p.Desc = false
-	case "desc":
-		p.Desc = true
-	default:
-		return p, objects.ErrOrder
-	}
-	switch c.Params["Bounds"] {
-	case "", "inclusive":
-	case "exclusive":
-		p.Exclusive = true
-	default:
-		return p, objects.ErrBounds
-	}
-	return p, nil
-}
-
-var keyParameter = map[objects.Kind]string{objects.KindList: "Index", objects.KindMap: "Key"}
-
-func (c *call) pageSize(p *page) error {
-	size := c.Params["PageSize"]
-	if size == "" {
-		return nil
-	}
-	n, err := strconv.Atoi(size)
-	if err != nil || n < 1 {
-		return objects.ErrPageSize
-	}
-	p.Limit = min(n, objects.MaxPageSize)
-	return nil
-}
-
-// A page token names the side of a page on which to go on, the order and the
-// size of pages, and the item at the edge: "na50:key". Clients before 3.3 turn
-// pages by it alone; newer ones go on by From, and ask only whether there is one.
-
-const (
-	tokenForth, tokenBack = "n", "p"
-	tokenAsc, tokenDesc   = "a", "d"
-)
-
-// edges returns the first and the last key of a page: where it has no items, the
-// one that was asked for.
-func edges(items []*objects.Item, from *fsm.ItemKey) (first, last fsm.ItemKey) {
+// edges returns the positions of the first and the last item of a page: where it
+// has none, that which was asked for.
+func edges(items []*objects.Item, from *fsm.ItemKey) (first, last string) {
 	if n := len(items); n > 0 {
-		return fsm.ItemKey{Index: items[0].Index, Key: items[0].Key}, fsm.ItemKey{Index: items[n-1].Index, Key: items[n-1].Key}
+		return api.ItemPosition(keyOf(items[0])), api.ItemPosition(keyOf(items[n-1]))
 	}
-	if from != nil {
-		return *from, *from
+	if from == nil {
+		from = new(fsm.ItemKey)
 	}
-	return first, last
+	return api.ItemPosition(*from), api.ItemPosition(*from)
 }
 
-// appendToken appends a token if there are items on that side, else null.
-func (p *page) appendToken(b []byte, exists bool, side string, edge fsm.ItemKey) []byte {
+// appendToken appends a token if there are items on its side, else null.
+func appendToken(b []byte, exists bool, token string) []byte {
 	if !exists {
 		return append(b, "null"...)
 	}
-	order, key := tokenAsc, edge.Key
-	if p.Desc {
-		order = tokenDesc
-	}
-	if key == "" {
-		key = strconv.FormatUint(edge.Index, 10)
-	}
-	b = append(b, '"')
-	b = base64.RawURLEncoding.AppendEncode(b, []byte(side+order+strconv.Itoa(p.Limit)+":"+key))
-	return append(b, '"')
-}
-
-// continued is the page that a token leads to.
-func (c *call) continued(token string) (page, error) {
-	p := page{Range: fsm.Range{Exclusive: true}}
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(text) < 3 || !strings.ContainsRune("np", rune(text[0])) || !strings.ContainsRune("ad", rune(text[1])) {
-		return p, objects.ErrPageToken
-	}
-	size, edge, _ := strings.Cut(string(text[2:]), ":")
-	if p.Limit, err = strconv.Atoi(size); err != nil || p.Limit < 1 || p.Limit > objects.MaxPageSize {
-		return p, objects.ErrPageToken
-	}
-	key, err := parseKey(c.kind, edge)
-	if err != nil {
-		return p, objects.ErrPageToken
-	}
-	p.From = &key
-	p.back = string(text[:1]) == tokenBack
-	p.Desc = (string(text[1:2]) == tokenDesc) != p.back
-	return p, c.pageSize(&p)
+	return objects.AppendString(b, token)
 }

@@ -64,18 +64,3 @@ func FuzzParams(f *testing.F) {
 		require.Equal(t, known.Get(name), value)
 	})
 }
-
-func FuzzToken(f *testing.F) {
-	from := start{from: "a", exclusive: true}
-	f.Add(token{back: true, size: 50, start: from, tag: tagOf("items", objects.SID{}, false, from, "k"), position: "k"}.encode())
-	f.Add("no-such-token")
-	f.Add("YX00000000\n0") // the decoder skips line breaks
-	f.Fuzz(func(t *testing.T, text string) {
-		token, err := parseToken(text)
-		if err != nil {
-			require.ErrorIs(t, err, objects.ErrPageToken)
-			return
-		}
-		require.Equal(t, text, token.encode(), "one token has one text")
-	})
-}

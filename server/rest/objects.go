@@ -63,7 +63,7 @@ func listObjects(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, c.refuse(ctx, err)
 	}
-	span, err := p.numbers()
+	span, err := p.Numbers()
 	if err != nil {
 		return answer{}, c.refuse(ctx, err)
 	}
@@ -71,10 +71,10 @@ func listObjects(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	entries, more := cut(&p, entries)
+	entries, more := api.Cut(&p.PageQuery, entries)
 	page := pageOf[*objects.Object]{
 		paging: p, key: strings.ToLower(resource.Plural(c.kind)), of: found.Service.SID, entries: entries, more: more,
-		position: func(o *objects.Object) string { return numberPosition(o.Num) },
+		position: func(o *objects.Object) string { return api.NumberPosition(o.Num) },
 		write:    func(b []byte, o *objects.Object) []byte { return c.encoder.Object(b, o, resource.WithData) },
 	}
 	return page.answer(c)

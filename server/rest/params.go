@@ -1,12 +1,11 @@
 package rest
 
 import (
-	"errors"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"lockstep/objects"
+	"lockstep/server/api"
 )
 
 // params are the parameters of a form or of a query, encoded as they came. Of a
@@ -74,7 +73,7 @@ func (p params) data() []byte {
 func (p params) ttl(names ...string) (*int64, error) {
 	for _, name := range names {
 		if value := p.get(name); value != "" {
-			seconds, err := parseWhole(value)
+			seconds, err := api.ParseWhole(value)
 			if err != nil {
 				return nil, objects.ErrTTL
 			}
@@ -97,16 +96,6 @@ func (p params) boolean(name string) (*bool, error) {
 		return new(false), nil
 	}
 	return nil, objects.ErrParameter.With("%s must be true or false", name)
-}
-
-// parseWhole reads a whole number from 0 on: digits only. One that is too large
-// is as large as can be.
-func parseWhole(text string) (uint64, error) {
-	n, err := strconv.ParseUint(text, 10, 64)
-	if errors.Is(err, strconv.ErrRange) {
-		return n, nil
-	}
-	return n, err
 }
 
 func decode(text string) string {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"lockstep/objects"
+	"lockstep/server/api"
 )
 
 func setPermission(ctx context.Context, c *call) (answer, error) {
@@ -55,15 +56,11 @@ func listPermissions(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, c.refuse(ctx, err)
 	}
-	position := ""
-	if p.token != nil {
-		position = p.token.position
-	}
-	found, entries, err := c.api.ListPermissions(ctx, c.caller, c.kind, c.ref(), spanOf(&p, position))
+	found, entries, err := c.api.ListPermissions(ctx, c.caller, c.kind, c.ref(), p.Names())
 	if err != nil {
 		return answer{}, err
 	}
-	entries, more := cut(&p, entries)
+	entries, more := api.Cut(&p.PageQuery, entries)
 	page := pageOf[*objects.Permission]{
 		paging: p, key: "permissions", of: found.Object.SID, entries: entries, more: more,
 		position: func(p *objects.Permission) string { return p.Identity },

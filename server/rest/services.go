@@ -6,6 +6,7 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/api"
 )
 
 func createService(ctx context.Context, c *call) (answer, error) {
@@ -50,7 +51,7 @@ func listServices(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, c.refuse(ctx, err)
 	}
-	span, err := p.numbers()
+	span, err := p.Numbers()
 	if err != nil {
 		return answer{}, c.refuse(ctx, err)
 	}
@@ -58,10 +59,10 @@ func listServices(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	entries, more := cut(&p, entries)
+	entries, more := api.Cut(&p.PageQuery, entries)
 	page := pageOf[*objects.Service]{
 		paging: p, key: "services", entries: entries, more: more,
-		position: func(s *objects.Service) string { return numberPosition(s.Num) },
+		position: func(s *objects.Service) string { return api.NumberPosition(s.Num) },
 		write:    c.encoder.Service,
 	}
 	return page.answer(c)
@@ -89,7 +90,7 @@ func (c *call) serviceSettings() (*fsm.UpdateService, error) {
 		*flag.value = value
 	}
 	if text := c.params.get("ReachabilityDebouncingWindow"); text != "" {
-		window, err := parseWhole(text)
+		window, err := api.ParseWhole(text)
 		if err != nil {
 			return nil, objects.ErrParameter.With("ReachabilityDebouncingWindow must be a whole number of milliseconds")
 		}
