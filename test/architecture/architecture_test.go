@@ -192,7 +192,7 @@ func TestTopLevelPackagesAreFixed(t *testing.T) {
 }
 
 func TestNoPatchLeftovers(t *testing.T) {
-	cmd := exec.Command("git", "ls-files", "*.orig", "*.rej")
+	cmd := exec.Command("git", "ls-files", "*.orig", "*.rej", "*.fail", "*.prof", "*.test")
 	cmd.Dir = filepath.Join("..", "..")
 	out, err := cmd.Output()
 	require.NoError(t, err)
