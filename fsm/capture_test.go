@@ -12,7 +12,7 @@ import (
 )
 
 // A capture is the state right after one log entry, whatever is applied meanwhile.
-func TestACaptureIsOneState(t *testing.T) {
+func TestCaptureIsOneState(t *testing.T) {
 	s := newStore(t)
 	m := s.create(objects.KindMap, "m")
 	remembered := func(f *FSM) (n int) {

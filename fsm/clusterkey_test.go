@@ -8,7 +8,7 @@ import (
 	"lockstep/objects"
 )
 
-func TestAKeySpreadsIsUsedAndReplacesTheOld(t *testing.T) {
+func TestKeySpreadsIsUsedAndReplacesTheOld(t *testing.T) {
 	s := newStore(t)
 	lost, key := KeyIDOf([32]byte{1}), KeyIDOf([32]byte{2})
 	now := func() KeyRotation {

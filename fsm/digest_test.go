@@ -63,7 +63,7 @@ func covers[T any](t *testing.T, record *T, of func(*T) hash64) {
 	})
 }
 
-func TestTheHashOfARecordCoversAllOfIt(t *testing.T) {
+func TestHashOfARecordCoversAllOfIt(t *testing.T) {
 	covers(t, new(objects.Service), hashService)
 	covers(t, new(storedObject), hashObject)
 	covers(t, new(objects.Item), hashItem)
@@ -83,7 +83,7 @@ func TestTheHashOfARecordCoversAllOfIt(t *testing.T) {
 	})
 }
 
-func TestStoresThatAppliedTheSameHaveOneDigest(t *testing.T) {
+func TestEqualStoresHaveEqualDigests(t *testing.T) {
 	s := filled(t)
 	one := New(Config{})
 	for _, log := range s.sent {
@@ -132,7 +132,7 @@ func TestRaftsOwnEntriesLeaveTheDigest(t *testing.T) {
 	require.Equal(t, before, d)
 }
 
-func TestTheOldestDigestsAreForgotten(t *testing.T) {
+func TestOldestDigestsAreForgotten(t *testing.T) {
 	var d digests
 	_, ok := d.at(1)
 	require.False(t, ok)
@@ -156,7 +156,7 @@ func TestTheOldestDigestsAreForgotten(t *testing.T) {
 
 // A bit that flips in memory is found by adding up anew, goes into no
 // snapshot, and shows in the digest when the record is touched.
-func TestABitThatFlipsInMemoryIsFound(t *testing.T) {
+func TestBitThatFlipsInMemoryIsFound(t *testing.T) {
 	s := filled(t)
 	m, _ := s.fsm.View().Object(s.service().Num, objects.KindMap, Ref{Name: "m"})
 	twin := New(Config{})

@@ -11,7 +11,7 @@ import (
 	"lockstep/objects"
 )
 
-func TestABatchThatCannotBeReadIsAnError(t *testing.T) {
+func TestBatchThatCannotBeReadIsAnError(t *testing.T) {
 	good, err := (&Command{Op: &expire{}}).Encode()
 	require.NoError(t, err)
 	batch := EncodeBatch(5, [][]byte{good, good})
@@ -52,7 +52,7 @@ func filled(t require.TestingT) *store {
 	return s
 }
 
-func TestASnapshotIsTheState(t *testing.T) {
+func TestSnapshotIsTheState(t *testing.T) {
 	s := filled(t)
 	b := snapshotBytes(t, s.fsm)
 	back := New(Config{})
@@ -69,7 +69,7 @@ func TestASnapshotIsTheState(t *testing.T) {
 	require.Equal(t, sum(t, s.fsm), sum(t, back), "and it goes on the same")
 }
 
-func TestASnapshotOnDiskDoesNotDelayApplying(t *testing.T) {
+func TestWritingSnapshotDoesNotDelayApply(t *testing.T) {
 	s := filled(t)
 	snap, err := s.fsm.Snapshot()
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func TestASnapshotOnDiskDoesNotDelayApplying(t *testing.T) {
 	require.Equal(t, before, b.Bytes(), "what is written is the state at the time of the snapshot")
 }
 
-func TestADamagedSnapshotIsRefusedAndChangesNothing(t *testing.T) {
+func TestDamagedSnapshotIsRefusedUnchanged(t *testing.T) {
 	good := snapshotBytes(t, filled(t).fsm)
 	s := newStore(t)
 	before := sum(t, s.fsm)
@@ -130,7 +130,7 @@ func FuzzReadSnapshot(f *testing.F) {
 	})
 }
 
-func TestABatchIsHeldByItsChecksum(t *testing.T) {
+func TestBatchIsHeldByItsChecksum(t *testing.T) {
 	batch := EncodeBatch(1_700_000_000_000, [][]byte{{byte(Level1), 1}, {byte(Level1), 2}})
 	require.NoError(t, CheckBatch(batch))
 	for bit := range 8 * len(batch) {

@@ -89,7 +89,7 @@ func TestEveryOperationIsInTheTable(t *testing.T) {
 	require.Equal(t, len(operations), found)
 }
 
-func TestAnOperationWithoutARowIsNotEncoded(t *testing.T) {
+func TestOperationWithoutARowIsNotEncoded(t *testing.T) {
 	_, err := (&Command{Op: &stray{}}).Encode()
 	require.ErrorContains(t, err, "not in the table")
 }
@@ -121,7 +121,7 @@ func TestCommandsAreAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestABatchIsAsItWas(t *testing.T) {
+func TestBatchIsAsItWas(t *testing.T) {
 	command := golden.Read(t, goldenLevel1+"commands")["Publish"]
 	golden.Check(t, goldenLevel1+"batch", map[string][]byte{"batch": EncodeBatch(1_700_000_000_000, [][]byte{command, command})})
 	at, commands, err := decodeBatch(golden.Read(t, goldenLevel1+"batch")["batch"])
@@ -130,7 +130,7 @@ func TestABatchIsAsItWas(t *testing.T) {
 	require.Equal(t, []*Command{fullCommand(full(&Publish{})), fullCommand(full(&Publish{}))}, commands)
 }
 
-func TestAResultIsAsItWas(t *testing.T) {
+func TestResultIsAsItWas(t *testing.T) {
 	r := full(&Result{})
 	golden.NoZero(t, r)
 	b, err := r.Encode()
@@ -202,9 +202,9 @@ func TestEveryTypeOfRecordIsHeld(t *testing.T) {
 	require.Len(t, everyRecord(), constants)
 }
 
-// TestASnapshotOfTheFirstReleaseIsRead reads a whole one, with commands in the
+// TestSnapshotOfTheFirstReleaseIsRead reads a whole one, with commands in the
 // dedup windows and something in every table.
-func TestASnapshotOfTheFirstReleaseIsRead(t *testing.T) {
+func TestSnapshotOfTheFirstReleaseIsRead(t *testing.T) {
 	s := filled(t)
 	var want bytes.Buffer
 	require.NoError(t, writeRecords(&want, s.fsm.View(), s.fsm.dedup.snapshot()))

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheLevelRisesAndNeverFalls(t *testing.T) {
+func TestLevelRisesAndNeverFalls(t *testing.T) {
 	s := newStore(t)
 	require.Equal(t, Level1, s.fsm.View().Level())
 	s.must(asREST, &RaiseLevel{Level: Newest})
@@ -18,9 +18,9 @@ func TestTheLevelRisesAndNeverFalls(t *testing.T) {
 	require.Equal(t, Newest, s.fsm.View().Level())
 }
 
-// TestWhatANewerReleaseWroteIsRefusedInWords covers a command, a log entry and a
+// TestNewerFormatLevelIsRefused covers a command, a log entry and a
 // snapshot; an entry's damage is told apart from that.
-func TestWhatANewerReleaseWroteIsRefusedInWords(t *testing.T) {
+func TestNewerFormatLevelIsRefused(t *testing.T) {
 	newer := binary.AppendUvarint(nil, uint64(Newest)+1)
 	_, err := DecodeCommand(append(newer, 1, 2, 3))
 	require.ErrorIs(t, err, ErrNewer)

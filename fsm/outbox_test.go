@@ -106,7 +106,7 @@ func (s *store) shareOf(sid objects.SID) share {
 	return held
 }
 
-func TestAServiceThatFillsTheOutboxLosesItsOwn(t *testing.T) {
+func TestServiceFillingOutboxLosesOnlyItsOwnDeliveries(t *testing.T) {
 	s := newStore(t)
 	quiet, tell := s.addService(10)
 	busy, flood := s.addService(11)
@@ -139,7 +139,7 @@ func TestAServiceThatFillsTheOutboxLosesItsOwn(t *testing.T) {
 	requireIndexed(t, s.fsm.View())
 }
 
-func TestTheOutboxIsBoundedInNumber(t *testing.T) {
+func TestOutboxIsBoundedInNumber(t *testing.T) {
 	s := newStore(t)
 	tx := &tx{view: s.fsm.work, command: &Command{}}
 	one, two := &objects.Service{Num: 1, ServiceSettings: objects.ServiceSettings{WebhookURL: "u"}}, &objects.Service{Num: 2}
@@ -155,7 +155,7 @@ func TestTheOutboxIsBoundedInNumber(t *testing.T) {
 	require.Equal(t, 100, held.count)
 }
 
-func TestALateCopyOfAConnectRevivesNothing(t *testing.T) {
+func TestLateConnectRevivesNoSession(t *testing.T) {
 	s := newStore(t)
 	s.must(asREST, &UpdateService{WebhookURL: ptr("http://127.0.0.1:1/"), ReachabilityWebhooks: ptr(true)})
 	connect := s.command(asAlice, &ConnectEndpoint{Node: "n1", Session: "s"})
@@ -166,7 +166,7 @@ func TestALateCopyOfAConnectRevivesNothing(t *testing.T) {
 	require.Equal(t, []objects.EventType{objects.EndpointConnected, objects.EndpointDisconnected}, s.told())
 }
 
-func TestTheEndpointsOfALostNodeAreDroppedBitByBit(t *testing.T) {
+func TestEndpointsOfLostNodeAreDroppedInSteps(t *testing.T) {
 	s := newStore(t)
 	s.must(asREST, &UpdateService{WebhookURL: ptr("http://127.0.0.1:1/"), ReachabilityWebhooks: ptr(true), Debouncing: ptr(true), DebounceWindow: ptr(int64(1000))})
 	const clients = maxExpired + 10

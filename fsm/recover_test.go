@@ -13,7 +13,7 @@ import (
 
 // A client may know what was acknowledged and lost: nothing that it was told is
 // told again with another meaning, and it is told to open what it holds anew.
-func TestARecoveredStateGivesNothingAgain(t *testing.T) {
+func TestRecoveredStateGivesNothingAgain(t *testing.T) {
 	s := filled(t)
 	l := s.create(objects.KindList, "l")
 	s.push(l, `1`)

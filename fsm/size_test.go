@@ -76,7 +76,7 @@ func requireIndexed(t require.TestingT, v *View) {
 	}
 }
 
-func TestTheSizeOfTheStateIsKept(t *testing.T) {
+func TestSizeOfTheStateIsKept(t *testing.T) {
 	s := filled(t)
 	requireCounted(t, s.fsm.View())
 	back := New(Config{})
@@ -103,7 +103,7 @@ func TestTheSizeOfTheStateIsKept(t *testing.T) {
 	requireCounted(t, s.fsm.View())
 }
 
-func TestRemovingEverythingGivesTheMemoryBack(t *testing.T) {
+func TestRemovingEverythingFreesMemory(t *testing.T) {
 	s := newStore(t)
 	before := s.fsm.View().Bytes()
 	sid := objects.NewSID(objects.KindService, [16]byte{9})

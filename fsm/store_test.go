@@ -17,7 +17,7 @@ import (
 	"lockstep/objects"
 )
 
-func TestARepeatedCommandHappensOnce(t *testing.T) {
+func TestRepeatedCommandHappensOnce(t *testing.T) {
 	s := newStore(t)
 	l := s.create(objects.KindList, "")
 	c := s.command(asREST, &WriteItem{Kind: objects.KindList, Object: Ref{SID: l.SID}, Mode: AppendItem, Data: []byte(`1`)})
@@ -33,7 +33,7 @@ func TestARepeatedCommandHappensOnce(t *testing.T) {
 	require.Equal(t, first.Item.Index, known.Item.Index)
 }
 
-func TestAKeyOfAnotherRequestIsRefused(t *testing.T) {
+func TestKeyOfAnotherRequestIsRefused(t *testing.T) {
 	s := newStore(t)
 	c := s.command(asREST, &CreateObject{SID: s.sid(objects.KindMap)})
 	c.ClientChosen, c.Fingerprint = true, [16]byte{1}
@@ -43,7 +43,7 @@ func TestAKeyOfAnotherRequestIsRefused(t *testing.T) {
 	refused(t, objects.ErrMoreThanOnce, s.send(&other)[0])
 }
 
-func TestARefusalThatMayBeMendedIsNotRemembered(t *testing.T) {
+func TestTransientRefusalIsNotRemembered(t *testing.T) {
 	s := newStore(t)
 	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
 	d := s.create(objects.KindDocument, "")
@@ -54,7 +54,7 @@ func TestARefusalThatMayBeMendedIsNotRemembered(t *testing.T) {
 	require.Nil(t, s.send(c)[0].Err)
 }
 
-func TestARefusalThatWasToldStandsForACommandThatNobodyKeyed(t *testing.T) {
+func TestRefusalIsRememberedWithoutIdempotencyKey(t *testing.T) {
 	s := newStore(t)
 	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
 	d := s.create(objects.KindDocument, "")
@@ -67,7 +67,7 @@ func TestARefusalThatWasToldStandsForACommandThatNobodyKeyed(t *testing.T) {
 	require.Equal(t, `{}`, string(s.object(d).Data))
 }
 
-func TestARepeatedCommandHappensOnceAcrossAStepOfTheClock(t *testing.T) {
+func TestRepeatedCommandAppliesOnceAcrossClockStep(t *testing.T) {
 	for _, keyed := range []bool{false, true} {
 		s := newStore(t)
 		l := s.create(objects.KindList, "")
@@ -83,7 +83,7 @@ func TestARepeatedCommandHappensOnceAcrossAStepOfTheClock(t *testing.T) {
 	}
 }
 
-func TestTheDedupWindowForgetsAfterItsTimeAndRefusesWhatItMayHaveForgotten(t *testing.T) {
+func TestDedupWindowExpiresAndRefusesOlderCommands(t *testing.T) {
 	s := newStore(t)
 	d := s.create(objects.KindDocument, "")
 	update := func() *Command {
@@ -100,7 +100,7 @@ func TestTheDedupWindowForgetsAfterItsTimeAndRefusesWhatItMayHaveForgotten(t *te
 	require.Nil(t, s.send(delayed)[0].Err, "issued after the last one that was forgotten")
 }
 
-func TestTheWindowOfNodesIsBoundedAndForgetsSafely(t *testing.T) {
+func TestNodeDedupWindowIsBounded(t *testing.T) {
 	d := newDedup()
 	d.maxRecords = 10 * chunkRecords
 	first := newID()
@@ -134,7 +134,7 @@ func (s *store) keyed(actor Actor, key string, op Op) *Command {
 	return c
 }
 
-func TestAKeyIsRememberedForItsTimeHoweverManyOthersThereAre(t *testing.T) {
+func TestIdempotencyKeyIsRememberedUnderLoad(t *testing.T) {
 	for _, actor := range []Actor{asREST, asAlice} {
 		s := newStore(t)
 		l := s.create(objects.KindList, "")
@@ -160,7 +160,7 @@ func TestAKeyIsRememberedForItsTimeHoweverManyOthersThereAre(t *testing.T) {
 	}
 }
 
-func TestOfKeysBeyondTheBudgetOfAnswersOnlyThatTheyHappenedIsKept(t *testing.T) {
+func TestAnswersBeyondBudgetAreForgottenButKeysAreKept(t *testing.T) {
 	s := newStore(t)
 	s.fsm.dedup.maxAnswers = 1 << 20
 	l := s.create(objects.KindList, "")
@@ -194,7 +194,7 @@ func (s *store) in(service objects.SID, c *Command) *Command {
 	return c
 }
 
-func TestAServiceThatUsesUpItsShareOfKeysLeavesRoomForOthers(t *testing.T) {
+func TestServiceKeyShareLeavesRoomForOthers(t *testing.T) {
 	for _, flooder := range []Actor{asREST, asAlice} {
 		s := newStore(t)
 		const room = 4000
@@ -247,7 +247,7 @@ func TestAServiceThatUsesUpItsShareOfKeysLeavesRoomForOthers(t *testing.T) {
 	}
 }
 
-func TestNewKeysAreRefusedWhenTheirWindowIsFull(t *testing.T) {
+func TestNewKeysAreRefusedWhenWindowIsFull(t *testing.T) {
 	s := newStore(t)
 	s.fsm.dedup.maxRecords = 100
 	l := s.create(objects.KindList, "")
@@ -276,7 +276,7 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	require.Equal(t, before, s.object(d).Updated)
 }
 
-func TestFindAsksForServiceObjectAndPermissionInThisOrder(t *testing.T) {
+func TestFindChecksServiceThenObjectThenPermission(t *testing.T) {
 	s := newStore(t)
 	s.must(asREST, &UpdateService{ACLEnabled: ptr(true)})
 	d := s.create(objects.KindDocument, "named")
@@ -404,7 +404,7 @@ func TestExpiryRemovesInOrderAndTellsEveryone(t *testing.T) {
 	require.EqualValues(t, 1, s.object(m).Items)
 }
 
-func TestAnUpdateBeforeTheRemovalExtendsTheLife(t *testing.T) {
+func TestUpdateBeforeExpiryExtendsTTL(t *testing.T) {
 	s := newStore(t)
 	d := s.must(asREST, &CreateObject{SID: s.sid(objects.KindDocument), TTL: 1}).Object
 	s.time += 2000
@@ -413,7 +413,7 @@ func TestAnUpdateBeforeTheRemovalExtendsTheLife(t *testing.T) {
 	require.NotNil(t, s.object(d))
 }
 
-func TestRemovingALargeCollectionIsClearedBitByBit(t *testing.T) {
+func TestRemovedCollectionIsClearedInSteps(t *testing.T) {
 	s := newStore(t)
 	l := s.create(objects.KindList, "big")
 	const items = maxCleared + 100
@@ -522,7 +522,7 @@ func TestWaitReturnsWithTheIndex(t *testing.T) {
 	require.Empty(t, s.fsm.waiting, "a waiter that gave up is forgotten")
 }
 
-func TestTheFeedIsBoundedAndSaysWhenAPlaceIsLost(t *testing.T) {
+func TestFeedIsBoundedAndReportsLostPlaces(t *testing.T) {
 	f := newFeed(4, defaultFeedBytes)
 	event := Batch{Events: []Event{{}}}
 	c := f.Follow()
@@ -551,7 +551,7 @@ func TestTheFeedIsBoundedAndSaysWhenAPlaceIsLost(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestTheFeedIsBoundedInBytes(t *testing.T) {
+func TestFeedIsBoundedInBytes(t *testing.T) {
 	const size = 16 << 10
 	batch := Batch{Events: []Event{{Event: objects.Event{Message: &objects.Message{Data: make([]byte, size)}}}}}
 	f := newFeed(1000, 10*batch.size())
@@ -573,7 +573,7 @@ func TestTheFeedIsBoundedInBytes(t *testing.T) {
 	require.Equal(t, batch.size(), f.Bytes())
 }
 
-func TestTheFeedKeepsNoOldViews(t *testing.T) {
+func TestFeedKeepsNoOldViews(t *testing.T) {
 	s := newStore(t)
 	m := s.create(objects.KindMap, "")
 	collected := make(chan struct{})

@@ -13,7 +13,7 @@ import (
 	"lockstep/objects"
 )
 
-func TestParseDataKeepsTheValueAndCompactsTheText(t *testing.T) {
+func TestParseDataCompactsAndKeepsValue(t *testing.T) {
 	for in, want := range map[string]string{
 		`{}`:                               `{}`,
 		" { \"a\" :\t[ 1 ,\r\n2 ] } ":      `{"a":[1,2]}`,
@@ -52,7 +52,7 @@ func TestParseDataRefuses(t *testing.T) {
 	}
 }
 
-func TestParseDataCountsBytesOfTheCompactForm(t *testing.T) {
+func TestParseDataCountsCompactBytes(t *testing.T) {
 	fill := func(n int, unit string) []byte {
 		room := n - len(`{"p":""}`)
 		return []byte(`{"p":"` + strings.Repeat(unit, room/len(unit)) + strings.Repeat("x", room%len(unit)) + `"}`)

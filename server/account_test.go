@@ -84,7 +84,7 @@ func exchange(t *testing.T, ws *websocket.Conn, header string) string {
 	return string(answer)
 }
 
-func TestURLsNameTheOriginThatATrustedProxyForwards(t *testing.T) {
+func TestURLsUseOriginForwardedByTrustedProxy(t *testing.T) {
 	forwarded := http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"sync.example.com"}}
 	for _, trusted := range []bool{true, false} {
 		c := Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount}
@@ -231,7 +231,7 @@ func TestRestrictedKeys(t *testing.T) {
 	require.NoError(t, s.end(t))
 }
 
-func TestTheAccountChangesItsToken(t *testing.T) {
+func TestAccountChangesItsToken(t *testing.T) {
 	dir := dataDir(t)
 	s := start(t, Config{DataDir: dir, Bootstrap: true, Account: testAccount, Bounds: bounds.Bounds{FailureDelay: -1}})
 	s.untilReady(t)
@@ -314,7 +314,7 @@ func TestWhatAnOperatorShouldKnowIsLogged(t *testing.T) {
 	}
 }
 
-func TestAWeakTokenMakesNoCluster(t *testing.T) {
+func TestWeakTokenMakesNoCluster(t *testing.T) {
 	for _, token := range []string{"a", "token1234567890", "abcabcabcabcabcabcabcabcabcabcabc"} {
 		s, err := New(Config{
 			DataDir: dataDir(t), HTTPAddr: "127.0.0.1:0", Bootstrap: true,

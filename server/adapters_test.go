@@ -13,7 +13,7 @@ import (
 
 // Who is refused since a queue is full knows that nothing was written, and when to
 // come back. Of other failures nobody knows.
-func TestAFullQueueIsAnsweredAsSuch(t *testing.T) {
+func TestFullQueueIsAnsweredAsSuch(t *testing.T) {
 	var e *objects.Error
 	require.ErrorAs(t, overloaded(fmt.Errorf("n1: %w", cluster.ErrOverloaded)), &e)
 	require.Equal(t, 503, e.Status)

@@ -86,7 +86,7 @@ func TestBootstrapIsOnlyTheFirstStart(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(dir, "raft.aside"))
 }
 
-func TestNoSecondClusterIsMadeBesideASeedThatAnswers(t *testing.T) {
+func TestBootstrapRefusedWhileSeedAnswers(t *testing.T) {
 	seed := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount})
 	seed.untilReady(t)
 	record := seed.untilSettled(t)

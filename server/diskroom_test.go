@@ -14,7 +14,7 @@ import (
 	"lockstep/server/bounds"
 )
 
-func TestAFullDiskRefusesAllButRemovals(t *testing.T) {
+func TestFullDiskRefusesAllButRemovals(t *testing.T) {
 	free, err := int64(100), error(nil)
 	d := &diskRoom{reserve: 100, log: slog.New(slog.DiscardHandler), free: func() (int64, error) { return free, err }}
 	require.False(t, d.short())
@@ -56,7 +56,7 @@ func TestAFullDiskRefusesAllButRemovals(t *testing.T) {
 	}
 }
 
-func TestTheRoomOfADirectoryIsKnown(t *testing.T) {
+func TestRoomOfADirectoryIsKnown(t *testing.T) {
 	d := newDiskRoom(bounds.Bounds{DiskReserve: 1 << 62}, t.TempDir(), slog.Default())
 	free, err := d.free()
 	require.NoError(t, err)

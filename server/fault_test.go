@@ -50,7 +50,7 @@ func ask(h http.Handler, path string) (status int, body string) {
 
 // A node whose memory was altered refuses clients in the API's own form, and says
 // why to the operator.
-func TestANodeWhoseStateIsWrongServesNobody(t *testing.T) {
+func TestNodeWhoseStateIsWrongServesNobody(t *testing.T) {
 	n := newTestNode(t)
 	view := n.store.View()
 	service, ok := view.Service(fsm.Ref{Name: "default"})

@@ -31,7 +31,7 @@ func openRecovery(t *testing.T, dir string) *enrol.Recovery {
 
 // Wherever a recovery is cut off once it is decided, the next start of the node
 // and a repetition both finish it.
-func TestARecoveryThatIsCutOffIsFinished(t *testing.T) {
+func TestRecoveryThatIsCutOffIsFinished(t *testing.T) {
 	for name, cutOff := range map[string]func(t *testing.T, dir string){
 		"decided":  func(*testing.T, string) {},
 		"in place": func(t *testing.T, dir string) { require.NoError(t, cluster.FinishRecovery(dir)) },
@@ -68,7 +68,7 @@ func TestARecoveryThatIsCutOffIsFinished(t *testing.T) {
 	}
 }
 
-func TestPeersAreAskedWhetherTheClusterLives(t *testing.T) {
+func TestRecoverAsksPeersWhetherClusterLives(t *testing.T) {
 	config, record := stopped(t)
 	peer := start(t, Config{DataDir: dataDir(t), NodeID: "two", Bootstrap: true, Account: testAccount})
 	peer.untilReady(t)

@@ -173,7 +173,7 @@ func TestOneNodeFromBootstrapToSecondStart(t *testing.T) {
 	require.Len(t, welcomed, 1)
 }
 
-func TestAWaitingNodeJoinsAndLeaves(t *testing.T) {
+func TestWaitingNodeJoinsAndLeaves(t *testing.T) {
 	first := start(t, Config{DataDir: dataDir(t), NodeID: "first", Bootstrap: true, Account: testAccount})
 	first.untilReady(t)
 	dir := dataDir(t)
@@ -231,7 +231,7 @@ func TestAWaitingNodeJoinsAndLeaves(t *testing.T) {
 	require.NoError(t, first.end(t))
 }
 
-func TestTheLastNodeCannotLeave(t *testing.T) {
+func TestLastNodeCannotLeave(t *testing.T) {
 	only := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount})
 	only.untilReady(t)
 	var refused *objects.Error
@@ -263,7 +263,7 @@ func TestOneProcessADirectory(t *testing.T) {
 	require.NoError(t, first.end(t))
 }
 
-func TestADirectoryBelongsToOneNode(t *testing.T) {
+func TestDirectoryBelongsToOneNode(t *testing.T) {
 	dir := dataDir(t)
 	require.NoError(t, start(t, Config{DataDir: dir, NodeID: "a"}).end(t))
 	s, err := New(Config{DataDir: dir, NodeID: "b", HTTPAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
@@ -380,7 +380,7 @@ func TestWhatIsLikelyNotMeantIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestOperatorsMayHaveAnAddressOfTheirOwn(t *testing.T) {
+func TestAdminAddrServesOperatorsAlone(t *testing.T) {
 	first := start(t, Config{DataDir: dataDir(t), NodeID: "first", Bootstrap: true, Account: testAccount, AdminAddr: "127.0.0.1:0"})
 	require.NotEqual(t, first.url, first.operators)
 	first.untilReady(t)

@@ -15,7 +15,7 @@ import (
 	"lockstep/server/limits"
 )
 
-func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
+func TestFullStateRefusesGrowthOnly(t *testing.T) {
 	for name, bound := range map[string]struct {
 		space space
 		want  *objects.Error
@@ -71,7 +71,7 @@ func TestAFullStateRefusesWhatGrowsAndLetsTheRestPass(t *testing.T) {
 	}
 }
 
-func TestTheDefaultSpaceIsAShareOfTheMemory(t *testing.T) {
+func TestDefaultSpaceIsAShareOfTheMemory(t *testing.T) {
 	s := newSpace(bounds.Bounds{}.WithDefaults())
 	require.Greater(t, s.state, int64(64<<20))
 	require.LessOrEqual(t, s.service, int64(0))

@@ -11,7 +11,7 @@ import (
 	"lockstep/cluster/durable"
 )
 
-func TestAFileIsReplacedWithItsContentAndMode(t *testing.T) {
+func TestFileIsReplacedWithItsContentAndMode(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
 	require.NoError(t, os.WriteFile(path, []byte("of before, and longer"), 0o644))
@@ -27,7 +27,7 @@ func TestAFileIsReplacedWithItsContentAndMode(t *testing.T) {
 	require.Len(t, files, 1, "no temporary file is left")
 }
 
-func TestAFileThatCannotBeReplacedIsLeftAlone(t *testing.T) {
+func TestFileThatCannotBeReplacedIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
 	require.NoError(t, os.Mkdir(path, 0o700))

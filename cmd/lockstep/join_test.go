@@ -10,7 +10,7 @@ import (
 
 // A node that replaces its earlier self votes when the new incarnation does, not
 // while the old one still has the vote.
-func TestTheStagesOfJoining(t *testing.T) {
+func TestStagesOfJoining(t *testing.T) {
 	other := admin.NodeStatus{ID: "n1", Server: "n1.x", Role: admin.RoleLeader}
 	earlier := admin.NodeStatus{ID: "n2", Server: "n2.old", Role: admin.RoleFollower}
 	as := func(role string) admin.NodeStatus { return admin.NodeStatus{ID: "n2", Server: "n2.new", Role: role} }

@@ -15,7 +15,7 @@ import (
 	"lockstep/server/auth"
 )
 
-func TestTheAccountIsToldWhereItWasAskedFor(t *testing.T) {
+func TestAccountIsToldWhereItWasAskedFor(t *testing.T) {
 	dir := t.TempDir()
 	account := auth.Account{SID: "AC1", AuthToken: "secret"}
 	const text = "LOCKSTEP_ACCOUNT_SID=AC1\nLOCKSTEP_AUTH_TOKEN=secret\n"

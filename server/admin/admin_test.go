@@ -110,14 +110,14 @@ func TestHealth(t *testing.T) {
 	require.Contains(t, body, "lockstep_something 0")
 }
 
-func TestANodeThatServesMayHaveNotes(t *testing.T) {
+func TestNodeThatServesMayHaveNotes(t *testing.T) {
 	_, url := serve(t, fake{ready: func() error { return nil }, notes: []string{"the state is full"}})
 	res, body := ask(t, "GET", url+"/readyz", "")
 	require.Equal(t, 200, res.StatusCode)
 	require.JSONEq(t, `{"status":"ready","notes":["the state is full"]}`, body)
 }
 
-func TestNothingUnderClusterWithoutTheAccount(t *testing.T) {
+func TestClusterEndpointsRequireAccount(t *testing.T) {
 	client, url := serve(t, fake{})
 	for _, r := range [][2]string{
 		{"GET", "/cluster/status"}, {"POST", "/cluster/enrol"}, {"POST", "/cluster/members"}, {"DELETE", "/cluster/members/a"},
@@ -205,7 +205,7 @@ func TestBadRequests(t *testing.T) {
 	require.Empty(t, res.Header.Get("WWW-Authenticate"), "a browser would remember what its user types")
 }
 
-func TestTheClientPassesOverNodesThatDoNotAnswer(t *testing.T) {
+func TestClientSkipsNodesThatDoNotAnswer(t *testing.T) {
 	client, url := serve(t, fake{})
 	client.URLs = []string{"http://127.0.0.1:1", url}
 	_, err := client.Status(t.Context())
@@ -215,7 +215,7 @@ func TestTheClientPassesOverNodesThatDoNotAnswer(t *testing.T) {
 	require.ErrorIs(t, err, admin.ErrUnreachable)
 }
 
-func TestTheClientMeetsSomethingElse(t *testing.T) {
+func TestClientMeetsSomethingElse(t *testing.T) {
 	client, _ := serveHandler(t, http.NotFoundHandler())
 	_, err := client.Status(t.Context())
 	require.EqualError(t, err, "the node answered with status 404")

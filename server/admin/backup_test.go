@@ -24,7 +24,7 @@ func (c closing) Close() error {
 	return nil
 }
 
-func TestABackupIsSentAsItIs(t *testing.T) {
+func TestBackupIsSentAsItIs(t *testing.T) {
 	content := bytes.Repeat([]byte("backup"), 100_000)
 	closed := make(chan struct{})
 	client, url := serve(t, fake{backup: func() (admin.Backup, error) {
@@ -47,7 +47,7 @@ func TestABackupIsSentAsItIs(t *testing.T) {
 	require.NotEqual(t, http.StatusOK, res.StatusCode, "making one is no reading")
 }
 
-func TestABackupThatIsNotMadeIsAnError(t *testing.T) {
+func TestBackupThatIsNotMadeIsAnError(t *testing.T) {
 	client, _ := serve(t, fake{backup: func() (admin.Backup, error) {
 		return admin.Backup{}, objects.ErrDiskFull.With("no room")
 	}})
@@ -57,7 +57,7 @@ func TestABackupThatIsNotMadeIsAnError(t *testing.T) {
 }
 
 // What a node could not read to its end is not taken for all of it.
-func TestABackupThatBreaksOffIsAnError(t *testing.T) {
+func TestBackupThatBreaksOffIsAnError(t *testing.T) {
 	client, _ := serve(t, fake{backup: func() (admin.Backup, error) {
 		broken := io.MultiReader(bytes.NewReader(make([]byte, 1000)), failing{})
 		return admin.Backup{Size: 2000, Content: io.NopCloser(broken)}, nil

@@ -151,7 +151,7 @@ func TestWhatDoesNotExist(t *testing.T) {
 	require.ErrorIs(t, a.Refuse(ctx, system, objects.KindMap, name("it"), objects.Read, objects.ErrTTL), objects.ErrTTL)
 }
 
-func TestTheDefaultServiceIsKnownToANodeThatLags(t *testing.T) {
+func TestLaggingNodeKnowsDefaultService(t *testing.T) {
 	a, n := start()
 	n.view = fsm.New(fsm.Config{}).View()
 	d := create(t, a, objects.KindDocument, "d")
@@ -367,7 +367,7 @@ func TestKeyedWritesHappenOnce(t *testing.T) {
 	}
 }
 
-func TestTheSenderKnowsItsCommand(t *testing.T) {
+func TestSenderKnowsItsCommand(t *testing.T) {
 	a, n := start()
 	var told []fsm.CommandID
 	c := alice

@@ -33,7 +33,7 @@ func TestAccountsAreValidated(t *testing.T) {
 	}
 }
 
-func TestTheAccountAloneIsAKeyring(t *testing.T) {
+func TestAccountAloneIsAKeyring(t *testing.T) {
 	a := auth.NewAccount()
 	k := a.Keyring()
 	sid, tokens := k.Account()

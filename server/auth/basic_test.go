@@ -78,7 +78,7 @@ type noAccount struct{ keyring }
 
 func (noAccount) Account() (sid string, tokens []string) { return "", []string{""} }
 
-func TestBasicRefusesEmptyCredentialsOfAnEmptyState(t *testing.T) {
+func TestBasicRefusesEmptyCredentialsOfEmptyState(t *testing.T) {
 	_, err := auth.Basic("Basic "+encode(":"), noAccount{})
 	require.ErrorIs(t, err, objects.ErrUnauthorized)
 }

@@ -70,7 +70,7 @@ func snapshot(t require.TestingT, s *fsm.FSM) []byte {
 	return b.Bytes()
 }
 
-func TestABackupIsTheState(t *testing.T) {
+func TestBackupIsTheState(t *testing.T) {
 	s := state(t)
 	b := written(t, s)
 	for name, in := range map[string]io.Reader{
@@ -129,7 +129,7 @@ func TestWhatIsNoBackupIsCalledThat(t *testing.T) {
 	}
 }
 
-func TestANewerBackupIsRefusedInWords(t *testing.T) {
+func TestNewerBackupIsRefusedInWords(t *testing.T) {
 	b := written(t, state(t))
 	b[len(magic)] = byte(fsm.Newest) + 1
 	_, err := Load(bytes.NewReader(b))
@@ -141,7 +141,7 @@ func TestANewerBackupIsRefusedInWords(t *testing.T) {
 }
 
 // A header may say something else than the state only if somebody made it so.
-func TestAHeaderIsThatOfTheState(t *testing.T) {
+func TestHeaderIsThatOfTheState(t *testing.T) {
 	s := state(t)
 	b := written(t, s)
 	at := bytes.Index(b, []byte("cluster"))
@@ -151,7 +151,7 @@ func TestAHeaderIsThatOfTheState(t *testing.T) {
 	require.ErrorContains(t, err, "header")
 }
 
-func TestAFileThatCannotBeReadIsNotDamaged(t *testing.T) {
+func TestFileThatCannotBeReadIsNotDamaged(t *testing.T) {
 	b := written(t, state(t))
 	broken := errors.New("bad sector")
 	for _, at := range []int{9, 60, len(b) - 40, len(b) - 10} {
@@ -164,7 +164,7 @@ func TestAFileThatCannotBeReadIsNotDamaged(t *testing.T) {
 const goldenBackup = "testdata/golden/level1.backup"
 
 // What a release has written, every later one reads.
-func TestABackupOfTheFirstReleaseIsRead(t *testing.T) {
+func TestBackupOfTheFirstReleaseIsRead(t *testing.T) {
 	golden.Keep(t, goldenBackup, written(t, state(t)))
 	f, err := os.Open(goldenBackup)
 	require.NoError(t, err)
@@ -177,7 +177,7 @@ func TestABackupOfTheFirstReleaseIsRead(t *testing.T) {
 	require.Equal(t, snapshot(t, state(t)), snapshot(t, back.State))
 }
 
-func TestAHeaderIsAsItWas(t *testing.T) {
+func TestHeaderIsAsItWas(t *testing.T) {
 	h := golden.Fill(&Header{})
 	golden.NoZero(t, h)
 	b, err := encoding.Marshal(h)

@@ -19,7 +19,7 @@ import (
 	"lockstep/fsm"
 )
 
-func TestAFileIsWholeOrNotThere(t *testing.T) {
+func TestFileIsWholeOrNotThere(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.backup")
 	text := func(s string) func(io.Writer) error {
@@ -51,7 +51,7 @@ func TestAFileIsWholeOrNotThere(t *testing.T) {
 	require.Equal(t, []string{"late", "x.backup"}, names(t, dir))
 }
 
-func TestASpoolLeavesNothing(t *testing.T) {
+func TestSpoolLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	f, size, err := Spool(dir, func(w io.Writer) error {
 		_, err := io.WriteString(w, "content")
@@ -196,7 +196,7 @@ func TestNothingGoesBeforeANewBackupIsThere(t *testing.T) {
 }
 
 // A clock that was ahead must not have the newest backup taken for the oldest.
-func TestAClockThatIsSetBackCostsNoBackup(t *testing.T) {
+func TestClockThatIsSetBackCostsNoBackup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		x := newScheduled(t, dir, "n1")

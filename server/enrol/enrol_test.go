@@ -59,7 +59,7 @@ func startMember(t *testing.T, account auth.Account) *member {
 	return m
 }
 
-func TestAWaitingNodeEnrolsOnceItIsToldWhere(t *testing.T) {
+func TestWaitingNodeEnrolsWhenToldWhere(t *testing.T) {
 	e, account := enroller(t), auth.NewAccount()
 	m := startMember(t, account)
 	r, err := e.Identify("http://127.0.0.1:8080", "")
@@ -119,7 +119,7 @@ func TestWhyItStoppedToWaitIsTold(t *testing.T) {
 	require.False(t, r.Member())
 }
 
-func TestANewClusterGetsTheAccountOfItsRecord(t *testing.T) {
+func TestNewClusterUsesAccountOfItsRecord(t *testing.T) {
 	e := enroller(t)
 	e.Bootstrap = true
 	var welcomed []auth.Account

@@ -10,7 +10,7 @@ import (
 	"lockstep/server/nodedir"
 )
 
-func TestARecordKeepsTheNewestSeeds(t *testing.T) {
+func TestRecordKeepsTheNewestSeeds(t *testing.T) {
 	dir := t.TempDir()
 	r := enrol.NewRecord(dir)
 	require.NoError(t, r.Set(nodedir.Record{ID: "a", Seeds: []string{"old:1"}}))

@@ -31,7 +31,7 @@ func restoration(t *testing.T) Restoration {
 	return Restoration{DataDir: filepath.Join(t.TempDir(), "node"), Logger: slog.New(slog.DiscardHandler)}
 }
 
-func TestARestoredNodeIsAnotherClustersFirst(t *testing.T) {
+func TestRestoredNodeStartsNewCluster(t *testing.T) {
 	r, b := restoration(t), aBackup(t)
 	require.NoError(t, r.Check(b.Summary))
 	require.NoDirExists(t, r.DataDir, "looking changes nothing")
@@ -53,7 +53,7 @@ func TestARestoredNodeIsAnotherClustersFirst(t *testing.T) {
 	require.NoError(t, remains.Close())
 }
 
-func TestAStateIsNotRestoredOver(t *testing.T) {
+func TestStateIsNotRestoredOver(t *testing.T) {
 	r := restoration(t)
 	_, _, err := r.Do(aBackup(t))
 	require.NoError(t, err)
@@ -80,7 +80,7 @@ func TestAStateIsNotRestoredOver(t *testing.T) {
 
 // A crash before the record has it leaves nothing that counts, and one after it is
 // finished by the node's start.
-func TestARestoreThatIsCutOff(t *testing.T) {
+func TestRestoreThatIsCutOff(t *testing.T) {
 	r := restoration(t)
 	require.NoError(t, os.MkdirAll(filepath.Join(r.DataDir, "raft.recovered", "half"), 0o700))
 	_, _, err := r.Do(aBackup(t))
@@ -103,7 +103,7 @@ func TestARestoreThatIsCutOff(t *testing.T) {
 	require.DirExists(t, filepath.Join(r.DataDir, "raft"))
 }
 
-func TestAClockBeforeTheBackupIsRefused(t *testing.T) {
+func TestClockBeforeTheBackupIsRefused(t *testing.T) {
 	s := backup.Summary{Header: backup.Header{Time: time.Now().UnixMilli(), Taken: time.Now().UnixMilli()}}
 	require.NoError(t, checkClock(s, time.Now()))
 	require.NoError(t, checkClock(s, time.Now().Add(-clockTolerance/2)))

@@ -9,7 +9,7 @@ import (
 	"lockstep/server/hub"
 )
 
-func TestAnItemIsAddedOnceInTheReplayOfManyParts(t *testing.T) {
+func TestReplayInPartsAddsEachItemOnce(t *testing.T) {
 	told := func(id, added objects.EventID) []objects.Event {
 		return []objects.Event{{Type: objects.ItemAdded, ID: id, Item: &objects.Item{EventID: id, Added: added}}}
 	}

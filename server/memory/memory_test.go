@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheRuntimeKeepsToTheMemoryThereIs(t *testing.T) {
+func TestRuntimeKeepsToTheMemoryThereIs(t *testing.T) {
 	require.Positive(t, Total())
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)

@@ -70,7 +70,7 @@ func TestOccupy(t *testing.T) {
 	require.False(t, running)
 }
 
-func TestAFileLeftByAKilledProcessIsNotARunningOne(t *testing.T) {
+func TestPIDFileOfKilledProcessIsNotRunning(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "pid"), []byte("1\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600))

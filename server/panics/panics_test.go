@@ -34,7 +34,7 @@ func TestNothingIsCaughtWhereNothingPanics(t *testing.T) {
 	func() { defer c.Catch("test", func(error) { t.Error("nothing happened") }) }()
 }
 
-func TestANilCatcherCatches(t *testing.T) {
+func TestNilCatcherCatches(t *testing.T) {
 	var c *panics.Catcher
 	defer c.Catch("test", nil)
 	panic("boom")

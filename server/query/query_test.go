@@ -107,7 +107,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func TestMatchNamesThatMeanSomethingToTheLibrary(t *testing.T) {
+func TestMatchFieldNamesWithPathSyntax(t *testing.T) {
 	for _, name := range []string{
 		"*", "a*", "a?", "#", "@this", "@reverse", "~true", "a-b", "$ref", "%", "x:y", "x/y", "0", ":0", ";", "^", "+", "ключ", "🙂", "é",
 	} {

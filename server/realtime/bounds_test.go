@@ -23,7 +23,7 @@ import (
 
 // What is too large is answered under its id, and whatever else is under way on
 // the connection goes on.
-func TestAMessageThatIsTooLargeCostsNothingElse(t *testing.T) {
+func TestOversizedMessageLeavesSessionUsable(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		d := c.create("Documents")
@@ -50,7 +50,7 @@ func TestAMessageThatIsTooLargeCostsNothingElse(t *testing.T) {
 	})
 }
 
-func TestAFirstMessageIsSmall(t *testing.T) {
+func TestFirstMessageIsSmall(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.dial()
 		c.write(encode(map[string]any{"method": "init", "id": "i", "token": strings.Repeat("x", 17<<10)}, "")) // may fail half-way
@@ -59,7 +59,7 @@ func TestAFirstMessageIsSmall(t *testing.T) {
 	})
 }
 
-func TestWhoHasNotIntroducedItselfIsNoSession(t *testing.T) {
+func TestConnectionBeforeInitIsNoSession(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	inWorld(t, func(c *realtime.Config) {
 		c.Metrics, c.Arrivals, c.Sessions, c.ConnectsPerSource = metrics, 3, 2, -1
@@ -152,7 +152,7 @@ func (c *client) flooded(refusal int) {
 	require.Equal(c, websocket.CloseNormalClosure, c.ended)
 }
 
-func TestAFloodEndsItsSession(t *testing.T) {
+func TestFloodEndsSession(t *testing.T) {
 	for name, flood := range map[string]func(*world) map[string]any{
 		"requests": func(*world) map[string]any { return request("GET", "/v3/Nothing", nil, nil) },
 		"updates":  func(*world) map[string]any { return map[string]any{"method": "update", "token": "garbage"} },
@@ -182,7 +182,7 @@ func TestAFloodEndsItsSession(t *testing.T) {
 }
 
 // Messages that get no answer cost as much as those that do.
-func TestAFloodWithoutAnswersEndsItsSession(t *testing.T) {
+func TestFloodWithoutAnswersEndsSession(t *testing.T) {
 	for _, method := range []string{"telemetry.v1", "reply"} {
 		t.Run(method, func(t *testing.T) {
 			inWorld(t, func(c *realtime.Config) {
@@ -223,7 +223,7 @@ func TestRepliesToNotificationsAreFree(t *testing.T) {
 
 // Coming back at once gets a client that does not stop nothing: it is read no
 // faster than others of its identity may be refused.
-func TestAFloodIsReadSlowlyOverAllSessionsOfItsIdentity(t *testing.T) {
+func TestFloodIsReadSlowlyAcrossSessionsOfIdentity(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) {
 		c.SessionRequests, c.IdentityRequests, c.FloodRefusals, c.ConnectsPerIdentity = 1, 1, 50, -1
 		c.Limits = ratelimit.New[string](10 * time.Second)
@@ -246,7 +246,7 @@ func TestAFloodIsReadSlowlyOverAllSessionsOfItsIdentity(t *testing.T) {
 }
 
 // What a client that was turned away sends next is no request, and not read.
-func TestARefusedConnectionIsClosed(t *testing.T) {
+func TestRefusedConnectionIsClosed(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) {
 		c.ConnectsPerSource, c.Limits = 1, ratelimit.New[string](time.Second)
 	}, func(w *world) {
@@ -262,7 +262,7 @@ func TestARefusedConnectionIsClosed(t *testing.T) {
 	})
 }
 
-func TestPingsOfTheWebsocketCostAsMuchAsRequests(t *testing.T) {
+func TestWebsocketPingsAreChargedAsRequests(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) {
 		c.SessionRequests, c.FloodRefusals = 10, 50
 	}, func(w *world) {
@@ -316,7 +316,7 @@ func TestRequestBytesUnderWayAreBounded(t *testing.T) {
 
 // A session's requests wait on its side when many bytes are under way, and are
 // all carried out.
-func TestASessionIsReadNoFurtherWhenMuchIsUnderWay(t *testing.T) {
+func TestSessionIsNotReadBeyondRequestsUnderWay(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) { c.SessionRequestBytes = 30_000 }, func(w *world) {
 		c := w.connect("alice")
 		d := c.create("Documents")
@@ -332,7 +332,7 @@ func TestASessionIsReadNoFurtherWhenMuchIsUnderWay(t *testing.T) {
 
 // A client that takes a little now and then, so that no write times out, does
 // not keep much waiting for ever.
-func TestASlowReaderIsThrownOut(t *testing.T) {
+func TestSlowReaderIsThrownOut(t *testing.T) {
 	metrics, waiting := prometheus.NewRegistry(), budget.New(-1)
 	inWorld(t, func(c *realtime.Config) {
 		c.Metrics, c.AnswerBytes = metrics, waiting.Share(-1)

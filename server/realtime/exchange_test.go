@@ -30,7 +30,7 @@ func order(t *testing.T, token string, continuation any) string {
 	return string(b)
 }
 
-func TestTheOldestClientsExchangeTheirToken(t *testing.T) {
+func TestOldestClientsExchangeTheirToken(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		token := w.token("alice", lifetime(time.Hour))
 		a, first := w.exchange("POST", order(w.T, token, nil))
@@ -50,7 +50,7 @@ func TestTheOldestClientsExchangeTheirToken(t *testing.T) {
 	})
 }
 
-func TestAnExchangeIsRefused(t *testing.T) {
+func TestExchangeIsRefused(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) { c.InitBytes = 4000 }, func(w *world) {
 		expired := w.token("alice", lifetime(time.Second))
 		time.Sleep(2 * time.Second)
@@ -73,7 +73,7 @@ func TestAnExchangeIsRefused(t *testing.T) {
 
 // Clients of 2017 give up on a frame of another protocol than theirs. Without
 // one they would try again for ever.
-func TestAnotherProtocolIsToldThatItIsNotServed(t *testing.T) {
+func TestUnservedProtocolIsRefusedInWords(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.dialPath(realtime.OldPath + "?token=x")
 		m, code := c.closes()
@@ -83,7 +83,7 @@ func TestAnotherProtocolIsToldThatItIsNotServed(t *testing.T) {
 	})
 }
 
-func TestTheOldestRegistrationsAreAnswered(t *testing.T) {
+func TestOldestRegistrationsAreAnswered(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.dial()
 		require.Equal(w, 200, c.ask(map[string]any{"method": "init", "token": w.token("alice", nil)}, "").Status.Code, "an init of nothing but a token")

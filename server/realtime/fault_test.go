@@ -31,7 +31,7 @@ func (k faultyKeyring) Key(sid string) (auth.Key, bool) {
 
 // A fault in what one client asks for ends that client's session only, and is
 // counted: before it is introduced, in a message, in a request.
-func TestAPanicEndsOneSessionOnly(t *testing.T) {
+func TestPanicEndsOneSessionOnly(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	caught := func() (count int) {
 		families, err := metrics.Gather()

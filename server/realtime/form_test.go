@@ -11,7 +11,7 @@ import (
 
 // The client checks the form of every notification that it reads.
 
-func TestEverythingComesInTheFormThatTheClientAskedFor(t *testing.T) {
+func TestEventsComeInRequestedProtocolVersion(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		writer := w.connect("writer")
 		m := named(writer, "people")
@@ -45,7 +45,7 @@ func TestEverythingComesInTheFormThatTheClientAskedFor(t *testing.T) {
 }
 
 // One client may ask for both, as the form belongs to the subscription.
-func TestTheFormBelongsToTheSubscription(t *testing.T) {
+func TestFormBelongsToTheSubscription(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		d, e := c.create("Documents"), c.create("Documents")
@@ -66,7 +66,7 @@ func TestTheFormBelongsToTheSubscription(t *testing.T) {
 	})
 }
 
-func TestAFormThatIsNotServedIsRefused(t *testing.T) {
+func TestFormThatIsNotServedIsRefused(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		d := c.create("Documents")

@@ -88,7 +88,7 @@ func inHeldWorld(t *testing.T, change func(*realtime.Config), test func(w *world
 	}, func(w *world) { test(w, n) })
 }
 
-func TestWhatHappensBehindOnesOwnWriteWaitsForItsAnswer(t *testing.T) {
+func TestEventsAfterOwnWriteWaitForItsAnswer(t *testing.T) {
 	inHeldWorld(t, nil, func(w *world, n *heldNode) {
 		c, other := w.connect("alice"), w.connect("bob")
 		m := c.create("Maps")
@@ -125,7 +125,7 @@ func TestRequestsForOtherObjectsDoNotWait(t *testing.T) {
 	})
 }
 
-func TestAWriteWhoseAnswerIsLostIsHeard(t *testing.T) {
+func TestWriteWhoseAnswerIsLostIsHeard(t *testing.T) {
 	inHeldWorld(t, nil, func(w *world, n *heldNode) {
 		c := w.connect("alice")
 		m := c.create("Maps")
@@ -160,7 +160,7 @@ func TestWithoutALeaderNobodyIsTurnedAway(t *testing.T) {
 	})
 }
 
-func TestAFloodOfRequestsIsReadNoFasterThanItsAnswers(t *testing.T) {
+func TestRequestsAreReadNoFasterThanAnswersAreTaken(t *testing.T) {
 	const slots = 4
 	limits := func(c *realtime.Config) { c.QueueBytes, c.RequestsPerSession = 20_000, slots }
 	inHeldWorld(t, limits, func(w *world, n *heldNode) {
@@ -216,7 +216,7 @@ func TestDrainAnswersWhatWasAsked(t *testing.T) {
 
 // The client's next request, made when it has the answer to the last one, does not
 // cross the end of the connection.
-func TestDrainEndsASessionWhenTheClientAsksForNothing(t *testing.T) {
+func TestDrainWaitsForPauseOfClient(t *testing.T) {
 	inHeldWorld(t, nil, func(w *world, n *heldNode) {
 		c := w.connect("alice")
 		d := c.create("Documents")
@@ -290,7 +290,7 @@ func TestExpiryIsARemoval(t *testing.T) {
 	})
 }
 
-func TestARepeatedEstablishStartsAfresh(t *testing.T) {
+func TestRepeatedEstablishStartsAfresh(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		m := c.create("Maps")
@@ -305,7 +305,7 @@ func TestARepeatedEstablishStartsAfresh(t *testing.T) {
 	})
 }
 
-func TestAKeyThatIsGoneInANewStateEndsItsSessions(t *testing.T) {
+func TestSessionEndsWhenKeyIsGoneAfterRestore(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		without := snapshot(w)
 		key := objects.NewSID(objects.KindKey, commandid.New())
@@ -321,7 +321,7 @@ func TestAKeyThatIsGoneInANewStateEndsItsSessions(t *testing.T) {
 
 // Where the writer gives up on a client, nothing of its session stays, whatever
 // its other goroutines are waiting for.
-func TestNothingStaysOfAClientThatTakesNothing(t *testing.T) {
+func TestDeafClientIsReleasedCompletely(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	inWorld(t, func(c *realtime.Config) { c.Metrics = metrics }, func(w *world) {
 		stuck := w.connect("alice")

@@ -44,7 +44,7 @@ func named(c *client, name string) (sid string) {
 	return c.http(201, "POST", "/v3/Maps", `{"unique_name":"`+name+`"}`)["sid"].(string)
 }
 
-func TestALiveQueryFollowsItsResult(t *testing.T) {
+func TestLiveQueryFollowsItsResult(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		writer, a, b := w.connect("writer"), w.connect("a"), w.connect("b")
 		m := named(writer, "people")
@@ -134,7 +134,7 @@ func TestLiveQueriesCountAsSubscriptions(t *testing.T) {
 	})
 }
 
-func TestALiveQueryIsRefused(t *testing.T) {
+func TestLiveQueryIsRefused(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		m := named(c, "people")
@@ -156,7 +156,7 @@ func TestALiveQueryIsRefused(t *testing.T) {
 	})
 }
 
-func TestALiveQueryNeedsThePermissionToRead(t *testing.T) {
+func TestLiveQueryNeedsThePermissionToRead(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		yes := true
 		w.node.Must(&fsm.UpdateService{ACLEnabled: &yes})
@@ -175,9 +175,9 @@ func TestALiveQueryNeedsThePermissionToRead(t *testing.T) {
 	})
 }
 
-// TestASnapshotResynchronisesEverybody: what was never applied here is found in
+// TestSnapshotResynchronisesEverybody: what was never applied here is found in
 // the new state.
-func TestASnapshotResynchronisesEverybody(t *testing.T) {
+func TestSnapshotResynchronisesEverybody(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		m := named(c, "people")
@@ -234,7 +234,7 @@ func (exhausted) RetryAfter() time.Duration { return time.Second }
 
 // A live query costs as much as one that is asked once. One that cannot be paid
 // for is refused alone, and the index is not asked over and over again.
-func TestALiveQueryIsPaidFor(t *testing.T) {
+func TestLiveQueryIsPaidFor(t *testing.T) {
 	var n *meteredNode
 	inWorld(t, func(c *realtime.Config) {
 		n = &meteredNode{Node: c.Node.(*fsmtest.Node)}

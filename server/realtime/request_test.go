@@ -229,7 +229,7 @@ func TestAnswersToWritesCarryNoData(t *testing.T) {
 	})
 }
 
-func TestAConnectionHasARateOfItsOwn(t *testing.T) {
+func TestConnectionHasARateOfItsOwn(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) { c.SessionRequests, c.Limits = 2, ratelimit.New[string](5*time.Second) }, func(w *world) {
 		c := w.connect("alice")
 		for range 10 {
@@ -245,7 +245,7 @@ func TestAConnectionHasARateOfItsOwn(t *testing.T) {
 }
 
 // A name is only a name, also where it is that of a part of another object.
-func TestAnObjectNamedContextHasNone(t *testing.T) {
+func TestObjectNamedContextHasNone(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		for _, plural := range []string{"Maps", "Streams", "Lists"} {
@@ -302,7 +302,7 @@ func TestNestedHeadersCostNoMoreThanFlatOnes(t *testing.T) {
 	})
 }
 
-func TestADocumentOfNothingIsEmpty(t *testing.T) {
+func TestDocumentOfNothingIsEmpty(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		for _, body := range []string{`{}`, ``, `{"unique_name":"d","data":null}`, `{"unique_name":null,"data":null,"purpose":null,"context":null}`} {

@@ -104,7 +104,7 @@ func TestNothingIsServedBeforeInit(t *testing.T) {
 	})
 }
 
-func TestATokenIsAnnouncedAndExpires(t *testing.T) {
+func TestTokenIsAnnouncedAndExpires(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.dial()
 		c.init(w.token("alice", lifetime(10*time.Minute)))
@@ -140,7 +140,7 @@ func (c *client) staysAlive() (stop func()) {
 	return cancel
 }
 
-func TestATokenIsRenewed(t *testing.T) {
+func TestTokenIsRenewed(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.dial()
 		c.init(w.token("alice", lifetime(time.Minute)))
@@ -171,7 +171,7 @@ func TestSilenceIsPingedAndThenEnds(t *testing.T) {
 	})
 }
 
-func TestARevokedKeyEndsItsSessions(t *testing.T) {
+func TestRevokedKeyEndsItsSessions(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		other := objects.NewSID(objects.KindKey, commandid.New())
 		w.node.Must(&fsm.CreateKey{SID: other, Secret: strings.Repeat("s", 32)})
@@ -189,7 +189,7 @@ func TestARevokedKeyEndsItsSessions(t *testing.T) {
 	})
 }
 
-func TestARemovedServiceEndsItsSessions(t *testing.T) {
+func TestRemovedServiceEndsItsSessions(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		sid := objects.NewSID(objects.KindService, commandid.New())
 		w.node.Must(&fsm.CreateService{SID: sid})
@@ -223,7 +223,7 @@ func TestWhatIsNoMessageEndsTheConnection(t *testing.T) {
 	}
 }
 
-func TestATextFrameIsNoMessage(t *testing.T) {
+func TestTextFrameIsNoMessage(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		require.NoError(w, c.ws.WriteMessage(websocket.TextMessage, encode(map[string]any{"method": "x", "id": "1"}, "")))
@@ -232,7 +232,7 @@ func TestATextFrameIsNoMessage(t *testing.T) {
 	})
 }
 
-func TestAMessageBeyondWhatIsReadPastEndsTheConnection(t *testing.T) {
+func TestMessageBeyondDiscardLimitEndsConnection(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) { c.DiscardBytes = 1 << 20 }, func(w *world) {
 		c := w.connect("alice")
 		big := request("POST", "/v3/Documents", nil, nil)
@@ -273,7 +273,7 @@ func TestPingsOfTheWebsocketAreAnswered(t *testing.T) {
 	})
 }
 
-func TestASessionIsReported(t *testing.T) {
+func TestSessionIsReported(t *testing.T) {
 	var told []string
 	sessions := map[string]int{}
 	hook := func(what string) func(objects.SID, fsm.Actor, string) {
@@ -295,7 +295,7 @@ func TestASessionIsReported(t *testing.T) {
 }
 
 // A client that comes back with its continuation token is the same endpoint.
-func TestAnEndpointOutlivesItsConnection(t *testing.T) {
+func TestEndpointOutlivesItsConnection(t *testing.T) {
 	var endpoints []string
 	connected := func(_ objects.SID, a fsm.Actor, _ string) { endpoints = append(endpoints, a.Endpoint) }
 	inWorld(t, func(c *realtime.Config) { c.Connected = connected }, func(w *world) {
@@ -315,7 +315,7 @@ func TestAnEndpointOutlivesItsConnection(t *testing.T) {
 	require.NotEqual(t, endpoints[0], endpoints[3], "another client")
 }
 
-func TestDataThatIsTooLargeIsRefusedAndTheSessionGoesOn(t *testing.T) {
+func TestOversizedDataIsRefusedAndSessionGoesOn(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		for _, size := range []int{16 << 10, 70_000, 256_000, 2_000_000} {

@@ -55,7 +55,7 @@ func TestEveryKindIsHeard(t *testing.T) {
 	})
 }
 
-func TestTheCorrelationComesBackDigitByDigit(t *testing.T) {
+func TestCorrelationIDIsReturnedUnchanged(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		d := c.create("Documents")
@@ -94,7 +94,7 @@ func TestCancelEndsTheEvents(t *testing.T) {
 	})
 }
 
-func TestNoEventIDMeansNothingOldButAllSinceTheFirstFetch(t *testing.T) {
+func TestSubscribeWithoutEventIDStartsAtFirstFetch(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		reader, fresh, writer := w.connect("reader"), w.connect("fresh"), w.connect("writer")
 		m := writer.create("Maps")
@@ -108,7 +108,7 @@ func TestNoEventIDMeansNothingOldButAllSinceTheFirstFetch(t *testing.T) {
 	})
 }
 
-func TestASessionHoldsABoundedNumberOfSubscriptions(t *testing.T) {
+func TestSubscriptionsOfSessionAreBounded(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		made := make([]map[string]any, objects.MaxSubscriptions+1)
@@ -126,7 +126,7 @@ func TestASessionHoldsABoundedNumberOfSubscriptions(t *testing.T) {
 	})
 }
 
-func TestAPermissionTakenAwayIsToldAtOnce(t *testing.T) {
+func TestPermissionTakenAwayIsToldAtOnce(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		yes := true
 		w.node.Must(&fsm.UpdateService{ACLEnabled: &yes})
@@ -153,7 +153,7 @@ func TestAPermissionTakenAwayIsToldAtOnce(t *testing.T) {
 	})
 }
 
-func TestAccessControlSwitchedOnEndsWhatIsNotAllowed(t *testing.T) {
+func TestEnablingAccessControlEndsForbiddenSubscriptions(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		d := c.create("Documents")
@@ -165,7 +165,7 @@ func TestAccessControlSwitchedOnEndsWhatIsNotAllowed(t *testing.T) {
 	})
 }
 
-func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
+func TestAnswerComesBeforeTheEcho(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		m, s := c.create("Maps"), c.create("Streams")
@@ -187,9 +187,9 @@ func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
 	})
 }
 
-// TestAWriteUnderWayIsNotReplayedBeforeItsAnswer: the subscription is asked for
+// TestOwnWriteIsNotReplayedBeforeItsAnswer: the subscription is asked for
 // behind the write, without waiting.
-func TestAWriteUnderWayIsNotReplayedBeforeItsAnswer(t *testing.T) {
+func TestOwnWriteIsNotReplayedBeforeItsAnswer(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c := w.connect("alice")
 		for range 50 {
@@ -205,7 +205,7 @@ func TestAWriteUnderWayIsNotReplayedBeforeItsAnswer(t *testing.T) {
 	})
 }
 
-func TestAClientThatNeverReadsIsDisconnectedAndNobodyElseNotices(t *testing.T) {
+func TestDeafClientIsDisconnectedWithoutHarm(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) { c.QueueLength = 32 }, func(w *world) {
 		writer := w.connect("writer")
 		m, s := writer.create("Maps"), writer.create("Streams")
@@ -236,7 +236,7 @@ func TestAClientThatNeverReadsIsDisconnectedAndNobodyElseNotices(t *testing.T) {
 	})
 }
 
-func TestASocketThatTakesNothingIsClosed(t *testing.T) {
+func TestSocketThatTakesNothingIsClosed(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		writer, stuck := w.connect("writer"), w.connect("stuck")
 		m := writer.create("Maps")
@@ -255,7 +255,7 @@ func TestASocketThatTakesNothingIsClosed(t *testing.T) {
 	})
 }
 
-func TestAReplayCallsAnItemThatOneHasMadeUpdated(t *testing.T) {
+func TestReplayReportsOwnNewItemAsUpdated(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		c, other := w.connect("alice"), w.connect("bob")
 		m := c.create("Maps")

@@ -10,7 +10,7 @@ import (
 	"lockstep/server/refusal"
 )
 
-func TestWriteAnswersWithTheErrorAndItsHeaders(t *testing.T) {
+func TestWriteSendsErrorAndItsHeaders(t *testing.T) {
 	w := httptest.NewRecorder()
 	refusal.Write(w, objects.ErrTooMany.With(`Too many "things"`).After(7))
 	require.Equal(t, 429, w.Code)

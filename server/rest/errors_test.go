@@ -140,7 +140,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestAServiceOrObjectThatIsMissingComesBeforeItsParameters(t *testing.T) {
+func TestMissingObjectPrecedesInvalidParameters(t *testing.T) {
 	c := world(t)
 	services := []string{"/v1/Services/IS" + strings.Repeat("0", 32), "/v1/Services/none", "/v1/Services/XX" + strings.Repeat("0", 32)}
 	for _, request := range []string{
@@ -211,7 +211,7 @@ func TestMalformedRequestsCostNoRead(t *testing.T) {
 	send(c, home, "POST /Maps/none/Items Key=k&Data={").refused(t, 503, 20503)
 }
 
-func TestARequestThatTakesTooLongIs503(t *testing.T) {
+func TestRequestThatTakesTooLongIs503(t *testing.T) {
 	c := start(t, func(config *rest.Config) { config.Timeout = time.Millisecond })
 	c.node.propose = func(ctx context.Context, _ *fsm.Command) (*fsm.Result, error) {
 		<-ctx.Done()
@@ -226,7 +226,7 @@ func (limited) Error() string                          { return "limited" }
 func (l limited) RetryAfter() time.Duration            { return l.Duration }
 func limitedIn(d time.Duration) (_ *fsm.View, _ error) { return nil, limited{d} }
 
-func TestARateLimitNamesTheBucketAndTheSecondsToWait(t *testing.T) {
+func TestRateLimitNamesBucketAndWait(t *testing.T) {
 	c := world(t)
 	sid := c.get(home + "/Maps/it").json["sid"].(string)
 	var asked string
@@ -255,7 +255,7 @@ func TestARateLimitNamesTheBucketAndTheSecondsToWait(t *testing.T) {
 	require.Equal(t, "7", answer.Header().Get("Retry-After"))
 }
 
-func TestAPanicIs500InTheFormOfTheAPI(t *testing.T) {
+func TestPanicIs500InTheFormOfTheAPI(t *testing.T) {
 	c := start(t)
 	c.node.propose = func(context.Context, *fsm.Command) (*fsm.Result, error) { panic("broken") }
 	c.send("POST", home+"/Documents", "").refused(t, 500, 20500)

@@ -43,7 +43,7 @@ func TestCredentialsComeFirst(t *testing.T) {
 	c.send("GET", home, "", none).refused(t, 401, 20003)
 }
 
-func TestAPageOfAnotherSiteChangesNothing(t *testing.T) {
+func TestPageOfAnotherSiteChangesNothing(t *testing.T) {
 	c := start(t)
 	form := func(r *http.Request) {
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
@@ -124,7 +124,7 @@ func TestBodiesOfAnUnknownLength(t *testing.T) {
 	c.send("POST", home+"/Documents", "Data={}", func(r *http.Request) { r.ContentLength = 100 }).refused(t, 408, 20001)
 }
 
-func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
+func TestBodyThatDoesNotArriveIsGivenUp(t *testing.T) {
 	c := start(t, func(config *rest.Config) { config.BodyTimeout = 50 * time.Millisecond })
 	server := httptest.NewServer(c.handler)
 	defer server.Close()
@@ -154,7 +154,7 @@ func TestABodyThatDoesNotArriveIsGivenUp(t *testing.T) {
 	require.Empty(t, c.get(home + "/Documents").json["documents"])
 }
 
-func TestAConnectionServesOnAfterABody(t *testing.T) {
+func TestConnectionServesOnAfterABody(t *testing.T) {
 	c := start(t, func(config *rest.Config) { config.BodyTimeout = 30 * time.Millisecond })
 	server := httptest.NewServer(c.handler)
 	defer server.Close()

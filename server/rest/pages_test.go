@@ -241,7 +241,7 @@ func TestItemQueries(t *testing.T) {
 	})
 }
 
-func TestATokenBelongsToItsCollectionAndOrder(t *testing.T) {
+func TestPageTokenBelongsToCollectionAndOrder(t *testing.T) {
 	c := start(t)
 	all := shelves(c, 5)
 	c.post(home+"/Lists", "UniqueName", "other")
@@ -272,7 +272,7 @@ func TestATokenBelongsToItsCollectionAndOrder(t *testing.T) {
 	c.send("GET", home+"/Lists/other/Items?PageToken="+strings.Repeat("A", 400), "").refused(t, 400, 54453)
 }
 
-func TestAPageThatIsGoneRefersToTheFirst(t *testing.T) {
+func TestPageThatIsGoneRefersToTheFirst(t *testing.T) {
 	c := start(t)
 	c.post(home+"/Lists", "UniqueName", "it")
 	at := home + "/Lists/it/Items"

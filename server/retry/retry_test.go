@@ -38,7 +38,7 @@ func TestItTriesUntilItSucceeds(t *testing.T) {
 	})
 }
 
-func TestAFinalErrorIsReturnedAsItIs(t *testing.T) {
+func TestFinalErrorIsReturnedAsItIs(t *testing.T) {
 	tries := 0
 	err := retry.Until(t.Context(), func() error {
 		tries++

@@ -132,7 +132,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	}
 }
 
-func TestAnImportThatPointsTheWrongWayIsFound(t *testing.T) {
+func TestForbiddenImportIsFound(t *testing.T) {
 	for _, p := range []pkg{
 		{ImportPath: "lockstep/objects", Imports: []string{"lockstep/fsm"}},
 		{ImportPath: "lockstep/objects", Imports: []string{"lockstep/cluster/slots"}},

@@ -24,7 +24,7 @@ import (
 // refusalsHeld are the packages that this is checked for.
 var refusalsHeld = []string{"lockstep/objects", "lockstep/fsm"}
 
-func TestARefusalBecomesAnErrorOnlyWhereThereIsOne(t *testing.T) {
+func TestNilRefusalNeverBecomesError(t *testing.T) {
 	l := loadTypes(t, "./fsm")
 	for _, p := range l.packages {
 		if !slices.Contains(refusalsHeld, p.ImportPath) {
@@ -40,7 +40,7 @@ func TestARefusalBecomesAnErrorOnlyWhereThereIsOne(t *testing.T) {
 	}
 }
 
-func TestARefusalThatMayBeNoneIsFound(t *testing.T) {
+func TestRefusalThatMayBeNoneIsFound(t *testing.T) {
 	l := loadTypes(t, "./fsm")
 	check := func(body string) []string {
 		source := `package x; import "lockstep/objects"

@@ -55,7 +55,7 @@ var mayUse = map[string][]string{
 	"github.com/stretchr/testify": {"cluster/internal/rafttest"},
 }
 
-func TestModulesOfOthersAreUsedInTheirPlaceOnly(t *testing.T) {
+func TestThirdPartyModulesAreUsedInTheirPlaceOnly(t *testing.T) {
 	used := map[string]bool{}
 	for _, p := range packages(t) {
 		for _, name := range append(slices.Clone(p.GoFiles), p.IgnoredGoFiles...) {
@@ -71,7 +71,7 @@ func TestModulesOfOthersAreUsedInTheirPlaceOnly(t *testing.T) {
 	}
 }
 
-func TestAModuleOfOthersOutOfItsPlaceIsFound(t *testing.T) {
+func TestMisplacedThirdPartyModuleIsFound(t *testing.T) {
 	for _, x := range []struct{ pkg, file, imported string }{
 		{"lockstep/server/rest", "rest.go", "github.com/hashicorp/raft"},
 		{"lockstep/objects", "objects.go", "github.com/fxamacker/cbor/v2"},

@@ -22,7 +22,7 @@ var backupPage = filepath.Join("..", "..", "docs", "backup.md")
 // The commands of docs/backup.md do what the page says, one block after the other,
 // with directories of the test in the place of the machine's: a running cluster's,
 // a node's that is to make backups itself, and an empty one.
-func TestTheBackupPageRuns(t *testing.T) {
+func TestBackupPageRuns(t *testing.T) {
 	page, err := os.ReadFile(backupPage)
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1)

@@ -50,7 +50,7 @@ func TestReturnedNodeCountsForQuorum(t *testing.T) {
 // A node whose raft state was put back to an older copy has promised what it does
 // not know: the others do, and it is found before it votes. It comes back in its own
 // place, and no write is lost.
-func TestAnOlderCopyOfANodeDoesNotVote(t *testing.T) {
+func TestOlderCopyOfANodeDoesNotVote(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{})
 	leader := c.Leader()

@@ -19,7 +19,7 @@ import (
 // A cluster is lost with all its disks, and another one begins with a backup that
 // was made while clients wrote. What was written before the backup is there, and no
 // client that knows what came later takes anything for what it knows.
-func TestALostClusterIsRestored(t *testing.T) {
+func TestLostClusterIsRestored(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Config{})
 	rest := c.Nodes[0].REST()

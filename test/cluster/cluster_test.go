@@ -294,7 +294,7 @@ func TestFourthNodeJoinsAndLeaves(t *testing.T) {
 	require.Equal(t, 1, fourth.UntilExit(), "a node that left does not come back")
 }
 
-func TestTheLeaderLeaves(t *testing.T) {
+func TestLeaderLeaves(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 4})
 	w := startWriters(t, c, 1)
 	w.more(t, 20)

@@ -8,7 +8,7 @@ import (
 
 const summary = "ℹ tests 4\nℹ suites 0\nℹ pass 2\nℹ fail 0\nℹ cancelled 0\nℹ skipped 2\nℹ todo 0\n"
 
-func TestWhatAVersionDoesNotHaveIsNotCounted(t *testing.T) {
+func TestCasesAVersionLacksAreNotCounted(t *testing.T) {
 	absent := "✔ 4.0.1 live query: follows (2ms)\n﹣ 0.8.6 live query: follows (0.2ms) # no query in 0.8.6\n"
 	r, err := countVersions([]byte(absent + "﹣ 0.8.6 instant query: answers (0.1ms) # no query in 0.8.6\n" + summary))
 	require.NoError(t, err)

@@ -46,7 +46,7 @@ func careless(r raft, candidate, voter int) (raft, bool) {
 
 // Of the nodes that remain when a leader is gone, the first in line can win where
 // all logs end in one term: its log is the longest.
-func TestTheFirstInLineCanWin(t *testing.T) {
+func TestFirstInLineCanWin(t *testing.T) {
 	states, err := Explore(Model[raft]{Next: raft.steps, Wrong: func(r raft) string {
 		for dead := range nodes {
 			first, same := -1, true

@@ -15,11 +15,11 @@ import (
 	"lockstep/test/validate"
 )
 
-// TestARecoveredClusterGivesNothingTwice loses two of three nodes for good in the
+// TestRecoveredClusterGivesNothingTwice loses two of three nodes for good in the
 // midst of everything, and goes on from the third one, which may not have all that
 // was acknowledged. What it has is there once; no event id is given again, and all
 // subscribers open the map anew and hear everything from there on.
-func TestARecoveredClusterGivesNothingTwice(t *testing.T) {
+func TestRecoveredClusterGivesNothingTwice(t *testing.T) {
 	reopened := 0
 	seeds(t, 10, func(t *testing.T, r *rand.Rand) {
 		machines := newClocks(r)

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAMemberOfTheClusterBeforeItsRecoveryIsToldAndGetsNothing(t *testing.T) {
+func TestOldMemberIsToldOfRecoveryAndServedNothing(t *testing.T) {
 	oldKey, nextKey := [32]byte{2}, [32]byte{3}
 	recovered := open(t, "a", echo, func(c *Config) {
 		c.Credential = credential(t, "new", "a", nextKey)

@@ -95,7 +95,7 @@ func (a answers) Call(_ context.Context, to string, _ byte, _ []byte) ([]byte, e
 	return nil, wire.ErrNotSent
 }
 
-func TestACopyOfBeforeIsTold(t *testing.T) {
+func TestCopyOfBeforeIsTold(t *testing.T) {
 	servers := []raft.Server{{ID: "a.1"}, {ID: "b.1"}, {ID: "c.1"}, {ID: "d.1", Suffrage: raft.Nonvoter}}
 	for name, c := range map[string]struct {
 		answers  answers

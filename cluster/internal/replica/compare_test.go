@@ -8,7 +8,7 @@ import (
 	"lockstep/fsm"
 )
 
-func TestAMajorityIsRightAndNobodyGuesses(t *testing.T) {
+func TestMajorityIsRightAndNobodyGuesses(t *testing.T) {
 	same, x, y := fsm.Digest{}, fsm.Digest{Index: 9, Hash: 1}, fsm.Digest{Index: 9, Hash: 2}
 	for _, c := range []struct {
 		what   string

@@ -38,7 +38,7 @@ func (s *scripted) Consumer() <-chan raft.AppendFuture { return s.answers }
 // Close implements raft.AppendPipeline.
 func (s *scripted) Close() error { return nil }
 
-func TestAPipelineEndsWithTheFirstRefusal(t *testing.T) {
+func TestPipelineEndsWithFirstRefusal(t *testing.T) {
 	p := newPipeline(&scripted{success: []bool{true, false, true, true}, answers: make(chan raft.AppendFuture)})
 	append := func() error {
 		done := make(chan error, 1)

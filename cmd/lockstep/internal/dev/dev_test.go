@@ -80,7 +80,7 @@ func TestScriptPassesSettingsOn(t *testing.T) {
 	require.True(t, strings.HasPrefix(string(out), "off|||127.0.0.0/8,::1/128\n"), "the environment comes first: %s", out)
 }
 
-func TestANodeThatEndsDuringTheStartIsTold(t *testing.T) {
+func TestNodeThatEndsDuringTheStartIsTold(t *testing.T) {
 	c := newCluster(t, `echo "cannot listen"; exit 1`)
 	err := c.start(t.Context())
 	require.ErrorContains(t, err, "node1 ended during the start")
@@ -98,7 +98,7 @@ func TestStopEndsWhatIsRunning(t *testing.T) {
 	require.NoError(t, c.nodes[1].stop(), "it was never started")
 }
 
-func TestPrepareKeepsCredentialsAndRefusesASecondRun(t *testing.T) {
+func TestPrepareKeepsCredentialsAndRefusesSecondRun(t *testing.T) {
 	c := newCluster(t, "")
 	config := c.config
 	config.AccountSID, config.AuthToken, config.HTTPPort = "AC2", "other", 9100
