@@ -9,7 +9,6 @@ import (
 
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
-	"golang.org/x/sys/unix"
 
 	"lockstep/cluster/durable"
 )
@@ -53,8 +52,8 @@ func openLog(dir string, room func(dir string) (int64, error), log *slog.Logger)
 		return nil, fmt.Errorf("close log before it is compacted: %w", err)
 	}
 	if err := compact(path); err != nil {
-		// The file is as it was.
-		log.Warn("the log's file was not compacted", "error", errors.Join(err, os.Remove(path+compactedSuffix)))
+		// The file is as it was, or the whole copy.
+		log.Warn("the log's file was not compacted for good", "error", err)
 	} else {
 		log.Info("the log's file was compacted", "bytes", size, "live", live)
 	}
@@ -94,19 +93,10 @@ func compact(path string) (err error) {
 		return fmt.Errorf("make compacted log: %w", err)
 	}
 	if err := errors.Join(bbolt.Compact(to, from, compactBatch), to.Sync(), to.Close()); err != nil {
-		return fmt.Errorf("compact log: %w", err)
+		return fmt.Errorf("compact log: %w", errors.Join(err, os.Remove(path+compactedSuffix)))
 	}
 	if err := os.Rename(path+compactedSuffix, path); err != nil {
-		return fmt.Errorf("replace log by its compacted copy: %w", err)
+		return fmt.Errorf("replace log by its compacted copy: %w", errors.Join(err, os.Remove(path+compactedSuffix)))
 	}
 	return durable.SyncDir(filepath.Dir(path))
-}
-
-// freeBytes returns how many bytes may be written to a directory's disk.
-func freeBytes(dir string) (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return int64(s.Bavail) * int64(s.Bsize), nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster/durable"
 )
 
 // fillLog writes entries of 1 MiB and cuts off the first of them.
@@ -44,7 +46,7 @@ func TestMostlyFreeLogIsCompactedAtStart(t *testing.T) {
 	// A copy that a crash left is no part of it.
 	require.NoError(t, os.WriteFile(path+compactedSuffix, []byte("cut off"), 0o600))
 
-	bolt, err := openLog(dir, freeBytes, slog.New(slog.DiscardHandler))
+	bolt, err := openLog(dir, durable.FreeBytes, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer bolt.Close()
 	require.Less(t, fileSize(t, path), before/2)

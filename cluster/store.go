@@ -73,7 +73,7 @@ func openStores(c Config) (*stores, error) {
 	if err := sweepSnapshots(filepath.Join(dir, "snapshots")); err != nil {
 		return nil, err
 	}
-	bolt, err := openLog(dir, freeBytes, c.Logger)
+	bolt, err := openLog(dir, durable.FreeBytes, c.Logger)
 	if err != nil {
 		return nil, err
 	}

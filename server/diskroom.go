@@ -5,8 +5,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
+	"lockstep/cluster/durable"
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/bounds"
@@ -25,13 +24,7 @@ type diskRoom struct {
 }
 
 func newDiskRoom(b bounds.Bounds, dir string, log *slog.Logger) *diskRoom {
-	return &diskRoom{reserve: int64(b.DiskReserve), log: log, free: func() (int64, error) {
-		var s unix.Statfs_t
-		if err := unix.Statfs(dir, &s); err != nil {
-			return 0, fmt.Errorf("free space of %s: %w", dir, err)
-		}
-		return int64(s.Bavail) * int64(s.Bsize), nil
-	}}
+	return &diskRoom{reserve: int64(b.DiskReserve), log: log, free: func() (int64, error) { return durable.FreeBytes(dir) }}
 }
 
 // short reports whether this node's disk has less room than the reserve. What is

@@ -1,5 +1,5 @@
 // Package durable writes files that a crash leaves as they were or as they are
-// to be, and makes changes of a directory last.
+// to be, makes changes of a directory last, and says how much room there is.
 //
 // github.com/google/renameio replaces a file whole or not at all, and leaves it
 // to its user to make the new name outlast a loss of power: the directory is

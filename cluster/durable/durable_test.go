@@ -39,3 +39,11 @@ func TestFileThatCannotBeReplacedIsLeftAlone(t *testing.T) {
 	require.Error(t, durable.WriteFile(filepath.Join(dir, "nowhere", "file"), nil, 0o600))
 	require.Error(t, durable.SyncDir(filepath.Join(dir, "nowhere")))
 }
+
+func TestFreeBytes(t *testing.T) {
+	free, err := durable.FreeBytes(t.TempDir())
+	require.NoError(t, err)
+	require.Positive(t, free)
+	_, err = durable.FreeBytes(filepath.Join(t.TempDir(), "nowhere"))
+	require.Error(t, err)
+}

@@ -31,8 +31,9 @@ disk is lost.
 With --yes the node goes on with all that it has, as the only member of a new cluster:
 start it, then the others with --join and an empty data directory (or with --join and
 --replace and the old one). A member of the old cluster that comes back is told so, and
-stops with exit code 3. Clients open what they hold anew; no revision, index or event
-id that the old cluster gave is given again. The account and API keys stay.
+stops with exit code 3. Clients are told to open anew what they hold; no revision,
+index or event id that the old cluster gave is given again. The account and API keys
+stay.
 
 It is refused (exit code 1) while another member answers that sees a leader, and while
 the node runs; exit code 3 says that this node has nothing to go on from. It may be

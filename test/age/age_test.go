@@ -192,6 +192,10 @@ func (l *load) read(n *harness.Node, token, sid string) {
 	for l.ctx.Err() == nil {
 		s, err := harness.Connect(l.ctx, n.URL, token)
 		if err != nil {
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-l.ctx.Done():
+			}
 			continue
 		}
 		l.sessions.Add(1)

@@ -42,7 +42,7 @@ var mayUse = map[string][]string{
 	"github.com/golang-jwt/jwt/v5":   {"server/auth"},
 	"github.com/cenkalti/backoff/v5": {"server/retry"},
 	"golang.org/x/sync":              {"server/realtime/query.go"},
-	"golang.org/x/sys":               {"cluster/compact.go", "server/diskroom.go"},
+	"golang.org/x/sys":               {"cluster/durable/room.go"},
 
 	"github.com/prometheus/client_golang": {
 		"server", "server/admin", "server/backup", "server/guard", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",

@@ -103,12 +103,12 @@ func (e entry) run(t *testing.T) {
 		e.prepare(a)
 	}
 	p := startProbe(t, o)
-	c.Favour(p.pid)
+	c.Favour(p.PID)
 	time.Sleep(time.Second)
-	p.report() // without the start
+	p.report(t) // without the start
 	cpu := a.cpu()
 	time.Sleep(calm)
-	before, memory := p.report(), a.memory()
+	before, memory := p.report(t), a.memory()
 	idle := (a.cpu() - cpu) / calm.Seconds()
 	cpu = a.cpu()
 
@@ -118,7 +118,7 @@ func (e entry) run(t *testing.T) {
 	attacked.ctx = watching
 	e.attack(&attacked)
 	most := a.watch(watching, memory)
-	during := p.report()
+	during := p.report(t)
 	e.judge(t, before, during, most, [2]float64{idle, (a.cpu() - cpu) / attack.Seconds()})
 	for _, n := range c.Nodes {
 		if n.Exited() {

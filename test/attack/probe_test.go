@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"testing"
@@ -264,41 +263,18 @@ func (p *probe) query(ctx context.Context, c client) error {
 }
 
 // running is a probe as the tests see it.
-type running struct {
-	t      *testing.T
-	pid    int
-	ask    func() error
-	answer *json.Decoder
-}
+type running struct{ *harness.Self }
 
-func startProbe(t *testing.T, o order) *running {
+func startProbe(t *testing.T, o order) running {
 	t.Helper()
 	text, err := json.Marshal(o)
 	require.NoError(t, err)
-	self, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), probeVariable+"="+string(text))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		in.Close()
-		_ = cmd.Wait() // it says nothing
-	})
-	return &running{t: t, pid: cmd.Process.Pid, answer: json.NewDecoder(out), ask: func() error {
-		_, err := in.Write([]byte("report\n"))
-		return err
-	}}
+	return running{harness.StartSelf(t, probeVariable+"="+string(text))}
 }
 
-func (r *running) report() (x report) {
-	r.t.Helper()
-	require.NoError(r.t, r.ask())
-	require.NoError(r.t, r.answer.Decode(&x))
+func (r running) report(t *testing.T) (x report) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal(r.Ask(), &x))
 	return x
 }
 

@@ -4,7 +4,8 @@
 // A mutant is a file under faults: a line that says what is broken, the test that
 // must fail, the file it changes, and what there is to replace, which has to occur
 // in it exactly once. The compiler is given the changed file in the place of the
-// real one (go test -overlay), so that nothing in the tree is touched. A mutant
+// real one (go test -overlay), so that nothing in the tree is touched but the
+// records of failed runs that rapid keeps, which git ignores. A mutant
 // that no longer applies, does not compile, or names no test is an error.
 package main
 

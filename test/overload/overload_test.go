@@ -95,7 +95,7 @@ func load(t *testing.T, c *harness.Cluster, clients int) (goodput float64, x *ta
 	return float64(x.done.Load()) / measured.Seconds(), x
 }
 
-// write is one client, with a connection and a list of its own.
+// write is one client with a connection of its own. Lists are shared by few.
 func write(ctx context.Context, c *harness.Cluster, client int, now *atomic.Pointer[tally]) {
 	node := c.Nodes[client%len(c.Nodes)]
 	list := fmt.Sprintf("load-%d", client%saturating)

@@ -61,6 +61,7 @@ func startApplication(t *testing.T, url, token string) *application {
 	require.NoError(t, err)
 	require.NoError(t, node.Start())
 	a := &application{t: t, in: in, over: make(chan struct{})}
+	t.Cleanup(func() { <-a.over }) // the test's context has ended it by then
 	go func() {
 		defer close(a.over)
 		a.read(out)
