@@ -61,7 +61,7 @@ type Bounds struct {
 	MessageBytes           Bytes   `name:"message-bytes" default:"64KiB" help:"a later message" full:"it is answered 413, and not kept"`
 	DiscardBytes           Bytes   `name:"discard-bytes" default:"8MiB" help:"a message that is refused for its size" full:"the connection is closed"`
 	SessionByteRate        Bytes   `name:"session-byte-rate" default:"2MiB" off:"load" help:"what one realtime client sends a second, eight seconds' worth at once" full:"it is read no faster"`
-	IdentityRequests       float64 `name:"identity-requests" default:"2000" off:"load" help:"requests of all realtime sessions of one identity a second, ten seconds' worth at once" full:"they are answered 429 with backoff"`
+	IdentityRequests       float64 `name:"identity-requests" default:"2000" off:"load" help:"requests of all realtime sessions of one identity a second, a quarter of that at once" full:"they are read no faster"`
 	FloodRefusals          int     `name:"flood-refusals" default:"2000" off:"load" help:"requests, pings and other messages of one session that are refused for their number in ten seconds" full:"the session is told to stay away for ten seconds, and ends; those of its identity that come back at once are read no faster"`
 	SessionRequestBytes    Bytes   `name:"session-request-bytes" default:"1MiB" help:"requests of one realtime session under way" full:"the node reads no further from it"`
 	IdentityRequestBytes   Bytes   `name:"identity-request-bytes" default:"4MiB" off:"load" help:"requests of all realtime sessions of one identity under way" full:"a new one is answered 429 with backoff"`

@@ -225,7 +225,7 @@ func TestRepliesToNotificationsAreFree(t *testing.T) {
 // faster than others of its identity may be refused.
 func TestFloodIsReadSlowlyAcrossSessionsOfIdentity(t *testing.T) {
 	inWorld(t, func(c *realtime.Config) {
-		c.SessionRequests, c.IdentityRequests, c.FloodRefusals, c.ConnectsPerIdentity = 1, 1, 50, -1
+		c.SessionRequests, c.FloodRefusals, c.ConnectsPerIdentity = 1, 50, -1
 		c.Limits = ratelimit.New[string](10 * time.Second)
 	}, func(w *world) {
 		begin, answered := time.Now(), 0
@@ -239,9 +239,38 @@ func TestFloodIsReadSlowlyAcrossSessionsOfIdentity(t *testing.T) {
 				answered++
 			}
 		}
-		const atOnce, perSecond = 10 + 50, 1 + 5 // requests, and refusals
+		const atOnce, perSecond = 6*10 + 50, 1 + 5 // requests, of each session, and refusals, of all
 		require.LessOrEqual(w, float64(answered), atOnce+perSecond*time.Since(begin).Seconds()+6)
 		require.Greater(w, time.Since(begin), 30*time.Second)
+	})
+}
+
+// The sessions of an identity are read at its pace together, and refused nothing for
+// that; others are read meanwhile.
+func TestIdentityIsReadAtItsPace(t *testing.T) {
+	inWorld(t, func(c *realtime.Config) { c.IdentityRequests = 100 }, func(w *world) {
+		const each, atOnce = 300, 25
+		sessions := []*client{w.connect("alice"), w.connect("alice")}
+		begin := time.Now()
+		for _, c := range sessions {
+			c.reading.Go(func() {
+				for range each {
+					if c.write(encode(map[string]any{"method": "ping", "id": "x"}, "")) != nil {
+						return
+					}
+				}
+			})
+		}
+		w.connect("bob").create("Documents")
+		require.Less(w, time.Since(begin), time.Second)
+		for _, c := range sessions {
+			for range each {
+				m, more := c.next()
+				require.True(w, more)
+				require.Equal(w, 200, m.Status.Code)
+			}
+		}
+		require.InDelta(w, float64(2*each-atOnce)/100, time.Since(begin).Seconds(), 0.1)
 	})
 }
 

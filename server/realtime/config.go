@@ -69,7 +69,7 @@ type Config struct {
 	SessionByteRate     int64   // that a client may send a second; 2 MiB
 	SessionRequestBytes int64   // of a session's requests under way; 1 MiB
 	SessionRequests     float64 // of a session a second; not bounded
-	IdentityRequests    float64 // of all sessions of an identity a second; 2000
+	IdentityRequests    float64 // of all sessions of an identity a second, read no faster; 2000
 	FloodRefusals       int     // in ten seconds, after which a session ends; 2000
 
 	// RequestBytes are those of requests under way, by identity, and AnswerBytes

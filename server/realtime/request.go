@@ -151,14 +151,13 @@ func (s *session) broken(err error) {
 	}
 }
 
-// charge has the connection and its identity pay for a request, or for anything
-// else that a client has the server do. Who is refused all the time is told to
-// stay away.
+// charge has the connection pay for a request, or for anything else that a client
+// has the server do, when it is its identity's turn. Who is refused all the time is
+// told to stay away.
 func (s *session) charge() *objects.Error {
+	_ = s.pace.Wait(s.ctx) // it fails when the session is over
 	c, now := s.config, s.config.Clock()
-	wait := c.Limits.Take(now, 1,
-		ratelimit.Bucket[string]{Key: s.id, Rate: c.SessionRequests},
-		ratelimit.Bucket[string]{Key: "requests-" + s.holder, Rate: c.IdentityRequests})
+	wait := c.Limits.Take(now, 1, ratelimit.Bucket[string]{Key: s.id, Rate: c.SessionRequests})
 	if wait == 0 {
 		return nil
 	}
@@ -167,14 +166,13 @@ func (s *session) charge() *objects.Error {
 		s.end(endFlood)
 	}
 	s.slowDown()
-	return objects.ErrTooMany.With("Rate limit exceeded for requests of this connection or its identity").After(int(wait / time.Second))
+	return objects.ErrTooMany.With("Rate limit exceeded for requests of this connection").After(int(wait / time.Second))
 }
 
 // slowDown has the reader wait while the sessions of its identity are refused
 // more than they may be: refusing costs CPU, too, and a client that was told to
 // stay away may come back at once.
 func (s *session) slowDown() {
-	const longest = 100 * time.Millisecond // so that many readers seldom look
 	c := s.config
 	bucket := ratelimit.Bucket[string]{Key: "refusals-" + s.holder, Rate: float64(c.FloodRefusals) / refusalWindow.Seconds()}
 	for !s.closing.Load() {
@@ -183,7 +181,7 @@ func (s *session) slowDown() {
 			return
 		}
 		select {
-		case <-time.After(max(wait, longest)):
+		case <-time.After(wait):
 		case <-s.ctx.Done():
 			return
 		}

@@ -33,6 +33,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"lockstep/cluster/slots"
 	"lockstep/fsm"
 	"lockstep/objects"
@@ -67,7 +69,7 @@ type Server struct {
 	ended      bool // for good
 	sessions   map[*session]struct{}
 	introduced int // of them
-	byIdentity map[string]int
+	byIdentity map[string]*holdings
 	bySource   map[netip.Addr]int
 }
 
@@ -81,7 +83,7 @@ func New(config Config) *Server {
 		writing:  make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
 		arrivals: slots.New[netip.Addr](config.Arrivals, config.ArrivalsPerSource),
 
-		byIdentity: make(map[string]int), bySource: make(map[netip.Addr]int),
+		byIdentity: make(map[string]*holdings), bySource: make(map[netip.Addr]int),
 	}
 	s.metrics = newMetrics(config.Metrics, s.countSubscriptions, func() float64 { return float64(s.queries.Count()) })
 	s.hub = hub.New(hub.Config{
@@ -177,6 +179,22 @@ func (s *Server) mayConnect(who string, perSecond float64) *objects.Error {
 	return nil
 }
 
+// holdings are what the sessions of one identity have on this node.
+type holdings struct {
+	sessions int
+	pace     *rate.Limiter // of their requests
+}
+
+// paceTime is how much of a second's requests an identity may make at once.
+const paceTime = 250 * time.Millisecond
+
+func paceOf(perSecond float64) *rate.Limiter {
+	if perSecond <= 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond*paceTime.Seconds())))
+}
+
 // enter makes a connection a session of this identity, unless there are too
 // many.
 func (s *Server) enter(x *session, service objects.SID, identity string) *objects.Error {
@@ -186,20 +204,25 @@ func (s *Server) enter(x *session, service objects.SID, identity string) *object
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	of, known := s.byIdentity[who]
+	if !known {
+		of = &holdings{pace: paceOf(s.config.IdentityRequests)}
+	}
 	switch {
 	case s.closed || s.introduced >= s.config.Sessions:
 		s.metrics.refusals.WithLabelValues("sessions").Inc()
 		return objects.ErrUnavailable.With("This node has as many sessions as it may")
-	case reached(s.byIdentity[who], s.config.SessionsPerIdentity):
+	case reached(of.sessions, s.config.SessionsPerIdentity):
 		s.metrics.refusals.WithLabelValues("sessions of identity").Inc()
 		return objects.ErrTooMany.With("This identity has as many sessions on this node as it may").After(connectLater)
 	case reached(s.bySource[x.network], s.config.SessionsPerSource):
 		s.metrics.refusals.WithLabelValues("sessions of source").Inc()
 		return objects.ErrTooMany.With("There are as many sessions from this address as there may be").After(connectLater)
 	}
-	x.holder = who
+	x.holder, x.pace = who, of.pace
 	s.introduced++
-	s.byIdentity[who]++
+	of.sessions++
+	s.byIdentity[who] = of
 	s.bySource[x.network]++
 	s.metrics.sessions.Inc()
 	return nil
@@ -222,13 +245,13 @@ func (s *Server) leave(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.introduced--
-	decrement(s.byIdentity, x.holder)
-	decrement(s.bySource, x.network)
-}
-
-func decrement[K comparable](counts map[K]int, key K) {
-	if counts[key]--; counts[key] <= 0 {
-		delete(counts, key)
+	if of := s.byIdentity[x.holder]; of.sessions > 1 {
+		of.sessions--
+	} else {
+		delete(s.byIdentity, x.holder)
+	}
+	if s.bySource[x.network]--; s.bySource[x.network] == 0 {
+		delete(s.bySource, x.network)
 	}
 }
 

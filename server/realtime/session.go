@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"lockstep/cluster/slots"
 	"lockstep/fsm"
 	"lockstep/objects"
@@ -33,6 +35,7 @@ type session struct {
 	source  string                   // the address that the client came from
 	network netip.Addr               // of that, as it is counted
 	holder  string                   // of its identity's limits; set by init
+	pace    *rate.Limiter            // of its identity's requests; likewise
 	place   *slots.Place[netip.Addr] // until it is introduced
 	foreign bool                     // it speaks another protocol
 	conn    *wire.Conn

@@ -31,7 +31,7 @@ var mayUse = map[string][]string{
 	"github.com/hashicorp/go-sockaddr":    {"cluster/gossipport.go"},
 	"github.com/hashicorp/go-hclog":       {"cluster/log.go", "cluster/internal/rafttest"},
 	"github.com/google/renameio/v2":       {"cluster/durable"},
-	"golang.org/x/time":                   {"cluster/gossipport.go", "server/realtime/wire/conn.go"},
+	"golang.org/x/time":                   {"cluster/gossipport.go", "server/realtime/wire/conn.go", "server/realtime/server.go", "server/realtime/session.go"},
 
 	"github.com/fxamacker/cbor/v2":   {"fsm/command.go", "cluster/gossip.go", "cluster/recall.go", "cluster/internal/wire", "server/backup/backup.go"},
 	"github.com/cespare/xxhash/v2":   {"fsm/digest.go"},
