@@ -146,12 +146,18 @@ func (q *Queue) UnsubscribeAll() int {
 	return len(names)
 }
 
-// Has reports whether there is a subscription of that name, and returns how many
-// subscriptions there are.
-func (q *Queue) Has(name string) (there bool, count int) {
+// Has reports whether there is a subscription of that name.
+func (q *Queue) Has(name string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.subs[name] != nil, len(q.subs)
+	return q.subs[name] != nil
+}
+
+// Subscriptions returns how many subscriptions there are.
+func (q *Queue) Subscriptions() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.subs)
 }
 
 // Start lets a subscription catch up, beginning after the given event, and then

@@ -52,12 +52,11 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		running.Go(func() { w.hub.Run(ctx) })
 		config := Config{
 			Hub: w.hub, View: w.node.View, Slots: 1, Behind: w.behind, Evaluated: w.evaluated,
-			EncodeItem: func(_ hub.Form, _ string, i *objects.Item, at objects.EventID, removed bool) []byte {
-				sign := ""
-				if removed {
-					sign = "-"
-				}
-				return fmt.Appendf(nil, "%d %s%s=%s", at, sign, i.Key, i.Data)
+			EncodeUpdate: func(_ hub.Form, _ string, i *objects.Item, at objects.EventID) []byte {
+				return fmt.Appendf(nil, "%d %s=%s", at, i.Key, i.Data)
+			},
+			EncodeRemoval: func(_ hub.Form, _ string, i *objects.Item, at objects.EventID) []byte {
+				return fmt.Appendf(nil, "%d -%s=%s", at, i.Key, i.Data)
 			},
 			EncodeResult: func(_ hub.Form, _ string, result []*objects.Item, at objects.EventID) []byte {
 				return fmt.Appendf(nil, "%d: %s", at, text(result))

@@ -49,11 +49,12 @@ type Config struct {
 	Hub  *hub.Hub
 	View func() *fsm.View // the latest published state
 
-	// EncodeItem makes the frame of one item that entered, changed in, or left the
-	// result of the query with this id. EncodeResult makes the frame of the whole
-	// result. Each is called once for all subscribers that read the same form.
-	EncodeItem   func(form hub.Form, id string, i *objects.Item, at objects.EventID, removed bool) []byte
-	EncodeResult func(form hub.Form, id string, result []*objects.Item, at objects.EventID) []byte
+	// These make the frames of the query with this id: of an item that entered its
+	// result or changed in it, of one that left it, and of the whole result. Each is
+	// called once for all subscribers that read the same form.
+	EncodeUpdate  func(form hub.Form, id string, i *objects.Item, at objects.EventID) []byte
+	EncodeRemoval func(form hub.Form, id string, i *objects.Item, at objects.EventID) []byte
+	EncodeResult  func(form hub.Form, id string, result []*objects.Item, at objects.EventID) []byte
 
 	PerIdentity int // different live queries of one identity; 100
 	PerMap      int // over one map; 1000

@@ -474,12 +474,12 @@ func TestScansTakeTurnsByIdentity(t *testing.T) {
 // A fault in one query ends that one only.
 func TestEvaluationPanicEndsOneQueryOnly(t *testing.T) {
 	inWorld(t, func(c *Config) {
-		encode := c.EncodeItem
-		c.EncodeItem = func(form hub.Form, id string, i *objects.Item, at objects.EventID, removed bool) []byte {
+		encode := c.EncodeUpdate
+		c.EncodeUpdate = func(form hub.Form, id string, i *objects.Item, at objects.EventID) []byte {
 			if strings.Contains(id, "team") {
 				panic("encode")
 			}
-			return encode(form, id, i, at, removed)
+			return encode(form, id, i, at)
 		}
 	}, func(w *world) {
 		m := w.newMap()

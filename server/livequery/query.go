@@ -127,6 +127,7 @@ func (q *Query) change(c change, item *query.Item) {
 	if c.item == nil {
 		return
 	}
+	encode := q.worker.queries.config.EncodeUpdate
 	_, had := q.result[c.item.Key]
 	switch {
 	case matches && !had && len(q.result) >= objects.MaxQueryResult:
@@ -136,11 +137,11 @@ func (q *Query) change(c change, item *query.Item) {
 		q.result[c.item.Key] = c.item
 	case had:
 		delete(q.result, c.item.Key)
+		encode = q.worker.queries.config.EncodeRemoval
 	default:
 		return
 	}
-	encode := q.worker.queries.config.EncodeItem
-	frames := &hub.Frames{Encode: func(form hub.Form) []byte { return encode(form, q.id, c.item, c.id, !matches) }}
+	frames := &hub.Frames{Encode: func(form hub.Form) []byte { return encode(form, q.id, c.item, c.id) }}
 	q.each(func(s Subscriber) bool { return s.Offer(c.id, frames) })
 }
 

@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"lockstep/objects"
 	"lockstep/server/audit"
-	"lockstep/server/auth"
 	"lockstep/server/refusal"
 	"lockstep/server/source"
 )
@@ -57,8 +55,9 @@ func (s *Server) ServeExchange(w http.ResponseWriter, r *http.Request) {
 		refusal.Write(w, refusal.Of(err))
 		return
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Write(answer)
+	w.Header().Set("Content-Type", refusal.ContentType)
+	// What fails here is the connection; there is nobody left to tell.
+	_ = json.NewEncoder(w).Encode(answer)
 }
 
 // readExchange reads no more than an init may have.
@@ -78,11 +77,11 @@ func exchangeToken(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: func(b []byte) []byte { return append(b, body...) }}, nil
+	return jsonAnswer(body)
 }
 
 // exchange returns the answer to an order.
-func (v visitor) exchange(ctx context.Context, body []byte) ([]byte, error) {
+func (v visitor) exchange(ctx context.Context, body []byte) (*exchanged, error) {
 	var order exchangeOrder
 	if err := json.Unmarshal(body, &order); err != nil || order.Token == "" {
 		return nil, objects.ErrParameter.With("The body must be JSON with an fpa_token")
@@ -91,28 +90,30 @@ func (v visitor) exchange(ctx context.Context, body []byte) ([]byte, error) {
 	if refused != nil {
 		return nil, refused
 	}
-	return v.server.exchanged(order, p, service), nil
+	e := &exchanged{
+		Token: order.Token, TTL: int64(p.Expires.Sub(v.server.config.Clock()) / time.Second),
+		Identity: p.Identity, Account: p.AccountSID,
+	}
+	e.Status.Status = "UPDATED"
+	var first bool
+	if e.Continuation, first = continuationToken(order.Continuation); first {
+		e.Status.Status = "NEW"
+	}
+	e.Instances.DataSync = service.SID.String()
+	return e, nil
 }
 
-func (s *Server) exchanged(order exchangeOrder, p auth.Principal, service *objects.Service) []byte {
-	continuation, first := continuationToken(order.Continuation)
-	status := "UPDATED"
-	if first {
-		status = "NEW"
-	}
-	b := append([]byte(nil), `{"twilio_rtd_token":`...)
-	b = objects.AppendString(b, order.Token)
-	b = append(b, `,"ttl":`...)
-	b = strconv.AppendInt(b, int64(p.Expires.Sub(s.config.Clock())/time.Second), 10)
-	b = append(b, `,"continuation_token":`...)
-	b = objects.AppendString(b, continuation)
-	b = append(b, `,"status":{"status":"`...)
-	b = append(b, status...)
-	b = append(b, `"},"identity":`...)
-	b = objects.AppendString(b, p.Identity)
-	b = append(b, `,"account_sid":`...)
-	b = objects.AppendString(b, p.AccountSID)
-	b = append(b, `,"instance_sids":{"data_sync":"`...)
-	b = service.SID.Append(b)
-	return append(b, `"}}`...)
+// exchanged is the answer to an order.
+type exchanged struct {
+	Token        string `json:"twilio_rtd_token"`
+	TTL          int64  `json:"ttl"` // in seconds
+	Continuation string `json:"continuation_token"`
+	Status       struct {
+		Status string `json:"status"`
+	} `json:"status"`
+	Identity  string `json:"identity"`
+	Account   string `json:"account_sid"`
+	Instances struct {
+		DataSync string `json:"data_sync"`
+	} `json:"instance_sids"`
 }

@@ -132,7 +132,7 @@ func removeItem(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	a := answer{status: http.StatusOK, body: func(b []byte) []byte { return c.session.encoder.Item(b, w.Object, w.Item, resource.WithoutData) }}
-	a.mute.SID, a.mute.ID = w.Object.SID, w.Item.EventID
+	a.echo.SID, a.echo.ID = w.Object.SID, w.Item.EventID
 	a.after = before(w.Object, w.Item.EventID)
 	return a, nil
 }

@@ -197,6 +197,6 @@ func publish(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	a := answer{status: http.StatusCreated, body: func(b []byte) []byte { return c.session.encoder.Message(b, sid, nil) }}
-	a.mute.SID = sid
+	a.echo.SID = sid
 	return a, nil
 }

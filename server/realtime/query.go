@@ -91,12 +91,14 @@ func noIndex(err error) error {
 	return err
 }
 
-// encodeQueryItem and encodeQueryResult make the frames of live queries.
-func encodeQueryItem(form hub.Form, id string, i *objects.Item, at objects.EventID, removed bool) []byte {
-	if removed {
-		return wire.QueryItemRemoved(wire.Version(form), id, i, at)
-	}
+// encodeQueryUpdate, encodeQueryRemoval and encodeQueryResult make the frames of
+// live queries.
+func encodeQueryUpdate(form hub.Form, id string, i *objects.Item, at objects.EventID) []byte {
 	return wire.QueryItemUpdated(wire.Version(form), id, i, at)
+}
+
+func encodeQueryRemoval(form hub.Form, id string, i *objects.Item, at objects.EventID) []byte {
+	return wire.QueryItemRemoved(wire.Version(form), id, i, at)
 }
 
 func encodeQueryResult(form hub.Form, id string, result []*objects.Item, at objects.EventID) []byte {
@@ -236,7 +238,7 @@ func (w *queryWish) load(ctx context.Context, wish livequery.Request, at objects
 func (w *queryWish) start(ctx context.Context, view *fsm.View) {
 	s, o := w.session, w.order
 	if w.refused == nil {
-		if _, count := s.queue.Has(o.Object); count >= objects.MaxSubscriptions {
+		if s.queue.Subscriptions() >= objects.MaxSubscriptions {
 			w.refused = objects.ErrSubscriptions // others of the batch took the last places
 		}
 	}

@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,9 +35,18 @@ type call struct {
 type answer struct {
 	status int
 	body   func(b []byte) []byte // appends JSON; nil: there is none
-	mute   hub.EchoKey           // the echo that the answer makes needless
+	echo   hub.EchoKey           // the write's own event, which the client is not sent: the answer tells it
 	after  hub.Point             // the last event that the client must hear of before
 	then   func()                // is called when the answer is in the queue
+}
+
+// jsonAnswer answers with what is asked for so seldom that encoding/json may write it.
+func jsonAnswer(body any) (answer, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{status: http.StatusOK, body: func(b []byte) []byte { return append(b, encoded...) }}, nil
 }
 
 // request starts a request. Those on one object take effect in the order sent;
@@ -271,7 +281,7 @@ func (s *session) answer(c *call, a answer) {
 		if c.command == (fsm.CommandID{}) {
 			s.queue.Push(frame)
 		} else {
-			s.queue.Finish(c.command, frame, a.mute)
+			s.queue.Finish(c.command, frame, a.echo)
 		}
 	})
 	<-s.requests.answering

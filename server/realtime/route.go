@@ -165,33 +165,42 @@ func nameKey(kind objects.Kind, name string) string { return kind.String() + "/"
 func fetchConfiguration(_ context.Context, c *call) (answer, error) {
 	base := c.session.encoder.Origin
 	below := base + "/v3/Services/" + c.session.service.SID.String()
-	links := []struct{ name, url string }{
-		{"subscriptions", base + "/v4/Subscriptions"},
-		{"maps", below + "/Maps"},
-		{"map", below + "/Maps/{id}"},
-		{"map_items", below + "/Maps/{mapId}/Items"},
-		{"map_item", below + "/Maps/{mapId}/Items/{itemId}"},
-		{"lists", below + "/Lists"},
-		{"list", below + "/Lists/{id}"},
-		{"list_items", below + "/Lists/{listId}/Items"},
-		{"list_item", below + "/Lists/{listId}/Items/{itemId}"},
-		{"documents", below + "/Documents"},
-		{"document", below + "/Documents/{id}"},
-		{"streams", below + "/Streams"},
-		{"stream", below + "/Streams/{id}"},
-		{"stream_messages", below + "/Streams/{streamId}/Messages"},
-		{"insights_items", below + "/Insights/{indexName}/Items"},
-	}
-	return answer{status: http.StatusOK, body: func(b []byte) []byte {
-		b = append(b, `{"links":{`...)
-		for i, l := range links {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = objects.AppendString(b, l.name)
-			b = append(b, ':')
-			b = objects.AppendString(b, l.url)
-		}
-		return append(b, "}}"...)
-	}}, nil
+	return jsonAnswer(struct {
+		Links links `json:"links"`
+	}{links{
+		Subscriptions:  base + "/v4/Subscriptions",
+		Maps:           below + "/Maps",
+		Map:            below + "/Maps/{id}",
+		MapItems:       below + "/Maps/{mapId}/Items",
+		MapItem:        below + "/Maps/{mapId}/Items/{itemId}",
+		Lists:          below + "/Lists",
+		List:           below + "/Lists/{id}",
+		ListItems:      below + "/Lists/{listId}/Items",
+		ListItem:       below + "/Lists/{listId}/Items/{itemId}",
+		Documents:      below + "/Documents",
+		Document:       below + "/Documents/{id}",
+		Streams:        below + "/Streams",
+		Stream:         below + "/Streams/{id}",
+		StreamMessages: below + "/Streams/{streamId}/Messages",
+		InsightsItems:  below + "/Insights/{indexName}/Items",
+	}})
+}
+
+// links are the URLs, and templates of URLs, that a client makes its requests from.
+type links struct {
+	Subscriptions  string `json:"subscriptions"`
+	Maps           string `json:"maps"`
+	Map            string `json:"map"`
+	MapItems       string `json:"map_items"`
+	MapItem        string `json:"map_item"`
+	Lists          string `json:"lists"`
+	List           string `json:"list"`
+	ListItems      string `json:"list_items"`
+	ListItem       string `json:"list_item"`
+	Documents      string `json:"documents"`
+	Document       string `json:"document"`
+	Streams        string `json:"streams"`
+	Stream         string `json:"stream"`
+	StreamMessages string `json:"stream_messages"`
+	InsightsItems  string `json:"insights_items"`
 }

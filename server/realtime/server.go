@@ -101,7 +101,7 @@ func New(config Config) *Server {
 func (s *Server) liveQueries() livequery.Config {
 	c := s.config.LiveQueries
 	c.Hub, c.View, c.Panics = s.hub, s.config.Node.View, s.config.Panics
-	c.EncodeItem, c.EncodeResult = encodeQueryItem, encodeQueryResult
+	c.EncodeUpdate, c.EncodeRemoval, c.EncodeResult = encodeQueryUpdate, encodeQueryRemoval, encodeQueryResult
 	c.Evaluated, c.Behind = s.metrics.evaluated, s.metrics.lagged
 	return c
 }

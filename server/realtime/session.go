@@ -349,8 +349,7 @@ func (s *session) subscriptions() int {
 	if !s.introduced.Load() {
 		return 0
 	}
-	_, count := s.queue.Has("")
-	return count
+	return s.queue.Subscriptions()
 }
 
 // outgoing are buffers that all sessions share: a session holds one only while

@@ -179,7 +179,7 @@ type start func(ctx context.Context, view *fsm.View)
 // begin registers a subscription, in the place of an earlier one on the same
 // object. Live queries are put into their batch.
 func (s *session) begin(o subscriptionOrder, to recipient, queries *queryBatch) start {
-	if there, count := s.queue.Has(o.Object); !there && count >= objects.MaxSubscriptions {
+	if !s.queue.Has(o.Object) && s.queue.Subscriptions() >= objects.MaxSubscriptions {
 		return s.refuseSubscription(o, to, objects.ErrSubscriptions)
 	}
 	if o.LastEvent.given && !o.LastEvent.valid {

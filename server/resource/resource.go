@@ -6,6 +6,7 @@
 package resource
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -239,21 +240,8 @@ func (e Encoder) serviceURL(b []byte, sid objects.SID) []byte {
 // appendSegment appends text percent-encoded for a path. Everything but the
 // unreserved characters is encoded: what else is allowed in a path, clients
 // disagree about.
-func appendSegment(b []byte, text string) []byte { return AppendEscaped(b, text, "-_.~") }
-
-// AppendEscaped appends text with every byte percent-encoded that is neither a
-// letter, a digit, nor in keep. (Package url has no function for a set of one's own.)
-func AppendEscaped(b []byte, text, keep string) []byte {
-	const digits = "0123456789ABCDEF"
-	for i := range len(text) {
-		switch c := text[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte(keep, c) >= 0:
-			b = append(b, c)
-		default:
-			b = append(b, '%', digits[c>>4], digits[c&15])
-		}
-	}
-	return b
+func appendSegment(b []byte, text string) []byte {
+	return append(b, strings.ReplaceAll(url.QueryEscape(text), "+", "%20")...)
 }
 
 func (e Encoder) appendAccount(b []byte) []byte {

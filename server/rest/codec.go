@@ -158,7 +158,7 @@ func (h *handler) refusal(header http.Header, r *http.Request, id string, err er
 	case http.StatusUnauthorized:
 		auth.Challenge(header, r)
 	case http.StatusNotFound:
-		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(cleanPath(rawPath(r.URL)), "/v1"))
+		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(cleanPath(r.URL), "/v1"))
 	case http.StatusServiceUnavailable:
 		h.Logger.Debug("request not served", "request", id, "method", r.Method, "error", err)
 	}

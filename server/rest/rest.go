@@ -152,8 +152,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 	if err != nil {
 		return answer{}, err
 	}
-	path := rawPath(r.URL)
-	target, endpoint, err := route(path)
+	target, endpoint, err := route(rawPath(r.URL))
 	if err != nil {
 		return answer{}, err
 	}
@@ -177,7 +176,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 	ctx, cancel := context.WithTimeout(r.Context(), h.Timeout)
 	defer cancel()
 	c := &call{
-		target: target, path: cleanPath(path), api: h.API,
+		target: target, path: cleanPath(r.URL), api: h.API,
 		encoder: h.API.Encoder(origin.Of(r, h.PublicURL, h.TrustedProxies), resource.REST), ifMatch: r.Header.Get("If-Match"),
 	}
 	c.caller.Service = fsm.ParseRef(target.service)

@@ -96,10 +96,21 @@ func rawPath(u *url.URL) string {
 	return u.EscapedPath()
 }
 
-// cleanPath encodes the bytes of a path that should have come encoded (RFC 3986,
-// 3.3), so that it can be part of a URL and of a message.
-func cleanPath(raw string) string {
-	return string(resource.AppendEscaped(nil, raw, "/%-._~!$&'()*+,;=:@"))
+// cleanPath returns a path that can be part of a URL and of a message: as it came,
+// or, if it has characters that should have been encoded, with each segment
+// encoded anew.
+func cleanPath(u *url.URL) string {
+	raw := rawPath(u)
+	if u.EscapedPath() == raw {
+		return raw
+	}
+	segments := strings.Split(raw, "/")
+	for i, s := range segments {
+		if decoded, err := url.PathUnescape(s); err == nil {
+			segments[i] = url.PathEscape(decoded)
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 // endpoint tells by the number of segments and by the part of an object what a

@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -122,23 +123,51 @@ type Welcome struct {
 
 // Reply answers an init.
 func (w *Welcome) Reply(id string) []byte {
-	h := appendStatus(appendHead(nil, MethodReply, id), "status", 200, "OK")
-	h = append(h, `,"continuation_token":`...)
-	h = objects.AppendString(h, w.Continuation)
-	h = append(h, `,"continuation_token_status":{"reissued":`...)
-	h = strconv.AppendBool(h, w.Reissued)
-	h = append(h, `},"capabilities":["client_update","offline_storage","account_descriptor"]`...)
-	h = append(h, `,"offline_storage":{"data_sync":{"storage_id":"`...)
-	h = append(h, w.StorageID...)
-	h = append(h, `"}},"init_registrations":[{"product":"data_sync"}],"debug_info":{}`...)
-	h = append(h, `,"account_descriptor":{"account_sid":`...)
-	h = objects.AppendString(h, w.Account)
-	h = append(h, `,"instance_sids":{"data_sync":"`...)
-	h = w.Service.Append(h)
-	h = append(h, `"},"identity":`...)
-	h = objects.AppendString(h, w.Identity)
-	return appendMessage(nil, append(h, '}'), nil)
+	type status struct {
+		Code   int    `json:"code"`
+		Status string `json:"status"`
+	}
+	type reissued struct {
+		Reissued bool `json:"reissued"`
+	}
+	type storage struct {
+		ID string `json:"storage_id"`
+	}
+	type product struct {
+		Product string `json:"product"`
+	}
+	type account struct {
+		SID       string            `json:"account_sid"`
+		Instances map[string]string `json:"instance_sids"`
+		Identity  string            `json:"identity"`
+	}
+	h, err := json.Marshal(struct {
+		Method       string             `json:"method"`
+		ID           string             `json:"id"`
+		Status       status             `json:"status"`
+		Continuation string             `json:"continuation_token"`
+		Reissued     reissued           `json:"continuation_token_status"`
+		Capabilities []string           `json:"capabilities"`
+		Storage      map[string]storage `json:"offline_storage"`
+		Products     []product          `json:"init_registrations"`
+		Debug        struct{}           `json:"debug_info"`
+		Account      account            `json:"account_descriptor"`
+	}{
+		Method: MethodReply, ID: id, Status: status{200, "OK"},
+		Continuation: w.Continuation, Reissued: reissued{w.Reissued},
+		Capabilities: []string{"client_update", "offline_storage", "account_descriptor"},
+		Storage:      map[string]storage{dataSync: {w.StorageID}},
+		Products:     []product{{dataSync}},
+		Account:      account{w.Account, map[string]string{dataSync: w.Service.String()}, w.Identity},
+	})
+	if err != nil {
+		panic(err) // strings and a bool
+	}
+	return appendMessage(nil, h[:len(h)-1], nil)
 }
+
+// dataSync is the product that clients of Sync ask for.
+const dataSync = "data_sync"
 
 // Rejection answers an init, or another token, that is not accepted. The client
 // looks at the code of the status, and tells the application the error's (part
