@@ -86,10 +86,10 @@ func (n *Node) unlessDiskHangs(stopped <-chan error) error {
 			return err
 		case <-time.After(diskInterval):
 			if n.disk.Waiting() > n.config.scaled(diskGivenUp) {
-				return fmt.Errorf("%w; not waited for any longer", errDiskHangs)
+				return fmt.Errorf("%w: %w", ErrHeldUp, errDiskHangs)
 			}
 			if failure := n.disk.Failure(); failure != nil && time.Since(began) > n.config.scaled(diskGivenUp) {
-				return fmt.Errorf("%w; raft's end is not waited for any longer", failure)
+				return fmt.Errorf("%w: %w", ErrHeldUp, failure)
 			}
 		}
 	}

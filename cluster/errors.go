@@ -45,6 +45,10 @@ var (
 	// ErrDamaged: the node's log, term, vote or key is not what was written. Its disk lies.
 	ErrDamaged = errors.New("cluster: what this node wrote to its disk is damaged")
 
+	// ErrHeldUp: the node has ended, except for what its disk keeps from ending,
+	// which goes on until the disk does, or the process ends. Close returns it.
+	ErrHeldUp = errors.New("cluster: this node's disk holds its end up, which is not waited for any longer")
+
 	// ErrDisk: a write to the node's log, term or vote failed. What the disk has of
 	// it is not known, so nothing more is written.
 	ErrDisk = disk.ErrFailed

@@ -166,12 +166,7 @@ func (n *Node) Removed() <-chan struct{} { return n.place.Removed() }
 
 // TransferLeadership hands leadership to the voter whose log is longest among
 // those that answer. It succeeds when this node leads no more.
-func (n *Node) TransferLeadership(ctx context.Context) error {
-	if err := n.diskError(); err != nil { // raft would not answer
-		return err
-	}
-	return n.transfers.Away(ctx)
-}
+func (n *Node) TransferLeadership(ctx context.Context) error { return n.transfers.Away(ctx) }
 
 // Servers returns the ids of all servers in raft's configuration, for a node that
 // enrols (Config.Members).

@@ -285,7 +285,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Store: n.fsm, Servers: &n.members, Survey: n.survey, Peers: n.peers, Life: n.life,
 		Logger: n.config.Logger, Configured: n.stores.checked.configuration.Load, Scale: n.config.scaled,
 	}
-	n.transfers = &membership.Transfers{Config: config}
+	n.transfers = &membership.Transfers{Config: config, Held: n.diskError}
 	n.changes = membership.NewChanges(membership.Changes{Config: config, Transfers: n.transfers, Refuse: n.refuseOld, KeysMatter: n.port != nil})
 	n.place = (&membership.Place{
 		Config: config, Changes: n.changes, Mark: n.stores.markLeft, Fail: n.fail,

@@ -39,6 +39,9 @@ func (t *Transfers) Away(ctx context.Context) error {
 
 // To hands leadership to a server, unless it had its chance just now.
 func (t *Transfers) To(ctx context.Context, to raft.Server) error {
+	if err := t.Held(); err != nil {
+		return err
+	}
 	if !t.begin(to.ID) {
 		return fmt.Errorf("%w: %s did not take it over", errNoSuccessor, to.ID)
 	}
@@ -77,6 +80,10 @@ func (t *Transfers) WithoutRaft(ctx context.Context, over raft.Transport) error 
 // Transfers hands leadership to others.
 type Transfers struct {
 	Config
+
+	// Held returns why raft would not answer, if that is so: its main goroutine
+	// ends with the first write that fails, and waits with one that hangs.
+	Held func() error
 
 	mu    sync.Mutex
 	asked map[raft.ServerID]time.Time // who was to take leadership over, and did not, as far as is known
