@@ -42,6 +42,7 @@ func (s *subscriber) run(ctx context.Context) {
 
 // follow listens until the connection breaks.
 func (s *subscriber) follow(r *harness.Realtime) {
+	s.heard.Returned()
 	if r.Follow(s.sid, "list", s.heard.Last()) != nil {
 		return
 	}

@@ -53,6 +53,7 @@ type Cluster struct {
 	clusterID string
 	disks     map[string]*Disk
 	nodes     map[string]*member // those that are up
+	heldUp    bool               // a node ended, and raft has not: it never will
 }
 
 // member is a node in one of its lives, with its hub.
@@ -93,11 +94,17 @@ func (c *Cluster) enter(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	return c.admit(ctx, n)
+}
+
+// admit has a node that is up, and no voter yet, become one.
+func (c *Cluster) admit(ctx context.Context, n *member) error {
+	id := n.ID()
 	spec := cluster.MemberSpec{ID: id, InternalAddr: id, Replace: true}
 	added := false
 	for !added {
 		for _, other := range c.Nodes() {
-			if other == n {
+			if other == n || !other.Votes() {
 				continue
 			}
 			attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -225,7 +232,14 @@ func (c *Cluster) crash(id string, tear bool) {
 	n.endpoint.cancel()
 	d.Crash(tear)
 	n.end()
-	n.Close() // it cannot write any more, and says so
+	// What it was writing has failed by then, so that it does not ask raft, whose
+	// main goroutine that has ended, to hand leadership over.
+	Sleep(context.Background(), refusalDelay)
+	if err := n.Close(); errors.Is(err, cluster.ErrHeldUp) {
+		c.mu.Lock()
+		c.heldUp = true
+		c.mu.Unlock()
+	} // else it cannot write any more, and says so
 	n.work.Wait()
 }
 
@@ -244,8 +258,12 @@ func (c *Cluster) Wipe(id string) {
 }
 
 // revive brings a node that is down up again, as its operator would: one whose
-// disk is damaged gets a new one, and takes its own place.
+// disk is damaged gets a new one, and takes its own place. If that came to no end,
+// it goes on with it.
 func (c *Cluster) revive(ctx context.Context, id string) error {
+	if n := c.node(id); n != nil {
+		return c.admit(ctx, n)
+	}
 	_, err := c.open(id, false)
 	if !errors.Is(err, cluster.ErrDamaged) {
 		return err

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"lockstep/objects"
 )
 
 // Faults breaks a cluster, and everything in it, by a seed. Whoever is asked may
@@ -126,15 +128,21 @@ func (f *Faults) crash(id string, tear bool) {
 	f.down[id] = time.Now().Add(upTo(f.rand, 3*time.Second))
 }
 
-// allVote reports whether all members are up and vote.
+// allVote reports whether all members are up and vote, and none is so far behind
+// that it would not know another one.
 func (f *Faults) allVote() bool {
 	for _, id := range f.base {
 		n := f.cluster.node(id)
-		if n == nil || closed(n.Failed()) {
+		if n == nil || closed(n.Failed()) || !closed(n.Ready()) {
 			return false
 		}
+		seen := make(map[string]bool)
 		for _, m := range n.Members() {
-			if other := f.cluster.node(m.ID); other == nil || !other.Votes() || closed(other.Failed()) {
+			if seen[m.ID] { // one is being replaced: the old one still counts
+				return false
+			}
+			seen[m.ID] = true
+			if other := f.cluster.node(m.ID); other == nil || !other.Votes() || closed(other.Failed()) || len(other.Members()) != len(n.Members()) {
 				return false
 			}
 		}
@@ -222,7 +230,7 @@ func (f *Faults) tend(ctx context.Context, except string) {
 		if id == except || now.Before(f.down[id]) {
 			continue
 		}
-		attempt, cancel := context.WithTimeout(ctx, patience)
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second) // one that begins anew may need another that is down
 		if err := f.cluster.revive(attempt, id); err == nil {
 			delete(f.down, id)
 		} else { // its disk may be full
@@ -275,19 +283,35 @@ func (f *Faults) Heal(ctx context.Context) bool {
 			} else if !n.Votes() && len(n.Members()) == 0 { // given up half way
 				f.cluster.Crash(id)
 				f.cluster.Wipe(id)
-				_ = f.cluster.enter(ctx, id) // or later
+				attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+				_ = f.cluster.enter(attempt, id) // or later: the others may not be up yet
+				cancel()
 			}
 		}
 		if f.allUp() {
 			f.remove(ctx, f.any(), 5*time.Second)
 		}
-		if f.isWell() {
+		if f.isWell() && f.serves(ctx) {
 			f.dismiss()
 			return true
 		}
 		Sleep(ctx, 100*time.Millisecond)
 	}
 	return false
+}
+
+// serves reports whether every node can be read through. One whose disk has just
+// failed says so before it ends.
+func (f *Faults) serves(ctx context.Context) bool {
+	for _, id := range f.base {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := f.cluster.node(id).Read(attempt, objects.Bucket{})
+		cancel()
+		if err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // dismiss takes nodes down that are no members.

@@ -95,7 +95,9 @@ func (n *Network) SetDelays(appendDelays, otherDelays Delays) {
 }
 
 // SetLoss has so many of a hundred requests lost, or their answers, and so many
-// of those that arrive come a second time, later.
+// of raft's requests that arrive come a second time, later. The members' own
+// requests come once: each is a frame on one connection, and whoever was told that
+// one was not carried out may rely on that.
 func (n *Network) SetLoss(lost, twice int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -290,13 +292,7 @@ func (e *endpoint) Call(ctx context.Context, to string, kind byte, body []byte) 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}, func(ctx context.Context, other *endpoint) {
-		select {
-		case <-other.serving:
-			other.handle(ctx, e.self, kind, body)
-		case <-ctx.Done():
-		}
-	})
+	}, nil)
 	return answer, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 // was acknowledged. What it has is there once; no event id is given again, and all
 // subscribers open the map anew and hear everything from there on.
 func TestRecoveredClusterGivesNothingTwice(t *testing.T) {
-	reopened := 0
+	var reopened atomic.Int64
 	seeds(t, 10, func(t *testing.T, r *rand.Rand) {
 		machines := newClocks(r)
 		c := Start(t, NewNetwork(r, Calm, Calm), Options{
@@ -67,8 +68,8 @@ func TestRecoveredClusterGivesNothingTwice(t *testing.T) {
 		all.judge(t)
 		for i, s := range all.subscribers {
 			require.Equal(t, 1, s.opened, "subscriber %d", i)
-			reopened += s.opened
+			reopened.Add(int64(s.opened))
 		}
 	})
-	t.Logf("%d subscribers opened the map anew", reopened)
+	t.Logf("%d subscribers opened the map anew", reopened.Load())
 }

@@ -33,11 +33,14 @@ func seeds(t *testing.T, count int, scenario func(t *testing.T, r *rand.Rand)) {
 	if testing.Short() {
 		count = max(1, count/10)
 	}
-	for seed := range count {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { scenario(t, rand.New(rand.NewPCG(uint64(seed), 1))) })
-		})
-	}
+	t.Run("seeds", func(t *testing.T) { // which waits for all of them
+		for seed := range count {
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { scenario(t, rand.New(rand.NewPCG(uint64(seed), 1))) })
+			})
+		}
+	})
 }
 
 func must(t *testing.T, c *Cluster, op fsm.Op) *fsm.Result {

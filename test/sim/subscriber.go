@@ -121,6 +121,7 @@ func (s *subscriber) follow(ctx context.Context, n *member) {
 	if err != nil {
 		return
 	}
+	s.heard.Returned()
 	sub.Start(objects.EventID(s.heard.Last()))
 	for ctx.Err() == nil {
 		b, _ := q.Fill(nil, 1+s.rand.IntN(200))

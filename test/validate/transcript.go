@@ -78,6 +78,7 @@ type Transcript struct {
 	last        uint64 // event
 	heard       []Event
 	established int
+	returned    bool // with what it knows, and has not been established since
 	faults      []string
 	past        []stretch // before it was opened anew
 }
@@ -111,12 +112,25 @@ func (t *Transcript) Last() uint64 {
 	return t.last
 }
 
+// Returned says that the subscriber connects again, and asks for what is behind the
+// last event that it knows. If the connection before ended in the middle of a
+// replay, there may be an item that was added before that event, which the
+// subscriber has not heard of since it was changed after it: a replay has items in
+// the order of their last events. Until it is established, such an item may be told
+// as one that was updated.
+func (t *Transcript) Returned() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.returned = t.last > t.opened
+}
+
 // Established says that the subscriber was told that it knows everything up to
 // an event.
 func (t *Transcript) Established(at uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.established++
+	t.returned = false
 	if at != t.last {
 		t.fault("established at event %d, and the last one told is %d", at, t.last)
 	}
@@ -143,7 +157,7 @@ func (t *Transcript) Heard(e Event) {
 	switch {
 	case e.Type == Added && known && e.Key != "":
 		t.fault("event %d adds %q, which is there", e.ID, e.Key)
-	case e.Type == Updated && !known && e.Key != "":
+	case e.Type == Updated && !known && e.Key != "" && !t.returned:
 		t.fault("event %d updates %q, which is not there", e.ID, e.Key)
 	}
 	if e.Type == Removed {

@@ -152,6 +152,12 @@ func TestSubscribersWhoHeardEverything(t *testing.T) {
 	require.NoError(t, again.Check(all))
 	require.NoError(t, again.EndsIn(5, final))
 
+	cut := hear(new(validate.Transcript), remove(4, "b")) // in the middle of a replay
+	cut.Returned()
+	hear(cut, update(5, "a", "5")).Established(5)
+	require.NoError(t, cut.Check(all))
+	require.NoError(t, cut.EndsIn(5, final))
+
 	opened := hear(new(validate.Transcript), add(1, "a", "1"))
 	opened.Open(4, map[string]string{"a": "3"})
 	opened.Established(4)
@@ -165,14 +171,19 @@ func TestSubscribersWhoHeardEverything(t *testing.T) {
 
 func TestSubscribersWhoDidNot(t *testing.T) {
 	for want, tell := range map[string]func(*validate.Transcript){
-		"event 1 behind event 2":                          func(s *validate.Transcript) { hear(s, add(2, "b", "2"), add(1, "a", "1")) },
-		"event 1 behind event 1":                          func(s *validate.Transcript) { hear(s, add(1, "a", "1"), update(1, "a", "1")) },
-		"Key:b Data:2} was missed":                        func(s *validate.Transcript) { hear(s, add(1, "a", "1"), update(3, "a", "3")) },
-		"Type:removed Key:b Data:} was missed":            func(s *validate.Transcript) { hear(s, add(5, "a", "5")) },
-		"heard {ID:1 Type:added Key:a Data:2}":            func(s *validate.Transcript) { hear(s, add(1, "a", "2")) },
-		"heard {ID:6 Type:added Key:c Data:6}":            func(s *validate.Transcript) { hear(s, remove(4, "b"), add(5, "a", "5"), add(6, "c", "6")) },
-		`event 3 adds "a", which is there`:                func(s *validate.Transcript) { hear(s, add(1, "a", "1"), add(2, "b", "2"), add(3, "a", "3")) },
-		`event 1 updates "a", which is not there`:         func(s *validate.Transcript) { hear(s, update(1, "a", "1")) },
+		"event 1 behind event 2":                  func(s *validate.Transcript) { hear(s, add(2, "b", "2"), add(1, "a", "1")) },
+		"event 1 behind event 1":                  func(s *validate.Transcript) { hear(s, add(1, "a", "1"), update(1, "a", "1")) },
+		"Key:b Data:2} was missed":                func(s *validate.Transcript) { hear(s, add(1, "a", "1"), update(3, "a", "3")) },
+		"Type:removed Key:b Data:} was missed":    func(s *validate.Transcript) { hear(s, add(5, "a", "5")) },
+		"heard {ID:1 Type:added Key:a Data:2}":    func(s *validate.Transcript) { hear(s, add(1, "a", "2")) },
+		"heard {ID:6 Type:added Key:c Data:6}":    func(s *validate.Transcript) { hear(s, remove(4, "b"), add(5, "a", "5"), add(6, "c", "6")) },
+		`event 3 adds "a", which is there`:        func(s *validate.Transcript) { hear(s, add(1, "a", "1"), add(2, "b", "2"), add(3, "a", "3")) },
+		`event 1 updates "a", which is not there`: func(s *validate.Transcript) { hear(s, update(1, "a", "1")) },
+		`event 5 updates "a", which is not there`: func(s *validate.Transcript) {
+			s.Returned()
+			hear(s, remove(4, "b")).Established(4)
+			hear(s, update(5, "a", "5"))
+		},
 		"established at event 3, and the last one told":   func(s *validate.Transcript) { hear(s, add(1, "a", "1")); s.Established(3) },
 		"opened as of event 1 by a subscriber that knows": func(s *validate.Transcript) { hear(s, add(1, "a", "1"), add(2, "b", "2")); s.Open(1, nil) },
 		"Data:3} was missed": func(s *validate.Transcript) {
