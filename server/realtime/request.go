@@ -142,7 +142,7 @@ func (s *session) start(c *call, done func()) {
 }
 
 // turnAway answers a request at once, before any more is read.
-func (s *session) turnAway(m *wire.Message, c *call, refused *objects.Error) {
+func (s *session) turnAway(m *wire.Message, c *call, refused error) {
 	s.answer(c, s.failure(c, refused))
 	s.discard(m)
 }

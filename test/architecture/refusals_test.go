@@ -14,20 +14,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Who decides about a refusal has it as *objects.Error, and nil is none. Everybody
-// else has errors. Where the one becomes the other there has to be one for
-// certain: a nil *objects.Error in an error is an error that is not nil.
+// A function whose every failure is a refusal may return *objects.Error, nil for
+// none; everything else returns error. Where a *objects.Error becomes an error, in
+// any package of the program, it must be one for certain: an error that holds a nil
+// *objects.Error is not nil.
 //
 // Certain are the values of the catalogue, what functions of objects make of them,
-// and a variable inside of an if, or a case, that asks whether it is nil.
-
-// refusalsHeld are the packages that this is checked for.
-var refusalsHeld = []string{"lockstep/objects", "lockstep/fsm"}
+// and a variable or a field inside of an if, or a case, that asks whether it is
+// nil. Conversions to other interfaces are not looked at: arguments of a log line
+// may be nil.
 
 func TestNilRefusalNeverBecomesError(t *testing.T) {
-	l := loadTypes(t, "./fsm")
+	l := loadTypes(t, "./cmd/...")
 	for _, p := range l.packages {
-		if !slices.Contains(refusalsHeld, p.ImportPath) {
+		if !strings.HasPrefix(p.ImportPath, "lockstep/") {
 			continue
 		}
 		var files []*ast.File
@@ -36,16 +36,21 @@ func TestNilRefusalNeverBecomesError(t *testing.T) {
 			require.NoError(t, err)
 			files = append(files, f)
 		}
-		require.Empty(t, l.uncertainErrors(t, p.ImportPath, files))
+		for _, found := range l.uncertainErrors(t, p.ImportPath, files) {
+			t.Error(found)
+		}
 	}
 }
 
 func TestRefusalThatMayBeNoneIsFound(t *testing.T) {
-	l := loadTypes(t, "./fsm")
+	l := loadTypes(t, "./objects")
 	check := func(body string) []string {
 		source := `package x; import "lockstep/objects"
 func decide() *objects.Error { return nil }
+func decideTwice() (int, *objects.Error) { return 0, nil }
 func take(...error) {}
+func takeBoth(int, error) {}
+type result struct { err *objects.Error }
 ` + body
 		f, err := parser.ParseFile(l.fset, "x.go", source, 0)
 		require.NoError(t, err)
@@ -64,6 +69,11 @@ func take(...error) {}
 		`func f() { _ = error(decide()) }`,
 		`func f() { _ = func() error { return decide() } }`,
 		`func f() { refused, other := decide(), decide(); if refused != nil { take(other) } }`,
+		`func f(r, s result) { if r.err != nil { take(s.err) } }`,
+		`func f() (int, error) { return decideTwice() }`,
+		`func f() { var err error; _, err = decideTwice(); _ = err }`,
+		`func f() { var n, err any = 0, error(nil); _, _ = n, err; takeBoth(decideTwice()) }`,
+		`func f() { var all chan error; all <- decide() }`,
 	} {
 		require.NotEmpty(t, check(body), body)
 	}
@@ -74,7 +84,9 @@ func take(...error) {}
 		`func f() error { if refused := decide(); refused != nil { return refused }; return nil }`,
 		`func f() error { refused := decide(); switch { case refused != nil: return refused }; return nil }`,
 		`func f() error { refused := decide(); if 1 > 0 && refused != nil { take(refused) }; return nil }`,
+		`func f(r result) error { if r.err != nil { return r.err }; return nil }`,
 		`func f() *objects.Error { return decide() }`,
+		`func f() { n, refused := decideTwice(); _, _ = n, refused }`,
 	} {
 		require.Empty(t, check(body), body)
 	}
@@ -114,16 +126,12 @@ func (c *conversions) visit(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.ReturnStmt:
 		results := c.signature().Results()
-		for i, x := range n.Results {
-			if len(n.Results) == results.Len() {
-				c.into(results.At(i).Type(), x)
-			}
-		}
+		c.each(n.Results, results.Len(), func(i int) types.Type { return results.At(i).Type() })
 	case *ast.AssignStmt:
-		for i, x := range n.Rhs {
-			if len(n.Rhs) == len(n.Lhs) {
-				c.into(c.info.TypeOf(n.Lhs[i]), x)
-			}
+		c.each(n.Rhs, len(n.Lhs), func(i int) types.Type { return c.info.TypeOf(n.Lhs[i]) })
+	case *ast.SendStmt:
+		if channel, ok := c.info.TypeOf(n.Chan).Underlying().(*types.Chan); ok {
+			c.into(channel.Elem(), n.Value)
 		}
 	case *ast.ValueSpec:
 		for _, x := range n.Values {
@@ -168,14 +176,40 @@ func (c *conversions) call(n *ast.CallExpr) {
 	if !ok {
 		return // a built-in function
 	}
-	for i, x := range n.Args {
-		last := signature.Params().Len() - 1
-		switch {
-		case i < last || i == last && !signature.Variadic():
-			c.into(signature.Params().At(i).Type(), x)
-		case signature.Variadic() && !n.Ellipsis.IsValid():
-			if s, ok := signature.Params().At(last).Type().(*types.Slice); ok {
-				c.into(s.Elem(), x)
+	last := signature.Params().Len() - 1
+	count := len(n.Args)
+	if count == 1 {
+		if several, ok := c.info.TypeOf(n.Args[0]).(*types.Tuple); ok {
+			count = several.Len()
+		}
+	}
+	c.each(n.Args, count, func(i int) types.Type {
+		if i < last || !signature.Variadic() || n.Ellipsis.IsValid() {
+			return signature.Params().At(i).Type()
+		}
+		if s, ok := signature.Params().At(last).Type().(*types.Slice); ok {
+			return s.Elem()
+		}
+		return nil // bytes of a string that are appended
+	})
+}
+
+// each looks at values that go to so many places of these types. One call may
+// return all of them.
+func (c *conversions) each(values []ast.Expr, places int, target func(int) types.Type) {
+	if len(values) == places {
+		for i, x := range values {
+			c.into(target(i), x)
+		}
+		return
+	}
+	if len(values) != 1 {
+		return
+	}
+	if several, ok := c.info.TypeOf(values[0]).(*types.Tuple); ok {
+		for i := range several.Len() {
+			if isError(target(i)) && isRefusal(several.At(i).Type()) {
+				c.say(values[0])
 			}
 		}
 	}
@@ -195,20 +229,23 @@ func (c *conversions) signature() *types.Signature {
 }
 
 func (c *conversions) into(target types.Type, x ast.Expr) {
-	if target == nil || !types.Identical(target, types.Universe.Lookup("error").Type()) {
-		return
-	}
-	if t := c.info.TypeOf(x); t != nil && t.String() == "*lockstep/objects.Error" && !c.isCertain(x) {
+	if isError(target) && isRefusal(c.info.TypeOf(x)) && !c.isCertain(x) {
 		c.say(x)
 	}
 }
+
+func isError(t types.Type) bool {
+	return t != nil && types.Identical(t, types.Universe.Lookup("error").Type())
+}
+
+func isRefusal(t types.Type) bool { return t != nil && t.String() == "*lockstep/objects.Error" }
 
 func (c *conversions) isCertain(x ast.Expr) bool {
 	switch x := x.(type) {
 	case *ast.UnaryExpr:
 		return x.Op == token.AND
 	case *ast.SelectorExpr:
-		return isCatalogue(c.info.Uses[x.Sel])
+		return isCatalogue(c.info.Uses[x.Sel]) || c.isAskedFor(x)
 	case *ast.CallExpr:
 		switch f := x.Fun.(type) {
 		case *ast.SelectorExpr:
@@ -217,19 +254,23 @@ func (c *conversions) isCertain(x ast.Expr) bool {
 			return isOfObjects(c.info.Uses[f])
 		}
 	case *ast.Ident:
-		if isCatalogue(c.info.Uses[x]) {
-			return true
-		}
-		for i, n := range c.stack {
-			switch n := n.(type) {
-			case *ast.IfStmt:
-				if i+1 < len(c.stack) && c.stack[i+1] == n.Body && c.asksFor(n.Cond, x) {
-					return true
-				}
-			case *ast.CaseClause:
-				if slices.ContainsFunc(n.List, func(cond ast.Expr) bool { return len(n.List) == 1 && c.asksFor(cond, x) }) {
-					return true
-				}
+		return isCatalogue(c.info.Uses[x]) || c.isAskedFor(x)
+	}
+	return false
+}
+
+// isAskedFor reports whether x is inside of an if, or a case, that holds only if x
+// is not nil.
+func (c *conversions) isAskedFor(x ast.Expr) bool {
+	for i, n := range c.stack {
+		switch n := n.(type) {
+		case *ast.IfStmt:
+			if i+1 < len(c.stack) && c.stack[i+1] == n.Body && c.asksFor(n.Cond, x) {
+				return true
+			}
+		case *ast.CaseClause:
+			if len(n.List) == 1 && c.asksFor(n.List[0], x) {
+				return true
 			}
 		}
 	}
@@ -237,7 +278,7 @@ func (c *conversions) isCertain(x ast.Expr) bool {
 }
 
 // asksFor reports whether a condition holds only if x is not nil.
-func (c *conversions) asksFor(cond ast.Expr, x *ast.Ident) bool {
+func (c *conversions) asksFor(cond, x ast.Expr) bool {
 	b, ok := cond.(*ast.BinaryExpr)
 	if !ok {
 		return false
@@ -245,9 +286,22 @@ func (c *conversions) asksFor(cond ast.Expr, x *ast.Ident) bool {
 	if b.Op == token.LAND {
 		return c.asksFor(b.X, x) || c.asksFor(b.Y, x)
 	}
-	left, ok := b.X.(*ast.Ident)
-	right, isNil := b.Y.(*ast.Ident)
-	return ok && isNil && b.Op == token.NEQ && right.Name == "nil" && c.info.Uses[left] == c.info.Uses[x]
+	right, ok := b.Y.(*ast.Ident)
+	return ok && right.Name == "nil" && b.Op == token.NEQ && c.isSame(b.X, x)
+}
+
+// isSame reports whether two expressions are the same variable, or the same field
+// of the same variable.
+func (c *conversions) isSame(a, b ast.Expr) bool {
+	switch a := a.(type) {
+	case *ast.Ident:
+		b, ok := b.(*ast.Ident)
+		return ok && c.info.Uses[a] == c.info.Uses[b]
+	case *ast.SelectorExpr:
+		b, ok := b.(*ast.SelectorExpr)
+		return ok && c.info.Uses[a.Sel] == c.info.Uses[b.Sel] && c.isSame(a.X, b.X)
+	}
+	return false
 }
 
 // isCatalogue reports whether something is a variable of a package, which nobody
