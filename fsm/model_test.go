@@ -84,7 +84,8 @@ func describe(v *View) string {
 	return b.String()
 }
 
-func (m *machine) pick(t *rapid.T, kinds ...objects.Kind) (objects.SID, *modelObject) {
+// pick draws an object, which may have been removed; ok is false while there is none.
+func (m *machine) pick(t *rapid.T, kinds ...objects.Kind) (sid objects.SID, o *modelObject, ok bool) {
 	var of []objects.SID
 	for _, sid := range m.sids {
 		if slices.Contains(kinds, sid.Kind()) {
@@ -92,10 +93,10 @@ func (m *machine) pick(t *rapid.T, kinds ...objects.Kind) (objects.SID, *modelOb
 		}
 	}
 	if len(of) == 0 {
-		t.Skip("no object of this kind yet")
+		return sid, nil, false
 	}
-	sid := rapid.SampledFrom(of).Draw(t, "object")
-	return sid, m.model.objects[sid]
+	sid = rapid.SampledFrom(of).Draw(t, "object")
+	return sid, m.model.objects[sid], true
 }
 
 func (m *machine) ref(t *rapid.T, sid objects.SID, o *modelObject) Ref {
@@ -144,7 +145,10 @@ func (m *machine) gone(sid objects.SID) {
 }
 
 func (m *machine) update(t *rapid.T) {
-	sid, o := m.pick(t, objects.KindDocument)
+	sid, o, ok := m.pick(t, objects.KindDocument)
+	if !ok {
+		return
+	}
 	op := &UpdateObject{Kind: sid.Kind(), Object: m.ref(t, sid, o), Data: []byte(m.data(t))}
 	if rapid.Bool().Draw(t, "conditional") {
 		op.Match = objects.Precondition{Kind: objects.MatchRevision, Revision: objects.Revision(rapid.Uint64Range(0, 4).Draw(t, "revision"))}
@@ -163,7 +167,10 @@ func (m *machine) update(t *rapid.T) {
 }
 
 func (m *machine) setTTL(t *rapid.T) {
-	sid, o := m.pick(t, objects.KindDocument, objects.KindList, objects.KindMap)
+	sid, o, ok := m.pick(t, objects.KindDocument, objects.KindList, objects.KindMap)
+	if !ok {
+		return
+	}
 	ttl := m.ttl(t)
 	r := m.do(asREST, &UpdateObject{Kind: sid.Kind(), Object: m.ref(t, sid, o), TTL: &ttl})
 	if o == nil {
@@ -175,7 +182,10 @@ func (m *machine) setTTL(t *rapid.T) {
 }
 
 func (m *machine) remove(t *rapid.T) {
-	sid, o := m.pick(t, objects.KindDocument, objects.KindList, objects.KindMap)
+	sid, o, ok := m.pick(t, objects.KindDocument, objects.KindList, objects.KindMap)
+	if !ok {
+		return
+	}
 	r := m.do(asREST, &RemoveObject{Kind: sid.Kind(), Object: m.ref(t, sid, o)})
 	if o == nil {
 		require.ErrorIs(t, r.Err, objects.ErrGone(sid.Kind()))
@@ -186,7 +196,10 @@ func (m *machine) remove(t *rapid.T) {
 }
 
 func (m *machine) writeItem(t *rapid.T) {
-	sid, o := m.pick(t, objects.KindList, objects.KindMap)
+	sid, o, ok := m.pick(t, objects.KindList, objects.KindMap)
+	if !ok {
+		return
+	}
 	op := &WriteItem{Kind: sid.Kind(), Object: m.ref(t, sid, o), Data: []byte(m.data(t))}
 	if sid.Kind() == objects.KindList {
 		op.Mode = rapid.SampledFrom([]WriteMode{AppendItem, UpdateItem}).Draw(t, "mode")
@@ -237,9 +250,9 @@ func (m *machine) writeItem(t *rapid.T) {
 }
 
 func (m *machine) removeItem(t *rapid.T) {
-	sid, o := m.pick(t, objects.KindList, objects.KindMap)
-	if o == nil || len(o.items) == 0 {
-		t.Skip("no items")
+	sid, o, ok := m.pick(t, objects.KindList, objects.KindMap)
+	if !ok || o == nil || len(o.items) == 0 {
+		return
 	}
 	keys := slices.SortedFunc(maps.Keys(o.items), compareItemKeys)
 	key := rapid.SampledFrom(keys).Draw(t, "item")
@@ -258,9 +271,9 @@ func compareItemKeys(a, b ItemKey) int {
 }
 
 func (m *machine) repeat(t *rapid.T) {
-	sid, o := m.pick(t, objects.KindList)
-	if o == nil {
-		t.Skip("removed")
+	sid, o, ok := m.pick(t, objects.KindList)
+	if !ok || o == nil {
+		return
 	}
 	c := m.command(asREST, &WriteItem{Kind: objects.KindList, Object: Ref{SID: sid}, Mode: AppendItem, Data: []byte(`1`)})
 	rs := m.send(c, c)

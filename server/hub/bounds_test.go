@@ -183,7 +183,7 @@ func checkBounds(t *rapid.T) {
 		},
 		"answer": func(t *rapid.T) {
 			if len(writes) == 0 {
-				t.Skip()
+				return
 			}
 			q.Finish(writes[0], frame(), hub.EchoKey{})
 			writes = writes[1:]

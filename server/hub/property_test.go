@@ -125,7 +125,7 @@ func TestEverySubscriberConvergesToServerState(t *testing.T) {
 				value++
 				r := readers[anyReader.Draw(t, "reader")]
 				if r.own != (fsm.CommandID{}) {
-					t.Skip()
+					return
 				}
 				write(put(m, keys.Draw(t, "key"), fmt.Sprint(value)), r)
 			},
@@ -135,7 +135,7 @@ func TestEverySubscriberConvergesToServerState(t *testing.T) {
 			"subscribe again": func(t *rapid.T) {
 				r := readers[anyReader.Draw(t, "reader")]
 				if r.own != (fsm.CommandID{}) && !r.writing {
-					t.Skip() // a request on an object waits for the answer to the one before
+					return // a request on an object waits for the answer to the one before
 				}
 				r.queue.SubscribeObject(m, &source{queue: r.queue, object: m, chunk: 2}).Start(r.known)
 			},
