@@ -29,7 +29,7 @@ func newTestNode(t *testing.T) *node {
 	r, err := e.Identify(l.url, "")
 	require.NoError(t, err)
 	require.NoError(t, e.Enter(t.Context(), r))
-	n, err := newNode(t.Context(), s.config, l, e, r)
+	n, err := newNode(t.Context(), s.config, s.live, l, e, r)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, n.realtime.Close())

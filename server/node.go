@@ -36,6 +36,7 @@ const (
 // node is the node once it belongs to a cluster, with all its parts.
 type node struct {
 	config   Config
+	live     *live
 	log      *slog.Logger
 	listener *listener
 	enroller enrol.Enroller
@@ -63,10 +64,10 @@ type node struct {
 }
 
 // newNode opens the node's part of its cluster and makes all that serves it.
-func newNode(ctx context.Context, c Config, l *listener, e enrol.Enroller, r *nodedir.Record) (*node, error) {
+func newNode(ctx context.Context, c Config, live *live, l *listener, e enrol.Enroller, r *nodedir.Record) (*node, error) {
 	n := &node{
 		config: c, log: c.Logger, listener: l, enroller: e, record: enrol.NewRecord(c.DataDir),
-		limits: limits.New(c.RateLimits, c.Clock), space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
+		live: live, limits: live.limits, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
 	}
 	var err error
 	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record}

@@ -66,7 +66,7 @@ func newWebhooks(n *node) *webhook.Sender {
 	c := n.config
 	return webhook.New(webhook.Config{
 		Node: n.store, Clock: c.Clock, Logger: c.Logger, Registerer: n.metrics.registry, Panics: n.metrics.panics,
-		Allow: c.WebhookAllow, Cluster: n.listeners,
+		Allow: n.live.webhookAllow, Cluster: n.listeners,
 		Timeout: c.Bounds.WebhookTimeout, Total: c.Bounds.WebhookRequests,
 		PerService: c.Bounds.WebhookRequestsPerService, PerHost: c.Bounds.WebhookRequestsPerHost,
 	})

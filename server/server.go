@@ -25,6 +25,7 @@ import (
 type Server struct {
 	config Config
 	log    *slog.Logger
+	live   *live
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -33,7 +34,7 @@ func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Server{config: c, log: c.Logger}, nil
+	return &Server{config: c, log: c.Logger, live: newLive(c)}, nil
 }
 
 // Run runs the node until the context ends, the node has left its cluster or was
@@ -68,7 +69,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}
 		l.show(starting())
 	}
-	n, err := newNode(ctx, s.config, l, enroller, record)
+	n, err := newNode(ctx, s.config, s.live, l, enroller, record)
 	if err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}

@@ -1,32 +1,56 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"lockstep/cmd/lockstep/internal/dev"
+	"lockstep/cmd/lockstep/internal/settings"
 	"lockstep/server/auth"
 )
 
-// passedOn returns the variables of the settings that dev passes on: all of
-// serve, except those that are of one node. These it decides, or leaves them to
-// the node's run script.
-func passedOn() []string {
-	var variables []string
-	newServe().Flags().VisitAll(func(f *pflag.Flag) {
-		if _, own := f.Annotations[ofOneNode]; !own {
-			variables = append(variables, f.Annotations[environmentKey]...)
+// passedOn returns the settings that dev passes on: all of serve, except those that
+// are of one node. These it decides, or leaves them to the node's run script.
+func passedOn(s *nodeSettings) []dev.Setting {
+	var passed []dev.Setting
+	for _, f := range s.All() {
+		if _, own := f.Annotations[ofOneNode]; own {
+			continue
 		}
-	})
-	return variables
+		setting := dev.Setting{Variable: f.Annotations[settings.Environment][0]}
+		if setting.Set = s.Source(f.Name) != ""; setting.Set {
+			setting.Value = s.Text(f)
+		}
+		passed = append(passed, setting)
+	}
+	return passed
+}
+
+// forDev are the settings of serve for dev's nodes. A file is read only where one is
+// named, and has none of what dev decides.
+func forDev(file string) (*nodeSettings, error) {
+	s := newNodeSettings()
+	path, err := s.load(cmp.Or(file, os.Getenv("LOCKSTEP_CONFIG"), noFile))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range s.All() {
+		_, own := f.Annotations[ofOneNode]
+		if source := s.Source(f.Name); own && path != "" && strings.HasPrefix(source, path+":") {
+			return nil, fmt.Errorf("%s: %s is of one node; dev decides it for each of its nodes", source, f.Name)
+		}
+	}
+	return s, nil
 }
 
 func newDev() *cobra.Command {
 	var c dev.Config
+	var file string
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run three nodes on this machine",
@@ -39,8 +63,8 @@ that one node again in the foreground. It prints a line with "ready" once a writ
 acknowledged through every node, restarts nothing by itself, and stops all three on
 Ctrl-C. A second start on the same directory goes on with the same data.
 
-LOCKSTEP_RATE_LIMITS and the other settings of "lockstep serve" are passed on, except
-those of one node alone (its directory, name and addresses, and how it enters a
+LOCKSTEP_RATE_LIMITS and the other settings of "lockstep serve" are passed on, from the
+environment and the file that --config names, except those of one node alone (its directory, name and addresses, and how it enters a
 cluster). Webhooks may reach this machine unless LOCKSTEP_WEBHOOK_ALLOW is set. The
 account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.`,
 		Args: cobra.NoArgs,
@@ -56,7 +80,11 @@ account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			c.Settings = passedOn()
+			s, err := forDev(file)
+			if err != nil {
+				return usage{err}
+			}
+			c.Settings = passedOn(s)
 			c.Binary, c.AccountSID, c.AuthToken = binary, account.SID, account.AuthToken
 			c.Out, c.Logger = cmd.OutOrStdout(), newLogger(slog.LevelInfo)
 			return dev.Run(cmd.Context(), c)
@@ -65,6 +93,7 @@ account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_
 	f := cmd.Flags()
 	f.StringVar(&c.DataDir, "data-dir", "data/dev", "directory of the cluster")
 	f.IntVar(&c.HTTPPort, "http-port", 8080, "port of the first node; the others have the next two")
+	f.StringVar(&file, "config", "", "file with settings of lockstep serve for all nodes (default: none)")
 	bindAll(f)
 	return cmd
 }

@@ -5,8 +5,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"lockstep/cmd/lockstep/internal/settings"
 )
 
 // ofOneNode annotates a flag of serve that cannot be the same for several nodes
@@ -16,38 +17,40 @@ const ofOneNode = "of-one-node"
 // markOfOneNode marks flags so.
 func markOfOneNode(flags *pflag.FlagSet, names ...string) {
 	for _, name := range names {
-		if err := flags.SetAnnotation(name, ofOneNode, nil); err != nil {
-			panic(err) // there is no such flag
-		}
+		annotate(flags, name, ofOneNode)
 	}
 }
 
-// environmentKey annotates a flag with the variable that sets it.
-const environmentKey = "environment"
+// loadsItself marks commands whose settings may come from a file, which they load.
+var loadsItself = map[string]string{"settings": "of a file, too"}
+
+// annotate says something of a flag.
+func annotate(flags *pflag.FlagSet, name, key string, values ...string) {
+	if err := flags.SetAnnotation(name, key, append([]string{}, values...)); err != nil {
+		panic(err) // there is no such flag
+	}
+}
 
 // bind names the variable that sets a flag, and says so in its description.
 func bind(flags *pflag.FlagSet, name, variable string) {
-	f := flags.Lookup(name)
-	if err := flags.SetAnnotation(name, environmentKey, []string{variable}); err != nil {
-		panic(err) // there is no such flag
-	}
-	f.Usage += " [" + variable + "]"
+	annotate(flags, name, settings.Environment, variable)
+	flags.Lookup(name).Usage += " [" + variable + "]"
 }
 
 // bindAll binds each flag that has no variable yet to LOCKSTEP_ and its name.
 func bindAll(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Annotations[environmentKey] == nil {
+		if f.Annotations[settings.Environment] == nil {
 			bind(flags, f.Name, "LOCKSTEP_"+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")))
 		}
 	})
 }
 
 // fromEnvironment sets the flags that the command line leaves out.
-func fromEnvironment(cmd *cobra.Command, _ []string) error {
+func fromEnvironment(flags *pflag.FlagSet) error {
 	var first error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		variable := f.Annotations[environmentKey]
+	flags.VisitAll(func(f *pflag.Flag) {
+		variable := f.Annotations[settings.Environment]
 		if f.Changed || variable == nil || first != nil {
 			return
 		}

@@ -37,11 +37,7 @@ func main() {
 }
 
 func run(args []string) int {
-	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup wants it
-		ends = append(ends, syscall.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
@@ -106,15 +102,28 @@ failed, and nothing was written after it: when the disk is well, start the node 
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRunE: fromEnvironment,
+		PersistentPreRunE: prepare,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("lockstep {{.Version}}\n")
 	root.AddCommand(
 		newDev(), newInit(), newServe(), newJoin(), newLeave(), newRecover(), newBackup(), newRestore(), newStatus(), newVerify(), newSnapshot(),
-		newToken(), newKeys(), newVersion(),
+		newToken(), newKeys(), newConfig(), newVersion(),
 	)
 	return root
+}
+
+// prepare comes before every command but those that load their settings themselves:
+// their flags may come from the environment, and SIGHUP ends them.
+func prepare(cmd *cobra.Command, _ []string) error {
+	if cmd.Annotations["settings"] != "" {
+		return nil
+	}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup wants it
+		ctx, _ := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+		cmd.SetContext(ctx)
+	}
+	return fromEnvironment(cmd.Flags())
 }
 
 func newVersion() *cobra.Command {

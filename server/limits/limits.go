@@ -16,6 +16,7 @@ package limits
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"lockstep/cluster"
@@ -26,15 +27,32 @@ import (
 
 // Limits are the limits that one node keeps.
 type Limits struct {
-	table    table
-	buckets  *ratelimit.Limiter[objects.Bucket]
+	now      atomic.Pointer[limiter]
 	clock    func() time.Time
 	admitted recent
 }
 
+// limiter is the rates with what they are counted in.
+type limiter struct {
+	table   table
+	buckets *ratelimit.Limiter[objects.Bucket]
+}
+
 // New returns limits at these rates, which must be valid.
 func New(rates Rates, clock func() time.Time) *Limits {
-	return &Limits{table: tableOf(rates), buckets: ratelimit.New[objects.Bucket](rates.Burst), clock: clock}
+	l := &Limits{clock: clock}
+	l.now.Store(&limiter{tableOf(rates), ratelimit.New[objects.Bucket](rates.Burst)})
+	return l
+}
+
+// Change sets other rates, which must be valid. What buckets lack they gain at the
+// new rates; with another burst they begin full.
+func (l *Limits) Change(rates Rates) {
+	buckets := ratelimit.New[objects.Bucket](rates.Burst)
+	if before := l.now.Load().buckets; before.Burst() == buckets.Burst() {
+		buckets = before
+	}
+	l.now.Store(&limiter{tableOf(rates), buckets})
 }
 
 // Admit decides on the leader whether a command may enter the log, by charging its
@@ -46,7 +64,7 @@ func New(rates Rates, clock func() time.Time) *Limits {
 // again, because clients choose the ids of some commands.
 func (l *Limits) Admit(view *fsm.View, c *fsm.Command, known bool) *objects.Error {
 	cost, _ := ofCommand(view, c)
-	if cost.price == 0 || !l.table.limits(cost.bucket) {
+	if cost.price == 0 || !l.now.Load().table.limits(cost.bucket) {
 		return nil
 	}
 	times := l.admitted.times(c.ID)
@@ -109,7 +127,7 @@ func (l *Limits) Follow(ctx context.Context, feed *fsm.Feed, leads func() bool) 
 // restart does not count as many writes at one moment.
 func (l *Limits) chargeEvent(e objects.Event) {
 	at, now := time.UnixMilli(e.At), l.clock()
-	if now.Sub(at) >= l.buckets.Burst() {
+	if now.Sub(at) >= l.now.Load().buckets.Burst() {
 		return // it has been earned again since, and the buckets keep one time for all
 	}
 	if at.After(now) {
@@ -119,11 +137,13 @@ func (l *Limits) chargeEvent(e objects.Event) {
 }
 
 func (l *Limits) take(c charge, now time.Time) time.Duration {
-	own, shared := l.table.buckets(c.bucket)
-	return l.buckets.Take(now, c.price, own, shared)
+	limiter := l.now.Load()
+	own, shared := limiter.table.buckets(c.bucket)
+	return limiter.buckets.Take(now, c.price, own, shared)
 }
 
 func (l *Limits) charge(c charge, at time.Time) {
-	own, shared := l.table.buckets(c.bucket)
-	l.buckets.Charge(at, c.price, own, shared)
+	limiter := l.now.Load()
+	own, shared := limiter.table.buckets(c.bucket)
+	limiter.buckets.Charge(at, c.price, own, shared)
 }

@@ -17,7 +17,7 @@ import (
 // changes its mind lead around it. Private networks are not refused: that is
 // where the receivers of those are who run this themselves.
 type guard struct {
-	allow   []netip.Prefix
+	allow   func() []netip.Prefix
 	cluster func() []string // host:port of every listener of every member
 	own     func() ([]net.Addr, error)
 }
@@ -58,7 +58,7 @@ func (g guard) dial(ctx context.Context, network, address string) (net.Conn, err
 		if err != nil {
 			return fmt.Errorf("address of a receiver: %w", err)
 		}
-		return off.check(a, g.allow)
+		return off.check(a, g.allow())
 	}}
 	return dialer.DialContext(ctx, network, address)
 }

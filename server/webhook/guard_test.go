@@ -47,7 +47,7 @@ func TestAddressSpellingsAreRefused(t *testing.T) {
 	defer l.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
-	g := guard{cluster: func() []string { return nil }, own: net.InterfaceAddrs}
+	g := guard{allow: func() []netip.Prefix { return nil }, cluster: func() []string { return nil }, own: net.InterfaceAddrs}
 	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "127.1", "2130706433", "0x7f000001", "[::ffff:7f00:1]"} {
 		conn, err := g.dial(t.Context(), "tcp", host+":"+port)
 		require.Error(t, err, host)

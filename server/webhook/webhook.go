@@ -43,9 +43,9 @@ type Config struct {
 	PerService int           // of these, for one service; default 16
 	PerHost    int           // and to one host; default 64
 
-	// Allow are networks that webhooks may reach although they are this
-	// machine's, the local link's or a member's (see guard).
-	Allow []netip.Prefix
+	// Allow returns networks that webhooks may reach although they are this
+	// machine's, the local link's or a member's (see guard). It may be nil.
+	Allow func() []netip.Prefix
 
 	// Cluster returns host:port of the members' listeners, which webhooks never
 	// reach. It may be nil.
@@ -69,6 +69,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.PerHost == 0 {
 		c.PerHost = 64
+	}
+	if c.Allow == nil {
+		c.Allow = func() []netip.Prefix { return nil }
 	}
 	if c.Cluster == nil {
 		c.Cluster = func() []string { return nil }

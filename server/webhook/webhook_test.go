@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
@@ -60,7 +61,7 @@ func (r *receiver) received() []received {
 func ok(int, url.Values) int { return 200 }
 
 // loopback is where the receivers of tests are.
-var loopback = prefixes("127.0.0.0/8", "::1/128")
+func loopback() []netip.Prefix { return prefixes("127.0.0.0/8", "::1/128") }
 
 // start runs a Sender on a node whose default service sends everything to url.
 func start(t *testing.T, to string, config Config) *fsmtest.Node {

@@ -92,8 +92,10 @@ var mayImport = map[string][]string{
 
 	"lockstep/server/realtime/wire": {"lockstep/server/resource", "lockstep/objects"},
 
-	"lockstep/cmd/lockstep":              {"lockstep/cluster", "lockstep/server", "lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/enrol", "lockstep/server/limits", "lockstep/server/memory", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cmd/lockstep/internal/dev"},
+	"lockstep/cmd/lockstep":              {"lockstep/cluster", "lockstep/server", "lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/enrol", "lockstep/server/limits", "lockstep/server/memory", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/server/bounds", "lockstep/cmd/lockstep/internal/dev", "lockstep/cmd/lockstep/internal/settings"},
 	"lockstep/cmd/lockstep/internal/dev": {"lockstep/server/admin", "lockstep/server/nodedir", "lockstep/server/retry"},
+
+	"lockstep/cmd/lockstep/internal/settings": {},
 
 	"lockstep/cluster/internal/watch":      {},
 	"lockstep/cluster/internal/lifetime":   {},

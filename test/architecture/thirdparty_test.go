@@ -49,7 +49,8 @@ var mayUse = map[string][]string{
 	},
 	"github.com/KimMachineGun/automemlimit": {"server/memory"},
 	"github.com/spf13/cobra":                {"cmd/lockstep"},
-	"github.com/spf13/pflag":                {"cmd/lockstep", "server/bounds"},
+	"github.com/spf13/pflag":                {"cmd/lockstep", "cmd/lockstep/internal/settings", "server/bounds"},
+	"go.yaml.in/yaml/v3":                    {"cmd/lockstep/internal/settings"},
 	"github.com/mattn/go-isatty":            {"cmd/lockstep"},
 
 	"github.com/stretchr/testify": {"cluster/internal/rafttest"},

@@ -33,15 +33,21 @@ type Config struct {
 	// Binary is the program, which understands `serve`.
 	Binary string
 
-	// Settings are the environment variables that every node takes over as they
-	// are, now and from its run script.
-	Settings []string
+	// Settings are what every node takes over, now and from its run script.
+	Settings []Setting
 
 	// AccountSID and AuthToken are the account's for a new cluster.
 	AccountSID, AuthToken string
 
 	Out    io.Writer // what a person reads
 	Logger *slog.Logger
+}
+
+// Setting is a setting of every node: its variable in the environment, and its value
+// if it was set.
+type Setting struct {
+	Variable, Value string
+	Set             bool
 }
 
 const nodes = 3
@@ -178,7 +184,7 @@ func (c *cluster) split() (members, joiners []*node, err error) {
 func (c *cluster) environment() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return strings.HasPrefix(name, "LOCKSTEP_") && !slices.Contains(c.config.Settings, name)
+		return strings.HasPrefix(name, "LOCKSTEP_") && !slices.ContainsFunc(c.config.Settings, func(s Setting) bool { return s.Variable == name })
 	})
 	return append(env, "LOCKSTEP_ACCOUNT_SID="+c.env.AccountSID, "LOCKSTEP_AUTH_TOKEN="+c.env.AuthToken)
 }

@@ -52,7 +52,7 @@ func newCluster(t *testing.T, program string) *cluster {
 	binary := filepath.Join(dir, "program")
 	require.NoError(t, os.WriteFile(binary, []byte("#!/bin/sh\n"+program), 0o700))
 	c, err := prepare(Config{
-		DataDir: dir, HTTPPort: 9000, Binary: binary, Settings: []string{"LOCKSTEP_RATE_LIMITS", "LOCKSTEP_WEBHOOK_ALLOW"}, AccountSID: "AC1", AuthToken: "t",
+		DataDir: dir, HTTPPort: 9000, Binary: binary, Settings: []Setting{{"LOCKSTEP_RATE_LIMITS", "writes=1'0", true}, {Variable: "LOCKSTEP_WEBHOOK_ALLOW"}}, AccountSID: "AC1", AuthToken: "t",
 		Out: io.Discard, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
@@ -60,7 +60,6 @@ func newCluster(t *testing.T, program string) *cluster {
 }
 
 func TestScriptPassesSettingsOn(t *testing.T) {
-	t.Setenv("LOCKSTEP_RATE_LIMITS", "writes=1'0")
 	t.Setenv("LOCKSTEP_JOIN", "http://elsewhere")
 	c := newCluster(t, `echo "$LOCKSTEP_RATE_LIMITS|$LOCKSTEP_JOIN|$LOCKSTEP_ACCOUNT_SID|$LOCKSTEP_WEBHOOK_ALLOW"; for a; do echo "$a"; done`)
 	n := c.nodes[1]
@@ -69,7 +68,7 @@ func TestScriptPassesSettingsOn(t *testing.T) {
 	log, err := os.ReadFile(n.logFile())
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"writes=1'0||AC1|127.0.0.0/8,::1/128", "serve", "--data-dir", n.dir, "--node-id", "node2", "--http-addr", "127.0.0.1", "--http-port", "9001",
+		"writes=1'0||AC1|127.0.0.0/8,::1/128", "serve", "--config", "none", "--data-dir", n.dir, "--node-id", "node2", "--http-addr", "127.0.0.1", "--http-port", "9001",
 		"--join", "http://127.0.0.1:9000", "",
 	}, strings.Split(string(log), "\n"))
 

@@ -36,12 +36,12 @@ var defaults = map[string]string{
 }
 
 // writeScript writes the node's run script: the one way in which it is started,
-// here and by hand. It keeps the settings that the environment has now.
-func (n *node) writeScript(binary string, settings []string) error {
+// here and by hand. It keeps the settings that there are now, and reads no file.
+func (n *node) writeScript(binary string, settings []Setting) error {
 	var s strings.Builder
 	s.WriteString("#!/bin/sh\n# Starts this node in the foreground. Settings in the environment come first.\n")
-	for _, name := range settings {
-		value, ok := os.LookupEnv(name)
+	for _, setting := range settings {
+		name, value, ok := setting.Variable, setting.Value, setting.Set
 		if !ok {
 			value, ok = defaults[name]
 		}
@@ -49,7 +49,7 @@ func (n *node) writeScript(binary string, settings []string) error {
 			fmt.Fprintf(&s, "%s=${%s-%s}\nexport %s\n", name, name, quote(value), name)
 		}
 	}
-	fmt.Fprintf(&s, "exec %s serve --data-dir %s --node-id %s --http-addr 127.0.0.1 --http-port %d \"$@\"\n",
+	fmt.Fprintf(&s, "exec %s serve --config none --data-dir %s --node-id %s --http-addr 127.0.0.1 --http-port %d \"$@\"\n",
 		quote(binary), quote(n.dir), n.name, n.port)
 	if err := durable.WriteFile(n.script(), []byte(s.String()), 0o700); err != nil {
 		return fmt.Errorf("write run script: %w", err)
