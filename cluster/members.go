@@ -101,11 +101,11 @@ func (n *Node) Status(ctx context.Context) Status {
 }
 
 func (n *Node) ownStatus() NodeStatus {
-	state := n.leadership.Look()
+	state, last := n.leadership.Look(), status.LogEndOf(n.raft)
 	s := NodeStatus{
 		ID: n.config.ID, HTTP: n.config.HTTPURL, Raft: n.peers.Addr(), Role: RoleNonvoter, Version: n.config.Version,
 		AppliedIndex: n.fsm.View().Index(), CommitIndex: n.raft.CommitIndex(), Term: state.Term,
-		LastIndex: n.raft.LastIndex(), Gossip: n.GossipAddr(), Server: n.self, Process: n.process, Candidate: state.Role == raft.Candidate,
+		LastIndex: last.Index, LastTerm: last.Term, Gossip: n.GossipAddr(), Server: n.self, Process: n.process, Candidate: state.Role == raft.Candidate,
 	}
 	s.Digest = n.fsm.View().Digest()
 	s.Level, s.Newest = n.fsm.View().Level(), fsm.Newest
@@ -164,7 +164,7 @@ func (n *Node) Leave(ctx context.Context) error { return n.place.Leave(ctx) }
 // Removed is closed when the node learns that it is no longer a member.
 func (n *Node) Removed() <-chan struct{} { return n.place.Removed() }
 
-// TransferLeadership hands leadership to the voter whose log is longest among
+// TransferLeadership hands leadership to the voter whose log is newest among
 // those that answer. It succeeds when this node leads no more.
 func (n *Node) TransferLeadership(ctx context.Context) error { return n.transfers.Away(ctx) }
 

@@ -517,7 +517,7 @@ func (n *Node) replicatesTo(id raft.ServerID, term uint64) bool {
 func (n *Node) logReports(ctx context.Context, servers []raft.Server) map[string]takeover.Report {
 	reports := make(map[string]takeover.Report)
 	for server, r := range n.survey.Reports(ctx, servers) {
-		reports[server] = takeover.Report{LastIndex: r.LastIndex, Term: r.Term, Candidate: r.Candidate}
+		reports[server] = takeover.Report{Log: r.LogEnd(), Term: r.Term, Candidate: r.Candidate}
 	}
 	return reports
 }

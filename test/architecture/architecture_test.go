@@ -114,7 +114,7 @@ var mayImport = map[string][]string{
 	"lockstep/cluster/internal/disk":       {},
 	"lockstep/cluster/internal/transport":  {"lockstep/cluster/internal/lifetime"},
 	"lockstep/cluster/internal/nudge":      {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/fsm"},
-	"lockstep/cluster/internal/takeover":   {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime"},
+	"lockstep/cluster/internal/takeover":   {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/status"},
 	"lockstep/cluster/internal/replica":    {"lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/member", "lockstep/cluster/internal/watch", "lockstep/cluster/internal/wire", "lockstep/fsm"},
 	"lockstep/cluster/internal/recall":     {"lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/member", "lockstep/cluster/internal/status", "lockstep/cluster/internal/wire"},
 	"lockstep/cluster/internal/readindex":  {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/wire", "lockstep/fsm", "lockstep/objects"},

@@ -30,6 +30,11 @@ func (n *node) lastTerm() int8 {
 	return n.log[n.length-1]
 }
 
+// newerThan reports whether a node refuses another one its vote for what its log has.
+func (n *node) newerThan(other node) bool {
+	return n.lastTerm() > other.lastTerm() || (n.lastTerm() == other.lastTerm() && n.length > other.length)
+}
+
 // enter has a node see a newer term.
 func (n *node) enter(term int8) {
 	if term > n.term {
@@ -82,7 +87,7 @@ func (r raft) vote(candidate, voter int) (raft, bool) {
 	if c.votes == 0 || c.leads || v.term > c.term || (v.term == c.term && v.voted != 0) {
 		return r, false
 	}
-	if v.lastTerm() > c.lastTerm() || (v.lastTerm() == c.lastTerm() && v.length > c.length) {
+	if v.newerThan(*c) {
 		return r, false
 	}
 	v.enter(c.term)

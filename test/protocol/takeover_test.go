@@ -44,25 +44,19 @@ func careless(r raft, candidate, voter int) (raft, bool) {
 	return next, ok
 }
 
-// Of the nodes that remain when a leader is gone, the first in line can win where
-// all logs end in one term: its log is the longest.
+// Of the nodes that remain when a leader is gone, the first in line can win: no
+// log ends in a later term, and of those that end in its term none is longer.
 func TestFirstInLineCanWin(t *testing.T) {
 	states, err := Explore(Model[raft]{Next: raft.steps, Wrong: func(r raft) string {
 		for dead := range nodes {
-			first, same := -1, true
+			first := -1
 			for i := range nodes {
 				if i == dead {
 					continue
 				}
-				if first < 0 || r.nodes[i].length > r.nodes[first].length {
+				if first < 0 || r.nodes[i].newerThan(r.nodes[first]) {
 					first = i
 				}
-			}
-			for i := range nodes {
-				same = same && (i == dead || r.nodes[i].lastTerm() == r.nodes[first].lastTerm())
-			}
-			if !same {
-				continue
 			}
 			if !canWin(r, first, dead) {
 				return fmt.Sprintf("%d is gone, and %d cannot win", dead, first)

@@ -36,7 +36,7 @@ type Keeper struct {
 type peerClock struct {
 	server raft.Server
 	offset time.Duration // of its machine's clock from this one's
-	log    uint64        // last index
+	log    status.LogEnd
 	leads  bool
 	time   time.Duration // the cluster's, if it knows it; else 0
 	all    status.Node
@@ -56,7 +56,7 @@ func (k *Keeper) ask(ctx context.Context) []peerClock {
 				return
 			}
 			age := time.Since(sent) / 2
-			p := &peerClock{server: s, offset: r.Clock + age - k.Clock.Now(), log: r.LastIndex, leads: r.Role == status.Leader, all: r}
+			p := &peerClock{server: s, offset: r.Clock + age - k.Clock.Now(), log: r.LogEnd(), leads: r.Role == status.Leader, all: r}
 			if r.ClusterClock != 0 {
 				p.time = r.ClusterClock + age
 			}
@@ -182,12 +182,12 @@ func (k *Keeper) warn(peers []peerClock, far bool) bool {
 	return false
 }
 
-// yield hands leadership to the voter with the longest log among those whose
+// yield hands leadership to the voter with the newest log among those whose
 // clocks differ from this one's, which is wrong.
 func (k *Keeper) yield(peers []peerClock) {
 	var to *peerClock
 	for i, p := range peers {
-		if p.offset.Abs() > farAt && (to == nil || p.log > to.log) {
+		if p.offset.Abs() > farAt && (to == nil || p.log.Compare(to.log) > 0) {
 			to = &peers[i]
 		}
 	}

@@ -23,7 +23,7 @@ const transferRest = 2 * transport.RequestTimeout
 // errNoSuccessor: no voter can take leadership over for now.
 var errNoSuccessor = errors.New("cluster: no other voter can lead at the moment")
 
-// Away hands leadership to the voter whose log is longest among those that answer.
+// Away hands leadership to the voter whose log is newest among those that answer.
 // It succeeds when this node leads no more.
 func (t *Transfers) Away(ctx context.Context) error {
 	if t.Raft.State() != raft.Leader {
@@ -54,7 +54,7 @@ func (t *Transfers) To(ctx context.Context, to raft.Server) error {
 
 // WithoutRaft has another voter stand for election, if this node leads: by the
 // request that ends a transfer of leadership, which raft itself cannot send while
-// it waits for the disk. If that one's log is too short to win, the others'
+// it waits for the disk. If that one's log is too old to win, the others'
 // time-outs decide.
 func (t *Transfers) WithoutRaft(ctx context.Context, over raft.Transport) error {
 	if t.Raft.State() != raft.Leader {
@@ -93,14 +93,14 @@ type Transfers struct {
 func (t *Transfers) successor(voters []raft.Server, reports map[string]status.Node, self string) (to *raft.Server) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var longest uint64
+	var newest status.LogEnd
 	for i, v := range voters {
 		r, answers := reports[string(v.ID)]
 		if !answers || string(v.ID) == self || t.rests(v.ID) {
 			continue
 		}
-		if to == nil || r.LastIndex > longest {
-			to, longest = &voters[i], r.LastIndex
+		if to == nil || r.LogEnd().Compare(newest) > 0 {
+			to, newest = &voters[i], r.LogEnd()
 		}
 	}
 	return to

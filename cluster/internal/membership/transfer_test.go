@@ -16,7 +16,7 @@ import (
 func TestTransferDoesNotAskSameNodeTwiceInRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		voters := []raft.Server{{ID: "a.1"}, {ID: "b.1"}, {ID: "c.1"}, {ID: "d.1"}}
-		reports := map[string]status.Node{"a.1": {LastIndex: 9}, "b.1": {LastIndex: 7}, "c.1": {LastIndex: 8}}
+		reports := map[string]status.Node{"a.1": {LastIndex: 9, LastTerm: 4}, "b.1": {LastIndex: 9, LastTerm: 3}, "c.1": {LastIndex: 8, LastTerm: 4}}
 		var asked Transfers
 		next := func() string {
 			to := asked.successor(voters, reports, "a.1")
@@ -27,7 +27,7 @@ func TestTransferDoesNotAskSameNodeTwiceInRow(t *testing.T) {
 			require.False(t, asked.begin(to.ID))
 			return string(to.ID)
 		}
-		require.Equal(t, "c.1", next(), "its log is the longest but for the leader's")
+		require.Equal(t, "c.1", next(), "its log is the newest but for the leader's")
 		require.Equal(t, "b.1", next())
 		require.Empty(t, next(), "the fourth does not answer")
 		time.Sleep(transferRest)

@@ -36,7 +36,8 @@ type Node struct {
 	CommitIndex  uint64 `cbor:"6,keyasint"`
 	Term         uint64 `cbor:"7,keyasint"`
 	Version      string `cbor:"8,keyasint,omitempty"`
-	LastIndex    uint64 `cbor:"9,keyasint"` // of its log
+	LastIndex    uint64 `cbor:"9,keyasint"`            // of its log
+	LastTerm     uint64 `cbor:"14,keyasint,omitempty"` // of that entry
 	Candidate    bool   `cbor:"10,keyasint,omitempty"`
 	Server       string `cbor:"11,keyasint"` // the id in raft's configuration
 	Process      uint64 `cbor:"12,keyasint"` // different in each process

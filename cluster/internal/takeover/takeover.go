@@ -14,6 +14,7 @@ import (
 
 	"lockstep/cluster/internal/leadership"
 	"lockstep/cluster/internal/lifetime"
+	"lockstep/cluster/internal/status"
 )
 
 const (
@@ -40,7 +41,7 @@ type Leadership interface {
 
 // Report is a voter's account of itself.
 type Report struct {
-	LastIndex uint64 // of its log
+	Log       status.LogEnd
 	Term      uint64
 	Candidate bool
 }
@@ -125,7 +126,7 @@ func (w *Watcher) untilSucceeded(leader string) (context.Context, func()) {
 }
 
 // campaignInTurn campaigns when it is this node's turn, unless another voter does or
-// there is a leader again. The voter with the longest log is first in line, because
+// there is a leader again. The voter with the newest log is first in line, because
 // it can win. Logs may still grow by what the dead leader sent, so the order is
 // determined anew in each step.
 func (w *Watcher) campaignInTurn(dead leadership.State) {
@@ -185,11 +186,11 @@ func (w *Watcher) Campaign() {
 }
 
 // successorRank returns a node's place among the remaining voters that answer, by
-// the length of their logs and then by id.
+// their logs, as raft compares them, and then by id.
 func successorRank(reports map[string]Report, self string) (rank int, votes bool) {
 	own, votes := reports[self]
 	for id, r := range reports {
-		if r.LastIndex > own.LastIndex || (r.LastIndex == own.LastIndex && id < self) {
+		if newer := r.Log.Compare(own.Log); newer > 0 || (newer == 0 && id < self) {
 			rank++
 		}
 	}
