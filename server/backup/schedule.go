@@ -86,9 +86,29 @@ func NewSchedule(c Config) *Schedule {
 // retryPause is the longest pause after a backup that failed.
 const retryPause = 5 * time.Minute
 
+// hangs is how long the directory is waited for when the context has ended.
+const hangs = 2 * time.Second
+
 // Run makes backups until the context ends. The first one is due when the newest
-// in the directory is old enough, so starting a node again makes none.
+// in the directory is old enough, so starting a node again makes none. A directory
+// that hangs then, on another disk or machine than the node's own perhaps, is not
+// waited for: what is under way there ends when the directory goes on, or with the
+// process.
 func (s *Schedule) Run(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.run(ctx)
+	}()
+	<-ctx.Done()
+	select {
+	case <-ended:
+	case <-time.After(hangs):
+		s.Logger.Warn("the backup directory hangs; this node ends without what is under way there", "directory", s.Dir)
+	}
+}
+
+func (s *Schedule) run(ctx context.Context) {
 	s.sweep()
 	pause := s.untilDue()
 	for {

@@ -88,7 +88,8 @@ type scheduled struct {
 	*Schedule
 	fails atomic.Bool // what captures the state
 	full  atomic.Bool
-	ahead atomic.Int64 // of the clock, in nanoseconds
+	hangs atomic.Pointer[chan struct{}] // until when the disk does
+	ahead atomic.Int64                  // of the clock, in nanoseconds
 }
 
 var errCapture, errFull = errors.New("no leader"), errors.New("no room")
@@ -105,6 +106,9 @@ func newScheduled(t *testing.T, dir, node string) *scheduled {
 			return store.Capture(), nil
 		},
 		Room: func() error {
+			if until := x.hangs.Load(); until != nil {
+				<-*until
+			}
 			if x.full.Load() {
 				return errFull
 			}
@@ -192,6 +196,24 @@ func TestNothingGoesBeforeANewBackupIsThere(t *testing.T) {
 		require.NotEqual(t, kept, names(t, dir))
 		require.Greater(t, value(t, x.success), at)
 		stop()
+	})
+}
+
+// A directory that hangs holds a node's end up for no more than a moment, and leaves
+// no file that is not whole.
+func TestDirectoryThatHangsIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		x := newScheduled(t, dir, "n1")
+		goesOn := make(chan struct{})
+		x.hangs.Store(&goesOn)
+		stop := x.runs(t)
+		began := time.Now()
+		stop()
+		require.LessOrEqual(t, time.Since(began), hangs)
+		close(goesOn)
+		synctest.Wait()
+		require.Empty(t, names(t, dir))
 	})
 }
 
