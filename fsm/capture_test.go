@@ -25,7 +25,7 @@ func TestCaptureIsOneState(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		for i := 0; ; i++ {
+		for i := range 100_000 { // fewer than the window has room for
 			select {
 			case <-stop:
 				return

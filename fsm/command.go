@@ -1,11 +1,13 @@
 package fsm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"reflect"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -21,6 +23,12 @@ type Actor struct {
 	Identity string `cbor:"1,keyasint,omitempty"` // of the access token
 	Endpoint string `cbor:"2,keyasint,omitempty"` // of the realtime session
 	Token    bool   `cbor:"3,keyasint,omitempty"` // false: REST credentials, which no permission binds
+}
+
+func (a *Actor) describe(f *form) {
+	f.text(1, &a.Identity, optional)
+	f.text(2, &a.Endpoint, optional)
+	f.bool(3, &a.Token)
 }
 
 // name is the actor as created_by and webhooks show it.
@@ -57,6 +65,7 @@ type Op interface {
 	apply(tx *tx) Result
 }
 
+// wireCommand is how a command is written.
 type wireCommand struct {
 	_            struct{} `cbor:",toarray"`
 	Kind         opKind
@@ -79,46 +88,91 @@ func (c *Command) Encode() ([]byte, error) {
 	if !known {
 		return nil, fmt.Errorf("fsm: %T is not in the table of operations", c.Op)
 	}
-	op, err := encoding.Marshal(c.Op)
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	b := binary.AppendUvarint((*scratch)[:0], uint64(c.readableFrom()))
+	b = appendHead(b, cborArray, commandFields)
+	b = appendHead(b, cborUint, uint64(row.kind))
+	b = append(appendHead(b, cborBytes, uint64(len(c.ID))), c.ID[:]...)
+	b = appendHead(b, cborUint, c.Issued)
+	b = appendBool(b, c.ClientChosen)
+	b = append(appendHead(b, cborBytes, uint64(len(c.Fingerprint))), c.Fingerprint[:]...)
+	b = appendForm(b, &c.Actor)
+	b = append(appendHead(b, cborBytes, uint64(len(c.Service))), c.Service[:]...)
+	b, err := encode(b, c.Op)
 	if err != nil {
 		return nil, fmt.Errorf("fsm: encode operation: %w", err)
 	}
-	body, err := encoding.Marshal(wireCommand{
-		Kind: row.kind, ID: c.ID, Issued: c.Issued, ClientChosen: c.ClientChosen,
-		Fingerprint: c.Fingerprint, Actor: c.Actor, Service: c.Service, Op: op,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("fsm: encode command: %w", err)
+	if cap(b) <= maxScratch {
+		*scratch = b
 	}
-	b := binary.AppendUvarint(make([]byte, 0, 1+len(body)), uint64(c.readableFrom()))
-	return append(b, body...), nil
+	return bytes.Clone(b), nil
 }
+
+// scratches are where commands are encoded, to be copied when their length is known.
+var scratches = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxScratch = 64 << 10
+
+// commandFields is the number of fields of a wireCommand.
+const commandFields = 8
 
 // DecodeCommand reads what Encode wrote. The command does not alias b.
 func DecodeCommand(b []byte) (*Command, error) {
+	c := new(Command)
+	if err := c.decode(b); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Command) decode(b []byte) error {
 	level, b, err := cutLevel(b)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCommand, err)
+		return fmt.Errorf("%w: %w", ErrCommand, err)
 	}
 	if err := level.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCommand, err)
+		return fmt.Errorf("%w: %w", ErrCommand, err)
 	}
-	var w wireCommand
-	if err := decoding.Unmarshal(b, &w); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCommand, err)
+	kind, op, ok := c.read(b)
+	if !ok {
+		var w wireCommand
+		if err := decoding.Unmarshal(b, &w); err != nil {
+			return fmt.Errorf("%w: %w", ErrCommand, err)
+		}
+		*c = Command{
+			ID: w.ID, Issued: w.Issued, ClientChosen: w.ClientChosen, Fingerprint: w.Fingerprint,
+			Actor: w.Actor, Service: w.Service,
+		}
+		kind, op = w.Kind, w.Op
 	}
-	row, known := kinds[w.Kind]
+	row, known := kinds[kind]
 	if !known {
-		return nil, fmt.Errorf("%w: kind %d", ErrCommand, w.Kind)
+		return fmt.Errorf("%w: kind %d", ErrCommand, kind)
 	}
-	op := row.new()
-	if err := decoding.Unmarshal(w.Op, op); err != nil {
-		return nil, fmt.Errorf("%w: kind %d: %w", ErrCommand, w.Kind, err)
+	c.Op = row.new()
+	if err := decode(op, c.Op); err != nil {
+		return fmt.Errorf("%w: kind %d: %w", ErrCommand, kind, err)
 	}
-	return &Command{
-		ID: w.ID, Issued: w.Issued, ClientChosen: w.ClientChosen, Fingerprint: w.Fingerprint,
-		Actor: w.Actor, Service: w.Service, Op: op,
-	}, nil
+	return nil
+}
+
+// read reads all but the operation, whose bytes it returns, and reports whether it
+// was written by Encode.
+func (c *Command) read(b []byte) (kind opKind, op []byte, ok bool) {
+	f := startReading(b)
+	defer f.release()
+	if f.readHead(cborArray) != commandFields {
+		f.fail()
+	}
+	kind = readUint[opKind](f)
+	f.readArray(c.ID[:])
+	c.Issued = f.readHead(cborUint)
+	c.ClientChosen = f.readBool()
+	f.readArray(c.Fingerprint[:])
+	f.record(&c.Actor)
+	f.readArray(c.Service[:])
+	return kind, f.b, !f.strange
 }
 
 // A log entry is a batch of commands: the version of this envelope in a byte, the
@@ -184,7 +238,7 @@ func EncodeBatch(unixMilli int64, commands [][]byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func decodeBatch(b []byte) (unixMilli int64, commands []*Command, err error) {
+func decodeBatch(b []byte) (unixMilli int64, commands []Command, err error) {
 	b, err = openBatch(b)
 	if err != nil {
 		return 0, nil, err
@@ -193,19 +247,40 @@ func decodeBatch(b []byte) (unixMilli int64, commands []*Command, err error) {
 	if n <= 0 {
 		return 0, nil, fmt.Errorf("%w: batch time", ErrCommand)
 	}
-	for b = b[n:]; len(b) > 0; {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			return 0, nil, fmt.Errorf("%w: length in batch", ErrCommand)
-		}
-		c, err := DecodeCommand(b[n : n+int(size)])
-		if err != nil {
+	b = b[n:]
+	count, err := countCommands(b)
+	if err != nil {
+		return 0, nil, err
+	}
+	commands = make([]Command, count)
+	for i := range commands {
+		var c []byte
+		c, b, _ = cutCommand(b)
+		if err := commands[i].decode(c); err != nil {
 			return 0, nil, err
 		}
-		commands = append(commands, c)
-		b = b[n+int(size):]
 	}
 	return unixMilli, commands, nil
+}
+
+// countCommands returns the number of commands in the body of a batch.
+func countCommands(b []byte) (count int, err error) {
+	for ; len(b) > 0; count++ {
+		if _, b, err = cutCommand(b); err != nil {
+			return 0, err
+		}
+	}
+	return count, nil
+}
+
+// cutCommand returns the first command of the body of a batch, and what follows.
+func cutCommand(b []byte) (command, rest []byte, err error) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return nil, nil, fmt.Errorf("%w: length in batch", ErrCommand)
+	}
+	end := n + int(size)
+	return b[n:end], b[end:], nil
 }
 
 // encoding and decoding are the one way in which commands, results and records

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"sync"
@@ -68,7 +67,7 @@ type dedup struct {
 	windows [windowKinds]window
 	keys    map[uint64]int // in the windows of keys, by the number of the service
 	next    uint32         // number of the next chunk
-	answer  bytes.Buffer   // the one being remembered
+	answer  []byte         // the one being remembered
 
 	maxRecords int   // as the constants, but in tests
 	maxAnswers int64 // likewise
@@ -215,11 +214,11 @@ func (d *dedup) remember(c *Command, service uint64, now int64, r Result) []byte
 	if !keepsData(c.Op) {
 		r = r.withoutData()
 	}
-	d.answer.Reset()
-	if err := encoding.MarshalToBuffer(&r, &d.answer); err != nil {
+	answer, err := r.Append(d.answer[:0])
+	if err != nil {
 		panic(err) // results are plain values
 	}
-	answer := d.answer.Bytes()
+	d.answer = answer
 	kind := windowOf(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -127,7 +127,7 @@ func TestBatchIsAsItWas(t *testing.T) {
 	at, commands, err := decodeBatch(golden.Read(t, goldenLevel1+"batch")["batch"])
 	require.NoError(t, err)
 	require.EqualValues(t, 1_700_000_000_000, at)
-	require.Equal(t, []*Command{fullCommand(full(&Publish{})), fullCommand(full(&Publish{}))}, commands)
+	require.Equal(t, []Command{*fullCommand(full(&Publish{})), *fullCommand(full(&Publish{}))}, commands)
 }
 
 func TestResultIsAsItWas(t *testing.T) {

@@ -26,6 +26,18 @@ type WriteItem struct {
 	KeepData      bool                 `cbor:"9,keyasint,omitempty"` // see keepsData
 }
 
+func (op *WriteItem) describe(f *form) {
+	uintField(f, 1, &op.Kind, needed)
+	f.part(2, &op.Object, needed)
+	f.part(3, &op.Item, needed)
+	uintField(f, 4, &op.Mode, needed)
+	f.bytes(5, &op.Data, optional)
+	f.intOrNone(6, &op.TTL)
+	f.intOrNone(7, &op.CollectionTTL)
+	f.part(8, (*preconditionForm)(&op.Match), op.Match != objects.Precondition{})
+	f.bool(9, &op.KeepData)
+}
+
 func (op *WriteItem) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Write)
 	if refused != nil {
@@ -158,6 +170,13 @@ type RemoveItem struct {
 	Object Ref                  `cbor:"2,keyasint"`
 	Item   ItemKey              `cbor:"3,keyasint"`
 	Match  objects.Precondition `cbor:"4,keyasint,omitempty"`
+}
+
+func (op *RemoveItem) describe(f *form) {
+	uintField(f, 1, &op.Kind, needed)
+	f.part(2, &op.Object, needed)
+	f.part(3, &op.Item, needed)
+	f.part(4, (*preconditionForm)(&op.Match), op.Match != objects.Precondition{})
 }
 
 func (op *RemoveItem) apply(tx *tx) Result {

@@ -14,12 +14,29 @@ type storedObject struct {
 	PartBytes      uint64          `cbor:"19,keyasint,omitempty"` // what its items and permissions take in memory
 }
 
+func (o *storedObject) describe(f *form) {
+	(*objectForm)(&o.Object).begin(f)
+	uintField(f, 13, &o.NextIndex, optional)
+	uintField(f, 14, &o.Tombstones, optional)
+	uintField(f, 15, &o.TombstoneBytes, optional)
+	uintField(f, 16, &o.HistoryFloor, optional)
+	(*objectForm)(&o.Object).end(f)
+	uintField(f, 19, &o.PartBytes, optional)
+}
+
 // CreateObject makes a document, list, map or stream, as its SID says.
 type CreateObject struct {
 	SID        objects.SID `cbor:"1,keyasint"`
 	UniqueName string      `cbor:"2,keyasint,omitempty"`
 	Data       []byte      `cbor:"3,keyasint,omitempty"` // documents: the value; lists: the context
 	TTL        int64       `cbor:"4,keyasint,omitempty"` // seconds; 0: it never expires
+}
+
+func (op *CreateObject) describe(f *form) {
+	f.array(1, op.SID[:])
+	f.text(2, &op.UniqueName, optional)
+	f.bytes(3, &op.Data, optional)
+	f.int(4, &op.TTL, optional)
 }
 
 func (op *CreateObject) apply(tx *tx) Result {
@@ -73,6 +90,15 @@ type UpdateObject struct {
 	KeepData bool                 `cbor:"6,keyasint,omitempty"` // see keepsData
 }
 
+func (op *UpdateObject) describe(f *form) {
+	uintField(f, 1, &op.Kind, needed)
+	f.part(2, &op.Object, needed)
+	f.bytes(3, &op.Data, optional)
+	f.intOrNone(4, &op.TTL)
+	f.part(5, (*preconditionForm)(&op.Match), op.Match != objects.Precondition{})
+	f.bool(6, &op.KeepData)
+}
+
 func (op *UpdateObject) apply(tx *tx) Result {
 	s, o, refused := tx.object(op.Kind, op.Object, objects.Write)
 	if refused != nil {
@@ -121,6 +147,11 @@ func (tx *tx) replaceObject(old, next *storedObject) {
 type RemoveObject struct {
 	Kind   objects.Kind `cbor:"1,keyasint"`
 	Object Ref          `cbor:"2,keyasint"`
+}
+
+func (op *RemoveObject) describe(f *form) {
+	uintField(f, 1, &op.Kind, needed)
+	f.part(2, &op.Object, needed)
 }
 
 func (op *RemoveObject) apply(tx *tx) Result {

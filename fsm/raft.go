@@ -36,7 +36,8 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		}
 		f.work.meta.Time = max(f.work.meta.Time, stamp)
 		results, hashed := make([]*Result, len(commands)), hash64(0)
-		for j, c := range commands {
+		for j := range commands {
+			c := &commands[j]
 			tx := tx{view: f.work, command: c, events: events, results: hashed}
 			r := f.apply(&tx)
 			events, hashed = tx.events, tx.results

@@ -23,13 +23,46 @@ type Result struct {
 	Repeated   bool                `cbor:"10,keyasint,omitempty"` // the answer of an earlier command with this id
 }
 
-// Encode returns the result's bytes for the way back from the leader.
-func (r *Result) Encode() ([]byte, error) { return encoding.Marshal(r) }
+func (r *Result) describe(f *form) {
+	uintField(f, 2, &r.Index, optional)
+	if f.field(4, r.Object != nil) {
+		if f.reading {
+			r.Object = new(objects.Object)
+		}
+		f.record((*objectForm)(r.Object))
+	}
+	if f.field(5, r.Item != nil) {
+		if f.reading {
+			r.Item = new(objects.Item)
+		}
+		f.record((*itemForm)(r.Item))
+	}
+	f.array(7, r.Message[:])
+	f.bool(8, &r.Created)
+	f.bool(9, &r.More)
+	f.bool(10, &r.Repeated)
+}
+
+// plain reports whether a result is one of the many that have a form.
+func (r *Result) plain() bool { return r.Err == nil && r.Service == nil && r.Permission == nil }
+
+// Append appends the result's bytes for the way back from the leader, and for the
+// dedup window.
+func (r *Result) Append(b []byte) ([]byte, error) {
+	if r.plain() {
+		return appendForm(b, r), nil
+	}
+	own, err := encoding.Marshal(r)
+	return append(b, own...), err
+}
+
+// Encode returns the result's bytes.
+func (r *Result) Encode() ([]byte, error) { return r.Append(make([]byte, 0, 192)) }
 
 // DecodeResult reads what Encode wrote.
 func DecodeResult(b []byte) (*Result, error) {
 	r := new(Result)
-	if err := decoding.Unmarshal(b, r); err != nil {
+	if err := decode(b, r); err != nil {
 		return nil, fmt.Errorf("fsm: decode result: %w", err)
 	}
 	return r, nil

@@ -119,7 +119,8 @@ type recordWriter struct {
 	w       io.Writer
 	sum     hash.Hash
 	records uint64
-	buf     bytes.Buffer
+	head    []byte
+	buf     []byte
 	err     error
 }
 
@@ -127,12 +128,11 @@ func (w *recordWriter) write(t recordType, x any) {
 	if w.err != nil {
 		return
 	}
-	w.buf.Reset()
-	if w.err = encoding.NewEncoder(&w.buf).Encode(x); w.err != nil {
+	if w.buf, w.err = encode(w.buf[:0], x); w.err != nil {
 		return
 	}
-	head := binary.AppendUvarint([]byte{byte(t)}, uint64(w.buf.Len()))
-	for _, part := range [][]byte{head, w.buf.Bytes()} {
+	w.head = binary.AppendUvarint(append(w.head[:0], byte(t)), uint64(len(w.buf)))
+	for _, part := range [][]byte{w.head, w.buf} {
 		w.sum.Write(part)
 		if _, w.err = w.w.Write(part); w.err != nil {
 			return
@@ -328,7 +328,7 @@ func (l *loader) loadChunk(record []byte) error {
 
 func loadInto[T any](record []byte, put func(*T)) error {
 	x := new(T)
-	if err := decoding.Unmarshal(record, x); err != nil {
+	if err := decode(record, x); err != nil {
 		return err
 	}
 	put(x)

@@ -9,6 +9,12 @@ type Publish struct {
 	Data   []byte      `cbor:"3,keyasint"`
 }
 
+func (op *Publish) describe(f *form) {
+	f.part(1, &op.Stream, needed)
+	f.array(2, op.SID[:])
+	f.bytes(3, &op.Data, needed)
+}
+
 func (op *Publish) apply(tx *tx) Result {
 	s, o, refused := tx.object(objects.KindStream, op.Stream, objects.Write)
 	if refused != nil {

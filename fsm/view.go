@@ -186,6 +186,11 @@ type Ref struct {
 	Name string      `cbor:"2,keyasint,omitempty"`
 }
 
+func (r *Ref) describe(f *form) {
+	f.array(1, r.SID[:])
+	f.text(2, &r.Name, optional)
+}
+
 // ParseRef reads a path segment: what looks like a SID is one. A SID of no
 // known kind addresses nothing.
 func ParseRef(text string) Ref {
@@ -317,6 +322,11 @@ func (v *View) storedObjects(service uint64, kind objects.Kind, span Span[uint64
 type ItemKey struct {
 	Index uint64 `cbor:"1,keyasint,omitempty"`
 	Key   string `cbor:"2,keyasint,omitempty"`
+}
+
+func (k *ItemKey) describe(f *form) {
+	uintField(f, 1, &k.Index, optional)
+	f.text(2, &k.Key, optional)
 }
 
 // Item finds one item of a list or map.
