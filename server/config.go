@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -49,6 +50,14 @@ type Config struct {
 	// Advertise is the host by which clients and other nodes reach this one, if
 	// the listeners' own hosts do not say it (0.0.0.0).
 	Advertise string
+
+	// TLS is the certificate that clients and operators are shown. Without one, both
+	// are served without TLS.
+	TLS TLS
+
+	// CA is a file with authorities, in PEM, that are believed besides the machine's
+	// when this node asks a member to let it in.
+	CA string
 
 	// PublicURL is the origin that URLs in answers start with. Default: the one
 	// by which the client came.
@@ -105,6 +114,12 @@ type Config struct {
 	Audit *slog.Logger
 }
 
+// TLS names the files of a certificate, with its chain, and of its key, in PEM. They are read
+// again when they change.
+type TLS struct{ Cert, Key string }
+
+func (t TLS) on() bool { return t != TLS{} }
+
 const localhost = "127.0.0.1:0"
 
 func (c Config) withDefaults() Config {
@@ -158,6 +173,9 @@ func (c Config) Validate() error {
 		} else if isAnyHost(host) && c.Advertise == "" {
 			fault("%s: %q reaches no other node: name the host with --advertise", a.flag, a.addr)
 		}
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		fault("--tls-cert and --tls-key go together")
 	}
 	if len(c.Seeds) > enrol.MaxSeeds {
 		fault("--seed: %d addresses are more than %d", len(c.Seeds), enrol.MaxSeeds)
@@ -226,7 +244,7 @@ func (c Config) advertised(addr string) string {
 
 // enroller returns what makes the node belong to a cluster; l shows the node while
 // it waits.
-func (c Config) enroller(l *listener) enrol.Enroller {
+func (c Config) enroller(l *listener, http *http.Client) enrol.Enroller {
 	return enrol.Enroller{
 		Dir: c.DataDir, NodeID: c.NodeID, Account: c.Account,
 		InternalAddr: c.InternalAddr, GossipAddr: c.GossipAddr, Advertise: c.advertised, Seeds: c.Seeds,
@@ -234,6 +252,6 @@ func (c Config) enroller(l *listener) enrol.Enroller {
 		Serve: func(ctx context.Context, account auth.Account, join admin.JoinFunc) error {
 			return serveWaiting(ctx, c, l, account, join)
 		},
-		Welcome: c.Welcome, TimeoutScale: c.TimeoutScale, Version: c.Version, Logger: c.Logger,
+		Welcome: c.Welcome, HTTP: http, TimeoutScale: c.TimeoutScale, Version: c.Version, Logger: c.Logger,
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -70,16 +71,26 @@ func remember(ctx context.Context, c net.Conn) context.Context {
 }
 
 func notice(conn net.Conn, state http.ConnState) {
-	if c, ok := conn.(*connection); ok && state == http.StateHijacked {
+	if c, ok := beneath(conn); ok && state == http.StateHijacked {
 		c.hijacked.Store(true)
 	}
+}
+
+// beneath returns the connection that carries one of TLS, or that is used without.
+func beneath(conn net.Conn) (*connection, bool) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	c, ok := conn.(*connection)
+	return c, ok
 }
 
 // serving keeps a connection from giving way while its request is served, and
 // for good if it has become a websocket.
 func serving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, ok := r.Context().Value(connectionKey{}).(*connection)
+		conn, _ := r.Context().Value(connectionKey{}).(net.Conn)
+		c, ok := beneath(conn)
 		if !ok {
 			next.ServeHTTP(w, r)
 			return

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,18 +17,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/server/bounds"
+	"lockstep/server/certificate"
 )
 
 // crowded starts a listener with place for so many connections. Requests for /slow
 // are answered when release is called; the first one tells started.
-func crowded(t *testing.T, connections int) (l *listener, started chan struct{}, release func()) {
+func crowded(t *testing.T, connections int, certificate *tls.Config) (l *listener, started chan struct{}, release func()) {
 	started, held := make(chan struct{}, 1), make(chan struct{})
 	upgrader := websocket.Upgrader{}
 	var err error
 	l, err = listen(Config{
 		HTTPAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
 		Bounds: bounds.Bounds{Connections: connections, ConnectionsPerSource: -1},
-	})
+	}, certificate)
 	require.NoError(t, err)
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -60,8 +62,12 @@ func crowded(t *testing.T, connections int) (l *listener, started chan struct{},
 
 func dialListener(t *testing.T, url, text string) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	scheme, addr, _ := strings.Cut(url, "://")
+	c, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
+	if scheme == "https" {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	}
 	t.Cleanup(func() { c.Close() })
 	_, err = io.WriteString(c, text)
 	require.NoError(t, err)
@@ -71,7 +77,7 @@ func dialListener(t *testing.T, url, text string) net.Conn {
 
 // Connections that ask nothing, or only begin to, keep nobody out.
 func TestIdleConnectionsGiveWay(t *testing.T) {
-	l, _, _ := crowded(t, 4)
+	l, _, _ := crowded(t, 4, nil)
 	var idle []net.Conn
 	for i := range 4 {
 		idle = append(idle, dialListener(t, l.url, []string{"", "GET / HT"}[i%2]))
@@ -92,10 +98,22 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 
 // A request that is being served and a websocket keep their places.
 func TestWhoIsServedDoesNotGiveWay(t *testing.T) {
-	l, started, release := crowded(t, 3)
+	t.Run("without TLS", func(t *testing.T) { whoIsServedDoesNotGiveWay(t, nil) })
+	t.Run("with TLS", func(t *testing.T) {
+		p := newTestPair(t)
+		p.write(t, "127.0.0.1")
+		f, err := certificate.Open(p.Cert, p.Key, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		whoIsServedDoesNotGiveWay(t, tlsConfig(f))
+	})
+}
+
+func whoIsServedDoesNotGiveWay(t *testing.T, certificate *tls.Config) {
+	l, started, release := crowded(t, 3, certificate)
 	slow := dialListener(t, l.url, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-started
-	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(l.url, "http")+"/ws", nil)
+	dialer := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	ws, _, err := dialer.Dial("ws"+strings.TrimPrefix(l.url, "http")+"/ws", nil)
 	require.NoError(t, err)
 	defer ws.Close()
 	for range 20 {

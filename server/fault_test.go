@@ -25,11 +25,11 @@ func newTestNode(t *testing.T) *node {
 	})
 	require.NoError(t, err)
 	l := &listener{url: "http://127.0.0.1:1", failed: make(chan error, 1)}
-	e := s.config.enroller(l)
+	e := s.config.enroller(l, nil)
 	r, err := e.Identify(l.url, "")
 	require.NoError(t, err)
 	require.NoError(t, e.Enter(t.Context(), r))
-	n, err := newNode(t.Context(), s.config, s.live, l, e, r)
+	n, err := s.newNode(t.Context(), l, e, r)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, n.realtime.Close())

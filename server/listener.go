@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,8 @@ type listener struct {
 	url      string // by which clients and nodes reach it
 	adminURL string // by which operators do, if they have a listener of their own
 
+	certificate *tls.Config // nil: without TLS
+
 	servers []*http.Server
 	serving sync.WaitGroup
 	failed  chan error // one of each listener that breaks
@@ -33,8 +36,8 @@ type listener struct {
 type shown struct{ clients, operators http.Handler }
 
 // listen opens the listeners. The node is starting until the first show.
-func listen(c Config) (*listener, error) {
-	l := &listener{failed: make(chan error, 2)}
+func listen(c Config, certificate *tls.Config) (*listener, error) {
+	l := &listener{certificate: certificate, failed: make(chan error, 2)}
 	l.show(starting())
 	var err error
 	if c.AdminAddr == "" {
@@ -72,12 +75,17 @@ func (l *listener) serve(c Config, addr string, handler http.HandlerFunc) (url s
 		ErrorLog:                     loglimit.Lines(c.Logger, slog.LevelWarn),
 	}
 	l.servers = append(l.servers, server)
+	var accepting net.Listener = limitConnections(opened, c)
+	scheme := "http"
+	if l.certificate != nil {
+		accepting, scheme = tls.NewListener(accepting, l.certificate), "https"
+	}
 	l.serving.Go(func() {
-		if err := server.Serve(limitConnections(opened, c)); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(accepting); !errors.Is(err, http.ErrServerClosed) {
 			l.failed <- fmt.Errorf("serve %s: %w", addr, err)
 		}
 	})
-	return "http://" + c.advertised(opened.Addr().String()), nil
+	return scheme + "://" + c.advertised(opened.Addr().String()), nil
 }
 
 // show changes what is served, for requests that start from now on.

@@ -12,6 +12,7 @@ import (
 type Live struct {
 	RateLimits   limits.Rates
 	WebhookAllow []netip.Prefix
+	TLS          TLS
 }
 
 // live is what holds them.
@@ -22,7 +23,7 @@ type live struct {
 
 func newLive(c Config) *live {
 	l := &live{limits: limits.New(c.RateLimits, c.Clock)}
-	l.now.Store(&Live{RateLimits: c.RateLimits, WebhookAllow: c.WebhookAllow})
+	l.now.Store(&Live{RateLimits: c.RateLimits, WebhookAllow: c.WebhookAllow, TLS: c.TLS})
 	return l
 }
 
@@ -31,6 +32,14 @@ func (l *live) webhookAllow() []netip.Prefix { return l.now.Load().WebhookAllow 
 // Change sets what can change while the node runs. What has to do with the rates and
 // stays as it was until a restart is logged.
 func (s *Server) Change(to Live) {
+	switch {
+	case s.certificate != nil && to.TLS.on():
+		if err := s.certificate.Use(to.TLS.Cert, to.TLS.Key); err != nil {
+			s.log.Error("the certificate before is kept", "error", err)
+		}
+	case s.certificate != nil || to.TLS.on():
+		s.log.Warn("serving with TLS in the place of without, or without in its place, takes a restart", "setting", "tls-cert")
+	}
 	from := s.live.now.Swap(&to)
 	s.live.limits.Change(to.RateLimits)
 	if from.RateLimits.Requests != to.RateLimits.Requests || from.RateLimits.Burst != to.RateLimits.Burst {

@@ -16,6 +16,7 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/backup"
 	"lockstep/server/budget"
+	"lockstep/server/certificate"
 	"lockstep/server/enrol"
 	"lockstep/server/guard"
 	"lockstep/server/limits"
@@ -48,8 +49,10 @@ type node struct {
 	space   space
 	room    *diskRoom
 	metrics *metrics
-	keys    auth.Keyring
-	guard   *guard.Guard
+
+	certificate *certificate.Files // nil: without TLS
+	keys        auth.Keyring
+	guard       *guard.Guard
 
 	reporter *webhook.Reporter
 	realtime *realtime.Server
@@ -64,10 +67,11 @@ type node struct {
 }
 
 // newNode opens the node's part of its cluster and makes all that serves it.
-func newNode(ctx context.Context, c Config, live *live, l *listener, e enrol.Enroller, r *nodedir.Record) (*node, error) {
+func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *nodedir.Record) (*node, error) {
+	c := s.config
 	n := &node{
 		config: c, log: c.Logger, listener: l, enroller: e, record: enrol.NewRecord(c.DataDir),
-		live: live, limits: live.limits, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
+		live: s.live, limits: s.live.limits, certificate: s.certificate, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
 	}
 	var err error
 	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record}
@@ -80,6 +84,7 @@ func newNode(ctx context.Context, c Config, live *live, l *listener, e enrol.Enr
 		return nil, errors.Join(err, n.cluster.Close())
 	}
 	n.metrics.registry.MustRegister(nodeCollector{n.cluster, n.space, n.room})
+	n.measureCertificate()
 	n.store = store{cluster: n.cluster, limits: n.limits, metrics: n.metrics}
 	n.keys = keyring{n.store.View}
 	n.reporter = webhook.NewReporter(n.store, r.ID, c.Logger)
@@ -98,7 +103,7 @@ func newNode(ctx context.Context, c Config, live *live, l *listener, e enrol.Enr
 		Node: operator{
 			cluster: n.cluster, store: n.store, record: n.record, gossipAddr: c.advertised(r.GossipAddr),
 			ready: n.ready, leave: n.leave, backup: backups.forOperator,
-			notes: []func() string{func() string { return n.space.note(n.store.View()) }, n.room.note},
+			notes: []func() string{func() string { return n.space.note(n.store.View()) }, n.room.note, n.certificateNote},
 		},
 		Allow: n.allow, Metrics: n.metrics.registry, Audit: p.audit, Logger: c.Logger,
 	})

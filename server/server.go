@@ -17,7 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 
+	"lockstep/server/certificate"
 	"lockstep/server/nodedir"
 )
 
@@ -26,21 +28,31 @@ type Server struct {
 	config Config
 	log    *slog.Logger
 	live   *live
+
+	certificate *certificate.Files // nil: without TLS
+	members     *http.Client       // that asks them to let the node in; nil: the usual one
 }
 
-// New checks the configuration. Nothing is opened before Run.
+// New checks the configuration, and reads the files that it names. Nothing else is opened
+// before Run.
 func New(c Config) (*Server, error) {
 	c = c.withDefaults()
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Server{config: c, log: c.Logger, live: newLive(c)}, nil
+	s := &Server{config: c, log: c.Logger, live: newLive(c)}
+	var err error
+	if s.certificate, err = newCertificate(c); err != nil {
+		return nil, err
+	}
+	s.members, err = c.membersClient()
+	return s, err
 }
 
 // Run runs the node until the context ends, the node has left its cluster or was
 // removed from it (all of which return nil), or it cannot go on.
 func (s *Server) Run(ctx context.Context) (err error) {
-	l, err := listen(s.config)
+	l, err := listen(s.config, tlsConfig(s.certificate))
 	if err != nil {
 		return err
 	}
@@ -54,7 +66,11 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer release()
-	enroller := s.config.enroller(l)
+	if err := s.noteFirstCertificate(); err != nil {
+		return err
+	}
+	defer s.watchCertificate()()
+	enroller := s.config.enroller(l, s.members)
 	record, err := enroller.Identify(l.url, l.adminURL)
 	if err != nil {
 		return err
@@ -69,7 +85,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}
 		l.show(starting())
 	}
-	n, err := newNode(ctx, s.config, s.live, l, enroller, record)
+	n, err := s.newNode(ctx, l, enroller, record)
 	if err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}

@@ -64,9 +64,14 @@ acknowledged through every node, restarts nothing by itself, and stops all three
 Ctrl-C. A second start on the same directory goes on with the same data.
 
 LOCKSTEP_RATE_LIMITS and the other settings of "lockstep serve" are passed on, from the
-environment and the file that --config names, except those of one node alone (its directory, name and addresses, and how it enters a
-cluster). Webhooks may reach this machine unless LOCKSTEP_WEBHOOK_ALLOW is set. The
-account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.`,
+environment and the file that --config names, except those of one node alone (its
+directory, name and addresses, and how it enters a cluster). Webhooks may reach this
+machine unless LOCKSTEP_WEBHOOK_ALLOW is set. The account of a new cluster may be given
+by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.
+
+With --tls the nodes serve https:// and wss:// with a certificate of an authority that
+is made for them, DATA_DIR/tls/ca.pem: node believes it with NODE_EXTRA_CA_CERTS, curl
+with --cacert.`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			account := accountFromEnvironment()
@@ -84,7 +89,7 @@ account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_
 			if err != nil {
 				return usage{err}
 			}
-			c.Settings = passedOn(s)
+			c.Settings, c.CA = passedOn(s), s.CA
 			c.Binary, c.AccountSID, c.AuthToken = binary, account.SID, account.AuthToken
 			c.Out, c.Logger = cmd.OutOrStdout(), newLogger(slog.LevelInfo)
 			return dev.Run(cmd.Context(), c)
@@ -94,6 +99,7 @@ account of a new cluster may be given by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_
 	f.StringVar(&c.DataDir, "data-dir", "data/dev", "directory of the cluster")
 	f.IntVar(&c.HTTPPort, "http-port", 8080, "port of the first node; the others have the next two")
 	f.StringVar(&file, "config", "", "file with settings of lockstep serve for all nodes (default: none)")
+	f.BoolVar(&c.TLS, "tls", false, "serve https:// with a certificate of an authority made for this cluster (DATA_DIR/tls/ca.pem)")
 	bindAll(f)
 	return cmd
 }

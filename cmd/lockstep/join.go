@@ -19,7 +19,7 @@ import (
 )
 
 func newJoin() *cobra.Command {
-	var dataDir, nodeURL string
+	var dataDir, nodeURL, ca string
 	var wait time.Duration
 	var replace, insecure bool
 	cmd := &cobra.Command{
@@ -42,12 +42,15 @@ Prints each stage and returns when the node votes.`,
 			if account == (auth.Account{}) {
 				return usage{errors.New("joining needs LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN in the environment")}
 			}
-			node := &admin.Client{URLs: []string{origin.Complete(nodeURL)}, AccountSID: account.SID, AuthToken: account.AuthToken}
+			trusted, err := trusting(ca)
+			if err != nil {
+				return err
+			}
+			node := &admin.Client{URLs: []string{origin.Complete(nodeURL)}, AccountSID: account.SID, AuthToken: account.AuthToken, HTTP: trusted}
 			switch {
 			case (dataDir == "") == (nodeURL == ""):
 				return usage{errors.New("say which node joins: --data-dir DIR or --url NODE_URL")}
 			case dataDir != "":
-				var err error
 				if node, err = clientOf(dataDir); err != nil {
 					return err
 				}
@@ -57,13 +60,14 @@ Prints each stage and returns when the node votes.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
-			member := &admin.Client{URLs: []string{origin.Complete(args[0])}, AccountSID: account.SID, AuthToken: account.AuthToken}
+			member := &admin.Client{URLs: []string{origin.Complete(args[0])}, AccountSID: account.SID, AuthToken: account.AuthToken, HTTP: trusted}
 			return join(ctx, cmd.OutOrStdout(), node, member, admin.Join{Replace: replace, Insecure: insecure})
 		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&dataDir, "data-dir", "", "data directory of the node that joins, on this machine")
 	f.StringVar(&nodeURL, "url", "", "URL of the node that joins")
+	caFlag(f, &ca)
 	f.BoolVar(&insecure, "insecure-join", false, "join over plain http:// beyond this machine")
 	f.BoolVar(&replace, "replace", false, "take the place of a member with the node's id")
 	f.DurationVar(&wait, "timeout", 5*time.Minute, "how long to wait for the node's vote")

@@ -83,7 +83,7 @@ func (r *reloader) reload() error {
 		}
 	}
 	r.level.Set(next.level)
-	r.node.Change(server.Live{RateLimits: config.RateLimits, WebhookAllow: config.WebhookAllow})
+	r.node.Change(server.Live{RateLimits: config.RateLimits, WebhookAllow: config.WebhookAllow, TLS: config.TLS})
 	r.log.Info("the configuration was loaded again", "changed", strings.Join(changed, ","))
 	for _, name := range restart {
 		r.log.Warn("a setting was changed in the configuration and takes a restart", "setting", name)

@@ -118,9 +118,12 @@ func (s *nodeSettings) define() {
 	f.StringVar(&s.accountFile, "account-file", "", accountFileHelp)
 	f.StringVar(&s.Join, "join", "", "URL of a member of the cluster to join (its --admin-addr, if it has one), if this node belongs to none")
 	f.BoolVar(&s.InsecureJoin, "insecure-join", false, "join over plain http:// beyond this machine, where credentials and the cluster's key can be read on the way")
+	f.StringVar(&s.CA, "ca", "", "file with authorities, in PEM, that are believed besides the machine's when this node asks a member to let it in")
 	f.BoolVar(&s.Replace, "replace", false, "take the place of a member with this node's id; and if this node's own state is lost, join anew")
-	part(f, "How it comes to a cluster", "bootstrap", "account-file", "join", "insecure-join", "replace")
+	part(f, "How it comes to a cluster", "bootstrap", "account-file", "join", "ca", "insecure-join", "replace")
 
+	f.StringVar(&s.TLS.Cert, "tls-cert", "", "file with the certificate that clients and operators are shown, and its chain, in PEM; it is read again when it changes (default: none, no TLS)")
+	f.StringVar(&s.TLS.Key, "tls-key", "", "file with its key")
 	f.StringVar(&s.PublicURL, "public-url", "", "origin of the URLs in answers, such as https://sync.example.com (default: as the client came)")
 	f.Var((*prefixes)(&s.TrustedProxies), "trusted-proxies", "IPs or networks whose X-Forwarded-Proto, -Host and -For are believed")
 	f.Var((*prefixes)(&s.WebhookAllow), "webhook-allow", "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
@@ -129,7 +132,7 @@ func (s *nodeSettings) define() {
 		panic(err) // a test of package limits reads it
 	}
 	f.Var(&s.rateLimits, "rate-limits", `"off", "default", or "`+limits.Usage+`" or a part of it: tokens a second, and after the / the part of one identity`)
-	part(f, "Clients", "public-url", "trusted-proxies", "webhook-allow", "rate-limits")
+	part(f, "Clients", "tls-cert", "tls-key", "public-url", "trusted-proxies", "webhook-allow", "rate-limits")
 
 	f.Float64Var(&s.TimeoutScale, "timeout-scale", 1, "multiplies the time-outs after which a leader is given up; for slow disks and networks")
 	f.Uint64Var(&s.SnapshotThreshold, "snapshot-threshold", 16384, "log entries after which a snapshot is taken")
@@ -145,7 +148,7 @@ func (s *nodeSettings) define() {
 		part(f, "Limits", b.Name)
 		annotate(f, b.Name, settings.Full, b.Full)
 	}
-	for _, name := range []string{"webhook-allow", "rate-limits", "log-level"} {
+	for _, name := range []string{"tls-cert", "tls-key", "webhook-allow", "rate-limits", "log-level"} {
 		annotate(f, name, settings.Live)
 	}
 	bindAll(f)

@@ -18,11 +18,13 @@ import (
 type target struct {
 	dataDir string
 	urls    []string
+	ca      string
 }
 
 func (t *target) flags(f *pflag.FlagSet) {
 	f.StringVar(&t.dataDir, "data-dir", "", "data directory of a node, or of lockstep dev: says where it is and how to be let in")
 	f.StringSliceVar(&t.urls, "url", nil, "URL of a node, or several (their --admin-addr, if they have one); with LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN")
+	caFlag(f, &t.ca)
 	bind(f, "data-dir", "LOCKSTEP_DATA_DIR")
 	bind(f, "url", "LOCKSTEP_URLS")
 }
@@ -44,14 +46,18 @@ func (t *target) client(f *pflag.FlagSet) (*admin.Client, error) {
 	case c.AccountSID == "" || c.AuthToken == "":
 		return nil, usage{errors.New("--url needs LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN in the environment")}
 	}
-	return c, nil
+	var err error
+	c.HTTP, err = trusting(t.ca)
+	return c, err
 }
 
 // clientOf reads the directory of a node or of `lockstep dev`.
 func clientOf(dir string) (*admin.Client, error) {
 	r, err := nodedir.Load(dir)
 	if err == nil {
-		return &admin.Client{URLs: []string{r.OperatorURL()}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}, nil
+		c := &admin.Client{URLs: []string{r.OperatorURL()}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}
+		c.HTTP, err = knowing(dir)
+		return c, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -63,5 +69,7 @@ func clientOf(dir string) (*admin.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &admin.Client{URLs: e.URLs, AccountSID: e.AccountSID, AuthToken: e.AuthToken}, nil
+	c := &admin.Client{URLs: e.URLs, AccountSID: e.AccountSID, AuthToken: e.AuthToken}
+	c.HTTP, err = trusting(e.CA)
+	return c, err
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"lockstep/objects"
 )
@@ -31,8 +30,7 @@ type Client struct {
 // ErrUnreachable is wrapped when none of the nodes could be reached.
 var ErrUnreachable = errors.New("no node answers")
 
-// defaultHTTP keeps no connections: requests are few and far between.
-var defaultHTTP = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}}
+var defaultHTTP = newHTTP(nil)
 
 // Status returns the members of the cluster.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {

@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 
 	"lockstep/server/admin"
 	"lockstep/server/auth"
@@ -54,6 +55,9 @@ type Enroller struct {
 
 	// Welcome is told an account that was made up. It may be nil.
 	Welcome func(auth.Account)
+
+	// HTTP asks members. Nil: a client that believes the machine's authorities.
+	HTTP *http.Client
 
 	TimeoutScale float64 // of waiting for signs of an old cluster; zero: 1
 	Version      string

@@ -92,7 +92,7 @@ func (e Enroller) enrol(ctx context.Context, r *nodedir.Record, j admin.Join) er
 func (e Enroller) ask(ctx context.Context, id string, j admin.Join) (given admin.Enrolment, err error) {
 	ctx, cancel := context.WithTimeout(ctx, enrolTimeout)
 	defer cancel()
-	client := &admin.Client{URLs: []string{j.Member}, AccountSID: j.AccountSID, AuthToken: j.AuthToken}
+	client := &admin.Client{URLs: []string{j.Member}, AccountSID: j.AccountSID, AuthToken: j.AuthToken, HTTP: e.HTTP}
 	err = retry.Until(ctx, func() (err error) {
 		given, err = client.Enrol(ctx, admin.Enrol{ID: id, Replace: j.Replace})
 		return unlessRefused(err)

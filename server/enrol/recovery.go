@@ -122,6 +122,9 @@ func askPeer(ctx context.Context, client *admin.Client) Peer {
 	if p.Leader {
 		return p
 	}
+	// Whether it is ready it tells anybody, and it need not be who it says it is: what
+	// it says can only keep a cluster from being recovered.
+	client = &admin.Client{URLs: client.URLs, HTTP: admin.Whoever()}
 	switch err := client.Ready(ctx); {
 	case err == nil:
 		p.Says, p.Leader = "serves clients", true

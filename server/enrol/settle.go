@@ -55,7 +55,7 @@ func (e Enroller) initialise(ctx context.Context, node Node, r nodedir.Record) e
 // join has the node added by the member through which it enrolled, and waits
 // until it votes.
 func (e Enroller) join(ctx context.Context, node Node, r nodedir.Record) error {
-	member := &admin.Client{URLs: []string{r.JoinThrough}, AccountSID: r.AccountSID, AuthToken: r.AuthToken}
+	member := &admin.Client{URLs: []string{r.JoinThrough}, AccountSID: r.AccountSID, AuthToken: r.AuthToken, HTTP: e.HTTP}
 	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: e.Advertise(r.GossipAddr), Version: e.Version, Replace: r.Replace || e.Replace}
 	told := ""
 	err := retry.Until(ctx, func() error {

@@ -101,6 +101,10 @@ func (r *Record) Member() bool { return r.ClusterID != "" }
 // OperatorURL returns where the node answers operators.
 func (r *Record) OperatorURL() string { return cmp.Or(r.AdminURL, r.HTTPURL) }
 
+// CertificateFile is the name of the file, in the directory, with the certificate that
+// the node shows to its clients, if it shows one.
+const CertificateFile = "tls.pem"
+
 // RecordFile is the name of the file in the directory.
 const RecordFile = "node.json"
 

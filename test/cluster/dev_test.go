@@ -30,10 +30,10 @@ type devRun struct {
 	out strings.Builder // what it printed up to the ready line
 }
 
-func startDev(t *testing.T, dir string, port int) *devRun {
+func startDev(t *testing.T, dir string, port int, args ...string) *devRun {
 	t.Helper()
 	d := &devRun{t: t, dir: dir}
-	d.cmd = exec.Command(harness.Binary(), "dev", "--data-dir", dir, "--http-port", strconv.Itoa(port))
+	d.cmd = exec.Command(harness.Binary(), append([]string{"dev", "--data-dir", dir, "--http-port", strconv.Itoa(port)}, args...)...)
 	d.cmd.Env = append(os.Environ(), "LOCKSTEP_RATE_LIMITS=off")
 	out, err := d.cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -84,6 +84,33 @@ func (d *devRun) env() devenv.Env {
 	e, err := devenv.Read(d.dir)
 	require.NoError(d.t, err)
 	return e
+}
+
+// All three nodes are reached with TLS: by their own directories, by the cluster's, and
+// by those who believe its authority.
+func TestDevServesTLS(t *testing.T) {
+	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	require.NoError(t, err)
+	d := startDev(t, t.TempDir(), port, "--tls")
+	env := d.env()
+	require.Equal(t, fmt.Sprintf("https://127.0.0.1:%d", port), env.URLs[0])
+	require.Contains(t, d.out.String(), fmt.Sprintf("wss://127.0.0.1:%d/v3/wsconnect", port))
+	status := func(variable string, args ...string) (string, error) {
+		cmd := exec.Command(harness.Binary(), append([]string{"status"}, args...)...)
+		cmd.Env = append(os.Environ(), "LOCKSTEP_ACCOUNT_SID="+env.AccountSID, "LOCKSTEP_AUTH_TOKEN="+env.AuthToken, variable)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	ca := "LOCKSTEP_CA=" + filepath.Join(d.dir, "tls", "ca.pem")
+	for _, args := range [][]string{{"--data-dir", d.dir}, {"--data-dir", d.node(2)}, {"--url", fmt.Sprintf("https://localhost:%d", port+2)}} {
+		out, err := status(ca, args...)
+		require.NoError(t, err, out)
+		require.Equal(t, 3, strings.Count(out, "https://127.0.0.1:"), out)
+	}
+	out, err := status("LOCKSTEP_CA=", "--url", fmt.Sprintf("https://localhost:%d", port))
+	require.Error(t, err)
+	require.Contains(t, out, "certificate signed by unknown authority")
+	d.stop()
 }
 
 func TestDevSecondStartKeepsData(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,11 @@ type Config struct {
 
 	// Settings are what every node takes over, now and from its run script.
 	Settings []Setting
+
+	// TLS has the nodes serve with a certificate of an authority that is made for the
+	// cluster. CA is that of the nodes' certificate where Settings have one.
+	TLS bool
+	CA  string
 
 	// AccountSID and AuthToken are the account's for a new cluster.
 	AccountSID, AuthToken string
@@ -62,6 +68,9 @@ type cluster struct {
 	dir    string
 	env    Env
 	nodes  []*node
+
+	scheme string       // of the nodes' URLs
+	http   *http.Client // that asks them
 }
 
 // Run starts the cluster, tells Out how to use it, waits until ctx ends, and
@@ -106,18 +115,21 @@ func prepare(config Config) (*cluster, error) {
 	if c.env.AccountSID == "" {
 		c.env.AccountSID, c.env.AuthToken = config.AccountSID, config.AuthToken
 	}
+	if err := c.secure(); err != nil {
+		return nil, err
+	}
 	c.env.URLs = nil
 	for i := range nodes {
 		n := &node{name: nodeName(i), port: config.HTTPPort + i}
 		n.dir = filepath.Join(dir, n.name)
-		n.url = fmt.Sprintf("http://127.0.0.1:%d", n.port)
+		n.url = fmt.Sprintf("%s://127.0.0.1:%d", c.scheme, n.port)
 		if err := nodedir.Make(n.dir); err != nil {
 			return nil, err
 		}
 		if pid, running := nodedir.Running(n.dir); running {
 			return nil, fmt.Errorf("%s of %s is running already (process %d)", n.name, dir, pid)
 		}
-		if err := n.writeScript(config.Binary, config.Settings); err != nil {
+		if err := n.writeScript(config.Binary, c.config.Settings); err != nil {
 			return nil, err
 		}
 		c.env.URLs = append(c.env.URLs, n.url)
@@ -194,7 +206,7 @@ func (c *cluster) client(nodes ...*node) *admin.Client {
 	for i, n := range nodes {
 		urls[i] = n.url
 	}
-	return &admin.Client{URLs: urls, AccountSID: c.env.AccountSID, AuthToken: c.env.AuthToken}
+	return &admin.Client{URLs: urls, AccountSID: c.env.AccountSID, AuthToken: c.env.AuthToken, HTTP: c.http}
 }
 
 // until repeats a check until it returns nil. It fails when ctx ends, with the

@@ -1,9 +1,12 @@
 package dev
 
 import (
+	"crypto/tls"
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,6 +116,48 @@ func TestPrepareKeepsCredentialsAndRefusesSecondRun(t *testing.T) {
 	_, err = prepare(config)
 	require.ErrorContains(t, err, "node3")
 	require.ErrorContains(t, err, "running already")
+}
+
+func TestNodesServeTLSWithACertificateOfTheirOwn(t *testing.T) {
+	c := newCluster(t, "")
+	config := c.config
+	config.TLS = true
+	secured, err := prepare(config)
+	require.NoError(t, err)
+	require.Equal(t, "https://127.0.0.1:9000", secured.env.URLs[0])
+	env, err := ReadEnv(c.dir)
+	require.NoError(t, err)
+	require.FileExists(t, env.CA)
+	shell := exec.Command("sh", "-c", `. "$0"; cat "$LOCKSTEP_CA"`, filepath.Join(c.dir, EnvFile))
+	out, err := shell.Output()
+	require.NoError(t, err)
+	before, err := os.ReadFile(env.CA)
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(out), "a shell finds it")
+
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	defer s.Close()
+	pair, err := tls.LoadX509KeyPair(secured.setting(certVariable), secured.setting(keyVariable))
+	require.NoError(t, err)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	s.StartTLS()
+	res, err := secured.http.Get(s.URL)
+	require.NoError(t, err, "the nodes are believed")
+	res.Body.Close()
+	script, err := os.ReadFile(c.nodes[0].script())
+	require.NoError(t, err)
+	require.Contains(t, string(script), "LOCKSTEP_TLS_CERT=${LOCKSTEP_TLS_CERT-")
+
+	again, err := prepare(config)
+	require.NoError(t, err)
+	after, err := os.ReadFile(again.env.CA)
+	require.NoError(t, err)
+	require.Equal(t, before, after, "it is kept")
+
+	plain, err := prepare(c.config)
+	require.NoError(t, err)
+	require.Equal(t, "http://127.0.0.1:9000", plain.env.URLs[0])
+	require.Empty(t, plain.env.CA)
 }
 
 func TestWelcome(t *testing.T) {

@@ -26,6 +26,7 @@ type Env struct {
 	APIKey     string // SID of a key of the account; empty before the first start is done
 	APISecret  string
 	ServiceSID string // of the default service
+	CA         string // file with the authority of the nodes' certificates; empty: they have none
 }
 
 // ReadEnv reads dev.env in a cluster's directory; fs.ErrNotExist if there is none.
@@ -52,6 +53,8 @@ func ReadEnv(dir string) (Env, error) {
 			e.APISecret = value
 		case "LOCKSTEP_SERVICE_SID":
 			e.ServiceSID = value
+		case "LOCKSTEP_CA":
+			e.CA = unquote(value)
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -96,6 +99,9 @@ LOCKSTEP_API_KEY=%s
 LOCKSTEP_API_SECRET=%s
 LOCKSTEP_SERVICE_SID=%s
 `, strings.Join(e.URLs, ","), e.AccountSID, e.AuthToken, e.APIKey, e.APISecret, e.ServiceSID)
+	if e.CA != "" {
+		text += "LOCKSTEP_CA=" + quote(e.CA) + "\n"
+	}
 	if err := durable.WriteFile(filepath.Join(dir, EnvFile), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", EnvFile, err)
 	}

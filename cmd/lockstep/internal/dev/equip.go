@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"lockstep/server/admin"
 )
@@ -63,8 +62,6 @@ func (c *cluster) tryWrite(ctx context.Context, n *node) error {
 	return c.rest(ctx, n, "DELETE", documents+"/"+document.SID, nil, nil)
 }
 
-var httpClient = &http.Client{Timeout: 15 * time.Second}
-
 // rest does one request of the REST API.
 func (c *cluster) rest(ctx context.Context, n *node, method, path string, form url.Values, answer any) error {
 	req, err := http.NewRequestWithContext(ctx, method, n.url+path, strings.NewReader(form.Encode()))
@@ -73,7 +70,7 @@ func (c *cluster) rest(ctx context.Context, n *node, method, path string, form u
 	}
 	req.SetBasicAuth(c.env.AccountSID, c.env.AuthToken)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	res, err := httpClient.Do(req)
+	res, err := c.http.Do(req)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,12 @@ func (n *node) script() string { return filepath.Join(n.dir, "run") }
 // quote makes one word of a text for a POSIX shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
+// unquote takes back what quote did.
+func unquote(s string) string {
+	inner := strings.TrimSuffix(strings.TrimPrefix(s, "'"), "'")
+	return strings.ReplaceAll(inner, `'\''`, "'")
+}
+
 // member reports whether the node belongs to a cluster already.
 func (n *node) member() (bool, error) {
 	r, err := nodedir.Load(n.dir)
