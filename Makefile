@@ -14,11 +14,15 @@ COUNT       ?= 20
 SEEDS       ?= 2000
 SEED        ?= 1000
 DURATION    ?= 1h
+PEERS       ?= etcd,centrifuge,lockstep
+SCENARIO    ?= writes,reads,fanout,idle,watch,failover
+LIMIT       ?= 10m
+BENCH       ?=
 
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench verify lint fmt soak soak-sim soak-age
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers verify lint fmt soak soak-sim soak-age
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -37,7 +41,7 @@ verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
-	cd test/bench/link && go vet . && go mod tidy -diff
+	for module in test/bench test/bench/link; do (cd $$module && go vet ./... && go run $(STATICCHECK) ./... && go mod tidy -diff) || exit 1; done
 	scripts/replace.sh
 	scripts/vulnerabilities.sh $(VULNCHECK)
 
@@ -46,9 +50,11 @@ lint: ## run the linters of .golangci.yml; building them takes minutes the first
 
 test-unit: ## run the tests that start no cluster, without the race detector
 	go test $$(go list ./... | grep -v '/test/')
+	cd test/bench && go test ./...
 
 test-race: ## run all Go tests with the race detector
 	go test -race $$(go list ./... | grep -vE '/test/(cluster|rolling|sim)$$')
+	cd test/bench && go test ./...
 	go test -race -timeout 10m -p 1 $(CLUSTERS)
 
 test-sim: ## run whole clusters in virtual time
@@ -79,6 +85,10 @@ fuzz: ## run each fuzz target for FUZZTIME
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v '/test/')
 	cd test/bench/link && go test -run '^$$' -bench .
+
+bench-peers: build ## measure beside etcd and centrifuge for up to LIMIT, into test/bench/out; PEERS=, SCENARIO=, BENCH=flags
+	cd test/bench && go build -o ../../bin/bench/ . ./cmd/...
+	bin/bench/bench run --lockstep bin/lockstep --out test/bench/out --peers $(PEERS) --scenario $(SCENARIO) --limit $(LIMIT) $(BENCH)
 
 fmt: ## format all Go files
 	gofmt -w cmd cluster fsm objects server test

@@ -96,6 +96,7 @@ var mayImport = map[string][]string{
 	"lockstep/cmd/lockstep":              {"lockstep/cluster", "lockstep/server", "lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/enrol", "lockstep/server/limits", "lockstep/server/memory", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/server/bounds", "lockstep/cmd/lockstep/internal/dev", "lockstep/cmd/lockstep/internal/settings"},
 	"lockstep/cmd/lockstep/internal/dev": {"lockstep/server/certificate", "lockstep/server/admin", "lockstep/server/nodedir", "lockstep/server/retry"},
 
+	"lockstep/cmd/lockstep/internal/load":     {"lockstep/server/admin", "lockstep/server/auth"},
 	"lockstep/cmd/lockstep/internal/settings": {},
 
 	"lockstep/cluster/internal/watch":      {},
