@@ -23,9 +23,9 @@ type Config struct {
 	ID string
 
 	// Incarnation is that of the node's log as it was when the node last ran (see
-	// Node.Incarnation). A data directory whose log is not of that incarnation has
-	// lost what the node promised, and Open fails with ErrStateLost. Empty: the
-	// node has not run before.
+	// Node.Incarnation). If the log in the data directory is of another one, what
+	// the node promised is lost, and Open fails with ErrStateLost. Empty: the node
+	// has not run before.
 	Incarnation string
 
 	// DataDir holds the node's log, term and snapshots. It is made, with mode
@@ -36,22 +36,22 @@ type Config struct {
 	ClusterID string
 
 	// Key is the cluster's secret: it authenticates the internal port and encrypts
-	// gossip. Whoever has it may connect; only members are answered. OtherKeys are
+	// gossip. Any holder may connect; only members are answered. OtherKeys are
 	// accepted, too, while the key is being changed.
 	Key       [32]byte
 	OtherKeys [][32]byte
 
-	// Past are the clusters that this one was before it was recovered. Members of
-	// them that come back are told so, and get nothing.
+	// Past are the clusters that this one was before it was recovered. Their
+	// members that come back are told so, and get nothing else.
 	Past []Past
 
-	// KeepKeys is told of changes of the two, which the next start needs. The node
+	// KeepKeys keeps changes of Key and OtherKeys for the next start. The node
 	// uses a key only after KeepKeys has kept it. Nil: they are not kept.
 	KeepKeys func(key [32]byte, others [][32]byte) error
 
-	// Members are the servers (see Node.Server) that a node which has not been
-	// added yet takes raft's requests from: its cluster's, as it was told when it
-	// enrolled. Empty: whoever has the cluster's key.
+	// Members are the servers (see Node.Server) whose raft requests a node accepts
+	// before it has been added: those of its cluster when it enrolled. Empty: any
+	// holder of the cluster's key.
 	Members []string
 
 	// InternalAddr is the host:port on which the node talks to its peers, and
@@ -69,7 +69,7 @@ type Config struct {
 	// The host may be a name, which is looked up each time.
 	Seeds []string
 
-	// Limits bounds what comes in at the ports for other nodes.
+	// Limits bounds the connections and packets of the ports for other nodes.
 	Limits Limits
 
 	// HTTPURL, AdminURL (where operators have a listener of their own) and Version
@@ -78,8 +78,8 @@ type Config struct {
 	AdminURL string
 	Version  string
 
-	// Bootstrap makes a new cluster of this node alone. It is refused when
-	// DataDir holds one already.
+	// Bootstrap makes a new cluster of this node alone. Open refuses it when
+	// DataDir holds a cluster already.
 	Bootstrap bool
 
 	// TimeoutScale multiplies raft's time-outs, which are 1 s for heartbeat and
@@ -87,9 +87,9 @@ type Config struct {
 	// disks and long distances.
 	TimeoutScale float64
 
-	// Snapshots are taken when this many log entries came since the last one,
-	// looked at every SnapshotInterval; TrailingLogs entries stay in the log
-	// behind it, so that a node that was away for a while gets entries and not a
+	// A snapshot is taken after SnapshotThreshold log entries since the last one,
+	// which is checked every SnapshotInterval. TrailingLogs entries before it stay
+	// in the log, so that a node that was away for a while gets entries and not a
 	// snapshot. Defaults 16384, 30 s, 65536.
 	SnapshotThreshold uint64
 	SnapshotInterval  time.Duration
@@ -99,25 +99,24 @@ type Config struct {
 	// Default 64 MiB.
 	FeedBytes int64
 
-	// TrailingBytes bounds, besides TrailingLogs, what stays in the log behind a
-	// snapshot, and what is written to it before the next one is taken. Default
-	// 256 MiB.
+	// TrailingBytes, too, bounds what stays in the log behind a snapshot, and what
+	// is written to the log before the next one is taken. Default 256 MiB.
 	TrailingBytes int64
 
-	// Admit is asked on the leader about each command before it is written, with
-	// the leader's latest view; known reports that the store remembers the command
-	// as applied, so that this is a copy that wants to hear what became of it. A
-	// result other than nil is the answer, and nothing is written. It must not
-	// block. Nil: all are admitted.
+	// Admit is called on the leader for each command before it is written, with
+	// the leader's latest view. known says that the store remembers the command as
+	// applied, so this is a copy that asks for the result. If Admit returns an
+	// error, that is the answer, and nothing is written. It must not block. Nil:
+	// all are admitted.
 	Admit func(v *fsm.View, c *fsm.Command, known bool) *fsm.Result
 
-	// AdmitReads is asked on the leader about the reads that share a round, and
-	// gives a grant for each charge. It must not block. Nil: all are admitted.
+	// AdmitReads is called on the leader for the reads that share a round, and
+	// returns a grant for each charge. It must not block. Nil: all are admitted.
 	AdmitReads func([]ReadCharge) []ReadGrant
 
-	// DiskShort is asked once a second whether this node's disk has too little room
-	// for more. DisksFull is told thereupon whether this node, if it leads, is to
-	// admit no more: its own disk is short, or those of so many voters that no
+	// DiskShort reports, once a second, whether this node's disk has too little
+	// room for more. DisksFull is then called with whether this node, if it leads,
+	// must refuse more: its own disk is short, or those of so many voters that no
 	// majority is left. Nil: there is always room.
 	DiskShort func() bool
 	DisksFull func(bool)
@@ -138,25 +137,26 @@ type Config struct {
 	wrapStable func(raft.StableStore) raft.StableStore
 }
 
-// Limits bounds what others can have a node hold at its internal and its gossip
-// port. Whoever has not proved to be a member is a stranger. A connection beyond a
-// bound takes the place of the oldest one, of the owner that has most. Zero is the
-// default.
+// Limits bounds what others can make a node hold at its internal and its gossip
+// port. A client that has not proved to be a member is a stranger. A connection
+// beyond a bound takes the place of the oldest one of the owner that has most.
+// Zero is the default.
 type Limits struct {
-	// InternalStrangers and InternalMembers are connections to the internal port,
-	// at most so many of them of one source address or one member. Defaults 512
-	// and 128, 512 and 32.
+	// InternalStrangers and InternalMembers bound the connections to the internal
+	// port, and the fields with Per those of one source address or one member.
+	// Defaults 512 and 128, 512 and 32.
 	InternalStrangers, InternalStrangersPerSource int
 	InternalMembers, InternalPerMember            int
 
-	// GossipStreams are those to the gossip port, at most so many of one source
-	// address. Each brings GossipStreamBytes at most: a member tells there all it
-	// knows of the nodes, some 250 bytes of each, 700 at most. Defaults 64, 16 and
-	// 256 KiB.
+	// GossipStreams bounds the connections to the gossip port, GossipPerSource
+	// those of one source address, and GossipStreamBytes what each may carry: a
+	// member sends all it knows of the nodes, some 250 bytes for each, 700 at
+	// most. Defaults 64, 16 and 256 KiB.
 	GossipStreams, GossipStreamsPerSource int
 	GossipStreamBytes                     int64
 
-	// GossipPackets are read a second; the kernel drops more. Default 10,000.
+	// GossipPackets is how many packets are read a second; the kernel drops more.
+	// Default 10,000.
 	GossipPackets float64
 }
 
@@ -176,8 +176,8 @@ func (l Limits) internal() link.Limits {
 	}
 }
 
-// ReadCharge is the number of reads of one round that count against one bucket,
-// and ReadGrant how many of them may go on.
+// ReadCharge is the number of reads of one round that are charged to one
+// bucket, and ReadGrant says how many of them may go on.
 type (
 	ReadCharge = readindex.Charge
 	ReadGrant  = readindex.Grant
@@ -186,11 +186,11 @@ type (
 // Peers carries requests between members.
 type Peers = wire.Peers
 
-// Transport is raft's transport, with what a node needs besides.
+// Transport is raft's transport, with what else a node needs.
 type Transport = transport.Transport
 
-// Parts are what a node otherwise makes of its addresses and its data
-// directory. The node does not close them, except for Transport and Peers.
+// Parts replaces what a node otherwise makes from its addresses and its data
+// directory. The node closes Transport and Peers, and no others.
 type Parts struct {
 	Transport Transport
 	Peers     Peers
@@ -198,9 +198,9 @@ type Parts struct {
 	Stable    raft.StableStore
 	Snapshots raft.SnapshotStore
 
-	// LeaseTimeout, if set, replaces the leader's lease, and may be as long as
-	// the heartbeat time-out: a leader then leads longer than it should. Nothing
-	// but the speed of failing requests may depend on the lease.
+	// LeaseTimeout, if set, replaces the leader's lease, and may be as long as the
+	// heartbeat time-out: a leader then leads for longer than it should. Only the
+	// speed at which requests fail may depend on the lease.
 	LeaseTimeout time.Duration
 }
 
@@ -233,7 +233,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate says what is wrong with a configuration, if anything.
+// Validate returns an error that says what is wrong with a configuration.
 func (c Config) Validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
@@ -280,7 +280,8 @@ func (c Config) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * c.TimeoutScale)
 }
 
-// raftConfig has the reasons for each value that differs from raft's default.
+// raftConfig returns raft's configuration, with the reason for each value that
+// is not raft's default.
 func (c Config) raftConfig(self string) *raft.Config {
 	r := raft.DefaultConfig()
 	r.LocalID = raft.ServerID(self)

@@ -212,7 +212,7 @@ func TestWritesGoOnWhileFollowerDiskHangs(t *testing.T) {
 	m.eventually(func() bool { return sick.Health() == nil && m.items(sick) == m.items(leader) })
 }
 
-// Whoever stops a node whose disk hangs need not kill it.
+// A node whose disk hangs can be stopped without killing it.
 func TestNodeWithHangingDiskCanBeStopped(t *testing.T) {
 	m, disks := withDisks(t)
 	sick := m.followers()[0]

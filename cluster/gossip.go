@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// joinInterval is how often the seeds are tried again, so that halves of a
+	// joinInterval is how often the seeds are tried again, so that two halves of a
 	// cluster that started apart find each other.
 	joinInterval = 10 * time.Second
-	// reclaimTime is after how long a dead node's name may come back with
-	// another address: at once, but not never, as zero means.
+	// reclaimTime is how long after its death a node may come back with another
+	// address: almost at once. Zero would mean never.
 	reclaimTime = time.Millisecond
 	// seedTimeout bounds connecting to another node; Close may have to wait for it.
 	seedTimeout = 3 * time.Second
@@ -31,7 +31,7 @@ const (
 	leaveTimeout = 2 * time.Second
 )
 
-// gossipMeta is what a node tells of itself.
+// gossipMeta is what a node tells the others of itself.
 type gossipMeta struct {
 	InternalAddr string `cbor:"1,keyasint"`
 	HTTPURL      string `cbor:"2,keyasint,omitempty"`
@@ -39,8 +39,8 @@ type gossipMeta struct {
 	AdminURL     string `cbor:"4,keyasint,omitempty"`
 }
 
-// gossip finds nodes and carries their addresses. It decides nothing: who votes
-// is in raft's configuration only.
+// gossip finds nodes and spreads their addresses. It decides nothing: only
+// raft's configuration says which servers vote.
 type gossip struct {
 	list       *memberlist.Memberlist
 	port       *gossipPort
@@ -51,7 +51,7 @@ type gossip struct {
 	self       string
 }
 
-// startGossip opens the gossip port. It joins nobody yet.
+// startGossip opens the gossip port. It does not join other nodes yet.
 func startGossip(c Config, keys [][32]byte, self, internalAddr string) (*gossip, error) {
 	meta, err := encodeMeta(gossipMeta{InternalAddr: internalAddr, HTTPURL: c.HTTPURL, AdminURL: c.AdminURL, Version: c.Version})
 	if err != nil {
@@ -94,7 +94,7 @@ func startGossip(c Config, keys [][32]byte, self, internalAddr string) (*gossip,
 	return &gossip{list: list, port: port, keyring: m.Keyring, roster: members, advertised: list.LocalNode().Address(), log: c.Logger, self: self}, nil
 }
 
-// run joins the seeds that there are, again and again, until ctx ends.
+// run joins the current seeds, again and again, until ctx ends.
 func (g *gossip) run(ctx context.Context, seeds func() []string) {
 	for {
 		if s := seeds(); len(s) > 0 {
@@ -125,7 +125,7 @@ func (g *gossip) close(left bool) error {
 	return errors.Join(err, g.list.Shutdown())
 }
 
-// use changes the cluster's keys: the first encrypts, all are understood.
+// use changes the cluster's keys: the first one encrypts, and all can decrypt.
 func (g *gossip) use(keys [][32]byte, clusterID string) error {
 	secrets, err := gossipSecrets(keys, clusterID)
 	if err != nil {
@@ -149,7 +149,7 @@ func (g *gossip) use(keys [][32]byte, clusterID string) error {
 	return nil
 }
 
-// gossipSecrets derives what gossip encrypts with from the cluster's keys.
+// gossipSecrets derives gossip's encryption keys from the cluster's keys.
 func gossipSecrets(keys [][32]byte, clusterID string) ([][]byte, error) {
 	var secrets [][]byte
 	for _, key := range keys {
@@ -191,8 +191,8 @@ func splitHostPort(addr string) (host string, port int, err error) {
 	return host, int(number), nil
 }
 
-// metaDelegate gives memberlist this node's data. Its methods are called with
-// memberlist's locks held and must not call back.
+// metaDelegate passes this node's data to memberlist. Its methods are called
+// with memberlist's locks held and must not call back.
 type metaDelegate []byte
 
 // NodeMeta implements memberlist.Delegate.
@@ -210,8 +210,8 @@ func (d metaDelegate) LocalState(bool) []byte { return nil }
 // MergeRemoteState implements memberlist.Delegate.
 func (d metaDelegate) MergeRemoteState([]byte, bool) {}
 
-// conflictDelegate hears of two processes of one server: it came back somewhere
-// else sooner than anybody has missed it, or somebody runs a copy of a data
+// conflictDelegate is called about two processes of one server: it came back at
+// another address before anybody missed it, or somebody runs a copy of a data
 // directory.
 type conflictDelegate struct{ log *slog.Logger }
 
@@ -220,9 +220,10 @@ func (d conflictDelegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.log.Warn("a member gossips from two addresses: it has moved, or another process runs on a copy of its data directory", "server", existing.Name, "address", existing.Address(), "other", other.Address())
 }
 
-// roster is who is alive and what they told. memberlist changes the nodes that
-// it hands out while others read them, so what its callbacks see is copied. They
-// come with its locks held and must not call back.
+// roster holds the servers that are alive and what they told. memberlist
+// changes the nodes that it hands out while others read them, so its callbacks
+// copy what they see. It calls them with its locks held, and they must not call
+// back.
 type roster struct {
 	mu    sync.Mutex
 	alive map[string]gossipMeta

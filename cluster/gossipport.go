@@ -21,23 +21,25 @@ import (
 )
 
 const (
-	// packetBuffer is what the kernel is asked to keep of packets that came.
+	// packetBuffer is how many bytes of received packets the kernel is asked to
+	// keep.
 	packetBuffer = 2 << 20
-	// mostPacket is the size of the largest packet that there is.
+	// mostPacket is the size of the largest packet that UDP allows.
 	mostPacket = 1 << 16
-	// portTries is how often a port is looked for that is free for both TCP and UDP.
+	// portTries is how often a port that is free for both TCP and UDP is looked
+	// for.
 	portTries = 10
 )
 
-// errStreamTooLong ends a stream that brings more than a member would send.
+// errStreamTooLong ends a stream that carries more than a member would send.
 var errStreamTooLong = errors.New("more bytes than a member sends")
 
-// gossipPort is the gossip port: memberlist's transport. memberlist itself keeps
-// all streams that come, and reads up to 20 MiB of each before it knows whether a
-// member has sent it. Here strangers have few places between them, each stream
-// brings few bytes, and packets are read no faster than a node can check them;
-// memberlist gives each stream seedTimeout. The port owns its goroutines and
-// streams; Shutdown ends them and waits for the goroutines.
+// gossipPort is the gossip port: memberlist's transport. memberlist itself
+// accepts every stream, and reads up to 20 MiB of each before it knows whether
+// a member sent it. Here strangers share few places, a stream may carry few
+// bytes, and packets are read no faster than a node can check them; memberlist
+// ends each stream after seedTimeout. The port owns its goroutines and streams;
+// Shutdown ends them and waits for the goroutines.
 type gossipPort struct {
 	listener *net.TCPListener
 	socket   *net.UDPConn
@@ -47,7 +49,7 @@ type gossipPort struct {
 	packets chan *memberlist.Packet
 
 	places *slots.Pool[netip.Addr] // of inbound streams, by source address
-	most   int64                   // bytes that a stream brings
+	most   int64                   // bytes that a stream may carry
 	pace   *rate.Limiter           // of packets
 
 	ctx    context.Context
@@ -76,7 +78,7 @@ func openGossipPort(addr string, limits Limits, log *slog.Logger) (*gossipPort, 
 	return p, nil
 }
 
-// listen opens both sockets. Port 0 becomes one that is free for both.
+// listen opens both sockets. Port 0 becomes a port that is free for both.
 func (p *gossipPort) listen(addr string) error {
 	host, port, err := splitHostPort(addr)
 	if err != nil {
@@ -104,7 +106,7 @@ func (p *gossipPort) listen(addr string) error {
 
 func (p *gossipPort) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 
-// takeIn gives a stream a place, and passes it on.
+// takeIn gives an inbound stream a place, and passes it on.
 func (p *gossipPort) takeIn(raw net.Conn) {
 	s := p.stream(raw)
 	s.place, _ = p.places.Enter(slots.Source(raw.RemoteAddr()), func() {
@@ -118,7 +120,8 @@ func (p *gossipPort) takeIn(raw net.Conn) {
 	}
 }
 
-// receive takes packets in, one at a time: the kernel drops what is too many.
+// receive reads packets, one at a time; the kernel drops those that are too
+// many.
 func (p *gossipPort) receive() {
 	buffer := make([]byte, mostPacket)
 	for p.pace.Wait(p.ctx) == nil {
@@ -141,10 +144,10 @@ func (p *gossipPort) receive() {
 	}
 }
 
-// gossipStream is a stream of either direction. It ends with the port.
+// gossipStream is a stream in either direction. It ends with the port.
 type gossipStream struct {
 	net.Conn
-	left   int64                    // bytes that it may still bring
+	left   int64                    // bytes that it may still carry
 	place  *slots.Place[netip.Addr] // nil for one that this node has opened
 	forget func() bool
 }

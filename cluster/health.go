@@ -80,7 +80,8 @@ func (n *Node) keepUp() {
 }
 
 // Reachable returns the ids of the members that are there: those that answer on
-// the internal port, and those that gossip sees. Only who is neither is gone.
+// the internal port, and those that gossip sees. Only a member that is neither
+// is gone.
 func (n *Node) Reachable(ctx context.Context) []string {
 	var there []string
 	reports := n.survey.Reports(ctx, n.members.All())

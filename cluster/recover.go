@@ -21,12 +21,12 @@ import (
 	"lockstep/fsm/commandid"
 )
 
-// A cluster whose quorum is lost for good goes on from what one survivor has, as
-// another cluster. All that the survivor's log holds counts then, whether or not
-// a majority had it, and what it does not hold is lost. The new cluster begins
-// with the survivor alone, as another incarnation, under an id and a key that
-// nobody else has: whoever is left of the old one can neither vote in it nor be
-// taken for a member.
+// A cluster whose quorum is lost for good goes on from what one survivor has,
+// as another cluster. All that the survivor's log holds counts then, whether or
+// not a majority had it, and what it does not hold is lost. The new cluster
+// begins with the survivor alone, as another incarnation, under an id and a key
+// that nobody else has: what is left of the old one can neither vote in it nor
+// be taken for a member.
 //
 // The new state is made beside the old one, which nothing here writes to, and
 // takes its place when it is whole (FinishRecovery).

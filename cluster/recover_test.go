@@ -169,8 +169,8 @@ func TestRecoverRefusesUnusableState(t *testing.T) {
 	require.ErrorIs(t, err, ErrLeft)
 }
 
-// Whoever has no more than the cluster's key, as a machine that was removed has,
-// cannot talk members out of their cluster.
+// A machine that was removed, which has only the cluster's key, cannot talk
+// members out of their cluster.
 func TestRecoveryNoticeIsBelievedFromMembersOnly(t *testing.T) {
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 2 })
 	leader, gone := m.leader(), m.followers()[0]

@@ -7,7 +7,7 @@ import (
 	"lockstep/cluster/internal/wire"
 )
 
-// handlers returns who answers which kind of request.
+// handlers returns the handler of each kind of request.
 func (n *Node) handlers() map[byte]wire.Handler {
 	return map[byte]wire.Handler{
 		wire.Propose:     n.answerPropose,

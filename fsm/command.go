@@ -82,7 +82,7 @@ type wireCommand struct {
 var ErrCommand = errors.New("fsm: not a command this version understands")
 
 // Encode returns the command's bytes for the log and for the way to the leader:
-// the level that whoever reads it has to know, then the command.
+// the level that its reader has to know, then the command.
 func (c *Command) Encode() ([]byte, error) {
 	row, known := rows[reflect.TypeOf(c.Op)]
 	if !known {
@@ -175,8 +175,8 @@ func (c *Command) read(b []byte) (kind opKind, op []byte, ok bool) {
 	return kind, f.b, !f.strange
 }
 
-// A log entry is a batch of commands: the version of this envelope in a byte, the
-// level that whoever reads it has to know, the leader's time, the commands each
+// A log entry is a batch of commands: the version of this envelope in a byte,
+// the level that its reader has to know, the leader's time, the commands each
 // with its length, and the CRC-32C of all that in four bytes.
 const (
 	batchVersion = 3

@@ -44,7 +44,7 @@ const (
 	// keyShare is how many times as many keys one service may have remembered as
 	// there is room left. A service that is alone gets three quarters of the room,
 	// each of two that take what they get three sevenths: some is always left for
-	// those who hold little.
+	// those that hold little.
 	keyShare = 3
 	// maxAnswers bounds the bytes of answers that each window keeps. Of commands
 	// beyond it a window of keys remembers only that they were carried out; the

@@ -53,7 +53,8 @@ func (b Batch) size() (bytes int64) {
 var ErrBehind = errors.New("fsm: the feed has moved on")
 
 // Feed is a ring of applied batches, bounded in their number and in bytes: the
-// oldest go first, whoever has not read them yet. Appending never waits.
+// oldest go first, whether or not all followers have read them. Appending never
+// waits.
 type Feed struct {
 	mu       sync.Mutex
 	ring     []Batch

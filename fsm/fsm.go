@@ -153,9 +153,9 @@ func (v *View) serviceNumber(c *Command) uint64 {
 }
 
 // worthRemembering leaves out refusals that a client may mend and send again
-// under the same key. A command that nobody keyed is never sent again by a
-// client: a second copy of it is the node's own retry, and who waits for it may
-// have been told the first answer already.
+// under the same key. A client never sends a command without a key again: a
+// second copy of it is the node's own retry, and its caller may have been told
+// the first answer already.
 func worthRemembering(c *Command, err *objects.Error) bool {
 	if !c.ClientChosen || err == nil {
 		return true

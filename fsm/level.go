@@ -48,8 +48,9 @@ func (v *View) Level() Level { return v.meta.Level }
 // Needs returns the format level from which on a cluster may write an operation.
 func Needs(op Op) Level { return rows[reflect.TypeOf(op)].level }
 
-// readableFrom is the level that whoever reads a command has to know. The command
-// that raises the level is the first that a node of the old one cannot go on from.
+// readableFrom is the level that the reader of a command has to know. The
+// command that raises the level is the first that a node of the old one cannot
+// go on from.
 func (c *Command) readableFrom() Level {
 	if raise, ok := c.Op.(*RaiseLevel); ok {
 		return max(Level1, raise.Level)

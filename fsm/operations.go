@@ -26,7 +26,7 @@ type opKind uint8
 type origin uint8
 
 const (
-	byClient  origin = 1 // or its owner: whoever asks from outside
+	byClient  origin = 1 // or its owner: anybody outside the cluster
 	byCluster origin = 2 // the nodes themselves
 )
 

@@ -8,8 +8,9 @@ import (
 
 // Result is the answer to one command. A domain refusal is a Result with Err.
 //
-// Data of documents and items is left out of results, because who sent it has
-// it, except when the command carried none (an update of the TTL alone).
+// Data of documents and items is left out of results, because the client that
+// sent it has it, except when the command carried none (an update of the TTL
+// alone).
 type Result struct {
 	Err        *objects.Error      `cbor:"1,keyasint,omitempty"`
 	Index      uint64              `cbor:"2,keyasint,omitempty"` // log index at which it was decided

@@ -201,7 +201,7 @@ func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
 			return nil, nil, fmt.Errorf("%w: checksum does not match", ErrSnapshot)
 		}
 		if l.view.sum() != l.view.meta.Sum {
-			return nil, nil, fmt.Errorf("%w: who wrote it: %w", ErrSnapshot, ErrAltered)
+			return nil, nil, fmt.Errorf("%w: when it was written: %w", ErrSnapshot, ErrAltered)
 		}
 		if level != l.view.Level() {
 			return nil, nil, fmt.Errorf("%w: its head does not match its state", ErrSnapshot)

@@ -9,9 +9,10 @@ import (
 // Error is a refusal in the API's own terms. Every refusal that a client can
 // meet is one of the values below, possibly with a more exact message.
 //
-// Who decides about a refusal returns a *Error, and nil for none. Everything else
-// returns error. A *Error becomes one only where it is certain not to be nil, which
-// test/architecture holds: a nil *Error in an error would not be nil.
+// A function whose every failure is a refusal may return *Error, nil for none.
+// Everything else returns error. A *Error becomes an error only where it is
+// certain not to be nil, which test/architecture checks: an error that holds a
+// nil *Error is not nil.
 type Error struct {
 	Code       int    // of the Sync API's error dictionary
 	Status     int    // of HTTP

@@ -29,8 +29,8 @@ func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 	return r, overloaded(err)
 }
 
-// overloaded adds the API's answer to a full queue, where nothing was done, which
-// whoever asked may know.
+// overloaded adds the API's answer to a full queue. Nothing was done then, and
+// the client may know that.
 func overloaded(err error) error {
 	if errors.Is(err, cluster.ErrOverloaded) {
 		return fmt.Errorf("%w: %w", objects.ErrOverloaded, err)

@@ -11,8 +11,8 @@ import (
 	"lockstep/objects"
 )
 
-// Who is refused since a queue is full knows that nothing was written, and when to
-// come back. Of other failures nobody knows.
+// A client that is refused because a queue is full knows that nothing was
+// written, and when to come back. Of other failures nobody knows.
 func TestFullQueueIsAnsweredAsSuch(t *testing.T) {
 	var e *objects.Error
 	require.ErrorAs(t, overloaded(fmt.Errorf("n1: %w", cluster.ErrOverloaded)), &e)

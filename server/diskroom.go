@@ -11,10 +11,10 @@ import (
 	"lockstep/server/bounds"
 )
 
-// diskRoom keeps the nodes' disks from becoming full, which would end them: whoever
-// leads refuses all that writes while there is less room than a reserve, but for
-// removals and changes of the account's and the cluster's secrets. The log takes
-// those, too, and all that the nodes write of themselves; the reserve is for them.
+// diskRoom keeps the nodes' disks from becoming full, which would end the
+// nodes: the leader refuses all writes while there is less room than a reserve,
+// except removals and changes of the account's and the cluster's secrets. The
+// reserve is for those, and for what the nodes write of themselves.
 type diskRoom struct {
 	reserve int64                 // zero or less: none
 	free    func() (int64, error) // bytes

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// network is the part of an IPv6 address that is one source: whoever has one
-// address of a network has all of them.
+// network is the part of an IPv6 address that is one source: a host that has
+// one address of a network has all of them.
 const network = 64
 
 // Source returns what the other side of a connection is counted as; the zero

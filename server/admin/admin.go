@@ -93,8 +93,8 @@ type Config struct {
 	Logger  *slog.Logger // default slog.Default
 }
 
-// Allow returns who asks if a request's credentials are those of the account
-// itself, and a refusal otherwise. It may wait before it refuses.
+// Allow returns the actor of a request whose credentials are those of the
+// account itself, and a refusal for others. It may wait before it refuses.
 type Allow func(*http.Request) (audit.Actor, error)
 
 // maxBody is more than any request to this API needs.
@@ -166,8 +166,8 @@ func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
 	})
 }
 
-// enter returns a request that is allowed, with who asks in its context. Another
-// one is answered.
+// enter returns a request that is allowed, with its actor in the context. It
+// answers one that is not.
 func (h *handler) enter(w http.ResponseWriter, r *http.Request) (_ *http.Request, ok bool) {
 	actor, err := h.allow(r)
 	if err != nil {
@@ -332,7 +332,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	e, ok := errors.AsType[*objects.Error](err)
 	if !ok {
-		// Who asks is the operator, and may know the reason.
+		// The operator asks, and may know the reason.
 		e = objects.ErrInternal.With("%v", err)
 	}
 	if e.Status == http.StatusUnauthorized {

@@ -78,8 +78,8 @@ func (s Status) Find(id string) (NodeStatus, bool) {
 }
 
 // Enrolment is what a node needs to become a peer. The key is the cluster's
-// secret: whoever has it may connect to the internal port, and is answered there
-// once he has been added.
+// secret: a node that has it may connect to the internal port, and is answered
+// there once it has been added.
 type Enrolment struct {
 	ClusterID  string   `json:"cluster_id"`
 	ClusterKey string   `json:"cluster_key"`          // 64 hexadecimal digits

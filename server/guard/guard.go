@@ -2,11 +2,12 @@
 // ones is delayed, they are counted, and logged with the addresses that they
 // came from, at most once a second.
 //
-// The delay holds whoever asked on the goroutine and connection that serves him.
+// The delay occupies the goroutine and the connection that serve the request.
 // How many wait at a time is bounded, in all and from one address; beyond that
 // the answer comes at once, and its connection should be closed. Right
-// credentials are never delayed or refused: an attacker must not be able to lock
-// others out. What keeps secrets safe is their length; see Config of the server.
+// credentials are never delayed or refused: an attacker must not be able to
+// lock others out. What keeps secrets safe is their length; see Config of the
+// server.
 //
 // Run owns the only goroutine.
 package guard

@@ -68,7 +68,8 @@ func TestRoomBoundsFramesAndBytes(t *testing.T) {
 	}
 }
 
-// Who pushes without waiting for room overruns the queue, which then ends.
+// A writer that pushes without waiting for room overruns the queue, which then
+// ends.
 func TestOverrunQueueEnds(t *testing.T) {
 	for name, frame := range map[string]string{"frames": "x\n", "bytes": strings.Repeat("x", 250) + "\n"} {
 		t.Run(name, func(t *testing.T) {

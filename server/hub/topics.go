@@ -20,7 +20,7 @@ type Follower interface {
 	OnGap(view *fsm.View) (more bool)
 
 	// OnPanic is called when another method has panicked, and is the last call.
-	// Whoever reads the topic through this follower must learn that it ended.
+	// The reader of the topic behind this follower must learn that it ended.
 	OnPanic()
 }
 

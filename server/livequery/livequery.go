@@ -63,7 +63,7 @@ type Config struct {
 	BacklogLength   int   // changes of one map that wait to be evaluated; 1024
 	MapBacklogBytes int64 // and their bytes; 1 MiB
 	BacklogBytes    int64 // those of all maps; 64 MiB
-	ResultBytes     int64 // encoded results that are kept for who asks next; 64 MiB
+	ResultBytes     int64 // encoded results that are kept for the next client that asks; 64 MiB
 
 	Slots int // CPUs that evaluate at a time; half of them, at least one
 

@@ -237,7 +237,8 @@ func TestQueryIsReloadedWhenHistoryIsTooShort(t *testing.T) {
 	})
 }
 
-// Who may not read any more hears nothing of what waits to be evaluated.
+// A subscriber that may no longer read hears nothing of what waits to be
+// evaluated.
 func TestRevokedPermissionEndsSubscriberBeforeBacklog(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		m := w.newMap()
@@ -384,7 +385,8 @@ func TestNegativeBoundsAreUnlimited(t *testing.T) {
 	})
 }
 
-// Encoded results are kept for who asks next as long as there is room.
+// Encoded results are kept for the next client that asks, as long as there is
+// room.
 func TestCachedResultsAreBounded(t *testing.T) {
 	encoded := 0
 	inWorld(t, func(c *Config) {

@@ -21,8 +21,8 @@ const (
 // ErrRunning is a data directory that another process uses.
 var ErrRunning = errors.New("another process runs this node")
 
-// lockWait is how long Occupy tries: whoever looks whether a node runs holds
-// its lock for a moment.
+// lockWait is how long Occupy tries: a process that looks whether the node runs
+// holds its lock for a moment.
 const lockWait = time.Second
 
 // Claim makes a directory, if it does not exist, and makes it this process's own

@@ -1,5 +1,5 @@
-// Package origin tells scheme and host of URLs: those by which a client reaches
-// this node, and those that people type.
+// Package origin finds the scheme and host of URLs: those by which a client
+// reaches this node, and those that people type.
 package origin
 
 import (
@@ -14,10 +14,10 @@ import (
 )
 
 // Of returns the origin of the URLs in the answers to a client: the public one,
-// or, if that is empty, the one by which the client came. What the client asked
-// for is known from its request and, if that came through a trusted proxy, from
-// X-Forwarded-Proto and X-Forwarded-Host. The origin needs no escaping in a URL or
-// in JSON.
+// or, if that is empty, the one by which the client came. The latter is taken
+// from its request and, if that came through a trusted proxy, from
+// X-Forwarded-Proto and X-Forwarded-Host. The origin needs no escaping in a URL
+// or in JSON.
 func Of(r *http.Request, public string, trusted []netip.Prefix) string {
 	if public != "" {
 		return public
@@ -40,8 +40,8 @@ func Of(r *http.Request, public string, trusted []netip.Prefix) string {
 	return scheme + "://" + host
 }
 
-// schemes are those of URLs by what a proxy calls them: for a websocket some say
-// the websocket's own.
+// schemes maps what a proxy calls a scheme to that of a URL: for a websocket
+// some say ws or wss.
 var schemes = map[string]string{"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 // forwarded returns what the first proxy on the way said.
@@ -66,7 +66,8 @@ func validHost(host string) bool {
 	return err == nil && u.Host == host && u.Hostname() != ""
 }
 
-// localAddress stands in for the host of a client that named none that can be used.
+// localAddress returns the address that a client connected to, for one that
+// named no usable host.
 func localAddress(r *http.Request) string {
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ String() string }); ok {
 		return a.String()
@@ -88,7 +89,7 @@ func IsLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-// Validate returns an error if a text is no origin of http or https.
+// Validate returns an error if a text is not an origin of http or https.
 func Validate(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") ||

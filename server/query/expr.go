@@ -153,7 +153,7 @@ func anyElement(array gjson.Result, holds func(text string) bool) bool {
 	return found
 }
 
-// textOf is what a value is compared by.
+// textOf returns the text that a value is compared by.
 func textOf(value gjson.Result) string {
 	if value.Type == gjson.String {
 		return value.Str
@@ -168,7 +168,7 @@ type field struct {
 	steps []string // the same, escaped for gjson
 }
 
-// newField takes the parts of a dotted path, none of them empty.
+// newField makes a field of the parts of a dotted path, none of them empty.
 func newField(parts []string) field {
 	if len(parts) == 1 && parts[0] == "key" {
 		return field{text: "key"}
@@ -186,7 +186,7 @@ func newField(parts []string) field {
 	return f
 }
 
-// of finds the field of an item; a Result that does not exist if absent.
+// of returns the field's value in an item, or a Result that does not exist.
 //
 // It goes step by step, from object to object: in a whole path gjson would
 // give meaning to a number or a "#", escaped or not, that meets an array.

@@ -3,8 +3,8 @@ package query
 import "github.com/tidwall/gjson"
 
 // Item is an item as queries see it. What one query finds out about its data is
-// kept for the next ones, so that many queries compare one item for little more
-// than the price of reading it once. It is not safe for concurrent use.
+// kept for the next ones, so that comparing an item with many queries costs
+// little more than reading it once. It is not safe for concurrent use.
 type Item struct {
 	key    string
 	data   []byte
@@ -16,7 +16,7 @@ type Item struct {
 // JSON value, as items are stored.
 func NewItem(key string, data []byte) *Item { return &Item{key: key, data: data} }
 
-// object is a JSON object of which the members are known.
+// object is a JSON object whose members are known.
 type object struct {
 	members map[string]*member
 }
@@ -26,8 +26,8 @@ type member struct {
 	inner *object // the value, once it is known
 }
 
-// newObject reads an object's members. Of those with the same name the first
-// counts. It is nil if the value is none.
+// newObject reads an object's members. The first of those with the same name
+// counts. It returns nil if the value is not an object.
 func newObject(value gjson.Result) *object {
 	if !value.IsObject() {
 		return nil

@@ -18,7 +18,7 @@ import (
 //	primary    = "(" either ")" | comparison
 //	comparison = field operator ( string | "[" [ string { "," string } ] "]" )
 //
-// What a word means follows from where it stands, so no name of a field is
+// The meaning of a word follows from its position, so no field name is
 // reserved.
 type parser struct {
 	text  string
@@ -224,7 +224,8 @@ func literalPrefix(s string) string {
 	return ""
 }
 
-// accept takes the next token if it is one of those.
+// accept takes the next token if it is one of the given ones, and reports
+// whether it did.
 func (p *parser) accept(tokens ...string) bool {
 	next := p.peek()
 	for _, t := range tokens {

@@ -17,17 +17,17 @@
 // item's data, with or without a leading "data."; the single word key is the
 // item's key (data.key is a member of that name). The text of a string is its
 // content, the text of any other JSON value is its compact JSON: 45, true,
-// null, ["es","en"]. An absent field matches no operator but the negated ones,
-// != and not_in. An object contains nothing. Of members with the same name the
-// first counts. The empty query matches everything.
+// null, ["es","en"]. An absent field matches only the negated operators, != and
+// not_in. An object contains nothing. The first of members with the same name
+// counts. The empty query matches everything.
 //
 // Operators and their spellings are those of the vendor's page "Live Query
 // Language"; the rules for numbers, arrays, objects and absent fields are
 // Lockstep's own.
 //
-// The parser is written by hand, and no library's: the grammar is the vendor's, an
-// error names the place in the text, and every query has a canonical text, by which
-// live queries are shared. Fuzzing holds it to that.
+// The parser is written by hand and uses no library: the grammar is the
+// vendor's, an error names the place in the text, and every query has a
+// canonical text, by which live queries are shared. Fuzzing checks that.
 //
 // The package does not know where items come from, who may read them or how
 // many a result may hold. It starts no goroutines; a Query is immutable and
@@ -63,7 +63,7 @@ type Query struct {
 	root expr // nil: everything
 }
 
-// SyntaxError says why a text is no query.
+// SyntaxError says why a text is not a query.
 type SyntaxError struct {
 	Offset int    // in bytes, where reading stopped
 	Reason string // for a person

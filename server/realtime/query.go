@@ -154,8 +154,8 @@ func (b *queryBatch) release() {
 	}
 }
 
-// exhausted returns what those are refused with who come after one that an index
-// had no tokens left for; nil: there was none.
+// exhausted returns the refusal of an earlier query that an index had no tokens
+// left for, which later ones share; nil: there was none.
 func (b *queryBatch) exhausted(index string) *objects.Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

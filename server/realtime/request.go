@@ -49,12 +49,13 @@ func jsonAnswer(body any) (answer, error) {
 	return answer{status: http.StatusOK, body: func(b []byte) []byte { return append(b, encoded...) }}, nil
 }
 
-// request starts a request. Those on one object take effect in the order sent;
-// others run side by side, as many as a session may have under way. Beyond
-// that, and while the client does not take its answers, nothing more is read.
+// request starts a request. Requests on one object take effect in the order in
+// which they were sent; others run side by side, as many as a session may have
+// under way. Beyond that, and while the client does not take its answers,
+// nothing more is read.
 //
-// What is refused for its size or its number is answered without its payload
-// being kept.
+// A request that is refused for its size, or because there are too many, is
+// answered without its payload being kept.
 func (s *session) request(m *wire.Message) {
 	c, err := s.newCall(m)
 	if err != nil {
@@ -131,8 +132,8 @@ func (c *call) setBody(payload []byte) {
 	c.subscriptions = batch
 }
 
-// start has a call served behind those that it has to wait for. done is called when
-// it is answered, or is not going to be.
+// start serves a call behind those that it has to wait for. done is called when
+// it has been answered, or will not be.
 func (s *session) start(c *call, done func()) {
 	var keys []string
 	keys, c.sid = s.orderOf(c)
@@ -153,17 +154,17 @@ func (s *session) discard(m *wire.Message) {
 	s.broken(m.Discard())
 }
 
-// broken ends the session when a message was shorter than it said. Errors of the
-// connection are met again by whoever reads next.
+// broken ends the session when a message was shorter than it said. The next
+// read meets errors of the connection again.
 func (s *session) broken(err error) {
 	if errors.Is(err, wire.ErrMalformed) {
 		s.end(endMalformed)
 	}
 }
 
-// charge has the connection pay for a request, or for anything else that a client
-// has the server do, when it is its identity's turn. Who is refused all the time is
-// told to stay away.
+// charge charges the connection for a request, or for anything else that a
+// client has the server do, when it is its identity's turn. A client that is
+// refused all the time is told to stay away.
 func (s *session) charge() *objects.Error {
 	_ = s.pace.Wait(s.ctx) // it fails when the session is over
 	c, now := s.config, s.config.Clock()
@@ -198,7 +199,8 @@ func (s *session) slowDown() {
 	}
 }
 
-// refusals counts what a session was refused lately. It is its reader's.
+// refusals counts what a session was refused lately. Only the session's reader
+// uses it.
 type refusals struct {
 	since time.Time
 	count int
@@ -227,8 +229,8 @@ func (s *session) serve(c *call) {
 	s.answer(c, a)
 }
 
-// first returns the error that counts: that the object does not exist, or is not
-// the client's to read or write, comes before what is wrong with the parameters.
+// first returns the error that is answered first: a missing object or
+// permission comes before a wrong parameter.
 func (s *session) first(ctx context.Context, c *call, err error) error {
 	status := refusal.Of(err).Status
 	if c.ref == (fsm.Ref{}) || (status != http.StatusBadRequest && status != http.StatusRequestEntityTooLarge) {
@@ -245,7 +247,8 @@ func (s *session) first(ctx context.Context, c *call, err error) error {
 	return err
 }
 
-// carryOut keeps a fault in one operation from ending the whole node.
+// carryOut runs the operation. A panic in it becomes an error, and does not end
+// the node.
 func (s *session) carryOut(ctx context.Context, c *call) (a answer, err error) {
 	defer s.config.Panics.Catch("request", func(fault error) { err = fmt.Errorf("%w: %w", objects.ErrInternal, fault) })
 	return c.do(ctx, c)
@@ -267,9 +270,9 @@ func (s *session) failure(c *call, err error) answer {
 	}}
 }
 
-// answer writes an answer when the client has been told of what happened before
-// and there is room for it, one of a session at a time: an answer may be large,
-// and sixty-four of them would be far too large.
+// answer writes an answer once the client has been told what happened before
+// it, and there is room. A session writes one at a time: an answer may be
+// large, and sixty-four of them would be far too large.
 func (s *session) answer(c *call, a answer) {
 	s.tellEarlier(c, a)
 	s.requests.answering <- struct{}{}
@@ -290,8 +293,8 @@ func (s *session) answer(c *call, a answer) {
 	}
 }
 
-// frameOf writes an answer. Few are written at a time on a node, so that those
-// that have been let in at once are not much more than the bound.
+// frameOf encodes an answer. A node encodes few at a time, so that those let in
+// at once exceed the bound by little.
 func (s *session) frameOf(c *call, a answer) (out answer, frame []byte) {
 	s.server.writing <- struct{}{}
 	defer func() { <-s.server.writing }()
@@ -299,8 +302,8 @@ func (s *session) frameOf(c *call, a answer) (out answer, frame []byte) {
 	return a, wire.Answer(c.ID, a.status, body)
 }
 
-// answers are the bytes of answers that wait for a client, at most: how many of
-// what waits are those of answers is not known, but all that waits is.
+// answers counts the bytes of answers that wait for a client. It is an upper
+// limit: what waits is known as a whole, not how much of it is answers.
 type answers struct {
 	mu      sync.Mutex
 	waiting int
@@ -352,7 +355,7 @@ func at(o *objects.Object, event objects.EventID) hub.Point {
 	return hub.Point{Object: o.SID, Event: event}
 }
 
-// before is the point in front of an event of a write.
+// before is the point just before an event of a write.
 func before(o *objects.Object, event objects.EventID) hub.Point { return at(o, max(event, 1)-1) }
 
 // bodyOf writes an answer's body, and if that fails, the answer that says so.
@@ -378,7 +381,8 @@ func (c *call) writer() api.Caller {
 	w := c.session.reader()
 	w.Sending = func(id fsm.CommandID) {
 		c.command = id
-		// Anew: another object may have got the name while the request waited.
+		// Looked up again: another object may have got the name while the request
+		// waited.
 		if o, ok := c.session.config.Node.View().Object(c.session.service.Num, c.kind, c.ref); ok {
 			c.sid = o.SID
 		}
@@ -391,7 +395,7 @@ func (c *call) writer() api.Caller {
 	return w
 }
 
-// fingerprint tells requests under one id apart.
+// fingerprint returns what distinguishes requests with one id.
 func (c *call) fingerprint() [16]byte {
 	address := append([]string{c.Method}, c.Path...)
 	return api.Fingerprint(c.body, append(address, c.Header("If-Match"))...)

@@ -8,11 +8,11 @@
 // number. Close ends all of them and waits.
 //
 // What a client sends is looked at by its declared size before it is kept. The
-// bytes of requests under way are bounded for each session, from which no more is
-// read, for each identity and for the node, which refuse more with 429. Until it
-// has introduced itself a client has a place in a small pool, and is no session.
-// Whatever it sends costs it something; who is refused all the time is told to
-// stay away.
+// bytes of requests under way are bounded for each session, from which no more
+// is read, for each identity and for the node, which refuse more with 429.
+// Until it has introduced itself a client has a place in a small pool, and is
+// no session. Whatever a client sends costs it something; one that is refused
+// all the time is told to stay away.
 //
 // What waits for a client is bounded, too: live events as package hub says,
 // answers by reading no further from a client that does not take them. A client
@@ -125,7 +125,8 @@ const (
 
 // ServeHTTP takes a client's connection.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// Whoever is refused may send frames already, which are no requests.
+	// A client that is refused may be sending frames already, which are no
+	// requests.
 	w.Header().Set("Connection", "close")
 	if !s.open() {
 		refusal.Write(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
@@ -169,7 +170,7 @@ func (s *Server) open() bool {
 	return !s.closed && s.introduced < s.config.Sessions
 }
 
-// mayConnect has whoever connects pay for it.
+// mayConnect charges a new connection to its source or identity.
 func (s *Server) mayConnect(who string, perSecond float64) *objects.Error {
 	bucket := ratelimit.Bucket[string]{Key: "connects-" + who, Rate: perSecond}
 	if wait := s.config.Limits.Take(s.config.Clock(), 1, bucket); wait > 0 {
@@ -287,8 +288,8 @@ func (s *Server) countSubscriptions() float64 {
 // admit checks a token and finds the service that it is for. What the local
 // store does not know may have been made on another node a moment ago, so
 // nobody is turned away for that before a linearizable point. Such points are
-// few for each source: whoever makes up keys shall not make this node ask its
-// leader about them.
+// few for each source, so that a client that makes up keys does not have this
+// node ask its leader about each.
 func (s *Server) admit(ctx context.Context, token string, from netip.Addr) (auth.Principal, *objects.Service, *objects.Error) {
 	principal, service, err := s.check(token)
 	if !errors.Is(err, auth.ErrUnknownKey) && !errors.Is(err, errUnknownService) {

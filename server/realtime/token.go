@@ -113,8 +113,8 @@ func (s *session) visitor() visitor {
 	return visitor{server: s.server, source: s.source, network: s.network}
 }
 
-// admit is Server.admit. Who guesses waits for the answer; a token that has
-// expired was a good one.
+// admit is Server.admit. A visitor that guesses waits for the answer; a token
+// that has expired was a good one.
 func (v visitor) admit(ctx context.Context, text string) (auth.Principal, *objects.Service, *objects.Error) {
 	p, service, refused := v.server.admit(ctx, text, v.network)
 	if hook := v.server.config.Refused; hook != nil && refused != nil && refused.Is(objects.ErrTokenInvalid) {

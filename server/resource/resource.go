@@ -23,8 +23,8 @@ const (
 	Realtime
 )
 
-// Data says whether a resource is written with its data. Who has just sent them
-// needs no copy.
+// Data says whether a resource is written with its data. A client that has just
+// sent them needs no copy.
 type Data bool
 
 // The two ways.

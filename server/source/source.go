@@ -1,5 +1,5 @@
-// Package source tells where a request comes from, for limits and logs by source
-// address. It believes X-Forwarded-For only of proxies that are trusted.
+// Package source finds the address that a request comes from, for limits and
+// logs. It believes X-Forwarded-For only from trusted proxies.
 package source
 
 import (
@@ -11,15 +11,15 @@ import (
 	"lockstep/cluster/slots"
 )
 
-// Of returns where a request comes from, as it is counted: IPv6 addresses stand
-// for their network of 64 bits.
+// Of returns the address that a request is counted under: for IPv6 that is its
+// network of 64 bits.
 func Of(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return slots.Network(Address(r, trusted))
 }
 
 // Address returns the address that a request comes from: the peer, or, if that
-// is a trusted proxy, the last address in X-Forwarded-For that is none of the
-// trusted ones. A peer without an IP address is the zero Addr.
+// is a trusted proxy, the last address in X-Forwarded-For that is not trusted
+// itself. It is the zero Addr for a peer without an IP address.
 func Address(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	peer := OfPeer(r.RemoteAddr)
 	if !Trusts(trusted, peer) {
@@ -29,7 +29,7 @@ func Address(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	for _, hop := range slices.Backward(hops) {
 		addr, err := parse(strings.TrimSpace(hop))
 		if err != nil {
-			break // whoever wrote this, what is in front of it cannot be believed
+			break // what is before an unreadable entry cannot be believed
 		}
 		peer = addr
 		if !Trusts(trusted, addr) {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// guard keeps webhooks away from addresses that are no business of whoever may
-// configure a service: this machine, the local link, the cluster itself, and
-// the metadata services of clouds. It looks at the address that is about to be
-// connected to, so that neither names nor spellings nor a name server that
-// changes its mind lead around it. Private networks are not refused: that is
-// where the receivers of those are who run this themselves.
+// guard keeps webhooks away from addresses that are no business of somebody who
+// may only configure a service: this machine, the local link, the cluster
+// itself, and the metadata services of clouds. It looks at the address that is
+// about to be connected to, so that neither names nor spellings nor a name
+// server that changes its mind lead around it. Private networks are not
+// refused: those who run Lockstep themselves have their receivers there.
 type guard struct {
 	allow   func() []netip.Prefix
 	cluster func() []string // host:port of every listener of every member

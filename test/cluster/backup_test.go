@@ -153,8 +153,8 @@ func TestLostClusterIsRestored(t *testing.T) {
 		}
 	}
 
-	// Whoever knows what is lost is told to open the object anew, on each node, now
-	// and when as much has been written again.
+	// Clients that know what is lost are told to open the object anew, on each
+	// node, now and when as much has been written again.
 	for round := range 2 {
 		for _, n := range c.Nodes {
 			for sid, id := range known {
@@ -180,7 +180,7 @@ func TestLostClusterIsRestored(t *testing.T) {
 	require.NoError(t, a.Decode(&lost))
 	require.Greater(t, lost.Index, told.Index, "an index that was given is not given again")
 
-	// And whoever opens them follows them.
+	// And clients that open them follow them.
 	r, err := harness.Connect(t.Context(), c.Nodes[2].URL, token)
 	require.NoError(t, err)
 	defer r.Close()

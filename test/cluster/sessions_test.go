@@ -85,7 +85,8 @@ func TestConnectsPerIdentityAreRateLimited(t *testing.T) {
 	alice.Close()
 }
 
-// Who floods a node with pings is told to stay away; nobody else notices.
+// A client that floods a node with pings is told to stay away; nobody else
+// notices.
 func TestPingFloodEndsSession(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1, Env: []string{"LOCKSTEP_RATE_LIMITS=requests=10,burst=10s", "LOCKSTEP_FLOOD_REFUSALS=50"}})
 	n := c.Nodes[0]

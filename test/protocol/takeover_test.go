@@ -8,9 +8,10 @@ import (
 )
 
 // Takeover (cluster/internal/takeover) has a follower stand at once when the
-// leader's process is gone, past raft's pre-vote and its loyalty to a leader. In
-// the model any node stands whenever it likes: so whoever is mistaken about the
-// leader's death does no harm, as long as votes are given as raft gives them.
+// leader's process is gone, past raft's pre-vote and its loyalty to a leader.
+// In the model any node stands whenever it likes: so a node that is mistaken
+// about the leader's death does no harm, as long as votes are given as raft
+// gives them.
 func TestTakeoverIsSafeWheneverANodeStands(t *testing.T) {
 	states, err := Explore(Model[raft]{Next: raft.steps, Wrong: raft.wrong})
 	require.NoError(t, err)

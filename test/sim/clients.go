@@ -29,7 +29,7 @@ const clientTimeout = 3 * time.Second
 // told.
 type clients struct {
 	cluster *Cluster
-	rand    *rand.Rand // of who makes them, not of any of them
+	rand    *rand.Rand // of the one that makes them, not of any of them
 
 	registers   validate.History
 	writes      validate.Writes

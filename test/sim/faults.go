@@ -11,9 +11,9 @@ import (
 	"lockstep/objects"
 )
 
-// Faults breaks a cluster, and everything in it, by a seed. Whoever is asked may
-// be any of the nodes; no more than one disk is lost at a time, and the next one
-// only when that node votes again.
+// Faults breaks a cluster, and everything in it, by a seed. Any of the nodes
+// may be asked; no more than one disk is lost at a time, and the next one only
+// when that node votes again.
 type Faults struct {
 	cluster *Cluster
 	rand    *rand.Rand

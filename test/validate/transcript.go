@@ -67,10 +67,10 @@ func (a *Events) Through(first, last uint64) error {
 }
 
 // Transcript is what one subscriber to one object was told, over all its
-// connections to whatever nodes. It keeps the subscriber's own copy of the object,
-// made of that alone. The zero value is that of one who knows nothing yet, and has
-// the object from before its first event; its methods may be called from any
-// goroutine.
+// connections to whatever nodes. It keeps the subscriber's own copy of the
+// object, made of that alone. The zero value is that of a subscriber that knows
+// nothing yet, from before the object's first event; its methods may be called
+// from any goroutine.
 type Transcript struct {
 	mu          sync.Mutex
 	items       map[string]string

@@ -14,9 +14,9 @@ const (
 	mostPause  = time.Second
 )
 
-// Each calls take with each connection until ctx ends, with which the caller closes
-// the listener. A listener that fails, for want of file descriptors for one, is
-// tried again after a pause, and whoever reads the log is told what cannot accept.
+// Each calls take with each connection until ctx ends, with which the caller
+// closes the listener. A listener that fails, for want of file descriptors for
+// one, is tried again after a pause, and the log says what cannot accept.
 func Each(ctx context.Context, listener net.Listener, log *slog.Logger, what string, take func(net.Conn)) {
 	var pause time.Duration
 	for {

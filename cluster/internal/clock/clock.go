@@ -1,6 +1,6 @@
-// Package clock is the cluster's time: each node carries it on and takes it over
-// from the leader, compares its machine's clock with those of the others, and
-// does not lead while that is far off.
+// Package clock keeps the cluster's time: each node carries it on, takes it
+// over from the leader, compares its machine's clock with the others', and does
+// not lead while that is far off.
 package clock
 
 import (
@@ -13,28 +13,27 @@ import (
 const (
 	// interval is how often the voters compare their clocks.
 	interval = time.Second
-	// warnAt is a difference between clocks that an operator should know of,
-	// told once in warnPause.
+	// warnAt is the difference between clocks that is logged, once in warnPause.
 	warnAt    = time.Second
 	warnPause = time.Minute
-	// farAt is a difference beyond which a clock is not believed.
+	// farAt is the difference beyond which a clock is not believed.
 	farAt = 10 * time.Second
 	// yieldPause is the pause before leadership is handed over again when that
 	// failed: until then all requests to the other node that were under way have
-	// ended. Raft never ends a second transfer whose target still has the first one
-	// to see to when the leader steps down.
+	// ended. Raft never ends a second transfer whose target is still busy with the
+	// first one when the leader steps down.
 	yieldPause = 2 * transport.RequestTimeout
 	// steering is the part of the time passed by which the cluster's clock is
 	// moved towards the clocks of its nodes: a tenth.
 	steering = 10
 )
 
-// Clock is the cluster's time, as this node carries it on. It passes with the
-// monotonic clock, so that a step of the machine's clock is no step of it, and is
-// steered slowly towards the machine's clock while a majority of the voters
-// agrees with that. It is taken over from the leader, so that a new leader
-// goes on where the last one was. It jumps only when nobody has carried it on,
-// since the whole cluster was down: then to what the clocks of the voters say.
+// Clock is the cluster's time, as this node carries it on. It follows the
+// monotonic clock, so that it makes no step when the machine's clock does, and
+// is steered slowly towards the machine's clock while a majority of the voters
+// agrees with that. It is taken over from the leader, so that a new leader goes
+// on where the last one was. It jumps only when nobody has carried it on, since
+// the whole cluster was down: then to what the clocks of the voters say.
 type Clock struct {
 	wall  func() time.Time
 	start time.Time // origin of the monotonic readings
@@ -44,7 +43,7 @@ type Clock struct {
 	time   time.Duration // since 1970
 	at     time.Duration // monotonic reading at that time
 	agreed bool          // a majority agrees with the machine's clock
-	far    bool          // a majority has it that the machine's clock is far off
+	far    bool          // a majority finds the machine's clock far off
 }
 
 // New returns the clock of a node whose machine's clock is wall.

@@ -24,7 +24,8 @@ type Keeper struct {
 	Life   *lifetime.Lifetime
 	Logger *slog.Logger
 
-	// Heard is told, each time, what the other voters that answer say of themselves.
+	// Heard is called, each time, with what the voters that answered say of
+	// themselves.
 	Heard func(others []status.Node)
 
 	// HandOver hands leadership to another voter; Timeout bounds it.
@@ -42,8 +43,8 @@ type peerClock struct {
 	all    status.Node
 }
 
-// ask asks the other voters for their clocks. Half of the time that an
-// answer took is how old it is, about.
+// ask asks the other voters for their clocks. An answer is taken to be as old
+// as half of the time that it took.
 func (k *Keeper) ask(ctx context.Context) []peerClock {
 	others := slices.DeleteFunc(k.Voters(), func(s raft.Server) bool { return string(s.ID) == k.Self })
 	answers := make([]*peerClock, len(others))
@@ -73,10 +74,10 @@ func (k *Keeper) ask(ctx context.Context) []peerClock {
 	return peers
 }
 
-// Prepare sees to it that a leader knows the time before its first stamp. One
-// that has carried it on does. One that was just started asks who else has; if
-// nobody has, the cluster was down, and the clocks of the voters that are up say
-// for how long: the middle one, or the earlier of the two in the middle.
+// Prepare makes sure that a leader knows the time before its first stamp. One
+// that has carried it on does. One that has just started asks the others; if
+// none has, the cluster was down, and the time is that of the middle one of the
+// clocks of the voters that are up, or of the earlier of the two in the middle.
 func (k *Keeper) Prepare(ctx context.Context) {
 	if _, known := k.Clock.Read(); known {
 		return
@@ -129,9 +130,9 @@ func (k *Keeper) Watch() {
 }
 
 // compare decides whether a majority of the voters agrees with this machine's
-// clock, and whether a majority has it that it is far off: clocks that agree with
-// each other and not with this one. The cluster's time has a voice in that, so
-// that of two nodes the wrong one is known.
+// clock, and whether a majority finds it far off: clocks that agree with each
+// other and not with this one. The cluster's time counts as one more, so that
+// of two nodes the wrong one is known.
 func (k *Keeper) compare(peers []peerClock) (agreed, far bool) {
 	voters := len(k.Voters())
 	var against []time.Duration

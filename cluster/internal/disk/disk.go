@@ -140,8 +140,8 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return s.disk.write("append to the log", func() error { return s.LogStore.StoreLogs(logs) })
 }
 
-// DeleteRange implements raft.LogStore. That what a snapshot covers could not be
-// removed raft may hear: it is asked by somebody who waits for its answer, and
+// DeleteRange implements raft.LogStore. Raft may be told that entries which a
+// snapshot covers could not be removed: the caller waits for its answer, and
 // relies on nothing that is gone.
 func (s *logStore) DeleteRange(first, last uint64) error {
 	cut := func() error { return s.LogStore.DeleteRange(first, last) }

@@ -73,7 +73,7 @@ func TestNothingIsWrittenAfterFailedWrite(t *testing.T) {
 	}
 }
 
-// Whoever takes a snapshot is answered, although what it covers stays in the log.
+// A snapshot succeeds although what it covers stays in the log.
 func TestFailedLogTruncationIsReported(t *testing.T) {
 	d, inner := New(), &scripted{InmemStore: raft.NewInmemStore(), script: []error{errIO}}
 	require.NoError(t, inner.InmemStore.StoreLogs([]*raft.Log{{Index: 1}, {Index: 2}, {Index: 3}}))

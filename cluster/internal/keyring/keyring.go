@@ -1,5 +1,5 @@
-// Package keyring holds the cluster's keys that a node accepts, and changes them
-// without a stop.
+// Package keyring holds the cluster's keys that a node accepts, and changes
+// them while the cluster runs.
 package keyring
 
 import (
@@ -23,14 +23,15 @@ import (
 //
 //  1. The new key spreads: each member fetches it from another one over the
 //     internal port, keeps it, and accepts it beside the old one.
-//  2. It is used: each member shows it to the others, and accepts the old one.
+//  2. It is used: each member shows it to the others, and still accepts the old one.
 //  3. The old one is forgotten.
 //
-// How far it has come is part of the replicated state (fsm.KeyRotation), which
-// names the key by a hash; the key itself travels over the internal port only.
-// Each node takes its own steps; the leader says when a step is over. A member
-// that is away holds the change up until it is back or removed, so that nobody is
-// left outside with a key that the others have forgotten.
+// How far the change has come is part of the replicated state
+// (fsm.KeyRotation), which names the key by a hash; the key itself travels over
+// the internal port only. Each node takes its own steps; the leader says when a
+// step is over. A member that is away holds the change up until it is back or
+// removed, so that nobody is left outside with a key that the others have
+// forgotten.
 
 // Request asks a member for one of the cluster's keys.
 type Request struct {
@@ -57,20 +58,23 @@ type Config struct {
 	Read    func(ctx context.Context) (*fsm.View, error)
 	Propose func(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 
-	// Exclusively runs something while the membership is not changed.
+	// Exclusively runs a function while nothing else changes the membership.
 	Exclusively func(ctx context.Context, f func() error) error
 
-	// Use has the node keep keys and use them from now on, the first one first.
+	// Use makes the node keep keys, and use them from now on; it shows the first
+	// one.
 	Use func(list [][32]byte) error
 }
 
-// interval is how often a node looks how far the change has come; scaled.
+// interval is how often a node checks how far the change has come; scaled.
 const interval = 250 * time.Millisecond
 
-// errNoSuchKey: none of the members that answer has the new cluster key.
+// errNoSuchKey says that none of the members that answer has the new cluster
+// key.
 var errNoSuchKey = errors.New("cluster: no member that answers has the new cluster key")
 
-// Keyring holds the cluster's keys that this node accepts; the first one it uses.
+// Keyring holds the cluster's keys that this node accepts. It uses the first
+// one.
 type Keyring struct {
 	Config
 	step chan struct{} // one slot, taken while a step is being taken
@@ -79,7 +83,7 @@ type Keyring struct {
 	list [][32]byte
 }
 
-// All returns the keys, the one that is used first.
+// All returns the keys; the first one is used.
 func (k *Keyring) All() [][32]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -129,7 +133,7 @@ func (k *Keyring) Rotation(ctx context.Context) (Rotation, error) {
 }
 
 // Rotate begins to change the cluster's key. A change that is under way goes
-// on, unless its key is one that this node has not got: that may be lost.
+// on, unless this node does not have its key, which may be lost then.
 func (k *Keyring) Rotate(ctx context.Context) error {
 	select {
 	case k.step <- struct{}{}:
@@ -158,7 +162,7 @@ func (k *Keyring) Rotate(ctx context.Context) error {
 	case result.Err != nil:
 		return result.Err
 	}
-	_, err = k.Store.Wait(ctx, result.Index) // before that the new key seems to be of no use
+	_, err = k.Store.Wait(ctx, result.Index) // before that the new key seems unused, and would be forgotten
 	return err
 }
 
@@ -221,7 +225,7 @@ func (k *Keyring) tell(ctx context.Context, op fsm.Op) error {
 	return err
 }
 
-// take makes this node come as far as the stage of a change.
+// take takes this node's steps up to the stage of a change.
 func (k *Keyring) take(r *fsm.KeyRotation) error {
 	list := k.All()
 	key, have := k.find(r.Key)
@@ -242,7 +246,7 @@ func (k *Keyring) take(r *fsm.KeyRotation) error {
 	return k.use(list)
 }
 
-// forget leaves only the key that the last change has led to.
+// forget drops all keys but the one that the last change led to.
 func (k *Keyring) forget(current fsm.KeyID) error {
 	key, have := k.find(current)
 	if list := k.All(); !have || len(list) == 1 {
@@ -268,7 +272,7 @@ func (k *Keyring) fetch(id fsm.KeyID) ([32]byte, error) {
 	return [32]byte{}, errNoSuchKey
 }
 
-// Answer gives a member a key that this node has.
+// Answer answers a member that asks for a key.
 func (k *Keyring) Answer(_ context.Context, _ string, r Request) (Answer, error) {
 	key, ok := k.find(r.ID)
 	if !ok {
@@ -282,7 +286,7 @@ func New(list [][32]byte) *Keyring {
 	return &Keyring{step: make(chan struct{}, 1), list: list}
 }
 
-// Start gives the keyring what it needs to change keys. It is called before all
+// Start sets what the keyring needs to change keys. It is called before all
 // other methods but All.
 func (k *Keyring) Start(config Config) { k.Config = config }
 

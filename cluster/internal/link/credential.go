@@ -15,19 +15,18 @@ import (
 	"time"
 )
 
-// Certificates are valid for ever: who may connect is decided by the cluster's
-// keys and by who is a member, and a clock that is wrong must not split the
-// cluster.
+// Certificates are valid for ever: the cluster's keys and its membership decide
+// which nodes may connect, and a wrong clock must not split the cluster.
 var (
 	validFrom  = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	validUntil = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 )
 
-// Credential proves to other members who this node is. It has two parts. The
-// cluster's key makes a certificate authority, the same on every node, so that no
-// certificate has to be handed around; whoever has it may connect. And the
-// certificate that it signs is for the node's own key, which names its server:
-// so a holder of the cluster's key is nobody but himself.
+// Credential proves this node's identity to other members. It has two parts.
+// The cluster's key makes a certificate authority, the same on every node, so
+// that no certificate has to be distributed; any holder of the key may connect.
+// The certificate that it signs is for the node's own key, which names its
+// server, so a holder of the cluster's key cannot pass for another server.
 type Credential struct {
 	node, cluster string
 	own           ed25519.PrivateKey
@@ -43,8 +42,8 @@ func NewCredential(clusterID, nodeID string, own ed25519.PrivateKey, keys ...[32
 	return c, c.Use(keys...)
 }
 
-// Use changes the cluster's keys, for connections from now on: the first one is
-// shown to others, and all of them are accepted.
+// Use changes the cluster's keys for new connections: the first one is shown to
+// others, and all of them are accepted.
 func (c *Credential) Use(keys ...[32]byte) error {
 	trusted := x509.NewCertPool()
 	var own []tls.Certificate

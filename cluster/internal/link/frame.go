@@ -60,8 +60,8 @@ func (f frame) appendTo(b []byte) []byte {
 }
 
 // outbox gathers frames while the one before is being written, so that many
-// frames share a system call. It holds at most maxOutbox bytes; a frame more
-// is refused.
+// frames share a system call. It holds at most maxOutbox bytes, and refuses
+// frames beyond that.
 type outbox struct {
 	mu      sync.Mutex
 	waiting []byte

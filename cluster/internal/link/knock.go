@@ -12,18 +12,17 @@ import (
 )
 
 const (
-	// maxKnocks is how many connections are looked at at a time. There is nothing to
-	// gain by being one of more.
+	// maxKnocks is how many connections are looked at at a time.
 	maxKnocks = 16
-	// knockTimeout bounds the first message of one.
+	// knockTimeout bounds the wait for a connection's first message.
 	knockTimeout = time.Second
 )
 
-// AwaitKnock listens at an address at which no node runs yet, until ctx ends, and
-// returns where somebody came from who takes it for the internal port of a member
-// of his cluster; "" if nobody did. Whoever connects from such a port says so, in
-// the name that he asks for, before either side has proved anything: it is a
-// hint, and not to be believed further.
+// AwaitKnock listens at an address at which no node runs yet, until ctx ends or
+// a member of some cluster connects to it as to another member, and returns
+// that member's address; "" if none did. Members say what they are in the
+// server name of the TLS handshake, before either side has proved anything, so
+// the answer is only a hint.
 func AwaitKnock(ctx context.Context, bind string) (from string, err error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", bind)
 	if err != nil {

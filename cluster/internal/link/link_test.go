@@ -246,7 +246,7 @@ func TestDialTriesAllKnownAddresses(t *testing.T) {
 	require.False(t, a.Refused(within(t, patience), server), "nobody knows where it is, least of all that it is gone")
 }
 
-// Whoever connects says where it can be found itself.
+// The connecting side says where it can be reached itself.
 func TestInboundConnectionTellsItsAddress(t *testing.T) {
 	type meeting struct{ server, addr string }
 	met := make(chan meeting, 3)

@@ -1,26 +1,29 @@
 // Package link is the internal port of a node: one TLS listener on which the
 // members of a cluster talk, and the connections to the other members' ports.
-// The first byte on a connection says what it is for: raft's own streams, our
-// requests (multiplexed and pipelined, one connection for each peer), or a
-// connection that is only held, to notice at once when the other process dies.
-// The address at which whoever connects can be found itself comes next.
+// The first byte on a connection says what it is for: one of raft's own
+// streams, our requests (multiplexed and pipelined, one connection for each
+// peer), or a connection that is only held, to notice at once when the other
+// process dies. Next comes the address at which the connecting side itself can
+// be reached.
 //
-// Servers are called by their ids; where they are is asked when they are dialled,
-// and nobody else is taken for them. Were two members' addresses to reach one
-// process, it could vote twice. By HOST:PORT whoever is there is called.
+// Servers are called by their ids. Their addresses are looked up when they are
+// dialled, and no other server is taken for them: if two members' addresses led
+// to one process, it could vote twice. A call to HOST:PORT goes to any server
+// that is there.
 //
 // Both sides authenticate with a certificate that only the cluster's key can
-// make, for a key that only that node has; the latter's name is the incarnation
-// in the server's id. A Port owns all of its goroutines and
-// connections; Close ends them and waits. Locks are never held across I/O.
+// make, for a key that only that node has, whose name is the incarnation in the
+// server's id. A Port owns all of its goroutines and connections; Close ends
+// them and waits. Locks are never held across I/O.
 //
-// hashicorp/yamux also carries many requests over one connection. It is not used:
-// it has streams, on top of which requests, their deadlines, and the knowledge
-// whether one has left this node would still be to write; and a request costs less
-// here. test/bench/link measures processor time for the echo of a request of 256
-// bytes to 16 KiB, 1 to 256 at a time: with streams that are kept, as in Nomad, yamux takes 1.1 to
-// 2.2 times as much, with a stream for each request 1.8 to 5.5 times
-// (medians of six runs on two cores, TLS 1.3 on both sides).
+// hashicorp/yamux also carries many requests over one connection. It is not
+// used: it has streams, and requests, their deadlines, and the knowledge
+// whether one has left this node would still have to be written on top; and a
+// request costs less here. test/bench/link measures processor time for the echo
+// of a request of 256 bytes to 16 KiB, 1 to 256 at a time: with streams that
+// are kept, as in Nomad, yamux takes 1.1 to 2.2 times as much, with a stream
+// for each request 1.8 to 5.5 times (medians of six runs on two cores, TLS 1.3
+// on both sides).
 //
 // The package does not know what the requests mean.
 package link
@@ -70,11 +73,11 @@ const (
 	maxStrays = 64
 )
 
-// Limits bounds the connections that come in. Whoever connects is a stranger
-// until the handshake is over. Strangers and members have places of their own,
-// bounded in all and by source address or server; when there are too many an old
-// one is closed, never the newcomer. So connections that say nothing keep nobody
-// out. Zero is the default.
+// Limits bounds the inbound connections. The other side is a stranger until the
+// handshake is over. Strangers and members have places of their own, bounded in
+// all and by source address or server; when there are too many, an old one is
+// closed, never the newcomer, so connections that say nothing keep nobody out.
+// Zero is the default.
 type Limits struct {
 	Strangers, StrangersPerSource int // 512, 128
 	Members, PerMember            int // 512, 32; a member needs fewer than ten
@@ -87,8 +90,8 @@ func (l Limits) withDefaults() Limits {
 	}
 }
 
-// ErrNotSent is wrapped by a failure of Call that happened before anything of
-// the request left this node, so that it has certainly not been handled.
+// ErrNotSent is wrapped by the errors of a Call that failed before any of the
+// request left this node, so that it has certainly not been handled.
 var ErrNotSent = errors.New("link: request not sent")
 
 // ErrClosed says that the port was closed.
@@ -110,15 +113,16 @@ type Config struct {
 	// Nil or none: nowhere.
 	Find func(server string) []string
 
-	// Met is told the address that a server that connected advertises. Nil: nobody.
+	// Met is called with the address that a server advertises when it connects.
+	// Nil: nobody is told.
 	Met func(server, addr string)
 
-	// Recovered is told when another port says that the cluster was recovered
-	// without this node, and which server says so. Nil: nobody is.
+	// Recovered is called when another port says that the cluster was recovered
+	// without this node, with the server that says so. Nil: nobody is told.
 	Recovered func(server string, err *RecoveredError)
 
-	// Admit reports whether raft's streams of a server are taken. It may ask
-	// others. Nil: everybody's are.
+	// Admit reports whether a server's raft streams are accepted. It may ask
+	// others. Nil: all are.
 	Admit func(ctx context.Context, server string) bool
 }
 
@@ -154,7 +158,7 @@ func Listen(config Config) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on internal port: %w", err)
 	}
-	config.Logger = loglimit.New(config.Logger) // strangers cause most of what it says
+	config.Logger = loglimit.New(config.Logger) // strangers cause most of its lines
 	limits := config.Limits.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Port{
@@ -174,8 +178,8 @@ func Listen(config Config) (*Port, error) {
 // Addr is the address under which other members reach this port.
 func (p *Port) Addr() string { return p.addr }
 
-// Serve gives the handler of incoming requests. It is called once. Who this node
-// is, its certificate says.
+// Serve sets the handler of incoming requests, and is called once. The id is
+// not needed: the certificate names this node.
 func (p *Port) Serve(_ string, h Handler) {
 	p.handler = h
 	close(p.serving)
@@ -204,8 +208,8 @@ func (p *Port) Close() error {
 }
 
 // Refused connects to a server and holds the connection until it breaks; then
-// it connects once more. It reports whether that was refused, which a live
-// process does not do: its host is up, and nobody listens.
+// it connects once more. It reports whether that was refused: then the host is
+// up and nobody listens, so the process has died.
 func (p *Port) Refused(ctx context.Context, server string) bool {
 	addrs := p.addresses(server)
 	if c, err := p.dial(ctx, server, purposeHold); err == nil {
@@ -230,7 +234,7 @@ func (p *Port) refuses(ctx context.Context, addr string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// takeIn gives a connection a place among the strangers.
+// takeIn gives an inbound connection a place among the strangers.
 func (p *Port) takeIn(raw net.Conn) {
 	c, err := p.track(tls.Server(raw, p.config.Credential.server()))
 	if err != nil {
@@ -244,7 +248,7 @@ func (p *Port) takeIn(raw net.Conn) {
 	p.work.Go(func() { p.receive(c) })
 }
 
-// receive finds out who connected, and what for.
+// receive finds out which server connected, and what for.
 func (p *Port) receive(c *conn) {
 	c.SetDeadline(time.Now().Add(acceptTimeout))
 	if err := c.handshake(p.ctx); err != nil {
@@ -296,16 +300,16 @@ func (p *Port) receive(c *conn) {
 	}
 }
 
-// dial connects to a server, wherever it may be, or to the process at an address.
-// A server is looked for where it was found last, if that was not the likeliest
-// place, and nobody else is taken for it.
+// dial connects to a server, wherever it may be, or to the process at an
+// address. A server is looked for first where it was found last, and no other
+// server is taken for it.
 func (p *Port) dial(ctx context.Context, to string, purpose byte) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
 	server := to
 	if isAddress(to) {
-		server = "" // whoever it is
+		server = "" // any server
 	}
 	addrs := p.addresses(to)
 	var errs []error
@@ -352,7 +356,8 @@ func (p *Port) addresses(server string) []string {
 	return addrs
 }
 
-// found remembers where a server was, unless it is where it was looked for first.
+// found remembers where a server was found, unless it was the first address
+// tried.
 func (p *Port) found(server, addr string, first bool) {
 	if first {
 		return
@@ -401,7 +406,7 @@ func (p *Port) introduce(ctx context.Context, c *conn, server string, purpose by
 		return fmt.Errorf("%s: %w", c.addr, err)
 	}
 	if server != "" && server != c.server() {
-		p.met(c, c.addr) // not who was looked for, but that is where this one is
+		p.met(c, c.addr) // not the server that was looked for, but now this one's address is known
 		return fmt.Errorf("%s is %s and not %s", c.addr, c.server(), server)
 	}
 	c.SetWriteDeadline(time.Now().Add(dialTimeout))
@@ -415,8 +420,8 @@ func (p *Port) introduce(ctx context.Context, c *conn, server string, purpose by
 // maxAddress is how long an advertised address may be.
 const maxAddress = 255
 
-// hello is what whoever connects begins with: what for, and the address at which
-// it can be found itself.
+// hello returns the first bytes of a connection: its purpose, and the address
+// at which the connecting side itself can be reached.
 func hello(purpose byte, addr string) []byte {
 	return append([]byte{purpose, byte(len(addr))}, addr...)
 }
@@ -478,7 +483,7 @@ func (c *conn) handshake(ctx context.Context) error {
 // server is the id of the other side in raft's configuration.
 func (c *conn) server() string { return c.peer + "." + c.incarnation }
 
-// admits marks a connection as one of raft's, if its server may have one.
+// admits marks a connection as one of raft's, if its server is admitted.
 func (p *Port) admits(c *conn) bool {
 	if p.config.Admit == nil {
 		return true
@@ -494,7 +499,7 @@ func (p *Port) admits(c *conn) bool {
 	return true
 }
 
-// Dismiss ends raft's streams from servers that may have none any more.
+// Dismiss ends raft's streams from servers that are no longer members.
 func (p *Port) Dismiss(gone func(server string) bool) {
 	p.mu.Lock()
 	var inbound []*conn
@@ -531,7 +536,8 @@ func (c *conn) Close() error {
 // place is one among strangers or members.
 type place interface{ Leave() }
 
-// hold gives a connection another place. If it was closed meanwhile it has none.
+// hold moves a connection to another place, or gives that up if the connection
+// was closed meanwhile.
 func (c *conn) hold(to place) {
 	c.port.mu.Lock()
 	from := c.place
@@ -567,8 +573,8 @@ func (s *streams) Accept() (net.Conn, error) {
 	return nil, ErrClosed
 }
 
-// stream is a connection that raft reads requests from. That this node itself
-// has closed it is an ordinary end.
+// stream is a connection that raft reads requests from. It ends with EOF when
+// this node itself has closed it.
 type stream struct{ net.Conn }
 
 // Read implements net.Conn.

@@ -8,9 +8,8 @@ import (
 )
 
 const (
-	// maxHandled is the number of requests of one connection that are handled at
-	// a time. While it is reached nothing more is read, and the caller's outbox
-	// fills up.
+	// maxHandled is the number of requests of one connection that are handled at a
+	// time. Beyond it nothing more is read, and the caller's outbox fills up.
 	maxHandled = 256
 	// silence is how long a caller, which pings, may send nothing.
 	silence = 5 * pingInterval

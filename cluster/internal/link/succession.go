@@ -10,15 +10,16 @@ import (
 	"slices"
 )
 
-// A cluster that was recovered has a key of its own, which members of the old one
-// do not know: to them its ports would be those of strangers. So a port that
-// still has the old key uses it for one thing. Whoever asks for the old cluster is
-// shown a certificate of that cluster which says that it goes on as another one.
+// A cluster that was recovered has a key of its own, which members of the old
+// one do not know: they would take its ports for strangers'. So a port that
+// still has the old key uses it for one thing: a node that asks for the old
+// cluster is shown a certificate of that cluster which says that it goes on as
+// another one.
 
-// Past is a cluster that this one was before it was recovered. The certificate is
-// for the key of the member that it was recovered from, as it was in that cluster:
-// only members are believed, and whoever has no more than the cluster's key, such
-// as a machine that was removed, is none.
+// Past is a cluster that this one was before it was recovered. The certificate
+// is for the key of the member that it was recovered from, as it was in that
+// cluster: only members are believed, and a machine that was removed, which has
+// only the cluster's key, is none.
 type Past struct {
 	ClusterID string
 	Keys      [][32]byte // the one that members show first
@@ -42,8 +43,8 @@ func (e *RecoveredError) Error() string {
 // organization is the cluster that the old one goes on as.
 const recoveredUnit = "recovered as"
 
-// Succeed has the node tell members of past clusters what became of those. It is
-// called before the credential is used.
+// Succeed makes the node tell members of past clusters which cluster theirs
+// goes on as. It is called before the credential is used.
 func (c *Credential) Succeed(pasts []Past) error {
 	c.past = make(map[string]*tls.Config, len(pasts))
 	for _, p := range pasts {
@@ -76,7 +77,7 @@ func (c *Credential) Succeed(pasts []Past) error {
 	return nil
 }
 
-// forClient chooses by the cluster that a client asks for.
+// forClient returns the configuration for the cluster that a client asks for.
 func (c *Credential) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return c.past[hello.ServerName], nil // none: that of the cluster as it is
 }

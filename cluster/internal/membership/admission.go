@@ -13,12 +13,12 @@ import (
 	"lockstep/cluster/internal/wire"
 )
 
-// Whoever has the cluster's key can connect. But every request and every stream
-// of raft's is checked for who sent it: a machine that was removed has the key
-// still, and its own name, and gets nothing for them.
+// Any holder of the cluster's key can connect. But the sender of every request
+// and of every raft stream is checked: a machine that was removed still has the
+// key, and its own name, and gets nothing for them.
 
 const (
-	// vouchTime is for how long a member's word for another server is taken.
+	// vouchTime is how long a member's word for another server counts.
 	vouchTime = 30 * time.Second
 	// dismissInterval is how often raft's open streams are checked again.
 	dismissInterval = time.Second
@@ -37,15 +37,15 @@ type Admission struct {
 	Peers    func() wire.Caller // the way to the other members
 	Life     *lifetime.Lifetime
 	Scale    func(time.Duration) time.Duration // multiplies time-outs
-	Enrolled []string                          // the members when this node enrolled; none: anybody with the key
+	Enrolled []string                          // the members when this node enrolled; none: any holder of the key
 
 	vouched vouched
 }
 
 // MayAsk reports whether a server's requests of a kind are answered. Those of
-// members are. Anybody may ask whether he is one, which is how a node that was
-// away learns that it was removed. A node that has not been added itself knows no
-// members, and tells who it is to those who are about to add it.
+// members are. Any server may ask whether it is a member, which is how a node
+// that was away learns that it was removed. A node that has not been added yet
+// knows no members, and answers those that are about to add it.
 func (a *Admission) MayAsk(from string, kind byte) bool {
 	switch {
 	case kind == wire.Membership, a.Servers.Has(from):
@@ -61,9 +61,9 @@ func (a *Admission) EnrolledWith(server string) bool {
 	return len(a.Enrolled) == 0 || slices.Contains(a.Enrolled, server)
 }
 
-// Admits reports whether raft's requests of a server are taken. A member that
-// this node has not heard of, because it was away when that one was added, may
-// even lead: then one of those that it knows has to vouch for it.
+// Admits reports whether a server's raft requests are accepted. A member that
+// was added while this node was away, and that it has not heard of, may even
+// lead: then a member that it knows has to vouch for it.
 func (a *Admission) Admits(ctx context.Context, server string) bool {
 	servers := a.Servers.All()
 	switch {
@@ -97,7 +97,7 @@ func (a *Admission) Admits(ctx context.Context, server string) bool {
 	return false
 }
 
-// AnswerVouch answers a member that asks for another server.
+// AnswerVouch answers a member that asks whether another server is a member.
 func (a *Admission) AnswerVouch(_ context.Context, _ string, r VouchRequest) (wire.None, error) {
 	if !a.Servers.Has(r.Server) {
 		return wire.None{}, fmt.Errorf("%w: %s", wire.ErrNotMember, r.Server)
@@ -105,7 +105,7 @@ func (a *Admission) AnswerVouch(_ context.Context, _ string, r VouchRequest) (wi
 	return wire.None{}, nil
 }
 
-// DismissStrangers ends raft's streams of those who are members no longer.
+// DismissStrangers ends the raft streams of servers that are no longer members.
 func (a *Admission) DismissStrangers(port interface {
 	Dismiss(func(server string) bool)
 }) {

@@ -1,5 +1,5 @@
-// Package membership changes who belongs to the cluster, and looks after this
-// node's own place in it.
+// Package membership adds nodes to the cluster and removes them, and looks
+// after this node's own place in it.
 package membership
 
 import (
@@ -76,7 +76,7 @@ type Config struct {
 // so can not be taken back.
 func (c *Config) Committed() bool { return c.Configured() <= c.Raft.CommitIndex() }
 
-// Changes makes changes of the membership, which the leader does.
+// Changes makes changes of the membership, on the leader.
 type Changes struct {
 	Config
 	Transfers *Transfers
@@ -84,8 +84,8 @@ type Changes struct {
 	// Refuse returns why a node that is to be added cannot be.
 	Refuse func(at status.Node) error
 
-	// KeysMatter is whether a node that is added has to have the cluster's newest
-	// key: simulations have none.
+	// KeysMatter says that a node that is added must have the cluster's newest
+	// key. Simulations have none.
 	KeysMatter bool
 
 	slot chan struct{} // taken while the membership is being changed
@@ -197,7 +197,8 @@ func (c *Changes) Exclusively(ctx context.Context, change func() error) error {
 	}
 }
 
-// worthRetrying is what a change of leader or of configuration may mend.
+// worthRetrying reports whether a change of leader or of configuration may mend
+// an error.
 func worthRetrying(err error) bool {
 	for _, final := range []error{wire.ErrUnknownMember, wire.ErrAddressTaken, wire.ErrUnreachable, wire.ErrQuorum, wire.ErrNotMember, wire.ErrClosed, wire.ErrKnownMember, wire.ErrTwice, wire.ErrOldRelease, wire.ErrBadRequest} {
 		if errors.Is(err, final) {
@@ -239,7 +240,7 @@ func (c *Changes) addOnLeader(ctx context.Context, spec Spec) error {
 			return fmt.Errorf("%w: %s", wire.ErrKnownMember, spec.ID)
 		}
 	}
-	// Raft wants addresses to be different. Whoever had this one, an earlier
+	// Raft wants distinct addresses. The one that had this address, an earlier
 	// incarnation or a member that has moved, too, does not answer there any more.
 	if holder >= 0 {
 		if err := c.addNonvoter(ctx, servers[holder].ID, Nowhere(servers[holder].ID)); err != nil {
@@ -292,7 +293,7 @@ func (c *Changes) removeOnLeader(ctx context.Context, r RemoveRequest) error {
 	return nil
 }
 
-// errUnderWay: the removal is in the log, and may yet be taken back.
+// errUnderWay says that the removal is in the log, and may yet be taken back.
 var errUnderWay = errors.New("cluster: a change of the membership is not committed yet")
 
 func (c *Changes) removeServer(ctx context.Context, id raft.ServerID) error {
@@ -313,8 +314,9 @@ func (c *Changes) removeServer(ctx context.Context, id raft.ServerID) error {
 	return nil
 }
 
-// removalKeepsQuorum reports whether, without a server, a majority of the voters
-// would be alive, judged by who has reported. Whoever is no voter can always go.
+// removalKeepsQuorum reports whether, without a server, a majority of the
+// voters would be alive, which those that have reported are. A nonvoter can
+// always go.
 func removalKeepsQuorum(servers []raft.Server, id string, reports map[string]status.Node) bool {
 	voters, live := 0, 0
 	for _, s := range servers {
@@ -333,6 +335,6 @@ func removalKeepsQuorum(servers []raft.Server, id string, reports map[string]sta
 	return live > voters/2
 }
 
-// Nowhere is the address, in the configuration, of a server whose own one another
-// has taken.
+// Nowhere returns the address that the configuration has for a server when
+// another one has taken its address.
 func Nowhere(id raft.ServerID) raft.ServerAddress { return raft.ServerAddress("nowhere/" + id) }

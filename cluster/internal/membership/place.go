@@ -24,11 +24,11 @@ type Answer struct {
 	Member bool   `cbor:"3,keyasint,omitempty"`
 }
 
-// Place is this node's own in the cluster. Every field is required.
+// Place is this node's own place in the cluster. Every field is required.
 type Place struct {
 	Config
 	Changes *Changes
-	Spec    Spec            // of this node; where it is, is looked up
+	Spec    Spec            // of this node; its address is looked up
 	Mark    func() error    // makes the data directory that of a node that has left
 	Fail    func(err error) // ends the node
 
@@ -53,9 +53,10 @@ const removalAnswers = 3
 const announceTimeout = 5 * time.Second
 
 // Leave takes this node out of the cluster: leadership is handed over, the
-// leader removes the node, and the data directory is marked so that Open refuses
-// it from then on. The caller closes the node after that. When it fails the node
-// may be out all the same; called again it finds that out.
+// leader removes the node, and the data directory is marked so that Open
+// refuses it from then on. The caller closes the node after that. When it
+// fails, the node may have been removed all the same; another call finds that
+// out.
 func (p *Place) Leave(ctx context.Context) error {
 	ctx, cancel := lifetime.Bounded(ctx)
 	defer cancel()
@@ -67,8 +68,8 @@ func (p *Place) Leave(ctx context.Context) error {
 		case !errors.Is(err, wire.ErrNotMember):
 			return fmt.Errorf("leave: %w", err)
 		}
-		// The leader does not have this node in its log's configuration, which may
-		// not be committed, and never be.
+		// The leader's configuration lacks this node, but may not be committed yet,
+		// or ever.
 		if _, others := p.ownEntry(); p.askMembership(others) == answerDenied {
 			return p.becomeRemoved()
 		}
@@ -98,9 +99,9 @@ func (p *Place) HasLeft() bool {
 	}
 }
 
-// Answer answers a server that asks whether it is a member. Only a leader
-// whose term has started can tell, and only while its configuration is
-// committed: a removal that is not may never be.
+// Answer answers a server that asks whether it is a member. Only a leader whose
+// term has started can tell, and only while its configuration is committed: a
+// removal that is not committed may never be.
 func (p *Place) Answer(_ context.Context, from string, _ wire.None) (Answer, error) {
 	t := p.Leadership.Leading()
 	known := p.Servers.Has(from) // looked up before it is known to be committed
@@ -112,10 +113,10 @@ func (p *Place) Answer(_ context.Context, from string, _ wire.None) (Answer, err
 	}, nil
 }
 
-// Watch looks after this node's own place in the cluster. A node that
-// was removed while it was away never gets the log entry that says so; and one
-// that came back under another address is not found by the leader. While such a
-// node hears of no leader it asks the members that it knows.
+// Watch looks after this node's own place in the cluster. A node that was
+// removed while it was away never gets the log entry that says so, and the
+// leader does not find one that came back under another address. While such a
+// node hears from no leader it asks the members that it knows.
 func (p *Place) Watch() {
 	denied := 0
 	for {

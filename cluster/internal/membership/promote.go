@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// promoteInterval is how often the leader asks nonvoters how far they are.
+	// promoteInterval is how often the leader asks nonvoters how far they have
+	// come.
 	promoteInterval = 250 * time.Millisecond
 	// caughtUpWithin is how many entries behind the commit index counts as caught up.
 	caughtUpWithin = 100
@@ -51,7 +52,7 @@ func nextPromotion(servers []raft.Server, reports map[string]status.Node, term, 
 
 // Promote makes voters of nonvoters that have caught up, as long as the term
 // lasts. A node becomes a voter only then, since a voter that cannot vote yet
-// raises the quorum and gives nothing for it.
+// raises the quorum for nothing.
 func (c *Changes) Promote(t *leadership.Term) {
 	seen := make(progress)
 	for {
@@ -92,8 +93,8 @@ func (c *Changes) promoteNext(t *leadership.Term, seen progress) (progress, erro
 	return seen, nil
 }
 
-// retire removes servers whose successors vote. Until then they keep their vote:
-// one that is alive after all knows what was acknowledged.
+// retire removes servers whose successors vote. Until then they keep their
+// vote: one that turns out to be alive knows what was acknowledged.
 func (c *Changes) retire(ctx context.Context, servers []raft.Server) error {
 	for _, s := range servers {
 		if !member.Superseded(servers, s.ID, func(by raft.Server) bool { return by.Suffrage == raft.Voter }) {

@@ -14,13 +14,13 @@ import (
 	"lockstep/cluster/internal/transport"
 )
 
-// transferRest is for how long nobody is asked again to take leadership over who
-// did not. Raft asks a follower to catch up first, and waits without an end if it
-// is asked twice while the first time is still to be seen to; no request of raft's
-// goes on for longer than this.
+// transferRest is how long a server that was asked to take leadership over, and
+// did not, is not asked again. Raft has a follower catch up first, and waits
+// for ever if it is asked a second time before it has finished with the first;
+// no request of raft's takes longer than this.
 const transferRest = 2 * transport.RequestTimeout
 
-// errNoSuccessor: no voter can take leadership over for now.
+// errNoSuccessor says that no voter can take leadership over for now.
 var errNoSuccessor = errors.New("cluster: no other voter can lead at the moment")
 
 // Away hands leadership to the voter whose log is newest among those that answer.
@@ -37,7 +37,7 @@ func (t *Transfers) Away(ctx context.Context) error {
 	return t.To(ctx, *to)
 }
 
-// To hands leadership to a server, unless it had its chance just now.
+// To hands leadership to a server, unless that was tried just now.
 func (t *Transfers) To(ctx context.Context, to raft.Server) error {
 	if err := t.Held(); err != nil {
 		return err
@@ -53,9 +53,9 @@ func (t *Transfers) To(ctx context.Context, to raft.Server) error {
 }
 
 // WithoutRaft has another voter stand for election, if this node leads: by the
-// request that ends a transfer of leadership, which raft itself cannot send while
-// it waits for the disk. If that one's log is too old to win, the others'
-// time-outs decide.
+// request that ends a transfer of leadership, which raft itself cannot send
+// while it waits for the disk. If the log of that one is too old to win, the
+// election time-outs of the others decide.
 func (t *Transfers) WithoutRaft(ctx context.Context, over raft.Transport) error {
 	if t.Raft.State() != raft.Leader {
 		return nil
@@ -86,10 +86,10 @@ type Transfers struct {
 	Held func() error
 
 	mu    sync.Mutex
-	asked map[raft.ServerID]time.Time // who was to take leadership over, and did not, as far as is known
+	asked map[raft.ServerID]time.Time // when servers were asked to take leadership over that have not, as far as is known
 }
 
-// successor chooses who is asked next, or nil.
+// successor chooses the server that is asked next; nil: none.
 func (t *Transfers) successor(voters []raft.Server, reports map[string]status.Node, self string) (to *raft.Server) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +131,7 @@ func (t *Transfers) succeeded(id raft.ServerID) {
 	delete(t.asked, id)
 }
 
-// rests is called with the lock held.
+// rests reports whether a server is not to be asked yet. The lock is held.
 func (t *Transfers) rests(id raft.ServerID) bool {
 	at, asked := t.asked[id]
 	return asked && time.Since(at) < transferRest

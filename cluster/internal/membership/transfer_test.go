@@ -11,8 +11,8 @@ import (
 	"lockstep/cluster/internal/status"
 )
 
-// Who was asked to take leadership over, and did not, is left alone for a while:
-// raft would wait for it for ever.
+// A server that was asked to take leadership over, and did not, is left alone
+// for a while: raft would wait for it for ever.
 func TestTransferDoesNotAskSameNodeTwiceInRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		voters := []raft.Server{{ID: "a.1"}, {ID: "b.1"}, {ID: "c.1"}, {ID: "d.1"}}

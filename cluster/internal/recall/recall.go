@@ -2,12 +2,12 @@
 // its log, term and vote was put in their place. Nothing in such a copy is wrong,
 // and only the others can tell.
 //
-// Each server remembers of every other one how far it said that it was, term and
-// applied index, by process. What a process has told, its disk had: a later process
-// that begins with less is a copy of before. It finds out by asking the others, and
-// until enough have answered it takes no part in elections. What nobody who is there
-// has been told cannot be found out: the last second or so before the others, too,
-// were lost.
+// Each server remembers of every other one how far it said that it was, term
+// and applied index, by process. What a process has told, its disk had: a later
+// process that begins with less is a copy of before. It finds out by asking the
+// others, and until enough have answered it takes no part in elections. What
+// none of the others that are left has been told cannot be found out: that is
+// the last second or so before the rest were lost, too.
 //
 // Run and Ask are each one goroutine of the server's; all other methods may be
 // called from anywhere.
@@ -35,7 +35,8 @@ type Extent struct {
 	Index uint64 `cbor:"2,keyasint"` // of its log, at least
 }
 
-// covers reports whether whoever remembers e has forgotten nothing of other.
+// covers reports whether a server that remembers e has forgotten nothing of
+// other.
 func (e Extent) covers(other Extent) bool { return e.Term >= other.Term && e.Index >= other.Index }
 
 func (e Extent) max(other Extent) Extent {
@@ -127,7 +128,8 @@ func (r *Recall) Answer(_ context.Context, from string, q Request) (Extent, erro
 const (
 	// saveInterval is how often what was told is kept on the disk.
 	saveInterval = 5 * time.Second
-	// askPause is the pause before those who did not answer are asked again; scaled.
+	// askPause is the pause before servers that did not answer are asked again;
+	// scaled.
 	askPause = 200 * time.Millisecond
 )
 
@@ -147,8 +149,8 @@ func (r *Recall) Run() {
 	}
 }
 
-// unsaved returns what members have told if some of it is not kept; who is no
-// member is forgotten.
+// unsaved returns what members have told if some of it is not kept. It forgets
+// servers that are no longer members.
 func (r *Recall) unsaved() map[string]Told {
 	r.mu.Lock()
 	defer r.mu.Unlock()

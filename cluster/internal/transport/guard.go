@@ -18,13 +18,13 @@ var errNoVote = errors.New("cluster: this node does not vote yet")
 // it does: its heartbeats go on while the rest of a leader hangs, and keep the
 // others from choosing a better one; they are held back here.
 //
-// A node without a configuration votes for whoever asks, since it may be about to
-// become part of a new cluster; here it is one that has not been added yet, or
-// has lost its log, and has no vote. Nor does it vote, or stand, before it knows that
-// its log is all that it had. And an answer counts for the server that was
-// asked, whoever gave it; here it has to be of that very incarnation. (The internal
-// port sees to that for all of raft's streams, by the certificates; this is the
-// same for every transport.)
+// A node without a configuration votes for any candidate, since it may be about
+// to become part of a new cluster; here it is one that has not been added yet,
+// or has lost its log, and has no vote. Nor does it vote, or stand, before it
+// knows that its log is all that it had. And raft counts an answer for the
+// server that was asked, whichever gave it; here it has to be of that very
+// incarnation. (The internal port sees to that for all of raft's streams, by
+// the certificates; this is the same for every transport.)
 type Guard struct {
 	Transport
 	self     string

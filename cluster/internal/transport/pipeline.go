@@ -12,11 +12,11 @@ var errPipelineBroken = errors.New("cluster: the follower refused an earlier ent
 // pipeline is raft's pipeline to one follower, but takes nothing more once the
 // follower has refused something.
 //
-// Raft's own (hashicorp/raft#612) can wait for ever then: whoever reads the
-// answers has gone, nobody empties the queue of what is under way, and the
-// sender stands in front of it. The follower is never sent an entry again, while
-// heartbeats go on, and the leader cannot be stopped. Doing without pipelines
-// would help, too, but costs throughput.
+// Raft's own (hashicorp/raft#612) can wait for ever then: the goroutine that
+// reads the answers has gone, nobody empties the queue of what is under way,
+// and the sender waits for room in it. The follower is never sent an entry
+// again, while heartbeats go on, and the leader cannot be stopped. Doing
+// without pipelines would help, too, but costs throughput.
 type pipeline struct {
 	raft.AppendPipeline
 	answers chan raft.AppendFuture

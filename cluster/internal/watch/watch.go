@@ -21,7 +21,7 @@ func (v *Value[T]) Get() (T, <-chan struct{}) {
 	return v.value, v.changed
 }
 
-// Set replaces the value and wakes those who wait, if it is another one.
+// Set replaces the value, and wakes all waiters if it is another one.
 func (v *Value[T]) Set(value T) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

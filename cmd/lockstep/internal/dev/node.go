@@ -128,8 +128,8 @@ const (
 	stopPoll = 20 * time.Millisecond
 )
 
-// stop ends whoever runs the node now, be it the process that start started or
-// a later one, and waits for it.
+// stop ends the process that runs the node now, the one that start started or a
+// later one, and waits for it.
 func (n *node) stop() error {
 	signal, end := syscall.SIGTERM, time.Now().Add(stopTime)
 	told := map[int]syscall.Signal{}
