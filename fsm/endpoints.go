@@ -60,20 +60,28 @@ type ConnectEndpoint struct {
 }
 
 func (op *ConnectEndpoint) apply(tx *tx) Result {
-	s, refused := tx.service()
+	s, e, refused := tx.endpoint(op.Node, op.Session)
 	if refused != nil {
 		return refuse(refused)
 	}
-	a := tx.command.Actor
-	e := Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: op.Node, Session: op.Session}
 	known := tx.connected(e)
 	tx.view.setEndpoint(e)
 	if known {
 		return Result{}
 	}
-	tx.forgetDisconnects(s.Num, a.Identity)
+	tx.forgetDisconnects(s.Num, e.Identity)
 	tx.tellEndpoint(s, objects.EndpointConnected, e.Identity, e.ID)
 	return Result{}
+}
+
+// endpoint returns a connection of the actor's endpoint, and its service.
+func (tx *tx) endpoint(node, session string) (*objects.Service, Endpoint, *objects.Error) {
+	s, refused := tx.service()
+	if refused != nil {
+		return nil, Endpoint{}, refused
+	}
+	a := tx.command.Actor
+	return s, Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: node, Session: session}, nil
 }
 
 // DisconnectEndpoint says that a connection of the actor's endpoint ended.
@@ -83,12 +91,10 @@ type DisconnectEndpoint struct {
 }
 
 func (op *DisconnectEndpoint) apply(tx *tx) Result {
-	s, refused := tx.service()
+	s, e, refused := tx.endpoint(op.Node, op.Session)
 	if refused != nil {
 		return refuse(refused)
 	}
-	a := tx.command.Actor
-	e := Endpoint{Service: s.Num, Identity: a.Identity, ID: a.Endpoint, Node: op.Node, Session: op.Session}
 	if _, ok := tx.view.endpoints.Get(e); ok {
 		tx.disconnect(s, e)
 	}

@@ -28,6 +28,7 @@
 package livequery
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"sync"
@@ -76,14 +77,14 @@ type Config struct {
 const slice = 2 * time.Millisecond
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.PerIdentity, 100)
-	orDefault(&c.PerMap, 1000)
-	orDefault(&c.Total, 10_000)
-	orDefault(&c.BacklogLength, 1024)
-	orDefault(&c.MapBacklogBytes, 1<<20)
-	orDefault(&c.BacklogBytes, 64<<20)
-	orDefault(&c.ResultBytes, 64<<20)
-	orDefault(&c.Slots, max(1, runtime.GOMAXPROCS(0)/2))
+	c.PerIdentity = cmp.Or(c.PerIdentity, 100)
+	c.PerMap = cmp.Or(c.PerMap, 1000)
+	c.Total = cmp.Or(c.Total, 10_000)
+	c.BacklogLength = cmp.Or(c.BacklogLength, 1024)
+	c.MapBacklogBytes = cmp.Or(c.MapBacklogBytes, 1<<20)
+	c.BacklogBytes = cmp.Or(c.BacklogBytes, 64<<20)
+	c.ResultBytes = cmp.Or(c.ResultBytes, 64<<20)
+	c.Slots = cmp.Or(c.Slots, max(1, runtime.GOMAXPROCS(0)/2))
 	if c.Evaluated == nil {
 		c.Evaluated = prometheus.NewCounter(prometheus.CounterOpts{Name: "evaluated"})
 	}
@@ -91,12 +92,6 @@ func (c Config) withDefaults() Config {
 		c.Behind = prometheus.NewCounter(prometheus.CounterOpts{Name: "behind"})
 	}
 	return c
-}
-
-func orDefault[T int | int64](field *T, value T) {
-	if *field == 0 {
-		*field = value
-	}
 }
 
 // Queries holds the live queries in use on this node.

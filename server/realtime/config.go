@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
@@ -96,27 +97,27 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.Sessions, 50_000)
+	c.Sessions = cmp.Or(c.Sessions, 50_000)
 	if c.Sessions < 0 {
 		c.Sessions = math.MaxInt
 	}
-	orDefault(&c.SessionsPerIdentity, 1000)
-	orDefault(&c.SessionsPerSource, 10_000)
-	orDefault(&c.ConnectsPerIdentity, 50)
-	orDefault(&c.ConnectsPerSource, 200)
-	orDefault(&c.UnknownKeysPerSource, 10)
-	orDefault(&c.Arrivals, 2000)
-	orDefault(&c.ArrivalsPerSource, 500)
-	orDefault(&c.InitBytes, 16<<10)
-	orDefault(&c.MessageBytes, 64<<10)
-	orDefault(&c.DiscardBytes, 8<<20)
-	orDefault(&c.SessionByteRate, 2<<20)
-	orDefault(&c.SessionRequestBytes, 1<<20)
-	orDefault(&c.IdentityRequests, 2000)
-	orDefault(&c.FloodRefusals, 2000)
-	orDefault(&c.SlowBytes, 512<<10)
-	orDefault(&c.SlowRate, 32<<10)
-	orDefault(&c.SlowWindow, 20*time.Second)
+	c.SessionsPerIdentity = cmp.Or(c.SessionsPerIdentity, 1000)
+	c.SessionsPerSource = cmp.Or(c.SessionsPerSource, 10_000)
+	c.ConnectsPerIdentity = cmp.Or(c.ConnectsPerIdentity, 50)
+	c.ConnectsPerSource = cmp.Or(c.ConnectsPerSource, 200)
+	c.UnknownKeysPerSource = cmp.Or(c.UnknownKeysPerSource, 10)
+	c.Arrivals = cmp.Or(c.Arrivals, 2000)
+	c.ArrivalsPerSource = cmp.Or(c.ArrivalsPerSource, 500)
+	c.InitBytes = cmp.Or(c.InitBytes, 16<<10)
+	c.MessageBytes = cmp.Or(c.MessageBytes, 64<<10)
+	c.DiscardBytes = cmp.Or(c.DiscardBytes, 8<<20)
+	c.SessionByteRate = cmp.Or(c.SessionByteRate, 2<<20)
+	c.SessionRequestBytes = cmp.Or(c.SessionRequestBytes, 1<<20)
+	c.IdentityRequests = cmp.Or(c.IdentityRequests, 2000)
+	c.FloodRefusals = cmp.Or(c.FloodRefusals, 2000)
+	c.SlowBytes = cmp.Or(c.SlowBytes, 512<<10)
+	c.SlowRate = cmp.Or(c.SlowRate, 32<<10)
+	c.SlowWindow = cmp.Or(c.SlowWindow, 20*time.Second)
 	unbounded := budget.New(-1).Share(-1)
 	if c.RequestBytes == nil {
 		c.RequestBytes = unbounded
@@ -124,13 +125,13 @@ func (c Config) withDefaults() Config {
 	if c.AnswerBytes == nil {
 		c.AnswerBytes = unbounded
 	}
-	orDefault(&c.RequestsPerSession, 64)
-	orDefault(&c.RequestTimeout, 25*time.Second)
-	orDefault(&c.InitTimeout, 10*time.Second)
-	orDefault(&c.PingInterval, 20*time.Second)
-	orDefault(&c.SilenceTimeout, time.Minute)
-	orDefault(&c.WriteTimeout, 10*time.Second)
-	orDefault(&c.ExpiryNotice, 3*time.Minute)
+	c.RequestsPerSession = cmp.Or(c.RequestsPerSession, 64)
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, 25*time.Second)
+	c.InitTimeout = cmp.Or(c.InitTimeout, 10*time.Second)
+	c.PingInterval = cmp.Or(c.PingInterval, 20*time.Second)
+	c.SilenceTimeout = cmp.Or(c.SilenceTimeout, time.Minute)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
+	c.ExpiryNotice = cmp.Or(c.ExpiryNotice, 3*time.Minute)
 	if c.Limits == nil {
 		c.Limits = ratelimit.New[string](0)
 	}
@@ -141,12 +142,6 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
-}
-
-func orDefault[T int | int64 | float64 | time.Duration](field *T, value T) {
-	if *field == 0 {
-		*field = value
-	}
 }
 
 // eventOrigin is the origin of URLs in what is the same for all clients.

@@ -10,7 +10,6 @@ import (
 	"lockstep/objects"
 	"lockstep/server/audit"
 	"lockstep/server/refusal"
-	"lockstep/server/source"
 )
 
 // Clients before 0.8 exchange their access token before they do anything else,
@@ -33,12 +32,8 @@ func (s *Server) ServeExchange(w http.ResponseWriter, r *http.Request) {
 		refusal.Write(w, objects.ErrMethod)
 		return
 	}
-	if !s.open() {
-		refusal.Write(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
-		return
-	}
-	from := source.Of(r, s.config.TrustedProxies)
-	if refused := s.mayConnect("source-"+from.String(), s.config.ConnectsPerSource); refused != nil {
+	from, refused := s.arrive(r)
+	if refused != nil {
 		refusal.Write(w, refused)
 		return
 	}

@@ -128,12 +128,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A client that is refused may be sending frames already, which are no
 	// requests.
 	w.Header().Set("Connection", "close")
-	if !s.open() {
-		refusal.Write(w, objects.ErrUnavailable.With("This node takes no connections at the moment"))
-		return
-	}
-	from := source.Of(r, s.config.TrustedProxies)
-	if refused := s.mayConnect("source-"+from.String(), s.config.ConnectsPerSource); refused != nil {
+	from, refused := s.arrive(r)
+	if refused != nil {
 		refusal.Write(w, refused)
 		return
 	}
@@ -168,6 +164,15 @@ func (s *Server) open() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.closed && s.introduced < s.config.Sessions
+}
+
+// arrive returns the source address of a client that connects, and charges it for that.
+func (s *Server) arrive(r *http.Request) (netip.Addr, *objects.Error) {
+	if !s.open() {
+		return netip.Addr{}, objects.ErrUnavailable.With("This node takes no connections at the moment")
+	}
+	from := source.Of(r, s.config.TrustedProxies)
+	return from, s.mayConnect("source-"+from.String(), s.config.ConnectsPerSource)
 }
 
 // mayConnect charges a new connection to its source or identity.
