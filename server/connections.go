@@ -3,11 +3,13 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"lockstep/cluster/slots"
 	"lockstep/server/source"
@@ -61,6 +63,14 @@ type connection struct {
 func (c *connection) Close() error {
 	c.once.Do(c.place.Leave)
 	return c.Conn.Close()
+}
+
+// SyscallConn implements syscall.Conn for connections without TLS.
+func (c *connection) SyscallConn() (syscall.RawConn, error) {
+	if inner, ok := c.Conn.(syscall.Conn); ok {
+		return inner.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 type connectionKey struct{}

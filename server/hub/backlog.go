@@ -1,5 +1,7 @@
 package hub
 
+import "sync"
+
 // entry is a frame that waits.
 type entry struct {
 	frame   []byte
@@ -13,14 +15,19 @@ type entry struct {
 // entry once. Only compact moves entries, at amortized constant cost.
 type backlog struct {
 	entries []entry
-	head    int // entries before it are taken
-	oldest  int // none before it is lossy
+	first   *[smallest]entry // memory that entries began in
+	head    int              // entries before it are taken
+	oldest  int              // none before it is lossy
 
 	length, bytes           int // of what waits
 	lossyLength, lossyBytes int // of those of them that may be dropped
 }
 
 func (b *backlog) push(e entry) {
+	if b.entries == nil {
+		b.first = spare.Get().(*[smallest]entry)
+		b.entries = b.first[:0]
+	}
 	b.entries = append(b.entries, e)
 	b.count(e, 1)
 }
@@ -60,17 +67,22 @@ func (b *backlog) count(e entry, sign int) {
 	}
 }
 
-// compact removes taken and dropped entries when they are the majority. When
-// nothing waits it also frees the memory, so an idle client keeps no large
-// buffer.
+// spare is memory that all backlogs share: where nothing waits there is none.
+var spare = sync.Pool{New: func() any { return new([smallest]entry) }}
+
+// smallest is the number of entries that a backlog begins with.
+const smallest = 32
+
+// compact removes taken and dropped entries when they are the majority, and all
+// memory when nothing waits.
 func (b *backlog) compact() {
-	const smallest = 32
 	switch waste := len(b.entries) - b.length; {
-	case b.length == 0 && cap(b.entries) > smallest:
-		*b = backlog{}
 	case b.length == 0:
-		clear(b.entries)
-		*b = backlog{entries: b.entries[:0]}
+		if b.first != nil {
+			clear(b.first[:])
+			spare.Put(b.first)
+		}
+		*b = backlog{}
 	case waste > smallest && waste > b.length:
 		kept, oldest := b.entries[:0], 0
 		for i, e := range b.entries {

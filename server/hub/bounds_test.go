@@ -18,7 +18,7 @@ import (
 )
 
 // waits waits until so many frames wait in a queue.
-func waits(t *testing.T, q *hub.Queue, want int) {
+func waits(t *testing.T, q *queue, want int) {
 	t.Helper()
 	require.Eventually(t, func() bool { frames, _ := q.Waiting(); return frames == want }, 5*time.Second, time.Millisecond)
 }
@@ -28,7 +28,7 @@ func waits(t *testing.T, q *hub.Queue, want int) {
 func TestQueueFullOfAnswersDropsMessages(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 4})
 	stream := w.create(objects.KindStream)
-	q := w.hub.NewQueue("slow")
+	q := newQueue(w.hub, "slow")
 	s, _ := w.subscribe(q, stream)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -48,7 +48,7 @@ func TestQueueFullOfAnswersDropsMessages(t *testing.T) {
 func TestRoomBoundsFramesAndBytes(t *testing.T) {
 	for name, frame := range map[string]string{"frames": "x\n", "bytes": strings.Repeat("x", 250) + "\n"} {
 		t.Run(name, func(t *testing.T) {
-			q := newWorld(t, hub.Config{QueueLength: 8, QueueBytes: 1000}).hub.NewQueue("slow")
+			q := newQueue(newWorld(t, hub.Config{QueueLength: 8, QueueBytes: 1000}).hub, "slow")
 			pushed := 0
 			for ; pushed < 100; pushed++ {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -73,7 +73,7 @@ func TestRoomBoundsFramesAndBytes(t *testing.T) {
 func TestOverrunQueueEnds(t *testing.T) {
 	for name, frame := range map[string]string{"frames": "x\n", "bytes": strings.Repeat("x", 250) + "\n"} {
 		t.Run(name, func(t *testing.T) {
-			q := newWorld(t, hub.Config{QueueLength: 8, QueueBytes: 1000}).hub.NewQueue("slow")
+			q := newQueue(newWorld(t, hub.Config{QueueLength: 8, QueueBytes: 1000}).hub, "slow")
 			q.Push([]byte(strings.Repeat("a large answer", 1000)))
 			for range map[string]int{"frames": 8, "bytes": 3}[name] {
 				q.Push([]byte(frame))
@@ -94,7 +94,7 @@ func TestOverrunQueueEnds(t *testing.T) {
 // That many subscriptions end at once needs no room, and nobody is cut off.
 func TestEndingSubscriptionsNeedNoRoom(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 4})
-	q := w.hub.NewQueue("slow")
+	q := newQueue(w.hub, "slow")
 	var maps []objects.SID
 	var subs []*hub.Subscription
 	for range 50 {
@@ -137,7 +137,7 @@ func checkBounds(t *rapid.T) {
 	go func() { h.Run(ctx); close(done) }()
 	defer func() { cancel(); <-done }()
 
-	q := h.NewQueue("u")
+	q := newQueue(h, "u")
 	all := make([]objects.SID, 4)
 	subs := make([]*hub.Subscription, len(all))
 	subscribe := func(i int) {

@@ -59,7 +59,7 @@ func TestFollowerPanicEndsOneClientOnly(t *testing.T) {
 	catcher, counted := panicsOf(t)
 	w := newWorld(t, hub.Config{Panics: catcher})
 	m := w.create(objects.KindMap)
-	sick, well := w.hub.NewQueue("sick"), w.hub.NewQueue("well")
+	sick, well := newQueue(w.hub, "sick"), newQueue(w.hub, "well")
 	src := &faulty{source: source{queue: sick, object: m, chunk: 3}}
 	sick.SubscribeObject(m, src).Start(0)
 	w.expect(sick, "established 0")
@@ -85,7 +85,7 @@ func TestFollowerPanicEndsOneClientOnly(t *testing.T) {
 func TestPanicDuringFillReleasesLocks(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
-	q := w.hub.NewQueue("sick")
+	q := newQueue(w.hub, "sick")
 	src := &faulty{source: source{queue: q, object: m, chunk: 3}, ended: true}
 	s := q.SubscribeObject(m, src)
 	s.End(objects.ErrForbidden)
@@ -111,7 +111,7 @@ func TestEventThatFailsToEncodeIsReplayed(t *testing.T) {
 	defer cancel()
 	w := &world{T: t, node: node, hub: h}
 	m := w.create(objects.KindMap)
-	q := h.NewQueue("u")
+	q := newQueue(h, "u")
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -137,7 +137,7 @@ func TestFollowDoesNotWaitForEncoding(t *testing.T) {
 	defer cancel()
 	w := &world{T: t, node: node, hub: h}
 	m := w.create(objects.KindMap)
-	q := h.NewQueue("u")
+	q := newQueue(h, "u")
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -145,7 +145,7 @@ func TestFollowDoesNotWaitForEncoding(t *testing.T) {
 	<-encoding
 	done := make(chan struct{})
 	go func() {
-		other := h.NewQueue("v")
+		other := newQueue(h, "v")
 		s, _ := w.subscribe(other, m)
 		s.Start(0)
 		other.UnsubscribeAll()

@@ -104,15 +104,26 @@ func (h *Hub) Run(ctx context.Context) {
 		case err != nil:
 			return
 		default:
-			for i := range batch.Events {
-				h.dispatch(h.event(&batch.Events[i]))
-			}
+			h.dispatchAll(batch.Events)
 		}
 	}
 }
 
-func (h *Hub) event(e *fsm.Event) *Event {
-	return &Event{Event: &e.Event, origin: e.Origin, frames: Frames{Encode: func(form Form) []byte { return h.config.Encode(&e.Event, form) }}}
+// dispatchAll tells followers of the events of a round, those of one topic that
+// follow each other together.
+func (h *Hub) dispatchAll(events []fsm.Event) {
+	for len(events) > 0 {
+		sid, n := topicOf(&events[0].Event), 1
+		for n < len(events) && topicOf(&events[n].Event) == sid {
+			n++
+		}
+		h.dispatch(sid, events[:n])
+		events = events[n:]
+	}
+}
+
+func (h *Hub) event(e *fsm.Event) Event {
+	return Event{Event: &e.Event, origin: e.Origin, frames: Frames{Encode: func(form Form) []byte { return h.config.Encode(&e.Event, form) }}}
 }
 
 // topicOf returns the topic of an event.
@@ -126,21 +137,26 @@ func topicOf(e *objects.Event) objects.SID {
 	return e.Object.SID
 }
 
-// dispatch tells followers of an event. It encodes the event first, before it
-// takes a lock.
-func (h *Hub) dispatch(e *Event) {
-	sid := topicOf(e.Event)
+// dispatch tells followers of a topic's events. It encodes the events first, before
+// it takes a lock.
+func (h *Hub) dispatch(sid objects.SID, events []fsm.Event) {
 	all := h.topicsOf(sid)
 	forms, followed := all.followed(sid)
 	if !followed {
 		return
 	}
-	if !h.encode(e, forms) {
+	run := make([]Event, 0, len(events))
+	for i := range events {
+		run = append(run, h.event(&events[i]))
+		if h.encode(&run[len(run)-1], forms) {
+			continue
+		}
+		all.tell(sid, run[:len(run)-1])
+		run = run[:0]
 		view := h.config.View()
-		all.tell(sid, func(f Follower) bool { return f.OnGap(view) })
-		return
+		all.call(sid, func(f Follower) bool { return f.OnGap(view) })
 	}
-	all.tell(sid, func(f Follower) bool { return f.OnEvent(e) })
+	all.tell(sid, run)
 }
 
 // encode makes the frames that subscribers read. It returns false if encoding
@@ -164,7 +180,7 @@ func isTold(e *objects.Event) bool {
 func (h *Hub) dispatchGap() {
 	view := h.config.View()
 	for i := range h.topics {
-		h.topics[i].tellAll(func(f Follower) bool { return f.OnGap(view) })
+		h.topics[i].callAll(func(f Follower) bool { return f.OnGap(view) })
 	}
 }
 

@@ -42,7 +42,7 @@ func line(e *objects.Event, _ hub.Form) []byte {
 
 // source replays an object in lines.
 type source struct {
-	queue    *hub.Queue
+	queue    *queue
 	actor    fsm.Actor
 	object   objects.SID
 	form     hub.Form
@@ -148,7 +148,7 @@ func publish(stream objects.SID, data string) *fsm.Publish {
 // settle waits until the hub has told all that was applied.
 func (w *world) settle() {
 	w.Helper()
-	q := w.hub.NewQueue("probe")
+	q := newQueue(w.hub, "probe")
 	stream := w.create(objects.KindStream)
 	s := q.SubscribeObject(stream, &source{queue: q, object: stream})
 	s.Start(0)
@@ -168,8 +168,27 @@ func (w *world) settle() {
 	require.FailNow(w, "the hub tells nothing")
 }
 
+// queue is a queue with a channel that signals when it may have something to write.
+type queue struct {
+	*hub.Queue
+	woken chan struct{} // one slot
+}
+
+func newQueue(h *hub.Hub, identity string) *queue {
+	q := &queue{woken: make(chan struct{}, 1)}
+	q.Queue = h.NewQueue(identity, func() {
+		select {
+		case q.woken <- struct{}{}:
+		default:
+		}
+	})
+	return q
+}
+
+func (q *queue) Wake() <-chan struct{} { return q.woken }
+
 // read fills until there is nothing more for a moment that settle defines.
-func read(q *hub.Queue) []string {
+func read(q *queue) []string {
 	b, _ := q.Fill(nil, 1<<20)
 	return lines(b)
 }
@@ -179,7 +198,7 @@ func lines(b []byte) []string {
 }
 
 // expect reads until exactly these lines have come.
-func (w *world) expect(q *hub.Queue, want ...string) {
+func (w *world) expect(q *queue, want ...string) {
 	w.Helper()
 	var got []byte
 	deadline := time.After(5 * time.Second)
@@ -198,7 +217,7 @@ func (w *world) expect(q *hub.Queue, want ...string) {
 	}
 }
 
-func (w *world) subscribe(q *hub.Queue, object objects.SID) (*hub.Subscription, *source) {
+func (w *world) subscribe(q *queue, object objects.SID) (*hub.Subscription, *source) {
 	src := &source{queue: q, object: object, chunk: 3, actor: fsm.Actor{Identity: q.Identity(), Token: true}}
 	return q.SubscribeObject(object, src), src
 }
@@ -209,7 +228,7 @@ func TestSubscriptionReplaysThenIsEstablishedThenLive(t *testing.T) {
 	for i := range 7 {
 		w.node.Must(put(m, fmt.Sprint("k", i), "1"))
 	}
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	s, _ := w.subscribe(q, m)
 	q.Push([]byte("answer\n"))
 	w.node.Must(put(m, "meanwhile", "1"))
@@ -228,7 +247,7 @@ func TestSubscriptionReplaysThenIsEstablishedThenLive(t *testing.T) {
 func TestEventDuringReplayIsToldOnce(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	s, src := w.subscribe(q, m)
 	writes := 0
 	src.replayed = func() {
@@ -249,7 +268,7 @@ func TestLiveSubscriptionNoticesGap(t *testing.T) {
 	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line}) // which nobody runs
 	m := objects.NewSID(objects.KindMap, commandid.New())
 	node.Must(&fsm.CreateObject{SID: m})
-	q := h.NewQueue("alice")
+	q := newQueue(h, "alice")
 	s := q.SubscribeObject(m, &source{queue: q, object: m, chunk: 10})
 	s.Start(0)
 	read := func() []string {
@@ -275,7 +294,7 @@ func TestRemovalOrForbiddenDuringReplayEndsSubscription(t *testing.T) {
 			if kind == objects.KindMap {
 				w.node.Must(&fsm.SetPermission{Kind: kind, Object: ref, Identity: "alice", Rights: objects.Read})
 			}
-			q := w.hub.NewQueue("alice")
+			q := newQueue(w.hub, "alice")
 			s, src := w.subscribe(q, sid)
 			replays := 0
 			src.replayed = func() {
@@ -307,9 +326,9 @@ func TestEventIsEncodedOncePerFormThatIsRead(t *testing.T) {
 	m, other := objects.NewSID(objects.KindMap, commandid.New()), objects.NewSID(objects.KindMap, commandid.New())
 	node.Must(&fsm.CreateObject{SID: m})
 	node.Must(&fsm.CreateObject{SID: other})
-	var queues []*hub.Queue
+	var queues []*queue
 	for i := range 50 {
-		q := h.NewQueue("u")
+		q := newQueue(h, "u")
 		q.SubscribeObject(m, &source{queue: q, object: m, form: hub.Form(i % 2), chunk: 3}).Start(0)
 		require.Equal(t, []string{"established 0"}, read(q))
 		queues = append(queues, q)
@@ -331,7 +350,7 @@ func TestEventIsEncodedOncePerFormThatIsRead(t *testing.T) {
 func TestFullQueueMakesSubscriptionCatchUp(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 4})
 	m := w.create(objects.KindMap)
-	q := w.hub.NewQueue("slow")
+	q := newQueue(w.hub, "slow")
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -348,7 +367,7 @@ func TestFullQueueMakesSubscriptionCatchUp(t *testing.T) {
 func TestQueueIsBoundedInBytes(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueBytes: 1000})
 	m := w.create(objects.KindMap)
-	q := w.hub.NewQueue("slow")
+	q := newQueue(w.hub, "slow")
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -363,7 +382,7 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 func TestFullQueueDropsOldestMessages(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 3})
 	stream := w.create(objects.KindStream)
-	q := w.hub.NewQueue("slow")
+	q := newQueue(w.hub, "slow")
 	s, _ := w.subscribe(q, stream)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -379,8 +398,8 @@ func TestFullQueueDropsOldestMessages(t *testing.T) {
 func TestAnswerComesBeforeEcho(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
-	mine, theirs := w.hub.NewQueue("alice"), w.hub.NewQueue("bob")
-	for _, q := range []*hub.Queue{mine, theirs} {
+	mine, theirs := newQueue(w.hub, "alice"), newQueue(w.hub, "bob")
+	for _, q := range []*queue{mine, theirs} {
 		s, _ := w.subscribe(q, m)
 		s.Start(0)
 		w.expect(q, "established 0")
@@ -401,7 +420,7 @@ func TestOwnRemovalsAndMessagesAreNotEchoed(t *testing.T) {
 	m, stream := w.create(objects.KindMap), w.create(objects.KindStream)
 	w.node.Must(put(m, "a", "1"))
 	w.node.Must(put(m, "b", "1"))
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	for object, at := range map[objects.SID]objects.EventID{m: 2, stream: 0} {
 		s, _ := w.subscribe(q, object)
 		s.Start(at)
@@ -438,7 +457,7 @@ func TestOwnRemovalsAndMessagesAreNotEchoed(t *testing.T) {
 func TestReplayWaitsForTheAnswer(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	s, _ := w.subscribe(q, m)
 	c := &fsm.Command{ID: commandid.New(), Service: fsmtest.Service, Op: put(m, "k", "mine")}
 	q.Begin(c.ID, m)
@@ -454,7 +473,7 @@ func TestReplayWaitsForTheAnswer(t *testing.T) {
 func TestOwnObjectRemovalIsToldAfterAnswer(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -480,8 +499,8 @@ func TestRevokedPermissionEndsSubscriptionAtOnce(t *testing.T) {
 	w.node.Must(&fsm.UpdateService{ACLEnabled: &yes})
 	grant("alice", objects.Read)
 	grant("bob", objects.Read)
-	alice, bob := w.hub.NewQueue("alice"), w.hub.NewQueue("bob")
-	for _, q := range []*hub.Queue{alice, bob} {
+	alice, bob := newQueue(w.hub, "alice"), newQueue(w.hub, "bob")
+	for _, q := range []*queue{alice, bob} {
 		s, _ := w.subscribe(q, m)
 		s.Start(0)
 		w.expect(q, "established 0")
@@ -503,7 +522,7 @@ func TestRevokedPermissionEndsSubscriptionAtOnce(t *testing.T) {
 func TestUnsubscribeDropsQueuedEvents(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
 	w.expect(q, "established 0")
@@ -525,7 +544,7 @@ func TestSubscribingToMissingObjectEndsWithError(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	w.node.Must(put(m, "k", "1"))
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	s, _ := w.subscribe(q, objects.NewSID(objects.KindMap, commandid.New()))
 	s.Start(0)
 	w.expect(q, "ended 404")
@@ -542,7 +561,7 @@ func TestRestoreResetsSubscribers(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m, gone, stream := w.create(objects.KindMap), w.create(objects.KindMap), w.create(objects.KindStream)
 	w.node.Must(put(m, "a", "1"))
-	q, other := w.hub.NewQueue("alice"), w.hub.NewQueue("bob")
+	q, other := newQueue(w.hub, "alice"), newQueue(w.hub, "bob")
 	for object, at := range map[objects.SID]objects.EventID{m: 1, stream: 0} {
 		s, _ := w.subscribe(q, object)
 		s.Start(at)
@@ -576,7 +595,7 @@ func TestSnapshotRestoredDuringReplayIsCaughtUp(t *testing.T) {
 	leader := fsmtest.New(nil)
 	require.NoError(t, leader.FSM().Restore(snapshotOf(t, w.node)))
 	leader.Must(put(m, "b", "2"))
-	q := w.hub.NewQueue("alice")
+	q := newQueue(w.hub, "alice")
 	s, src := w.subscribe(q, m)
 	replays := 0
 	src.replayed = func() {
@@ -620,7 +639,7 @@ func (d *derived) Ended(b []byte, why *objects.Error) []byte {
 
 // What a derived source has loaded anew while it was read is not missed.
 func TestFallBehindDuringReplayCatchesUpAgain(t *testing.T) {
-	q := newWorld(t, hub.Config{}).hub.NewQueue("alice")
+	q := newQueue(newWorld(t, hub.Config{}).hub, "alice")
 	d := &derived{at: 10}
 	s := q.Subscribe("QR", objects.SID{}, d, func(*hub.Subscription) func() { return func() {} })
 	d.replayed = func() {
@@ -635,7 +654,7 @@ func TestFallBehindDuringReplayCatchesUpAgain(t *testing.T) {
 }
 
 func TestSubscriptionThatEndsDuringJoinLeaves(t *testing.T) {
-	q := newWorld(t, hub.Config{}).hub.NewQueue("alice")
+	q := newQueue(newWorld(t, hub.Config{}).hub, "alice")
 	left := 0
 	q.Subscribe("QR", objects.SID{}, &derived{at: 10}, func(s *hub.Subscription) func() {
 		s.End(objects.ErrQueryLarge)

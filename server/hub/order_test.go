@@ -22,7 +22,7 @@ type late struct {
 	*testing.T
 	node    *fsmtest.Node
 	hub     *hub.Hub
-	queue   *hub.Queue
+	queue   *queue
 	object  objects.SID
 	working sync.WaitGroup
 }
@@ -33,7 +33,7 @@ func inLateWorld(t *testing.T, c hub.Config, test func(l *late)) {
 		l.node.Must(&fsm.CreateObject{SID: l.object})
 		c.Feed, c.View, c.Encode = l.node.FSM().Feed(), l.node.View, line
 		l.hub = hub.New(c)
-		l.queue = l.hub.NewQueue("alice")
+		l.queue = newQueue(l.hub, "alice")
 		l.queue.SubscribeObject(l.object, &source{queue: l.queue, object: l.object, chunk: 2}).Start(0)
 		require.Equal(t, []string{"established 0"}, l.told())
 		test(l)

@@ -93,7 +93,7 @@ func (w *pendingWrites) suppress(key EchoKey) {
 // object, waits for Finish.
 func (q *Queue) Begin(id fsm.CommandID, object objects.SID) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	if q.writes.pending == nil {
 		q.writes.pending = make(map[fsm.CommandID]*write)
 	}
@@ -113,7 +113,7 @@ func (q *Queue) Decided(ctx context.Context, id fsm.CommandID, after Point) erro
 			q.signal()
 		}
 	}
-	q.mu.Unlock()
+	q.unlock()
 	return q.AwaitTold(ctx, after)
 }
 
@@ -121,7 +121,7 @@ func (q *Queue) Decided(ctx context.Context, id fsm.CommandID, after Point) erro
 // it. The client is not told of the event that echo names.
 func (q *Queue) Finish(id fsm.CommandID, answer []byte, echo EchoKey) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	q.push(entry{frame: answer})
 	q.writes.suppress(echo)
 	if p := q.writes.pending[id]; p != nil {
@@ -148,6 +148,6 @@ func (q *Queue) Suppressed(e *objects.Event) bool {
 		return false
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	return q.writes.isSuppressed(m)
 }

@@ -22,7 +22,7 @@ import (
 // queue.
 type reader struct {
 	t       *rapid.T
-	queue   *hub.Queue
+	queue   *queue
 	known   objects.EventID
 	replied objects.EventID // of the last own write whose answer is read
 	items   map[string]string
@@ -85,7 +85,7 @@ func TestEverySubscriberConvergesToServerState(t *testing.T) {
 		node.Must(&fsm.CreateObject{SID: m})
 		readers := make([]*reader, 3)
 		for i := range readers {
-			q := h.NewQueue("u")
+			q := newQueue(h, "u")
 			readers[i] = &reader{t: t, queue: q, items: map[string]string{}}
 			q.SubscribeObject(m, &source{queue: q, object: m, chunk: rapid.IntRange(1, 5).Draw(t, "chunk")}).Start(0)
 		}

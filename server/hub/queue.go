@@ -25,10 +25,10 @@ import (
 type Queue struct {
 	hub      *Hub
 	identity string
-	wake     chan struct{} // one slot: there may be something to write
-	room     chan struct{} // one slot: there may be room
+	wake     func()
 
 	mu      sync.Mutex
+	waking  bool // wake is called when the lock is released
 	waiting backlog
 	held    size // changes that wait for the answer to a write of the client
 	beyond  size // pushed since there was room for the last time
@@ -39,52 +39,45 @@ type Queue struct {
 	leaving []func()        // the leave functions of ended subscriptions, to be called without the lock
 	writes  pendingWrites
 	moved   cond.Cond // when a subscription has advanced or ended
+	room    cond.Cond // when there is room again
 }
 
 // size is a number of frames and of their bytes.
 type size struct{ length, bytes int }
 
-// NewQueue makes the queue of a client of this identity.
-func (h *Hub) NewQueue(identity string) *Queue {
-	return &Queue{
-		hub: h, identity: identity,
-		wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
-		subs: make(map[string]*Subscription),
-	}
+// NewQueue makes the queue of a client of this identity. wake is called when Fill
+// may have something to write, by any goroutine, and must not block.
+func (h *Hub) NewQueue(identity string, wake func()) *Queue {
+	return &Queue{hub: h, identity: identity, wake: wake, subs: make(map[string]*Subscription)}
 }
 
-// Wake returns the channel that signals when Fill may have something to write.
-func (q *Queue) Wake() <-chan struct{} { return q.wake }
+// unlock releases the lock and then wakes who calls Fill, once for all that was
+// put into the queue meanwhile.
+func (q *Queue) unlock() {
+	waking := q.waking
+	q.waking = false
+	q.mu.Unlock()
+	if waking {
+		q.wake()
+	}
+}
 
 // Push appends a frame. Callers that answer the client wait for Room before.
 func (q *Queue) Push(frame []byte) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	q.push(entry{frame: frame})
 }
 
 // Room waits until the queue is below its bounds, in frames and in bytes.
 func (q *Queue) Room(ctx context.Context) error {
-	for {
-		q.mu.Lock()
-		free := q.hasRoom()
-		q.mu.Unlock()
-		if free {
-			signal(q.room) // for the next one who waits
-			return nil
-		}
-		select {
-		case <-q.room:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return q.room.Wait(ctx, &q.mu, q.hasRoom)
 }
 
 // Waiting returns the number of frames that wait, and the number of their bytes.
 func (q *Queue) Waiting() (frames, bytes int) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	all := q.size()
 	return all.length, all.bytes
 }
@@ -93,7 +86,7 @@ func (q *Queue) Waiting() (frames, bytes int) {
 // bounds allow.
 func (q *Queue) Overrun() bool {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	return q.overrun
 }
 
@@ -101,7 +94,7 @@ func (q *Queue) Overrun() bool {
 // more. Only the first call has an effect.
 func (q *Queue) Close(last []byte) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	if q.closing {
 		return
 	}
@@ -140,7 +133,7 @@ type turn struct {
 // to catch up.
 func (q *Queue) fill(b []byte, size int) (out []byte, due turn, leaving []func(), last bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	b = q.drain(b, size)
 	for q.waiting.length == 0 && !q.closing && len(b) < size && due.sub == nil {
 		sub := q.nextDue()
@@ -175,7 +168,7 @@ func (q *Queue) drain(b []byte, size int) []byte {
 	return b
 }
 
-// push appends an entry and wakes the goroutine that calls Fill.
+// push appends an entry.
 func (q *Queue) push(e entry) {
 	if q.closing {
 		return
@@ -224,18 +217,12 @@ func (q *Queue) hasRoom() bool {
 func (q *Queue) freed() {
 	if q.hasRoom() {
 		q.beyond = size{}
-		signal(q.room)
+		q.room.Broadcast()
 	}
 }
 
-func (q *Queue) signal() { signal(q.wake) }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+// signal has whoever calls Fill woken when the lock is released.
+func (q *Queue) signal() { q.waking = true }
 
 // fits reports whether there is room for one more event.
 func (q *Queue) fits(frame []byte) bool {

@@ -23,7 +23,7 @@ import (
 func crowd(ctx context.Context, h *hub.Hub, object objects.SID, count int, read *atomic.Int64) *sync.WaitGroup {
 	var readers sync.WaitGroup
 	for range count {
-		q := h.NewQueue("u")
+		q := newQueue(h, "u")
 		q.SubscribeObject(object, &source{queue: q, object: object, chunk: 64}).Start(0)
 		q.Fill(nil, 1<<20)
 		readers.Go(func() {
@@ -47,7 +47,7 @@ func crowd(ctx context.Context, h *hub.Hub, object objects.SID, count int, read 
 func TestSlowSubscriberDoesNotDelayOthers(t *testing.T) {
 	w := newWorld(t, hub.Config{QueueLength: 16})
 	m := w.create(objects.KindMap)
-	stuck := w.hub.NewQueue("stuck")
+	stuck := newQueue(w.hub, "stuck")
 	s, _ := w.subscribe(stuck, m)
 	s.Start(0)
 	w.expect(stuck, "established 0")

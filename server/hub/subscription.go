@@ -88,12 +88,12 @@ func (q *Queue) Subscribe(name string, object objects.SID, source Source, join f
 	q.Unsubscribe(name)
 	q.mu.Lock()
 	q.subs[name] = s
-	q.mu.Unlock()
+	q.unlock()
 	leave := join(s)
 	q.mu.Lock()
 	s.leave = leave
 	finished := s.state >= ended // join itself ended it, before there was a leave function
-	q.mu.Unlock()
+	q.unlock()
 	if finished {
 		leave()
 	}
@@ -113,12 +113,12 @@ func (q *Queue) Unsubscribe(name string) bool {
 	q.mu.Lock()
 	s := q.subs[name]
 	if s == nil {
-		q.mu.Unlock()
+		q.unlock()
 		return false
 	}
 	s.finish(cancelled)
 	leave := s.leave
-	q.mu.Unlock()
+	q.unlock()
 	leave()
 	return true
 }
@@ -130,7 +130,7 @@ func (q *Queue) UnsubscribeAll() int {
 	for name := range q.subs {
 		names = append(names, name)
 	}
-	q.mu.Unlock()
+	q.unlock()
 	for _, name := range names {
 		q.Unsubscribe(name)
 	}
@@ -139,7 +139,7 @@ func (q *Queue) UnsubscribeAll() int {
 	q.mu.Lock()
 	leaving := q.leaving
 	q.leaving = nil
-	q.mu.Unlock()
+	q.unlock()
 	for _, leave := range leaving {
 		leave()
 	}
@@ -149,14 +149,14 @@ func (q *Queue) UnsubscribeAll() int {
 // Has reports whether there is a subscription of that name.
 func (q *Queue) Has(name string) bool {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	return q.subs[name] != nil
 }
 
 // Subscriptions returns how many subscriptions there are.
 func (q *Queue) Subscriptions() int {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	return len(q.subs)
 }
 
@@ -164,7 +164,7 @@ func (q *Queue) Subscriptions() int {
 // become live.
 func (s *Subscription) Start(after objects.EventID) {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
 	if s.state == waiting {
 		s.known, s.sent, s.state = after, after, behind
 		s.queue.schedule(s)
@@ -174,14 +174,31 @@ func (s *Subscription) Start(after objects.EventID) {
 // End tells the client that the subscription has ended, unless it has already.
 func (s *Subscription) End(why *objects.Error) {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
 	s.end(why)
 }
 
 // OnEvent implements Follower.
 func (s *Subscription) OnEvent(e *Event) (more bool) {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
+	return s.onEvent(e)
+}
+
+// onEvents is OnEvent for several: the client's queue has all of them before it
+// wakes somebody.
+func (s *Subscription) onEvents(run []Event) (more bool) {
+	s.queue.mu.Lock()
+	defer s.queue.unlock()
+	for i := range run {
+		if !s.onEvent(&run[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Subscription) onEvent(e *Event) (more bool) {
 	switch {
 	case e.Type == objects.PermissionChanged && e.Identity == s.queue.identity:
 		s.recheck()
@@ -197,7 +214,7 @@ func (s *Subscription) OnEvent(e *Event) (more bool) {
 // OnGap implements Follower.
 func (s *Subscription) OnGap(view *fsm.View) (more bool) {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
 	if s.state != live {
 		s.catchUpAgain = true
 		return s.state < ending
@@ -214,7 +231,7 @@ func (s *Subscription) OnGap(view *fsm.View) (more bool) {
 // the client's queue ends, and the client connects again.
 func (s *Subscription) OnPanic() {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
 	s.queue.abandon()
 }
 
@@ -222,7 +239,7 @@ func (s *Subscription) OnPanic() {
 // subscription takes further changes.
 func (s *Subscription) Offer(id objects.EventID, frames *Frames) (more bool) {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
 	s.offer(change{id: id}, frames)
 	return s.state < ending
 }
@@ -230,7 +247,7 @@ func (s *Subscription) Offer(id objects.EventID, frames *Frames) (more bool) {
 // FallBehind makes a live subscription catch up from its source.
 func (s *Subscription) FallBehind() (more bool) {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
 	if s.state != live {
 		s.catchUpAgain = true // it may be reading an older state now
 	}
@@ -241,7 +258,7 @@ func (s *Subscription) FallBehind() (more bool) {
 // Recheck ends the subscription if the client has lost the permission for it.
 func (s *Subscription) Recheck() (more bool) {
 	s.queue.mu.Lock()
-	defer s.queue.mu.Unlock()
+	defer s.queue.unlock()
 	s.recheck()
 	return s.state < ending
 }
@@ -249,7 +266,7 @@ func (s *Subscription) Recheck() (more bool) {
 // Recheck ends the subscriptions for which the client has lost the permission.
 func (q *Queue) Recheck() {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	for _, s := range q.subs {
 		s.recheck()
 	}
@@ -428,7 +445,7 @@ func (s *Subscription) catchUp(b []byte, view *fsm.View, part replayRange) []byt
 	out, reached, more, refused := s.source.Replay(b, view, part.known, part.after, part.until)
 	q := s.queue
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	defer q.unlock()
 	switch {
 	case s.state != behind:
 		return b // cancelled meanwhile

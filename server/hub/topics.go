@@ -112,37 +112,56 @@ func (all *topics) followed(sid objects.SID) (forms [Forms]int, any bool) {
 	return t.forms, true
 }
 
-// tell calls all followers of a topic.
-func (all *topics) tell(sid objects.SID, call func(Follower) (more bool)) {
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	all.tellLocked(sid, call)
-}
-
-func (all *topics) tellAll(call func(Follower) (more bool)) {
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	for sid := range all.bySID {
-		all.tellLocked(sid, call)
+// tell tells all followers of a topic of its next events.
+func (all *topics) tell(sid objects.SID, run []Event) {
+	if len(run) > 0 {
+		all.call(sid, func(f Follower) bool { return tell(f, run) })
 	}
 }
 
-// tellLocked goes from the last follower to the first, because one that stops is
+func tell(f Follower, run []Event) (more bool) {
+	if s, ok := f.(*Subscription); ok {
+		return s.onEvents(run)
+	}
+	for i := range run {
+		if !f.OnEvent(&run[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// call calls all followers of a topic.
+func (all *topics) call(sid objects.SID, call func(Follower) (more bool)) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.callLocked(sid, call)
+}
+
+func (all *topics) callAll(call func(Follower) (more bool)) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for sid := range all.bySID {
+		all.callLocked(sid, call)
+	}
+}
+
+// callLocked goes from the last follower to the first, because one that stops is
 // replaced by the last.
-func (all *topics) tellLocked(sid objects.SID, call func(Follower) (more bool)) {
+func (all *topics) callLocked(sid objects.SID, call func(Follower) (more bool)) {
 	t := all.bySID[sid]
 	if t == nil {
 		return
 	}
 	for i := len(t.followers) - 1; i >= 0; i-- {
-		if f := t.followers[i]; !all.tellOne(f.follower, call) {
+		if f := t.followers[i]; !all.callOne(f.follower, call) {
 			all.remove(f)
 		}
 	}
 }
 
-// tellOne calls one follower and keeps its panic from the others.
-func (all *topics) tellOne(f Follower, call func(Follower) (more bool)) (more bool) {
+// callOne calls one follower and keeps its panic from the others.
+func (all *topics) callOne(f Follower, call func(Follower) (more bool)) (more bool) {
 	defer all.panics.Catch("event", func(error) {
 		defer all.panics.Catch("end of a follower", nil)
 		f.OnPanic()

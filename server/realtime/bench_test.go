@@ -96,10 +96,10 @@ func BenchmarkFanOut(b *testing.B) {
 			var taken atomic.Int64
 			for range count {
 				x := newSession(s, connect(b, &taken), "http://node", "", netip.Addr{})
-				x.service, x.queue = service, s.hub.NewQueue("u")
+				x.service, x.queue = service, s.hub.NewQueue("u", x.wake)
 				x.introduced.Store(true)
+				x.startWriting()
 				x.queue.SubscribeObject(sid, &objectSource{recipient: recipient{version: wire.Version4, correlation: []byte("1")}, session: x, object: sid}).Start(0)
-				s.work.Go(x.write)
 				defer x.cancel()
 			}
 			wait := func(bytes int64) {

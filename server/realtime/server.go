@@ -3,9 +3,10 @@
 // replay, live queries. The operations themselves are those of server/api,
 // fan-out is server/hub, and the bytes are those of realtime/wire.
 //
-// Goroutines: one of the Server follows the feed; every session has a reader
-// and a writer, and one for each request under way, of which there is a bounded
-// number. Close ends all of them and waits.
+// Goroutines: one of the Server follows the feed, one looks for silent clients, and
+// some write to all clients; every session has a reader, one for each request under
+// way, of which there is a bounded number, and one to wait for a client that does
+// not take what is sent. Close ends all of them and waits.
 //
 // What a client sends is looked at by its declared size before it is kept. The
 // bytes of requests under way are bounded for each session, from which no more
@@ -61,6 +62,7 @@ type Server struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // every goroutine
 
+	writers  writers
 	writing  chan struct{}           // one slot for each answer that is being written
 	arrivals *slots.Pool[netip.Addr] // connections that have not introduced themselves
 
@@ -94,6 +96,11 @@ func New(config Config) *Server {
 	s.queries = livequery.New(s.liveQueries())
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.work.Go(func() { s.hub.Run(s.ctx) })
+	s.work.Go(s.pingSilent)
+	s.writers.init()
+	for range writerCount() {
+		s.work.Go(s.writers.run)
+	}
 	return s
 }
 
@@ -393,6 +400,7 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	s.cancel()
+	s.writers.close()
 	s.work.Wait()
 	s.queries.Close()
 	return nil

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,8 +24,8 @@ import (
 )
 
 // session is one connected client. Its reader (run) owns it: it introduces the
-// client, starts the writer and the requests, and waits for all of them before
-// it returns.
+// client, starts the requests, and waits for all of them, and for what is being
+// written, before it returns.
 type session struct {
 	server  *Server
 	config  *Config // the server's
@@ -51,6 +50,7 @@ type session struct {
 
 	introduced atomic.Bool // queue is set
 	closing    atomic.Bool // nothing more is served
+	outgoing   outgoing
 	requests   requests
 	answers    answers
 	refusals   refusals
@@ -95,14 +95,13 @@ func (s *session) run() {
 	s.tell(s.config.Connected)
 	defer s.tell(s.config.Disconnected)
 
-	var writer sync.WaitGroup
-	writer.Go(s.write)
+	s.startWriting()
 	err := s.readAll()
 	s.closing.Store(true)
 	s.cancel()
 	s.requests.wait()
 	s.queue.UnsubscribeAll()
-	s.leave(err, &writer)
+	s.leave(err)
 	s.answers.end(s)
 }
 
@@ -112,8 +111,8 @@ func (s *session) tell(hook func(objects.SID, fsm.Actor, string)) {
 	}
 }
 
-// leave ends the writer and says goodbye, where there is somebody to hear it.
-func (s *session) leave(err error, writer *sync.WaitGroup) {
+// leave ends writing and says goodbye, where there is somebody to hear it.
+func (s *session) leave(err error) {
 	var last []byte
 	switch {
 	case s.conn.Finishing():
@@ -125,7 +124,7 @@ func (s *session) leave(err error, writer *sync.WaitGroup) {
 	if last == nil {
 		s.conn.Close()
 	}
-	writer.Wait()
+	s.stopWriting()
 	if last != nil {
 		s.conn.Write(last)
 	}
@@ -201,7 +200,7 @@ func (s *session) init(m *wire.Message) bool {
 		s.actor.Endpoint = "EP" + hashOf(s.service.SID.String(), principal.Identity, continuation)
 	}
 	s.token.principal = principal
-	s.queue = s.server.hub.NewQueue(principal.Identity)
+	s.queue = s.server.hub.NewQueue(principal.Identity, s.wake)
 	welcome := wire.Welcome{
 		Continuation: continuation, Reissued: reissued,
 		// The same for one identity on any node, and another for any other.
@@ -352,60 +351,7 @@ func (s *session) subscriptions() int {
 	return s.queue.Subscriptions()
 }
 
-// outgoing are buffers that all sessions share: a session holds one only while
-// there is something to write.
-var outgoing = sync.Pool{New: func() any { return new([]byte) }}
-
-// write is the writer: it sends what waits, as much as there is in one write,
-// and a ping after silence.
-func (s *session) write() {
-	defer s.config.Panics.Catch("writer", func(error) { s.fault() })
-	silence := time.NewTimer(s.config.PingInterval)
-	defer silence.Stop()
-	taking := taking{since: time.Now()}
-	for {
-		select {
-		case <-s.queue.Wake():
-			sent, last, err := s.flush(&taking)
-			if err != nil || last {
-				s.sent(err)
-				return
-			}
-			if sent {
-				silence.Reset(s.config.PingInterval)
-			}
-		case <-silence.C:
-			s.queue.Push(wire.Ping())
-		case <-s.ctx.Done():
-			return
-		}
-	}
-}
-
-// flush sends until nothing waits.
-func (s *session) flush(taking *taking) (sent, last bool, err error) {
-	buffer := outgoing.Get().(*[]byte)
-	defer outgoing.Put(buffer)
-	for {
-		b, last := s.queue.Fill((*buffer)[:0], wire.WriteSize)
-		if cap(b) <= 4*wire.WriteSize {
-			*buffer = b
-		}
-		if len(b) == 0 && !last {
-			return sent, false, nil
-		}
-		s.bytesOut.Add(int64(len(b)))
-		if err := s.conn.Write(b); err != nil || last {
-			return true, last, err
-		}
-		sent = true
-		if waiting := s.answers.written(s); taking.tooSlow(s.config, len(b), waiting) {
-			return true, false, errSlow
-		}
-	}
-}
-
-// sent is the writer's end: the socket broke, or the last frame is sent, or more
+// sent is the end of writing: the socket broke, or the last frame is sent, or more
 // waited for the client than may.
 func (s *session) sent(err error) {
 	overrun := s.queue.Overrun()
@@ -444,8 +390,6 @@ func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
 }
-
-var errSlow = errors.New("the client takes too little")
 
 // taking is how much a client takes of what waits for it.
 type taking struct {

@@ -114,7 +114,13 @@ func (s *subscriber) follow(ctx context.Context, n *member) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(n.ended, cancel)()
-	q := n.hub.NewQueue("subscriber")
+	woken := make(chan struct{}, 1)
+	q := n.hub.NewQueue("subscriber", func() {
+		select {
+		case woken <- struct{}{}:
+		default:
+		}
+	})
 	defer q.UnsubscribeAll()
 	sub := q.SubscribeObject(s.object, &source{object: s.object, chunk: 1 + s.rand.IntN(4)})
 	view, err := n.Read(ctx, objects.Bucket{})
@@ -130,7 +136,7 @@ func (s *subscriber) follow(ctx context.Context, n *member) {
 		}
 		if len(b) == 0 {
 			select {
-			case <-q.Wake():
+			case <-woken:
 			case <-ctx.Done():
 			}
 		} else if s.rand.IntN(4) == 0 { // it is slow now and then

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -39,6 +40,7 @@ const (
 type Conn struct {
 	ws        *websocket.Conn
 	conn      net.Conn
+	raw       syscall.RawConn // of conn; nil: it has none
 	incoming  *incoming
 	timeout   time.Duration // of one write
 	finishing atomic.Bool   // the last frame is written
@@ -78,7 +80,11 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error
 	}
 	h.conn.silent.Store(true)
 	ws.SetReadLimit(u.DiscardBytes)
-	return &Conn{ws: ws, conn: h.conn.Conn, incoming: h.conn, timeout: u.WriteTimeout}, nil
+	c := &Conn{ws: ws, conn: h.conn.Conn, incoming: h.conn, timeout: u.WriteTimeout}
+	if s, ok := c.conn.(syscall.Conn); ok {
+		c.raw, _ = s.SyscallConn()
+	}
+	return c, nil
 }
 
 // hijacker gives the websocket library a connection that it can read from, and
@@ -212,8 +218,8 @@ func (c *Conn) AwaitEnd() {
 	}
 }
 
-// Write sends whole frames. The client has to take each part of WriteSize
-// within the timeout.
+// Write sends the rest of whole frames. The client has to take each part of
+// WriteSize within the timeout.
 func (c *Conn) Write(b []byte) error {
 	for len(b) > 0 {
 		part := b[:min(len(b), WriteSize)]
@@ -223,8 +229,41 @@ func (c *Conn) Write(b []byte) error {
 		}
 		b = b[len(part):]
 	}
-	return nil
+	return c.conn.SetWriteDeadline(time.Time{})
 }
+
+// Offer is a Write that does not wait: it returns how much the connection has
+// taken, which is nothing where only Write can tell.
+func (c *Conn) Offer(b []byte) (n int, err error) {
+	if c.raw == nil || len(b) == 0 {
+		return 0, nil
+	}
+	o := offers.Get().(*offer)
+	defer offers.Put(o)
+	o.b = b
+	if err := c.raw.Write(o.write); err != nil {
+		return 0, err
+	}
+	o.b = nil
+	return o.n, o.err
+}
+
+// offer is the system call of an Offer.
+type offer struct {
+	write func(fd uintptr) (done bool)
+	b     []byte
+	n     int
+	err   error
+}
+
+var offers = sync.Pool{New: func() any {
+	o := new(offer)
+	o.write = func(fd uintptr) bool {
+		o.n, o.err = writeNow(fd, o.b)
+		return true
+	}
+	return o
+}}
 
 // Close ends the connection at once.
 func (c *Conn) Close() { c.conn.Close() }

@@ -1,0 +1,279 @@
+package realtime
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"lockstep/server/realtime/wire"
+)
+
+// writers write to the clients for which something waits, one after the other, each
+// time as much as there is. Meanwhile more comes for those at the end of the line,
+// so the more there is to write, the more goes into one write; and nobody waits
+// while there is little.
+//
+// They never wait for a client: one that does not take all has a goroutine of its
+// own until it has.
+type writers struct {
+	mu      sync.Mutex
+	arrived sync.Cond
+	idle    int // of the goroutines that run
+	closed  bool
+
+	first, last *session // in line, by session.outgoing.next
+}
+
+// writerCount leaves a CPU in four, and one of two, to all that is not writing:
+// where every one writes, the network is rarely looked at.
+func writerCount() int { return max(1, runtime.GOMAXPROCS(0)*3/4) }
+
+func (w *writers) init() { w.arrived.L = &w.mu }
+
+// add puts a session at the end of the line. It must not be there already.
+func (w *writers) add(s *session) {
+	w.mu.Lock()
+	if w.first == nil {
+		w.first = s
+	} else {
+		w.last.outgoing.next = s
+	}
+	w.last = s
+	wake := w.idle > 0
+	w.mu.Unlock()
+	if wake {
+		w.arrived.Signal()
+	}
+}
+
+// take waits for the next session, and returns nil when there will be none.
+func (w *writers) take() *session {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.first == nil && !w.closed {
+		w.idle++
+		w.arrived.Wait()
+		w.idle--
+	}
+	s := w.first
+	if s != nil {
+		w.first, s.outgoing.next = s.outgoing.next, nil
+	}
+	return s
+}
+
+func (w *writers) run() {
+	var buffer []byte
+	for s := w.take(); s != nil; s = w.take() {
+		if buffer = s.write(buffer); cap(buffer) > 4*wire.WriteSize {
+			buffer = nil
+		}
+		runtime.Gosched() // whoever else has something to do has more hurry
+	}
+}
+
+// close ends the goroutines when the line is empty.
+func (w *writers) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.arrived.Broadcast()
+}
+
+// outgoing is where a session is in writing to its client.
+type outgoing struct {
+	mu    sync.Mutex
+	state writing
+	again bool          // there was more to write while it was unready or busy
+	over  bool          // nothing is written any more
+	freed chan struct{} // closed when it is not busy any more; nil: nobody waits for that
+	next  *session      // behind it in line
+
+	taking taking
+	sent   time.Time // when something was written last
+}
+
+type writing uint8
+
+const (
+	unready writing = iota // nothing is written yet
+	idle                   // there is nothing to write
+	inLine                 // a writer will come to it
+	busy                   // some goroutine writes
+)
+
+// wake is called when there may be something to write.
+func (s *session) wake() {
+	o := &s.outgoing
+	o.mu.Lock()
+	add := o.state == idle && !o.over
+	if add {
+		o.state = inLine
+	}
+	o.again = o.again || o.state == unready || o.state == busy
+	o.mu.Unlock()
+	if add {
+		s.server.writers.add(s)
+	}
+}
+
+// startWriting has written what waits, and whatever comes.
+func (s *session) startWriting() { s.written(false, false) }
+
+// begin is called by a writer that has come to the session.
+func (o *outgoing) begin() (ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		o.state = idle
+		return false
+	}
+	o.state, o.again = busy, false
+	return true
+}
+
+// written is called when the session is not busy any more: it goes to the end of the
+// line if there is more to write.
+func (s *session) written(more bool, over bool) {
+	o := &s.outgoing
+	o.mu.Lock()
+	o.over = o.over || over
+	o.state = idle
+	add := (more || o.again) && !o.over
+	if add {
+		o.state = inLine
+	}
+	if o.freed != nil {
+		close(o.freed)
+		o.freed = nil
+	}
+	o.mu.Unlock()
+	if add {
+		s.server.writers.add(s)
+	}
+}
+
+// stopWriting waits for what is being written, and has nothing more written.
+func (s *session) stopWriting() {
+	o := &s.outgoing
+	o.mu.Lock()
+	o.over = true
+	var freed chan struct{}
+	if o.state == busy {
+		freed = make(chan struct{})
+		o.freed = freed
+	}
+	o.mu.Unlock()
+	if freed != nil {
+		<-freed
+	}
+}
+
+// silentSince returns since when nothing has been written to the client, which is
+// now if something is about to be.
+func (o *outgoing) silentSince(now time.Time) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state != idle || o.over {
+		return now
+	}
+	return o.sent
+}
+
+// write sends what waits, as much as goes into one write. It uses a buffer, and
+// returns it.
+func (s *session) write(buffer []byte) []byte {
+	if !s.outgoing.begin() {
+		return buffer
+	}
+	more, over := false, true
+	handed := false // to another goroutine
+	defer func() {
+		if !handed {
+			s.written(more, over)
+		}
+	}()
+	defer s.config.Panics.Catch("writer", func(error) { s.fault() })
+	b, last := s.queue.Fill(buffer[:0], wire.WriteSize)
+	if len(b) == 0 && !last {
+		over = false
+		return b
+	}
+	s.bytesOut.Add(int64(len(b)))
+	n, err := s.conn.Offer(b)
+	if n < len(b) && err == nil {
+		rest, size := slices.Clone(b[n:]), len(b)
+		handed = true
+		s.server.work.Go(func() { s.writeRest(rest, size, last) })
+		return b
+	}
+	more, over = s.afterWrite(len(b), last, err)
+	return b
+}
+
+// writeRest waits for a client that does not take at once what is sent.
+func (s *session) writeRest(rest []byte, size int, last bool) {
+	more, over := false, true
+	defer func() { s.written(more, over) }()
+	defer s.config.Panics.Catch("writer", func(error) { s.fault() })
+	err := s.conn.Write(rest)
+	more, over = s.afterWrite(size, last, err)
+}
+
+// afterWrite looks at what became of a write of so many bytes.
+func (s *session) afterWrite(size int, last bool, err error) (more, over bool) {
+	if err != nil || last {
+		s.sent(err)
+		return false, true
+	}
+	s.outgoing.sent = time.Now()
+	if waiting := s.answers.written(s); s.outgoing.taking.tooSlow(s.config, size, waiting) {
+		s.sent(errSlow)
+		return false, true
+	}
+	return size >= wire.WriteSize, false
+}
+
+// pingSilent sends a ping to each client that was not written to for a while. It
+// sleeps until that may be so of one, and at least for a short time.
+func (s *Server) pingSilent() {
+	timer := time.NewTimer(s.config.PingInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-s.ctx.Done():
+			return
+		}
+		now := time.Now()
+		silent, next := s.silent(now)
+		for _, x := range silent {
+			x.queue.Push(wire.Ping())
+		}
+		timer.Reset(max(next.Sub(now), s.config.PingInterval/64))
+	}
+}
+
+// silent returns the sessions to which it is time to send a ping, and when it will
+// be for another one.
+func (s *Server) silent(now time.Time) (all []*session, next time.Time) {
+	next = now.Add(s.config.PingInterval)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := range s.sessions {
+		if !x.introduced.Load() {
+			continue
+		}
+		due := x.outgoing.silentSince(now).Add(s.config.PingInterval)
+		if !due.After(now) {
+			all = append(all, x)
+		} else if due.Before(next) {
+			next = due
+		}
+	}
+	return all, next
+}
+
+var errSlow = errors.New("the client takes too little")
