@@ -25,8 +25,8 @@ func (e *Error) Error() string { return fmt.Sprintf("%d: %s", e.Code, e.Message)
 
 // Is makes errors.Is compare codes and statuses, whatever the message.
 func (e *Error) Is(target error) bool {
-	var t *Error
-	return errors.As(target, &t) && t.Code == e.Code && t.Status == e.Status
+	t, ok := errors.AsType[*Error](target)
+	return ok && t.Code == e.Code && t.Status == e.Status
 }
 
 // With returns a copy of the error with a message of its own.

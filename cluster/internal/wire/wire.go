@@ -17,7 +17,7 @@ type Peers interface {
 	// Addr is the address under which other members reach this one.
 	Addr() string
 
-	// Serve gives the handler of incoming requests; from is the server that asks,
+	// Serve sets the handler of incoming requests; from is the server that asks,
 	// which nobody else can pass for, and self is this one. It is called once, when
 	// the node can answer.
 	Serve(self string, handle func(ctx context.Context, from string, kind byte, body []byte) []byte)
