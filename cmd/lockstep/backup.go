@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,7 +68,7 @@ command was called in a wrong way.`,
 			return printSummary(out, file, s, nil, asJSON)
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	cmd.Flags().BoolVar(&replace, "replace", false, "put the backup in the place of a file that exists")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: "+summaryFields)
 	cmd.AddCommand(newBackupVerify())
@@ -203,18 +201,16 @@ func printSummary(out io.Writer, file string, s backup.Summary, in *contents, as
 		Node: s.Node, Release: s.Release, Level: uint32(s.Level), Bytes: s.Size, SHA256: hex.EncodeToString(s.Sum[:]), contents: in,
 	}
 	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(told)
+		return printJSON(out, told)
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "backup\t%s, %d bytes, SHA-256 %s\n", told.File, told.Bytes, told.SHA256)
-	fmt.Fprintf(table, "cluster\t%s\n", told.ClusterID)
-	fmt.Fprintf(table, "state of\tterm %d, log index %d, format level %d\n", told.Term, told.Index, told.Level)
-	fmt.Fprintf(table, "made\t%s by node %s, release %s\n", told.Taken.Format(time.RFC3339), told.Node, told.Release)
-	fmt.Fprintf(table, "last write\t%s\n", told.Time.Format(time.RFC3339))
+	table := newTable(out)
+	table.named("backup", fmt.Sprintf("%s, %d bytes, SHA-256 %s", told.File, told.Bytes, told.SHA256))
+	table.named("cluster", told.ClusterID)
+	table.named("state of", fmt.Sprintf("term %d, log index %d, format level %d", told.Term, told.Index, told.Level))
+	table.named("made", fmt.Sprintf("%s by node %s, release %s", told.Taken.Format(time.RFC3339), told.Node, told.Release))
+	table.named("last write", told.Time.Format(time.RFC3339))
 	if c := told.contents; c != nil {
-		fmt.Fprintf(table, "holds\t%d services, %d objects, %d items, %d API keys: %d bytes in memory\n", c.Services, c.Objects, c.Items, c.APIKeys, c.StateBytes)
+		table.named("holds", fmt.Sprintf("%d services, %d objects, %d items, %d API keys: %d bytes in memory", c.Services, c.Objects, c.Items, c.APIKeys, c.StateBytes))
 	}
-	return table.Flush()
+	return table.print()
 }

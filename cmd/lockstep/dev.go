@@ -72,7 +72,8 @@ by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.
 With --tls the nodes serve https:// and wss:// with a certificate of an authority that
 is made for them, DATA_DIR/tls/ca.pem: node believes it with NODE_EXTRA_CA_CERTS, curl
 with --cacert.`,
-		Args: cobra.NoArgs,
+		Example: "  lockstep dev\n  lockstep dev --data-dir /tmp/sync --http-port 9080",
+		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			account := accountFromEnvironment()
 			if account == (auth.Account{}) {

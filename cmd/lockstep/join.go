@@ -51,9 +51,11 @@ Prints each stage and returns when the node votes.`,
 			case (dataDir == "") == (nodeURL == ""):
 				return usage{errors.New("say which node joins: --data-dir DIR or --url NODE_URL")}
 			case dataDir != "":
-				if node, err = clientOf(dataDir); err != nil {
+				a, err := byDirectory(dataDir)
+				if err != nil {
 					return err
 				}
+				node = a.operator()
 			}
 			if err := errors.Join(enrol.CheckPrivacy(origin.Complete(args[0]), insecure), enrol.CheckPrivacy(origin.Complete(nodeURL), insecure)); err != nil {
 				return usage{err}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +20,7 @@ func newKeys() *cobra.Command {
 func newKeysCreate() *cobra.Command {
 	var t target
 	var key admin.NewKey
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create an API key; its secret is shown only now",
@@ -31,6 +31,8 @@ Without restrictions a key opens the whole REST API and signs access tokens. Wit
 application's server. With --read-only it reads by REST (all else is answered 403)
 and signs no tokens, since these let clients write. With --service it is good for
 that service only, and cannot remove it; its tokens must name it.`,
+		Example: `  lockstep keys create --name "the shop's server" --sign-only
+  lockstep keys create --name reports --read-only --service default --json`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			client, err := t.client(cmd.Flags())
@@ -41,26 +43,32 @@ that service only, and cannot remove it; its tokens must name it.`,
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), k)
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "LOCKSTEP_API_KEY=%s\nLOCKSTEP_API_SECRET=%s\n", k.SID, k.Secret)
 			return nil
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&key.FriendlyName, "name", "", "a name for people")
 	f.BoolVar(&key.SignOnly, "sign-only", false, "it signs access tokens and does not open the REST API")
 	f.BoolVar(&key.ReadOnly, "read-only", false, "it reads by REST, and signs no access tokens")
 	f.StringVar(&key.Service, "service", "", "SID or unique name of the one service that it is good for")
+	f.BoolVar(&asJSON, "json", false, "print JSON: sid, secret, friendly_name, date_created and the restrictions")
 	cmd.MarkFlagsMutuallyExclusive("sign-only", "read-only")
 	return cmd
 }
 
 func newKeysList() *cobra.Command {
 	var t target
+	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the API keys, without their secrets",
-		Args:  cobra.NoArgs,
+		Use:     "list",
+		Short:   "List the API keys, without their secrets",
+		Example: "  lockstep keys list\n  lockstep keys list --json",
+		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			client, err := t.client(cmd.Flags())
 			if err != nil {
@@ -70,24 +78,29 @@ func newKeysList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "SID\tCREATED\tMAY\tNAME")
-			for _, k := range keys {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.SID, k.DateCreated, k.May(), k.FriendlyName)
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), keys)
 			}
-			return table.Flush()
+			table := newTable(cmd.OutOrStdout(), "SID", "CREATED", "MAY", "NAME")
+			for _, k := range keys {
+				table.add(k.SID, k.DateCreated, k.May(), k.FriendlyName)
+			}
+			return table.print()
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: [] with sid, friendly_name, date_created and the restrictions")
 	return cmd
 }
 
 func newKeysRevoke() *cobra.Command {
 	var t target
 	cmd := &cobra.Command{
-		Use:   "revoke KEY_SID",
-		Short: "Revoke an API key, and with it the tokens it signed",
-		Args:  cobra.ExactArgs(1),
+		Use:     "revoke KEY_SID",
+		Aliases: []string{"delete"},
+		Example: "  lockstep keys revoke SK00000000000000000000000000000002",
+		Short:   "Revoke an API key, and with it the tokens it signed",
+		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			client, err := t.client(cmd.Flags())
 			if err != nil {
@@ -100,7 +113,7 @@ func newKeysRevoke() *cobra.Command {
 			return nil
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	return cmd
 }
 
@@ -122,6 +135,8 @@ func newKeysRotateAccount() *cobra.Command {
 
 --drop takes the second one away in place of step 3. API keys, and the access tokens
 that they signed, are not touched. Nodes keep the new token in node.json by themselves.`,
+		Example: `  lockstep keys rotate-account
+  lockstep keys rotate-account --promote`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			client, err := t.client(cmd.Flags())
@@ -149,7 +164,7 @@ that they signed, are not touched. Nodes keep the new token in node.json by them
 			return nil
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	cmd.Flags().BoolVar(&promote, "promote", false, "make the second token the only one")
 	cmd.Flags().BoolVar(&drop, "drop", false, "take the second token away")
 	cmd.MarkFlagsMutuallyExclusive("promote", "drop")
@@ -170,7 +185,8 @@ goes on where the change is.
 
 A machine that was removed can do nothing with the secret that it has; after a change it
 cannot even connect.`,
-		Args: cobra.NoArgs,
+		Example: "  lockstep keys rotate-cluster-key",
+		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			client, err := t.client(cmd.Flags())
 			if err != nil {
@@ -184,7 +200,7 @@ cannot even connect.`,
 			return followRotation(ctx, cmd.OutOrStdout(), client)
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	cmd.Flags().DurationVar(&wait, "timeout", 5*time.Minute, "how long to wait for the members; the change goes on without the command")
 	return cmd
 }

@@ -40,6 +40,9 @@ meanwhile: call it again with --data-dir, which is done at once if the node is o
 				fmt.Fprintln(cmd.OutOrStdout(), "has left the cluster already")
 				return nil
 			}
+			if len(args) == 0 && t.dataDir == "" && t.context == "" && len(t.urls) == 0 {
+				return usage{errors.New("say which node leaves: its NODE_ID, its own --data-dir, or one --url")}
+			}
 			client, err := t.client(cmd.Flags())
 			if err != nil {
 				return err
@@ -66,7 +69,7 @@ meanwhile: call it again with --data-dir, which is done at once if the node is o
 			return nil
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	return cmd
 }
 

@@ -15,21 +15,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"lockstep/server"
-	"lockstep/server/enrol"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
 var version = "dev"
-
-// Exit codes.
-const (
-	exitFailure = 1
-	exitUsage   = 2
-	exitState   = 3
-	exitDisk    = 4
-)
 
 func main() {
 	keepFilesPrivate()
@@ -41,21 +30,15 @@ func run(args []string) int {
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	asked, err := root.ExecuteContextC(ctx)
 	if err == nil {
-		return 0
+		return exitDone
 	}
 	fmt.Fprintln(os.Stderr, "lockstep:", oneLine(err))
-	if _, lost := errors.AsType[enrol.StateError](err); lost {
-		return exitState
+	if next := nextStep(err, asked); next != "" {
+		fmt.Fprintln(os.Stderr, "lockstep: next:", next)
 	}
-	if _, disk := errors.AsType[server.DiskError](err); disk {
-		return exitDisk
-	}
-	if _, failed := errors.AsType[failure](err); failed {
-		return exitFailure
-	}
-	return exitUsage
+	return exitCode(err)
 }
 
 // failure is an error of a command that was called as it should be. All other
@@ -95,21 +78,20 @@ streams, kept by three or more nodes, with the REST API and the realtime protoco
 that Twilio's own client libraries speak.
 
 Every flag can be set by the environment variable that its description names; the
-flag on the command line comes first. Exit codes: 0 done, 1 failed, 2 wrong call,
-3 this node cannot go on with the data that it has: the line on standard error says
-what mends that, and starting it again alone does not; 4 a write to this node's disk
-failed, and nothing was written after it: when the disk is well, start the node again.`,
+flag on the command line comes first.`,
+		Example: `  lockstep dev                                    # three nodes on this machine
+  lockstep map set scores alice '{"points": 3}'   # in another terminal
+  lockstep watch map/scores`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		PersistentPreRunE: prepare,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("lockstep {{.Version}}\n")
-	root.AddCommand(
-		newDev(), newInit(), newServe(), newJoin(), newLeave(), newRecover(), newBackup(), newRestore(), newStatus(), newVerify(), newSnapshot(),
-		newToken(), newKeys(), newConfig(), newVersion(),
-	)
+	inGroup(root, "Nodes and clusters", newDev(), newInit(), newServe(), newJoin(), newLeave(), newStatus(), newVerify(), newSnapshot(), newBackup(), newRestore(), newRecover(), newConfig())
+	inGroup(root, "Services and objects", newService(), newObjects(documents), newObjects(lists), newObjects(maps), newObjects(streams), newPermissions(), newWatch())
+	inGroup(root, "Credentials", newKeys(), newToken(), newContext())
+	root.AddCommand(newExplain(), newMan(), newVersion(), newExitCodes(), newClusters())
 	return root
 }
 
@@ -126,12 +108,28 @@ func prepare(cmd *cobra.Command, _ []string) error {
 	return fromEnvironment(cmd.Flags())
 }
 
+// inGroup adds commands that stand together in the help.
+func inGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	g := &cobra.Group{ID: title, Title: title + ":"}
+	root.AddGroup(g)
+	for _, c := range commands {
+		c.GroupID = g.ID
+		root.AddCommand(c)
+	}
+}
+
+// newClusters is a topic of the help.
+func newClusters() *cobra.Command {
+	return &cobra.Command{Use: "clusters", Short: "Which cluster a command is about, and with which credentials", Long: targetHelp}
+}
+
 func newVersion() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "lockstep", version) },
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  lockstep version",
+		Args:    cobra.NoArgs,
+		Run:     func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "lockstep", version) },
 	}
 }
 

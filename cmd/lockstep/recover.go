@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,11 +92,11 @@ func printRemains(out io.Writer, r *enrol.Recovery, peers []enrol.Peer) error {
 	if !remains.Time.IsZero() {
 		written = remains.Time.UTC().Format(time.RFC3339)
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "node\t%s\n", r.NodeID)
-	fmt.Fprintf(table, "cluster\t%s\n", r.ClusterID)
-	fmt.Fprintf(table, "log ends with\tterm %d, entry %d\n", remains.LastTerm, remains.LastIndex)
-	fmt.Fprintf(table, "last write\t%s\n", written)
+	table := newTable(out)
+	table.named("node", r.NodeID)
+	table.named("cluster", r.ClusterID)
+	table.named("log ends with", fmt.Sprintf("term %d, entry %d", remains.LastTerm, remains.LastIndex))
+	table.named("last write", written)
 	for _, m := range remains.Members {
 		vote, self := "votes", ""
 		if !m.Votes {
@@ -106,12 +105,12 @@ func printRemains(out io.Writer, r *enrol.Recovery, peers []enrol.Peer) error {
 		if m.Self {
 			self = ", this node"
 		}
-		fmt.Fprintf(table, "member\t%s at %s, %s%s\n", m.ID, m.InternalAddr, vote, self)
+		table.named("member", fmt.Sprintf("%s at %s, %s%s", m.ID, m.InternalAddr, vote, self))
 	}
 	for _, p := range peers {
-		fmt.Fprintf(table, "peer\t%s %s\n", p.URL, p.Says)
+		table.named("peer", p.URL+" "+p.Says)
 	}
-	if err := table.Flush(); err != nil {
+	if err := table.print(); err != nil {
 		return err
 	}
 	if r.RecoveredAs != "" {

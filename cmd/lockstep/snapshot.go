@@ -9,9 +9,10 @@ import (
 func newSnapshot() *cobra.Command {
 	var t target
 	cmd := &cobra.Command{
-		Use:   "snapshot",
-		Short: "Make a node write a snapshot and shorten its log",
-		Args:  cobra.NoArgs,
+		Use:     "snapshot",
+		Short:   "Make a node write a snapshot and shorten its log",
+		Example: "  lockstep snapshot --data-dir /var/lib/lockstep",
+		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			client, err := t.client(cmd.Flags())
 			if err != nil {
@@ -24,6 +25,6 @@ func newSnapshot() *cobra.Command {
 			return nil
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	return cmd
 }

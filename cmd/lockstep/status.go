@@ -1,9 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"text/tabwriter"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +15,9 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the nodes of a cluster",
-		Example: `  lockstep status --data-dir data/dev
+		Long:  "Show the nodes of a cluster.\n\n" + targetHelp,
+		Example: `  lockstep status
+  lockstep status --data-dir data/dev
   lockstep status --json --url http://10.0.0.1:8080`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
@@ -29,16 +30,14 @@ func newStatus() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				out := json.NewEncoder(cmd.OutOrStdout())
-				out.SetIndent("", "  ")
-				return out.Encode(s)
+				return printJSON(cmd.OutOrStdout(), s)
 			}
-			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "ID\tHTTP\tRAFT\tROLE\tAPPLIED\tDIGEST\tVERSION")
+			table := newTable(cmd.OutOrStdout(), "ID", "HTTP", "RAFT", "ROLE", "APPLIED", "DIGEST", "VERSION")
 			for _, n := range s.Nodes {
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.HTTP, n.Raft, n.Role, n.AppliedIndex, digestColumn(n), n.Version)
+				role := table.paint(n.Role, roleColour(n.Role))
+				table.add(n.ID, n.HTTP, n.Raft, role, strconv.FormatUint(n.AppliedIndex, 10), digestColumn(n), n.Version)
 			}
-			if err := table.Flush(); err != nil {
+			if err := table.print(); err != nil {
 				return err
 			}
 			for _, n := range s.Nodes {
@@ -49,7 +48,7 @@ func newStatus() *cobra.Command {
 			return nil
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: nodes[] with id, http, raft, role, applied_index, digest_index, digest, version, problem")
 	return cmd
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -35,16 +33,13 @@ the majority serves nothing from then on.`,
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
-				e := json.NewEncoder(out)
-				e.SetIndent("", "  ")
-				err = e.Encode(v)
+				err = printJSON(out, v)
 			} else {
-				table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-				fmt.Fprintf(table, "ID\tDIGEST AT %d\tSTATE\n", v.Index)
+				table := newTable(out, "ID", fmt.Sprintf("DIGEST AT %d", v.Index), "STATE")
 				for _, n := range v.Nodes {
-					fmt.Fprintf(table, "%s\t%s\t%s\n", n.ID, cmp.Or(n.Digest, "-"), cmp.Or(n.Problem, "equal"))
+					table.add(n.ID, cmp.Or(n.Digest, "-"), cmp.Or(n.Problem, "equal"))
 				}
-				err = table.Flush()
+				err = table.print()
 			}
 			if err == nil && !v.Equal {
 				err = errors.New("the nodes' states are not equal, or not all could be compared")
@@ -52,7 +47,7 @@ the majority serves nothing from then on.`,
 			return err
 		}),
 	}
-	t.flags(cmd.Flags())
+	t.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: index, equal, nodes[] with id, digest, problem")
 	return cmd
 }

@@ -93,8 +93,12 @@ var mayImport = map[string][]string{
 
 	"lockstep/server/realtime/wire": {"lockstep/server/resource", "lockstep/objects"},
 
-	"lockstep/cmd/lockstep":              {"lockstep/cluster", "lockstep/server", "lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/enrol", "lockstep/server/limits", "lockstep/server/memory", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/server/bounds", "lockstep/cmd/lockstep/internal/dev", "lockstep/cmd/lockstep/internal/settings"},
-	"lockstep/cmd/lockstep/internal/dev": {"lockstep/server/certificate", "lockstep/server/admin", "lockstep/server/nodedir", "lockstep/server/retry"},
+	"lockstep/cmd/lockstep/internal/dev":      {"lockstep/server/certificate", "lockstep/server/admin", "lockstep/server/nodedir", "lockstep/server/retry"},
+	"lockstep/cmd/lockstep":                   {"lockstep/cluster", "lockstep/server", "lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/enrol", "lockstep/server/limits", "lockstep/server/memory", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/server/bounds", "lockstep/objects", "lockstep/cmd/lockstep/internal/..."},
+	"lockstep/cmd/lockstep/internal/client":   {},
+	"lockstep/cmd/lockstep/internal/contexts": {},
+	"lockstep/cmd/lockstep/internal/live":     {"lockstep/server/retry"},
+	"lockstep/cmd/lockstep/internal/explain":  {"lockstep/objects"},
 
 	"lockstep/cmd/lockstep/internal/load":     {"lockstep/server/admin", "lockstep/server/auth"},
 	"lockstep/cmd/lockstep/internal/settings": {},

@@ -38,7 +38,7 @@ var mayUse = map[string][]string{
 	"github.com/klauspost/compress":  {"fsm/snapshot.go"},
 	"github.com/tidwall/btree":       {"fsm/table.go"},
 	"github.com/tidwall/gjson":       {"cmd/lockstep/internal/load", "server/query", "server/realtime/route.go", "server/realtime/wire/message.go"},
-	"github.com/gorilla/websocket":   {"server/realtime/wire/conn.go"},
+	"github.com/gorilla/websocket":   {"server/realtime/wire/conn.go", "cmd/lockstep/internal/live/conn.go"},
 	"github.com/golang-jwt/jwt/v5":   {"server/auth"},
 	"github.com/cenkalti/backoff/v5": {"server/retry"},
 	"golang.org/x/sync":              {"server/realtime/query.go"},
@@ -52,6 +52,8 @@ var mayUse = map[string][]string{
 	"github.com/spf13/pflag":                {"cmd/lockstep", "cmd/lockstep/internal/settings", "server/bounds"},
 	"go.yaml.in/yaml/v3":                    {"cmd/lockstep/internal/settings"},
 	"github.com/mattn/go-isatty":            {"cmd/lockstep"},
+	"github.com/jedib0t/go-pretty/v6":       {"cmd/lockstep"},
+	"golang.org/x/term":                     {"cmd/lockstep"},
 
 	"github.com/stretchr/testify": {"cluster/internal/rafttest"},
 }

@@ -25,9 +25,21 @@ func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 // free port of their own.
 func TestScripts(t *testing.T) {
 	c := harness.Start(t, harness.Config{Nodes: 1})
+	runScripts(t, c, "testdata")
+	s, err := c.Admin().Status(t.Context())
+	require.NoError(t, err)
+	require.Len(t, s.Nodes, 1, "every node that joined has left")
+}
+
+// Those that make services and objects have a cluster of their own.
+func TestObjectScripts(t *testing.T) {
+	runScripts(t, harness.Start(t, harness.Config{Nodes: 1}), filepath.Join("testdata", "objects"))
+}
+
+func runScripts(t *testing.T, c *harness.Cluster, dir string) {
 	t.Run("all", func(t *testing.T) { // ends when the scripts, which run side by side, have ended
 		testscript.Run(t, testscript.Params{
-			Dir: "testdata",
+			Dir: dir,
 			Setup: func(e *testscript.Env) error {
 				port, err := nodedir.FreePorts("127.0.0.1", 1)
 				if err != nil {
@@ -52,9 +64,6 @@ func TestScripts(t *testing.T) {
 			},
 		})
 	})
-	s, err := c.Admin().Status(t.Context())
-	require.NoError(t, err)
-	require.Len(t, s.Nodes, 1, "every node that joined has left")
 }
 
 // A backup of a data directory that was copied with its modes is nobody else's to
