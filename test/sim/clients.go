@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"lockstep/cluster"
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/backup"
 	"lockstep/test/validate"
 )
 
@@ -31,6 +33,7 @@ type clients struct {
 	cluster *Cluster
 	rand    *rand.Rand // of the one that makes them, not of any of them
 
+	backup      *madeBackup // the newest; nil: none
 	registers   validate.History
 	writes      validate.Writes
 	subscribers []*subscriber
@@ -118,6 +121,46 @@ func (c *clients) write(ctx context.Context, n *member, op fsm.Op) (*fsm.Result,
 	return result, validate.Done
 }
 
+// madeBackup is a backup that was made while all went on.
+type madeBackup struct {
+	content      []byte
+	acknowledged map[string]bool // writes, before it was begun
+}
+
+// backsUp is the client whose reads are those of backups.
+const backsUp = 100
+
+// backUp makes a backup through a node. It is a read of all registers at one moment.
+func (c *clients) backUp(ctx context.Context, n *member) error {
+	made := &madeBackup{acknowledged: c.writes.Acknowledged()}
+	began := c.registers.Begin()
+	state, err := n.Capture(ctx)
+	if err != nil {
+		return err
+	}
+	var content bytes.Buffer
+	if err := backup.Write(&content, backup.Origin{Node: n.ID(), Release: "sim", At: time.Now()}, state); err != nil {
+		return err
+	}
+	made.content = content.Bytes()
+	b, err := backup.Load(&content)
+	if err != nil {
+		return err
+	}
+	for _, sid := range registers {
+		value, _ := valueOf(b.State.View(), sid)
+		c.registers.End(backsUp, validate.Call{Object: sid.String(), Kind: validate.Read}, began, validate.Outcome{Value: value})
+	}
+	c.backup = made
+	return nil
+}
+
+func valueOf(view *fsm.View, sid objects.SID) (value int, revision objects.Revision) {
+	o, _ := view.ObjectBySID(sid)
+	fmt.Sscan(string(o.Data), &value)
+	return value, o.Revision()
+}
+
 // useRegisters reads and writes documents, and replaces what it last saw.
 func (c *clients) useRegisters(ctx context.Context, client int, r *rand.Rand) {
 	type sight struct {
@@ -134,11 +177,9 @@ func (c *clients) useRegisters(ctx context.Context, client int, r *rand.Rand) {
 			if err != nil {
 				return // it says nothing
 			}
-			o, _ := view.ObjectBySID(sid)
-			var value int
-			fmt.Sscan(string(o.Data), &value)
+			value, revision := valueOf(view, sid)
 			c.registers.End(client, call, began, validate.Outcome{Value: value})
-			seen[sid] = sight{value, o.Revision()}
+			seen[sid] = sight{value, revision}
 			return
 		}
 		call.Kind, call.Value = validate.Set, int(c.values.Add(1))

@@ -16,6 +16,7 @@ import (
 // when that node votes again.
 type Faults struct {
 	cluster *Cluster
+	clients *clients
 	rand    *rand.Rand
 	clocks  *clocks
 	base    []string // the nodes that stay
@@ -28,9 +29,10 @@ type Faults struct {
 	stuck  map[string]error // why nodes that are down did not come up
 }
 
-func newFaults(c *Cluster, r *rand.Rand, machines *clocks) *Faults {
+func newFaults(all *clients, r *rand.Rand, machines *clocks) *Faults {
+	c := all.cluster
 	f := &Faults{
-		cluster: c, rand: r, clocks: machines, Counts: make(map[string]int),
+		cluster: c, clients: all, rand: r, clocks: machines, Counts: make(map[string]int),
 		down: make(map[string]time.Time), stuck: make(map[string]error),
 	}
 	for _, n := range c.Nodes() {
@@ -98,6 +100,13 @@ var kinds = []struct {
 			attempt, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
 			_ = n.Snapshot(attempt) // which another fault may prevent
+		}
+	}},
+	{"backup", func(f *Faults, ctx context.Context, victim string) {
+		if n := f.cluster.node(victim); n != nil {
+			attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			_ = f.clients.backUp(attempt, n) // likewise
 		}
 	}},
 	{"handover", func(f *Faults, ctx context.Context, victim string) {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"lockstep/cluster"
+	"lockstep/server/backup"
 )
 
 // stableKeys are all that a node keeps in its stable store.
@@ -43,13 +45,41 @@ func (c *Cluster) Recover(id, clusterID string, key [32]byte) error {
 	if err := cluster.FinishRecovery(dir); err != nil {
 		return err
 	}
-	recovered := newDisk(c.options.Rand, c.options.DiskLatency)
-	recovered.incarnation = incarnation
-	if err := recovered.load(dir); err != nil {
+	return c.begin(id, clusterID, incarnation, dir)
+}
+
+// Restore has another cluster, of one node alone, begin with a backup, as lockstep
+// restore does it. All disks of the one that there was are gone.
+func (c *Cluster) Restore(id, clusterID string, key [32]byte, content []byte) error {
+	dir, err := os.MkdirTemp("", "lockstep-sim-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b, err := backup.Load(bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	incarnation, err := cluster.Restore(cluster.Config{ID: id, DataDir: dir, Logger: slog.New(slog.DiscardHandler)}, b.State, clusterID, key)
+	if err != nil {
+		return err
+	}
+	if err := cluster.FinishRecovery(dir); err != nil {
+		return err
+	}
+	return c.begin(id, clusterID, incarnation, dir)
+}
+
+// begin begins another cluster with one node, on a disk that has what a directory
+// has.
+func (c *Cluster) begin(id, clusterID, incarnation, dir string) error {
+	d := newDisk(c.options.Rand, c.options.DiskLatency)
+	d.incarnation = incarnation
+	if err := d.load(dir); err != nil {
 		return err
 	}
 	c.mu.Lock()
-	c.disks = map[string]*Disk{id: recovered}
+	c.disks = map[string]*Disk{id: d}
 	c.clusterID = clusterID
 	c.mu.Unlock()
 	n, err := c.open(id, false)
@@ -62,7 +92,7 @@ func (c *Cluster) Recover(id, clusterID string, key [32]byte) error {
 	case <-n.Ready():
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("sim: the survivor is not ready: %s", c.describe())
+		return fmt.Errorf("sim: the first node is not ready: %s", c.describe())
 	}
 }
 

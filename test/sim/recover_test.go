@@ -11,9 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/cluster"
-	"lockstep/fsm"
-	"lockstep/objects"
-	"lockstep/test/validate"
 )
 
 // TestRecoveredClusterGivesNothingTwice loses two of three nodes for good in the
@@ -45,7 +42,7 @@ func TestRecoveredClusterGivesNothingTwice(t *testing.T) {
 			c.Crash(n.ID())
 		}
 		all.stop()
-		all.writes.Doubt()
+		all.writes.Doubt(nil)
 
 		c.Heal()
 		require.NoError(t, c.Recover(survivor, "recovered", [32]byte{7}))
@@ -53,18 +50,7 @@ func TestRecoveredClusterGivesNothingTwice(t *testing.T) {
 		defer done()
 		c.Join(calm, "n4")
 		c.Join(calm, "n5")
-		for i, n := range c.Nodes() {
-			data := fmt.Sprintf(`"after-%d"`, i)
-			result, fate := all.write(calm, n, &fsm.WriteItem{Kind: objects.KindList, Object: fsm.Ref{SID: list}, Mode: fsm.AppendItem, Data: []byte(data)})
-			require.Equal(t, validate.Done, fate)
-			require.Nil(t, result.Err)
-			all.writes.Note(data, validate.Done)
-			for k := range 5 {
-				must(t, c, &fsm.WriteItem{
-					Kind: objects.KindMap, Object: fsm.Ref{SID: entryMap}, Item: fsm.ItemKey{Key: fmt.Sprint("k", k)}, Mode: fsm.PutItem, Data: fmt.Append(nil, i),
-				})
-			}
-		}
+		all.writeAgain(calm, t)
 		all.judge(t)
 		for i, s := range all.subscribers {
 			require.Equal(t, 1, s.opened, "subscriber %d", i)

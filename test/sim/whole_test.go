@@ -36,6 +36,7 @@ var fence = objects.NewSID(objects.KindDocument, [16]byte{5})
 type tally struct {
 	mu                                          sync.Mutex
 	clusters, calls, writes, events, reopenings int
+	restored                                    int
 	virtual                                     time.Duration
 	faults                                      map[string]int
 }
@@ -46,6 +47,8 @@ type outcome struct {
 	clients *clients
 	faults  map[string]int
 	virtual time.Duration
+
+	restored bool
 }
 
 // TestWholeClusters breaks everything that can break, while clients write, read
@@ -79,7 +82,7 @@ func TestWholeClusters(t *testing.T) {
 	took := time.Since(began)
 	t.Logf("%d clusters in %v: %.0f a minute, each %.1f virtual seconds", all.clusters, took.Round(time.Millisecond),
 		float64(all.clusters)/took.Minutes(), all.virtual.Seconds()/float64(max(1, all.clusters)))
-	t.Logf("%d calls to registers, %d writes acknowledged, %d events heard, %d subscribers had to open anew", all.calls, all.writes, all.events, all.reopenings)
+	t.Logf("%d calls to registers, %d writes acknowledged, %d events heard, %d subscribers had to open anew; %d clusters were restored from a backup", all.calls, all.writes, all.events, all.reopenings, all.restored)
 	var kinds []string
 	total := 0
 	for _, name := range slices.Sorted(maps.Keys(all.faults)) {
@@ -94,6 +97,9 @@ func (a *tally) add(o outcome) {
 	defer a.mu.Unlock()
 	a.clusters++
 	a.virtual += o.virtual
+	if o.restored {
+		a.restored++
+	}
 	a.calls += o.clients.registers.Len()
 	a.writes += o.clients.writes.Done()
 	for _, s := range o.clients.subscribers {
@@ -123,7 +129,7 @@ func simulate(t *testing.T, seed uint64, out *outcome) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	began := time.Now()
 	machines := newClocks(r)
-	snapshots := r.IntN(3) > 0
+	snapshots, restores := r.IntN(3) > 0, r.IntN(3) == 0
 	c := Start(t, NewNetwork(r, Calm, Calm), Options{
 		Nodes: 3, Rand: fork(r), DiskLatency: 3 * time.Millisecond, QueueLength: 2 + r.IntN(30),
 		Edit: func(config *cluster.Config) {
@@ -139,7 +145,7 @@ func simulate(t *testing.T, seed uint64, out *outcome) {
 	require.NoError(t, err)
 	defer all.end()
 
-	faults := newFaults(c, fork(r), machines)
+	faults := newFaults(all, fork(r), machines)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	faults.Run(ctx)
@@ -149,7 +155,54 @@ func simulate(t *testing.T, seed uint64, out *outcome) {
 	Sleep(t.Context(), 2*copyDelay)                              // what is still on its way, and of unknown outcome, arrives
 	must(t, c, &fsm.CreateObject{SID: fence, Data: []byte("0")}) // behind all that is in a log
 	all.judge(t)
+	if out.restored = restores && all.backup != nil; out.restored {
+		before := all.openings()
+		all.restore(t)
+		all.judge(t)
+		require.Equal(t, before+len(all.subscribers), all.openings(), "each subscriber opens the map anew, once")
+	}
 	out.clients, out.faults, out.virtual = all, faults.Counts, time.Since(began)
+}
+
+// restore loses a cluster with all its disks, and begins another one with the
+// backup: what was acknowledged before that was begun is there once, no event id is
+// given again, and all subscribers open the map anew.
+func (c *clients) restore(t *testing.T) {
+	for _, n := range c.cluster.Nodes() {
+		c.cluster.Crash(n.ID())
+	}
+	c.writes.Doubt(c.backup.acknowledged)
+	require.NoError(t, c.cluster.Restore("n1", "restored", [32]byte{7}, c.backup.content))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	c.cluster.Join(ctx, "n2")
+	c.cluster.Join(ctx, "n3")
+	c.writeAgain(ctx, t)
+}
+
+// openings returns how often subscribers have opened the map anew. None may be
+// doing so.
+func (c *clients) openings() (n int) {
+	for _, s := range c.subscribers {
+		n += s.opened
+	}
+	return n
+}
+
+// writeAgain writes through each node of a cluster that is well.
+func (c *clients) writeAgain(ctx context.Context, t *testing.T) {
+	for i, n := range c.cluster.Nodes() {
+		data := fmt.Sprintf(`"after-%d"`, i)
+		result, fate := c.write(ctx, n, &fsm.WriteItem{Kind: objects.KindList, Object: fsm.Ref{SID: list}, Mode: fsm.AppendItem, Data: []byte(data)})
+		require.Equal(t, validate.Done, fate)
+		require.Nil(t, result.Err)
+		c.writes.Note(data, validate.Done)
+		for k := range 5 {
+			must(t, c.cluster, &fsm.WriteItem{
+				Kind: objects.KindMap, Object: fsm.Ref{SID: entryMap}, Item: fsm.ItemKey{Key: fmt.Sprint("k", k)}, Mode: fsm.PutItem, Data: fmt.Append(nil, i),
+			})
+		}
+	}
 }
 
 // judge compares what clients know with what a cluster that is well has.

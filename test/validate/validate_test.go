@@ -97,7 +97,11 @@ func TestWritesThatAreNotStoredOnce(t *testing.T) {
 	} {
 		require.ErrorContains(t, w.Stored(found), want)
 	}
-	w.Doubt()
+	require.Equal(t, map[string]bool{"done": true, "tried again": true}, w.Acknowledged())
+	w.Doubt(map[string]bool{"done": true})
+	require.NoError(t, w.Stored(map[string]int{"done": 1}))
+	require.ErrorContains(t, w.Stored(nil), "done was acknowledged and is not there")
+	w.Doubt(nil)
 	require.NoError(t, w.Stored(nil))
 	require.ErrorContains(t, w.Stored(map[string]int{"done": 2}), "done is there 2 times")
 	require.ErrorContains(t, w.Stored(map[string]int{"failed": 1}), "failed was refused")

@@ -38,13 +38,26 @@ func (w *Writes) Note(name string, fate Fate) {
 	w.fates[name] = fate
 }
 
-// Doubt makes the fate of all acknowledged writes unknown: their cluster is lost,
-// and what goes on from it may not have them.
-func (w *Writes) Doubt() {
+// Acknowledged returns the names of the writes that were acknowledged so far.
+func (w *Writes) Acknowledged() map[string]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	names := make(map[string]bool)
+	for name, fate := range w.fates {
+		if fate == Done {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// Doubt makes the fate of all acknowledged writes but these unknown: their cluster
+// is lost, and what goes on from it may not have them.
+func (w *Writes) Doubt(but map[string]bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name, fate := range w.fates {
-		if fate == Done {
+		if fate == Done && !but[name] {
 			w.fates[name] = Unknown
 		}
 	}

@@ -43,6 +43,10 @@ func TestLaterProcessesAreAskedForWhatEarlierOnesTold(t *testing.T) {
 	r.Heard(said("b.1", 11, 4, 200))
 	require.Equal(t, Extent{3, 100}, ask(11), "it may have come to that since it began")
 	require.Equal(t, Extent{4, 200}, ask(12))
+	r.Heard(said("b.1", 12, 1, 10))
+	require.Equal(t, Extent{4, 200}, ask(13), "a process that began with less makes nobody forget those before it")
+	r.Heard(said("b.1", 13, 1, 10))
+	require.Equal(t, Extent{4, 200}, ask(14), "nor does the next one")
 	r.Heard(said("a.1", 1, 9, 999))
 	e, err := r.Answer(t.Context(), "a.1", Request{Process: 2})
 	require.NoError(t, err)
@@ -53,8 +57,7 @@ func TestLaterProcessesAreAskedForWhatEarlierOnesTold(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, cbor.Unmarshal(b, &kept))
 	r = newRecall(kept)
-	require.Equal(t, Extent{3, 100}, ask(11), "a restart forgets none of it")
-	require.Equal(t, Extent{4, 200}, ask(12))
+	require.Equal(t, Extent{4, 200}, ask(13), "a restart forgets none of it")
 }
 
 func TestWhatIsNoNewsIsNotKeptAgain(t *testing.T) {
