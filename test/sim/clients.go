@@ -31,7 +31,8 @@ const clientTimeout = 3 * time.Second
 // told.
 type clients struct {
 	cluster *Cluster
-	rand    *rand.Rand // of the one that makes them, not of any of them
+	rand    *rand.Rand    // of the one that makes them, not of any of them
+	pause   time.Duration // between two requests of one of them, at most
 
 	backup      *madeBackup // the newest; nil: none
 	registers   validate.History
@@ -48,7 +49,7 @@ type clients struct {
 
 // startClients makes the objects and starts the clients.
 func startClients(ctx context.Context, c *Cluster, r *rand.Rand) (*clients, error) {
-	all := &clients{cluster: c, rand: r}
+	all := &clients{cluster: c, rand: r, pause: 50*time.Millisecond + upTo(r, 150*time.Millisecond)}
 	ops := []fsm.Op{&fsm.CreateObject{SID: list}, &fsm.CreateObject{SID: entryMap}}
 	for _, sid := range registers {
 		ops = append(ops, &fsm.CreateObject{SID: sid, Data: []byte("0")})
@@ -105,7 +106,7 @@ func (c *clients) each(ctx context.Context, r *rand.Rand, request func(ctx conte
 			request(attempt, nodes[r.IntN(len(nodes))])
 			cancel()
 		}
-		Sleep(ctx, upTo(r, 60*time.Millisecond))
+		Sleep(ctx, upTo(r, c.pause))
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 var register = registers[0]
 
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(400) // clusters are many, and short-lived
+	debug.SetGCPercent(800) // clusters are many, and short-lived
 	os.Exit(m.Run())
 }
 

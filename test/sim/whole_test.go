@@ -146,7 +146,7 @@ func simulate(t *testing.T, seed uint64, out *outcome) {
 	defer all.end()
 
 	faults := newFaults(all, fork(r), machines)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second+upTo(r, 8*time.Second))
 	defer cancel()
 	faults.Run(ctx)
 	require.True(t, faults.Heal(t.Context()), "the cluster does not work again: %s; down: %v; %v", c.describe(), faults.down, faults.stuck)
