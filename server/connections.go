@@ -51,12 +51,39 @@ func (l *connections) Accept() (net.Conn, error) {
 	}
 }
 
-// connection is one with its place among those of its address.
+// connection is one with its place among those of its address. It is a plain.Conn.
 type connection struct {
 	net.Conn
 	place    *slots.Place[netip.Addr]
+	unread   []byte      // comes before what the connection itself has
 	hijacked atomic.Bool // by a websocket
 	once     sync.Once
+}
+
+// Read implements io.Reader.
+func (c *connection) Read(b []byte) (int, error) {
+	if len(c.unread) == 0 {
+		return c.Conn.Read(b)
+	}
+	n := copy(b, c.unread)
+	if c.unread = c.unread[n:]; len(c.unread) == 0 {
+		c.unread = nil
+	}
+	return n, nil
+}
+
+// Unread implements plain.Conn.
+func (c *connection) Unread(b []byte) { c.unread = b }
+
+// Busy implements plain.Conn: the connection does not give way.
+func (c *connection) Busy() { c.place.Busy() }
+
+// Idle implements plain.Conn: the connection gives way again, unless it has become
+// a websocket.
+func (c *connection) Idle() {
+	if !c.hijacked.Load() {
+		c.place.Idle()
+	}
 }
 
 // Close implements io.Closer.
@@ -95,22 +122,14 @@ func beneath(conn net.Conn) (*connection, bool) {
 	return c, ok
 }
 
-// serving keeps a connection from giving way while its request is served, and
-// for good if it has become a websocket.
+// serving keeps a connection from giving way while net/http has its request served.
 func serving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _ := r.Context().Value(connectionKey{}).(net.Conn)
-		c, ok := beneath(conn)
-		if !ok {
-			next.ServeHTTP(w, r)
-			return
+		if c, ok := beneath(conn); ok {
+			c.Busy()
+			defer c.Idle()
 		}
-		c.place.Busy()
-		defer func() {
-			if !c.hijacked.Load() {
-				c.place.Idle()
-			}
-		}()
 		next.ServeHTTP(w, r)
 	})
 }

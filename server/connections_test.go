@@ -60,7 +60,7 @@ func crowded(t *testing.T, connections int, certificate *tls.Config) (l *listene
 	return l, started, func() { close(held) }
 }
 
-func dialListener(t *testing.T, url, text string) net.Conn {
+func dialListener(t testing.TB, url, text string) net.Conn {
 	t.Helper()
 	scheme, addr, _ := strings.Cut(url, "://")
 	c, err := net.Dial("tcp", addr)

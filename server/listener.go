@@ -15,6 +15,7 @@ import (
 
 	"lockstep/cluster/loglimit"
 	"lockstep/objects"
+	"lockstep/server/plain"
 	"lockstep/server/rest"
 )
 
@@ -26,10 +27,17 @@ type listener struct {
 
 	certificate *tls.Config // nil: without TLS
 
-	servers []*http.Server
+	servers []httpServer
 	serving sync.WaitGroup
 	failed  chan error // one of each listener that breaks
 	shown   atomic.Pointer[shown]
+}
+
+// httpServer is net/http's server, or one in front of it.
+type httpServer interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
 }
 
 // shown is what is served at the moment.
@@ -74,14 +82,14 @@ func (l *listener) serve(c Config, addr string, handler http.HandlerFunc) (url s
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     loglimit.Lines(c.Logger, slog.LevelWarn),
 	}
-	l.servers = append(l.servers, server)
-	var accepting net.Listener = limitConnections(opened, c)
-	scheme := "http"
+	scheme, accepting := "http", net.Listener(limitConnections(opened, c))
+	var front httpServer = &plain.Server{Handler: handler, Prefix: rest.Prefix, Timeout: rest.Timeout, Other: server}
 	if l.certificate != nil {
-		accepting, scheme = tls.NewListener(accepting, l.certificate), "https"
+		scheme, accepting, front = "https", tls.NewListener(accepting, l.certificate), server
 	}
+	l.servers = append(l.servers, front)
 	l.serving.Go(func() {
-		if err := server.Serve(accepting); !errors.Is(err, http.ErrServerClosed) {
+		if err := front.Serve(accepting); !errors.Is(err, http.ErrServerClosed) {
 			l.failed <- fmt.Errorf("serve %s: %w", addr, err)
 		}
 	})

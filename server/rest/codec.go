@@ -3,10 +3,13 @@ package rest
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -27,27 +30,43 @@ const maxIdempotencyKey = 128
 // body is the body of a request on its way in.
 type body struct {
 	http    *http.Request
+	whole   wholeBody // nil: it is on its way
 	control *http.ResponseController
 	bodies  *budget.Share
 }
+
+// wholeBody is a body that has arrived, as package plain has it. Its bytes are good
+// until the request is answered.
+type wholeBody interface{ Bytes() []byte }
 
 // errBodies refuses a body because of those of other requests.
 var errBodies = objects.ErrTooMany.With("Too many bytes of requests are under way").After(1)
 
 // reserve takes the bytes of the body from what a credential may have under way.
-// A body that does not say its size may have the largest one.
-func (b body) reserve(credential string) (done func(), err error) {
-	if b.http == nil || b.bodies == nil {
-		return func() {}, nil
+func (b *body) reserve(credential string) error {
+	if b.size() > 0 && b.bodies != nil && !b.bodies.Take(credential, b.size()) {
+		return errBodies
 	}
-	size := b.http.ContentLength
-	if size < 0 || size > maxBody {
-		size = maxBody
+	return nil
+}
+
+// done returns what reserve took.
+func (b *body) done(credential string) {
+	if b.size() > 0 && b.bodies != nil {
+		b.bodies.Return(credential, b.size())
 	}
-	if !b.bodies.Take(credential, size) {
-		return nil, errBodies
+}
+
+// size is what is reserved for the body. One that does not say its size may be the
+// largest one.
+func (b *body) size() int64 {
+	switch {
+	case b.http == nil:
+		return 0
+	case b.http.ContentLength < 0, b.http.ContentLength > maxBody:
+		return maxBody
 	}
-	return func() { b.bodies.Return(credential, size) }, nil
+	return b.http.ContentLength
 }
 
 // limitBody bounds the size of a body and the time it may take, also for the
@@ -55,6 +74,9 @@ func (b body) reserve(credential string) (done func(), err error) {
 func (h *handler) limitBody(w http.ResponseWriter, r *http.Request) body {
 	if r.ContentLength == 0 {
 		return body{}
+	}
+	if whole, ok := r.Body.(wholeBody); ok {
+		return body{http: r, whole: whole, bodies: h.Bodies}
 	}
 	control := http.NewResponseController(w)
 	// Only writers that have no connection, as in tests, know no deadline.
@@ -65,9 +87,12 @@ func (h *handler) limitBody(w http.ResponseWriter, r *http.Request) body {
 
 // read returns the form in the body of a POST, percent-encoded; other methods
 // have none.
-func (b body) read() (string, error) {
+func (b *body) read() (string, error) {
 	if b.http == nil || b.http.Method != http.MethodPost {
 		return "", nil
+	}
+	if b.whole != nil {
+		return parseForm(b.http.Header.Get("Content-Type"), b.whole.Bytes())
 	}
 	if b.http.ContentLength > maxBody {
 		return "", errBodyTooLarge
@@ -88,7 +113,7 @@ func (b body) read() (string, error) {
 
 var errBodyTooLarge = objects.ErrTooLarge.With("The body is larger than %d bytes", maxBody)
 
-func (b body) readAll() ([]byte, error) {
+func (b *body) readAll() ([]byte, error) {
 	if n := b.http.ContentLength; n > 0 {
 		raw := make([]byte, n)
 		_, err := io.ReadFull(b.http.Body, raw)
@@ -108,20 +133,21 @@ func (c *call) readKey(r *http.Request, p auth.Principal, rawBody string) error 
 	}
 	c.caller.Key, c.caller.KeepData = keys[0], true
 	c.caller.Scope = p.AccountSID + "/" + p.KeySID
-	c.caller.Fingerprint = api.Fingerprint(rawBody, r.Method, c.path)
+	c.caller.Fingerprint = api.Fingerprint(rawBody, r.Method, cleanPath(c.url))
 	return nil
 }
 
 // answer is what a request is answered with.
 type answer struct {
-	status int
-	etag   string
-	body   []byte // JSON; nil for none
+	status   int
+	tagged   bool
+	revision objects.Revision // its ETag, if tagged
+	body     []byte           // JSON; nil for none
 }
 
 // tagged returns an answer with one document or item, whose revision is its ETag.
 func tagged(status int, revision objects.Revision, body []byte) answer {
-	return answer{status: status, etag: `"` + revision.String() + `"`, body: body}
+	return answer{status: status, tagged: true, revision: revision, body: body}
 }
 
 // removed is the answer to every successful DELETE.
@@ -131,8 +157,8 @@ var jsonType = []string{refusal.ContentType}
 
 func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	if a.etag != "" {
-		header["Etag"] = []string{a.etag}
+	if a.tagged {
+		header["Etag"] = []string{string(a.appendTag(nil))}
 	}
 	if a.body == nil {
 		w.WriteHeader(a.status)
@@ -147,11 +173,59 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func (a answer) appendTag(b []byte) []byte {
+	return append(strconv.AppendUint(append(b, '"'), uint64(a.revision), 16), '"')
+}
+
+// wholeWriter is an http.ResponseWriter that takes an answer at once, as package
+// plain has it. The header is rendered, in the order of its names.
+type wholeWriter interface {
+	WriteAnswer(status int, header, body []byte)
+}
+
+// writeWhole is write with the common headers, and the same bytes.
+func (a answer) writeWhole(w wholeWriter, id requestID, out *output) {
+	b := append(out.header[:0], commonLines...)
+	if a.body != nil {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(a.body)), 10)
+		b = append(b, "\r\nContent-Type: "+refusal.ContentType+"\r\n"...)
+	}
+	if a.tagged {
+		b = append(a.appendTag(append(b, "Etag: "...)), "\r\n"...)
+	}
+	b = append(id.append(append(b, "Twilio-Request-Id: "...)), "\r\n"...)
+	w.WriteAnswer(a.status, b, a.body)
+	out.header = b
+}
+
+// commonLines are the common headers, which come before all others.
+var commonLines = func() (b []byte) {
+	for _, name := range slices.Sorted(maps.Keys(commonHeaders)) {
+		b = append(b, name+": "+commonHeaders.Get(name)+"\r\n"...)
+	}
+	return b
+}()
+
+// output is memory for an answer, which is used again.
+type output struct{ header, body []byte }
+
+var outputs = sync.Pool{New: func() any { return &output{header: make([]byte, 0, 1<<10), body: make([]byte, 0, 2<<10)} }}
+
+// maxKept is the size of a body whose memory is kept.
+const maxKept = 64 << 10
+
+func (o *output) release() {
+	if cap(o.body) <= maxKept {
+		outputs.Put(o)
+	}
+}
+
 // refusal makes the answer of an error, and adds the headers that go with it.
-func (h *handler) refusal(header http.Header, r *http.Request, id string, err error) answer {
+func (h *handler) refusal(header http.Header, r *http.Request, id requestID, err error) answer {
 	e, ok := errors.AsType[*objects.Error](err)
 	if !ok {
-		h.Logger.Error("request failed", "request", id, "method", r.Method, "error", err)
+		h.Logger.Error("request failed", "request", id.String(), "method", r.Method, "error", err)
 		e = objects.ErrInternal
 	}
 	switch e.Status {
@@ -160,7 +234,7 @@ func (h *handler) refusal(header http.Header, r *http.Request, id string, err er
 	case http.StatusNotFound:
 		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(cleanPath(r.URL), "/v1"))
 	case http.StatusServiceUnavailable:
-		h.Logger.Debug("request not served", "request", id, "method", r.Method, "error", err)
+		h.Logger.Debug("request not served", "request", id.String(), "method", r.Method, "error", err)
 	}
 	return refuse(header, e)
 }

@@ -66,7 +66,8 @@ func removeItem(ctx context.Context, c *call) (answer, error) {
 }
 
 func (c *call) itemAnswer(status int, o *objects.Object, i *objects.Item) answer {
-	body := c.encoder.Item(make([]byte, 0, 768+len(i.Data)), o, i, resource.WithData)
+	body := c.encoder.Item(c.out.body[:0], o, i, resource.WithData)
+	c.out.body = body
 	return tagged(status, i.Revision, body)
 }
 

@@ -89,7 +89,8 @@ func (c *call) objectTTL() (*int64, error) {
 }
 
 func (c *call) objectAnswer(status int, o *objects.Object) answer {
-	body := c.encoder.Object(make([]byte, 0, 1024+len(o.Data)), o, resource.WithData)
+	body := c.encoder.Object(c.out.body[:0], o, resource.WithData)
+	c.out.body = body
 	if c.kind == objects.KindDocument {
 		return tagged(status, o.Revision(), body)
 	}

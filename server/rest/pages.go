@@ -118,7 +118,7 @@ func (p *pageOf[T]) appendNext(b []byte, c *call) []byte {
 // token that it came with.
 func (c *call) appendPageURL(b []byte, p *paging, number int, token string) []byte {
 	u := make([]byte, 0, 256)
-	u = append(append(u, c.encoder.Origin...), c.path...)
+	u = append(append(u, c.encoder.Origin...), cleanPath(c.url)...)
 	u = append(u, "?PageSize="...)
 	u = strconv.AppendInt(u, int64(p.Size), 10)
 	for _, asked := range []struct{ name, kept string }{

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"net/url"
 	"strings"
 
 	"lockstep/objects"
@@ -35,12 +34,18 @@ func isHex(c byte) bool {
 
 // lookup returns a parameter that may be empty.
 func (p params) lookup(name string) (value string, ok bool) {
+	encoded, ok := p.find(name)
+	return decode(encoded), ok
+}
+
+// find returns a parameter as it came.
+func (p params) find(name string) (encoded string, ok bool) {
 	for rest, more := string(p), true; more; {
 		var pair string
 		pair, rest, more = strings.Cut(rest, "&")
 		key, value, _ := strings.Cut(pair, "=")
-		if decode(key) == name {
-			return decode(value), true
+		if key == name || decode(key) == name {
+			return value, true
 		}
 	}
 	return "", false
@@ -62,8 +67,8 @@ func (p params) optional(name string) *string {
 
 // data returns the JSON value, nil when absent.
 func (p params) data() []byte {
-	if value, ok := p.lookup("Data"); ok {
-		return []byte(value)
+	if value, ok := p.find("Data"); ok {
+		return decodeBytes(value)
 	}
 	return nil
 }
@@ -102,9 +107,33 @@ func decode(text string) string {
 	if strings.IndexByte(text, '%') < 0 && strings.IndexByte(text, '+') < 0 {
 		return text
 	}
-	decoded, err := url.QueryUnescape(text)
-	if err != nil {
-		return text // cannot be: parseParams has checked it
+	return string(decodeBytes(text))
+}
+
+// decodeBytes is decode into memory of its own. What parseParams has checked cannot
+// be wrong.
+func decodeBytes(text string) []byte {
+	b := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '+':
+			b = append(b, ' ')
+		case '%':
+			b = append(b, digit(text[i+1])<<4|digit(text[i+2]))
+			i += 2
+		default:
+			b = append(b, c)
+		}
 	}
-	return decoded
+	return b
+}
+
+func digit(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	}
+	return c - 'a' + 10
 }

@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"lockstep/fsm"
@@ -28,6 +29,12 @@ import (
 	"lockstep/server/panics"
 	"lockstep/server/resource"
 )
+
+// Prefix is what the targets of all requests begin with.
+const Prefix = "/v1/"
+
+// Timeout is the default of Config.Timeout.
+const Timeout = 9 * time.Second
 
 // Config sets up the handler.
 type Config struct {
@@ -65,7 +72,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	if c.Timeout == 0 {
-		c.Timeout = 9 * time.Second
+		c.Timeout = Timeout
 	}
 	if c.BodyTimeout == 0 {
 		c.BodyTimeout = 30 * time.Second
@@ -92,28 +99,32 @@ var commonHeaders = http.Header{
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := requestID()
-	if !begin(w, r, id) {
+	id := newRequestID()
+	if r.Method == http.MethodOptions {
+		setCommon(w.Header(), id)
+		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	a, err := h.guard(w, r, id)
+	out := outputs.Get().(*output)
+	defer out.release()
+	a, err := h.guard(w, r, id, out)
 	if err != nil {
-		a = h.refusal(w.Header(), r, id, err)
+		setCommon(w.Header(), id)
+		h.refusal(w.Header(), r, id, err).write(w, r)
+		return
 	}
+	if x, ok := w.(wholeWriter); ok {
+		a.writeWhole(x, id, out)
+		return
+	}
+	setCommon(w.Header(), id)
 	a.write(w, r)
 }
 
-// begin sets the headers that every answer has, and answers OPTIONS. It reports
-// false if that was all.
-func begin(w http.ResponseWriter, r *http.Request, id string) bool {
-	header := w.Header()
+// setCommon sets the headers that every answer has.
+func setCommon(header http.Header, id requestID) {
 	maps.Copy(header, commonHeaders)
-	header["Twilio-Request-Id"] = []string{id}
-	if r.Method == http.MethodOptions {
-		w.WriteHeader(http.StatusNoContent)
-		return false
-	}
-	return true
+	header["Twilio-Request-Id"] = []string{id.String()}
 }
 
 // Unavailable is the handler while there is nothing to serve with: it answers
@@ -125,25 +136,28 @@ func Unavailable(reason string) http.Handler {
 // Refusal is the handler of what is refused, whatever it may be.
 func Refusal(e *objects.Error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if begin(w, r, requestID()) {
-			refuse(w.Header(), e).write(w, r)
+		setCommon(w.Header(), newRequestID())
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
 		}
+		refuse(w.Header(), e).write(w, r)
 	})
 }
 
 // guard serves a request, and turns a panic into an error of its own.
-func (h *handler) guard(w http.ResponseWriter, r *http.Request, id string) (a answer, err error) {
+func (h *handler) guard(w http.ResponseWriter, r *http.Request, id requestID, out *output) (a answer, err error) {
 	defer h.Panics.Catch("rest request", func(fault error) {
-		h.Logger.Error("request failed", "request", id, "error", fault)
+		h.Logger.Error("request failed", "request", id.String(), "error", fault)
 		err = objects.ErrInternal
 	})
-	return h.serve(w, r)
+	return h.serve(w, r, out)
 }
 
 // serve makes the answer. Behind what a browser may not be made to do, the order
 // of its checks is that of the REST specification, part 7: credentials, path, method, body; service, object and
 // parameters are up to the operation.
-func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err error) {
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, out *output) (a answer, err error) {
 	body := h.limitBody(w, r)
 	if auth.IsForeignPage(r) {
 		return answer{}, objects.ErrForeignPage
@@ -164,19 +178,18 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 	if err := h.withinScope(r.Context(), r.Method, principal.Scope, target); err != nil {
 		return answer{}, err
 	}
-	done, err := body.reserve(principal.AccountSID + "/" + principal.KeySID)
-	if err != nil {
+	if err := body.reserve(principal.Name()); err != nil {
 		return answer{}, err
 	}
-	defer done()
+	defer body.done(principal.Name())
 	raw, err := body.read()
 	if err != nil {
 		return answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), h.Timeout)
+	ctx, cancel := h.bounded(r.Context())
 	defer cancel()
 	c := &call{
-		target: target, path: cleanPath(r.URL), api: h.API,
+		target: target, url: r.URL, api: h.API, out: out,
 		encoder: h.API.Encoder(origin.Of(r, h.PublicURL, h.TrustedProxies), resource.REST), ifMatch: r.Header.Get("If-Match"),
 	}
 	c.caller.Service = fsm.ParseRef(target.service)
@@ -193,6 +206,14 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) (a answer, err e
 		h.record(r, principal, c, endpoint)
 	}
 	return a, err
+}
+
+// bounded returns the context of the work on a request that has arrived.
+func (h *handler) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if by, ok := ctx.Deadline(); ok && time.Until(by) <= h.Timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, h.Timeout)
 }
 
 // authenticate finds out who asks. Wrong credentials wait for their answer; a
@@ -257,7 +278,8 @@ type call struct {
 	encoder resource.Encoder
 	params  params // of the form of a POST, of the query otherwise
 	ifMatch string
-	path    string // as it came, with what must be percent-encoded
+	url     *url.URL
+	out     *output // for the answer
 
 	made string // the SID of the service that was made
 }
@@ -274,9 +296,16 @@ func (c *call) refuse(ctx context.Context, err error) error {
 	return c.api.Refuse(ctx, c.caller, c.kind, c.ref(), objects.Read, err)
 }
 
-func requestID() string {
-	var random [16]byte
-	binary.NativeEndian.PutUint64(random[:8], rand.Uint64())
-	binary.NativeEndian.PutUint64(random[8:], rand.Uint64())
-	return string(hex.AppendEncode([]byte("RQ"), random[:]))
+// requestID is by which an answer is found in the log.
+type requestID [16]byte
+
+func newRequestID() (id requestID) {
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	return id
 }
+
+func (id requestID) append(b []byte) []byte { return hex.AppendEncode(append(b, "RQ"...), id[:]) }
+
+// String returns the id as in the answer's header.
+func (id requestID) String() string { return string(id.append(nil)) }

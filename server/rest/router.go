@@ -57,7 +57,7 @@ const maxSegments = 6
 // route finds the endpoint of a path, which must be as it came: it is split at
 // the slashes first, and then each segment is decoded once.
 func route(escapedPath string) (target, *endpoint, error) {
-	rest, ok := strings.CutPrefix(escapedPath, "/v1/")
+	rest, ok := strings.CutPrefix(escapedPath, Prefix)
 	if !ok {
 		return target{}, nil, objects.ErrNotFound
 	}

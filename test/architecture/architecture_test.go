@@ -67,6 +67,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/source":      {},
 	"lockstep/server/refusal":     {"lockstep/objects"},
 	"lockstep/server/origin":      {"lockstep/server/source"},
+	"lockstep/server/plain":       {},
 	"lockstep/server/budget":      {"lockstep/server/cond"},
 	"lockstep/server/audit":       {"lockstep/server/source"},
 	"lockstep/server/guard":       {"lockstep/server/audit"},
