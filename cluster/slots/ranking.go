@@ -13,10 +13,10 @@ func (r ranking[K]) Len() int { return len(r) }
 // Less implements heap.Interface.
 func (r ranking[K]) Less(i, j int) bool {
 	a, b := &r[i].idle, &r[j].idle
-	if a.Len() != b.Len() || a.Len() == 0 {
-		return a.Len() > b.Len()
+	if a.length != b.length || a.length == 0 {
+		return a.length > b.length
 	}
-	return a.Front().Value.(*Place[K]).serial < b.Front().Value.(*Place[K]).serial
+	return a.oldest.serial < b.oldest.serial
 }
 
 // Swap implements heap.Interface.

@@ -9,7 +9,6 @@ package slots
 
 import (
 	"container/heap"
-	"container/list"
 	"sync"
 )
 
@@ -27,8 +26,8 @@ type Pool[K comparable] struct {
 // holdings are the connections of one owner.
 type holdings[K comparable] struct {
 	count int
-	idle  list.List // of *Place, oldest first: those that may be evicted
-	rank  int       // index in the ranking
+	idle  queue[K] // those that may be evicted
+	rank  int      // index in the ranking
 }
 
 // Place is that of one connection in a Pool.
@@ -37,8 +36,10 @@ type Place[K comparable] struct {
 	owner  K
 	evict  func()
 	serial uint64
-	idle   *list.Element // nil while it may not be evicted
+	idle   bool // it may be evicted, and is in its owner's queue
 	gone   bool
+
+	before, after *Place[K] // in that
 }
 
 // New returns a Pool for so many connections, each of them at most of one owner.
@@ -91,10 +92,10 @@ func (p *Pool[K]) add(owner K, evict func()) *Place[K] {
 
 // take removes the oldest connection of an owner, if there is one to remove.
 func (p *Pool[K]) take(s *holdings[K], losers []*Place[K]) ([]*Place[K], bool) {
-	if s == nil || s.idle.Len() == 0 {
+	if s == nil || s.idle.oldest == nil {
 		return losers, false
 	}
-	x := s.idle.Front().Value.(*Place[K])
+	x := s.idle.oldest
 	p.remove(x)
 	return append(losers, x), true
 }
@@ -111,18 +112,19 @@ func (p *Pool[K]) largest() *holdings[K] {
 // setIdle puts a connection behind those that may be evicted.
 func (p *Pool[K]) setIdle(x *Place[K]) {
 	s := p.owners[x.owner]
-	x.idle = s.idle.PushBack(x)
+	x.idle = true
+	s.idle.add(x)
 	heap.Fix(&p.ranking, s.rank)
 }
 
 // setBusy takes a connection out of those that may be evicted, if it is there.
 func (p *Pool[K]) setBusy(x *Place[K]) {
-	if x.idle == nil {
+	if !x.idle {
 		return
 	}
 	s := p.owners[x.owner]
-	s.idle.Remove(x.idle)
-	x.idle = nil
+	x.idle = false
+	s.idle.remove(x)
 	heap.Fix(&p.ranking, s.rank)
 }
 
@@ -151,7 +153,7 @@ func (x *Place[K]) Busy() {
 func (x *Place[K]) Idle() {
 	x.pool.mu.Lock()
 	defer x.pool.mu.Unlock()
-	if x.gone || x.idle != nil {
+	if x.gone || x.idle {
 		return
 	}
 	x.pool.entered++
