@@ -38,10 +38,23 @@ func (a *API) findService(ctx context.Context, c Caller) (Found, error) {
 }
 
 // find finds an object that the caller may read, charged to a bucket of a class.
+// What the local view does not know in the service, or the caller may not read, is
+// charged to the caller's misses: nobody shall use up the reads of others.
 func (a *API) find(ctx context.Context, c Caller, class objects.BucketClass, kind objects.Kind, ref fsm.Ref) (Found, error) {
-	view, err := a.read(ctx, a.bucket(class, c, kind, ref))
-	if err != nil {
+	local := a.node.View()
+	known, missing := findIn(local, c, kind, ref, objects.Read)
+	var bucket objects.Bucket
+	if missing == nil {
+		bucket = objects.Bucket{Class: class, SID: known.Object.SID, Identity: c.identity()}
+	} else {
+		bucket = c.misses(local)
+	}
+	view, err := a.read(ctx, bucket)
+	switch {
+	case err != nil:
 		return Found{}, err
+	case view == local && missing == nil:
+		return known, nil
 	}
 	return findIn(view, c, kind, ref, objects.Read)
 }
@@ -54,18 +67,6 @@ func findIn(view *fsm.View, c Caller, kind objects.Kind, ref fsm.Ref, want objec
 		return Found{}, refused
 	}
 	return Found{View: view, Service: s, Object: o}, nil
-}
-
-// bucket returns what a read of an object is charged to. What the local view does
-// not know in the service, or the caller may not read, is charged to the caller's
-// misses: nobody shall use up the reads of others.
-func (a *API) bucket(class objects.BucketClass, c Caller, kind objects.Kind, ref fsm.Ref) objects.Bucket {
-	view := a.node.View()
-	found, err := findIn(view, c, kind, ref, objects.Read)
-	if err != nil {
-		return c.misses(view)
-	}
-	return objects.Bucket{Class: class, SID: found.Object.SID, Identity: c.identity()}
 }
 
 // misses is the bucket of what is not there, or not the caller's. Services that

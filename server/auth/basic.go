@@ -38,12 +38,16 @@ func Basic(header string, k Keyring) (Principal, error) {
 	return p, nil
 }
 
+// longest is the most that credentials may have to be decoded on the stack.
+const longest = 128
+
 func parseBasic(header string) (user, password string, ok bool) {
 	scheme, encoded, _ := strings.Cut(strings.TrimSpace(header), " ")
 	if !strings.EqualFold(scheme, "Basic") {
 		return "", "", false
 	}
-	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	var buffer [longest]byte
+	decoded, err := base64.StdEncoding.AppendDecode(buffer[:0], []byte(strings.TrimSpace(encoded)))
 	if err != nil {
 		return "", "", false
 	}

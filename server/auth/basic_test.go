@@ -82,3 +82,13 @@ func TestBasicRefusesEmptyCredentialsOfEmptyState(t *testing.T) {
 	_, err := auth.Basic("Basic "+encode(":"), noAccount{})
 	require.ErrorIs(t, err, objects.ErrUnauthorized)
 }
+
+func BenchmarkBasic(b *testing.B) {
+	header := "Basic " + encode(account+":"+authToken)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := auth.Basic(header, keyring{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

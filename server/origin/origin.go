@@ -26,7 +26,7 @@ func Of(r *http.Request, public string, trusted []netip.Prefix) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if source.Trusts(trusted, source.OfPeer(r.RemoteAddr)) {
+	if len(trusted) > 0 && source.Trusts(trusted, source.OfPeer(r.RemoteAddr)) {
 		if s := schemes[strings.ToLower(forwarded(r, "X-Forwarded-Proto"))]; s != "" {
 			scheme = s
 		}
@@ -53,6 +53,9 @@ func forwarded(r *http.Request, name string) string {
 // validHost reports whether a host, with or without a port, can stand in a URL
 // and in JSON as it is.
 func validHost(host string) bool {
+	if isPlainHost(host) {
+		return true
+	}
 	for i := 0; i < len(host); i++ {
 		c := host[i]
 		switch {
@@ -64,6 +67,23 @@ func validHost(host string) bool {
 	}
 	u, err := url.Parse("http://" + host)
 	return err == nil && u.Host == host && u.Hostname() != ""
+}
+
+// isPlainHost reports whether a host is a name or an IPv4 address with or without
+// a port, which need no parsing to be known as valid.
+func isPlainHost(host string) bool {
+	name, port, _ := strings.Cut(host, ":")
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' {
+			return false
+		}
+	}
+	for i := range len(port) {
+		if port[i] < '0' || port[i] > '9' {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // localAddress returns the address that a client connected to, for one that
