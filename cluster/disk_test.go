@@ -231,6 +231,29 @@ func TestNodeWithHangingDiskCanBeStopped(t *testing.T) {
 	m.must(m.leader(), appendItem())
 }
 
+// Raft takes one snapshot at a time, and that one waits for the disk: whoever asks for
+// another one need not.
+func TestSnapshotIsNotWaitedForLongerThanAsked(t *testing.T) {
+	m, disks := withDisks(t)
+	sick := m.followers()[0]
+	goOn := disks[sick.ID()].hang()
+	defer goOn()
+	m.must(m.leader(), appendItem())
+	m.eventually(func() bool { return sick.Health() == errDiskHangs })
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		taken := make(chan error, 1)
+		go func() { taken <- sick.Snapshot(ctx) }()
+		select {
+		case err := <-taken:
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		case <-time.After(patience):
+			require.FailNow(t, "it waits for the disk")
+		}
+		cancel()
+	}
+}
+
 // Each node tells the others whether its disk has room. What leads to refusals is a
 // majority without it, or the leader's own.
 func TestDisksAreFullWhenLeaderOrMajorityIsShort(t *testing.T) {

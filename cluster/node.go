@@ -490,7 +490,7 @@ func (n *Node) onApplied() {
 // Snapshot writes the state to disk now, so that the log before it can go.
 func (n *Node) Snapshot(ctx context.Context) error {
 	for {
-		err := n.life.Await(ctx, n.raft.Snapshot())
+		err := n.life.Ask(ctx, func() raft.Future { return n.raft.Snapshot() }) // one at a time, however long that takes
 		switch {
 		case err == nil, errors.Is(err, raft.ErrNothingNewToSnapshot):
 			return nil

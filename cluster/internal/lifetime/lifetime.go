@@ -81,8 +81,13 @@ func (l *Lifetime) Wait() { l.work.Wait() }
 // Await waits for one of raft's futures, which know no context. If ctx ends
 // first, the lifetime goes on waiting for it.
 func (l *Lifetime) Await(ctx context.Context, future raft.Future) error {
+	return l.Ask(ctx, func() raft.Future { return future })
+}
+
+// Ask is Await for what may have to wait before there is a future.
+func (l *Lifetime) Ask(ctx context.Context, raft func() raft.Future) error {
 	done := make(chan error, 1)
-	if err := l.GoOnRaft(func() { done <- future.Error() }); err != nil {
+	if err := l.GoOnRaft(func() { done <- raft().Error() }); err != nil {
 		return err
 	}
 	select {
