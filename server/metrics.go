@@ -20,6 +20,8 @@ type metrics struct {
 	writes   *prometheus.HistogramVec
 	reads    *prometheus.HistogramVec
 	panics   *panics.Catcher
+
+	written, found prometheus.Observer // writes and reads that were done, as nearly all are
 }
 
 func newMetrics(logger *slog.Logger) *metrics {
@@ -35,29 +37,30 @@ func newMetrics(logger *slog.Logger) *metrics {
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.writes, m.reads)
+	m.written, m.found = m.writes.WithLabelValues("done"), m.reads.WithLabelValues("done")
 	m.panics = panics.New(logger, m.registry)
 	return m
 }
 
 func (m *metrics) proposed(r *fsm.Result, err error, took time.Duration) {
-	outcome := "done"
 	switch {
 	case err != nil:
-		outcome = "failed"
+		m.writes.WithLabelValues("failed").Observe(took.Seconds())
 	case r.Err != nil:
-		outcome = "refused"
+		m.writes.WithLabelValues("refused").Observe(took.Seconds())
+	default:
+		m.written.Observe(took.Seconds())
 	}
-	m.writes.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
 func (m *metrics) read(err error, took time.Duration) {
-	outcome := "done"
-	_, limited := errors.AsType[*cluster.RateLimited](err)
-	switch {
-	case limited:
+	if err == nil {
+		m.found.Observe(took.Seconds())
+		return
+	}
+	outcome := "failed"
+	if _, limited := errors.AsType[*cluster.RateLimited](err); limited {
 		outcome = "refused"
-	case err != nil:
-		outcome = "failed"
 	}
 	m.reads.WithLabelValues(outcome).Observe(took.Seconds())
 }

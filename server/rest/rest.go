@@ -230,7 +230,8 @@ func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (auth.Pri
 // record writes what an operator should know: changes of services and of
 // permissions.
 func (h *handler) record(r *http.Request, p auth.Principal, c *call, at *endpoint) {
-	if r.Method != http.MethodPost && r.Method != http.MethodDelete {
+	audited := at == endpoints.services || at == endpoints.service || at == endpoints.permission
+	if !audited || r.Method != http.MethodPost && r.Method != http.MethodDelete {
 		return
 	}
 	done := "changed"
