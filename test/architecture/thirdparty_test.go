@@ -54,6 +54,7 @@ var mayUse = map[string][]string{
 	"github.com/mattn/go-isatty":            {"cmd/lockstep"},
 	"github.com/jedib0t/go-pretty/v6":       {"cmd/lockstep"},
 	"golang.org/x/term":                     {"cmd/lockstep"},
+	"github.com/schollz/progressbar/v3":     {"cmd/lockstep/benchbars.go"},
 
 	"github.com/stretchr/testify": {"cluster/internal/rafttest"},
 }

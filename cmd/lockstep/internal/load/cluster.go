@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -18,15 +19,16 @@ import (
 // that are there for the load only.
 type Cluster struct {
 	Admin *admin.Client
-	URLs  []string // of the nodes, where the load goes
+	URLs  []string    // of the nodes, where the load goes
+	Trust *tls.Config // which certificates are believed, as for DialHTTP
 
 	Service string // SID
 	key     admin.Key
 }
 
 // Open makes the service and the key. Close removes them.
-func Open(ctx context.Context, operator *admin.Client, urls []string) (_ *Cluster, err error) {
-	c := &Cluster{Admin: operator, URLs: urls}
+func Open(ctx context.Context, operator *admin.Client, urls []string, trust *tls.Config) (_ *Cluster, err error) {
+	c := &Cluster{Admin: operator, URLs: urls, Trust: trust}
 	rest := c.REST(0)
 	defer func() { err = errors.Join(err, rest.Close()) }()
 	answer, err := rest.Do(ctx, "POST", "/v1/Services", url.Values{"FriendlyName": {"lockstep bench"}})
@@ -81,16 +83,17 @@ func (c *Cluster) Token(identity string) (string, error) {
 // needed. When it breaks, the next request goes to the next node. One goroutine
 // uses it.
 type REST struct {
-	urls []string
-	at   int
-	head string
-	conn *HTTP
+	urls  []string
+	trust *tls.Config
+	at    int
+	head  string
+	conn  *HTTP
 }
 
 // REST returns a client; it begins with the node of its number.
 func (c *Cluster) REST(number int) *REST {
 	credentials := base64.StdEncoding.EncodeToString([]byte(c.Admin.AccountSID + ":" + c.Admin.AuthToken))
-	return &REST{urls: c.URLs, at: number, head: "Authorization: Basic " + credentials + "\r\n"}
+	return &REST{urls: c.URLs, trust: c.Trust, at: number, head: "Authorization: Basic " + credentials + "\r\n"}
 }
 
 // Close closes the connection, if there is one.
@@ -116,7 +119,7 @@ const formHead = "Content-Type: application/x-www-form-urlencoded\r\n"
 // send makes a request whose body is a form, encoded already, or nil.
 func (r *REST) send(ctx context.Context, method, path string, form []byte) (a Answer, err error) {
 	if r.conn == nil {
-		if r.conn, err = DialHTTP(ctx, r.urls[r.at%len(r.urls)]); err != nil {
+		if r.conn, err = DialHTTP(ctx, r.urls[r.at%len(r.urls)], r.trust); err != nil {
 			r.at++
 			return Answer{}, err
 		}

@@ -41,9 +41,10 @@ type HTTP struct {
 // requestTimeout bounds a request, and the handshakes of a connection.
 const requestTimeout = 20 * time.Second
 
-// DialHTTP connects to an origin, http://HOST:PORT or https://HOST.
-func DialHTTP(ctx context.Context, origin string) (*HTTP, error) {
-	conn, host, err := dial(ctx, origin)
+// DialHTTP connects to an origin, http://HOST:PORT or https://HOST. trust says which
+// certificates are believed; nil: those of the machine's authorities.
+func DialHTTP(ctx context.Context, origin string, trust *tls.Config) (*HTTP, error) {
+	conn, host, err := dial(ctx, origin, trust)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func DialHTTP(ctx context.Context, origin string) (*HTTP, error) {
 }
 
 // dial connects to an origin, and returns the host to ask for.
-func dial(ctx context.Context, origin string) (net.Conn, string, error) {
+func dial(ctx context.Context, origin string, trust *tls.Config) (net.Conn, string, error) {
 	u, err := url.Parse(origin)
 	if err != nil {
 		return nil, "", fmt.Errorf("connect: %w", err)
@@ -64,7 +65,12 @@ func dial(ctx context.Context, origin string) (net.Conn, string, error) {
 	} = &net.Dialer{}
 	switch {
 	case u.Scheme == "https":
-		dialer = &tls.Dialer{Config: &tls.Config{ServerName: u.Hostname(), NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}}
+		config := trust.Clone()
+		if config == nil {
+			config = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		config.NextProtos = []string{"http/1.1"}
+		dialer = &tls.Dialer{Config: config}
 		if port == "" {
 			port = "443"
 		}

@@ -155,7 +155,7 @@ func TestHTTPReadsWhatServersAnswer(t *testing.T) {
 			w.WriteHeader(http.StatusTooManyRequests)
 		}
 	})
-	c, err := DialHTTP(t.Context(), origin)
+	c, err := DialHTTP(t.Context(), origin, nil)
 	require.NoError(t, err)
 	defer c.Close()
 	for range 2 { // on one connection
@@ -179,9 +179,15 @@ func TestHTTPReadsWhatServersAnswer(t *testing.T) {
 func TestHTTPOverTLSAsksForItsCertificate(t *testing.T) {
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	defer s.Close()
-	_, err := DialHTTP(t.Context(), s.URL)
+	_, err := DialHTTP(t.Context(), s.URL, nil)
 	require.ErrorContains(t, err, "certificate")
-	_, err = DialHTTP(t.Context(), "ftp://127.0.0.1:1")
+	c, err := DialHTTP(t.Context(), s.URL, s.Client().Transport.(*http.Transport).TLSClientConfig)
+	require.NoError(t, err)
+	defer c.Close()
+	a, err := c.Do("GET", "/", "", nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusNotFound, a.Status)
+	_, err = DialHTTP(t.Context(), "ftp://127.0.0.1:1", nil)
 	require.ErrorContains(t, err, "no origin of http or https")
 }
 
@@ -203,7 +209,7 @@ func TestWebSocketSpeaksToOthers(t *testing.T) {
 			}
 		}
 	})
-	w, err := DialWebSocket(t.Context(), origin, "/")
+	w, err := DialWebSocket(t.Context(), origin, "/", nil)
 	require.NoError(t, err)
 	defer w.Close()
 	for _, size := range []int{0, 1, 125, 126, 1 << 12, 1<<16 - 1, 1 << 16} {
@@ -217,7 +223,7 @@ func TestWebSocketSpeaksToOthers(t *testing.T) {
 	_, err = w.Read()
 	require.Error(t, err)
 
-	_, err = DialWebSocket(t.Context(), serve(t, http.NotFound), "/")
+	_, err = DialWebSocket(t.Context(), serve(t, http.NotFound), "/", nil)
 	require.ErrorContains(t, err, "404")
 }
 

@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -29,6 +30,7 @@ type Realtime struct {
 // RealtimeConfig sets up a client.
 type RealtimeConfig struct {
 	Token string
+	Trust *tls.Config // which certificates are believed, as for DialHTTP
 
 	// Acknowledge has every notification answered, as the official client does.
 	Acknowledge bool
@@ -43,17 +45,20 @@ var errClosed = errors.New("the connection was closed")
 
 // DialRealtime connects to a node, and introduces itself.
 func DialRealtime(ctx context.Context, origin string, config RealtimeConfig) (*Realtime, error) {
-	ws, err := DialWebSocket(ctx, origin, "/v3/wsconnect")
+	ws, err := DialWebSocket(ctx, origin, "/v3/wsconnect", config.Trust)
 	if err != nil {
 		return nil, err
 	}
 	r := &Realtime{ws: ws, config: config, waiting: make(map[string]func(Answer, error))}
 	r.reader.Go(r.read)
-	_, err = r.wait(ctx, func(id string) error {
+	a, err := r.wait(ctx, func(id string) error {
 		return r.send(`{"method":"init","id":"`+id+`","token":"`+config.Token+`","metadata":{"type":"sync","sdk":"load"},`+
 			`"registrations":[{"product":"data_sync","type":"ers","notification_protocol_version":0,"message_types":["twilio.sync.event"]}],`+
 			`"capabilities":["client_update"],"payload_size":0}`, nil)
 	})
+	if err == nil {
+		err = a.Err()
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("introduce a realtime client: %w", err), r.Close())
 	}

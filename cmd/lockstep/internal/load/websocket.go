@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,9 +32,9 @@ const (
 	Binary = 2
 )
 
-// DialWebSocket opens a websocket at a path of an origin.
-func DialWebSocket(ctx context.Context, origin, path string) (*WebSocket, error) {
-	conn, host, err := dial(ctx, origin)
+// DialWebSocket opens a websocket at a path of an origin, as DialHTTP does.
+func DialWebSocket(ctx context.Context, origin, path string, trust *tls.Config) (*WebSocket, error) {
+	conn, host, err := dial(ctx, origin, trust)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -86,13 +87,21 @@ func (w *realtimeWriter) Do(ctx context.Context, n int) error {
 
 func (w *realtimeWriter) Close() error { return w.session.Close() }
 
-// session connects the i-th client of a kind, with an identity of its own.
+// session connects the i-th client of a kind, with an identity of its own. When a
+// node takes no more connections for the moment, it is tried again.
 func (c *Cluster) session(ctx context.Context, i int, kind string, config RealtimeConfig) (*Realtime, error) {
+	config.Trust = c.Trust
 	var err error
 	if config.Token, err = c.Token(fmt.Sprintf("%s-%d", kind, i)); err != nil {
 		return nil, err
 	}
-	return DialRealtime(ctx, c.URLs[i%len(c.URLs)], config)
+	for again := time.Now().Add(time.Minute); ; {
+		s, err := DialRealtime(ctx, c.URLs[i%len(c.URLs)], config)
+		if !limited(err) || time.Now().After(again) {
+			return s, err
+		}
+		sleep(ctx, time.Second)
+	}
 }
 
 // Subscribers are clients that each follow one object.

@@ -256,7 +256,7 @@ func (p poster) Do(_ context.Context, n int) error {
 // gateway runs a closed loop of JSON over HTTP on all members.
 func (c *cluster) gateway(ctx context.Context, n int, o peer.Options, path string, body func(n int) ([]byte, error)) (report.Metrics, error) {
 	return peer.Loop(ctx, load.Loop{Clients: n, Connect: func(ctx context.Context, i int) (load.Client, error) {
-		conn, err := load.DialHTTP(ctx, c.url(i%members))
+		conn, err := load.DialHTTP(ctx, c.url(i%members), nil)
 		return poster{conn, path, body}, err
 	}}, o, c.pids())
 }

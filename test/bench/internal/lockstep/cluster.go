@@ -63,7 +63,7 @@ func (p *Peer) start(ctx context.Context, dir string, nodes int) (*cluster, erro
 	if err := c.untilAllVote(ctx); err != nil {
 		return nil, errors.Join(err, c.stop())
 	}
-	if c.load, err = load.Open(ctx, c.admin(c.urls()...), c.urls()); err != nil {
+	if c.load, err = load.Open(ctx, c.admin(c.urls()...), c.urls(), nil); err != nil {
 		return nil, errors.Join(err, c.stop())
 	}
 	return c, nil

@@ -104,7 +104,7 @@ func (b *Broadcaster) fanout(ctx context.Context, n int, o Options) (report.Metr
 		if err := b.subscribe(ctx, origin, n, &meter, &all); err != nil {
 			return nil, err
 		}
-		publisher, err := load.DialWebSocket(ctx, origin, b.Publish)
+		publisher, err := load.DialWebSocket(ctx, origin, b.Publish, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +123,7 @@ func (b *Broadcaster) fanout(ctx context.Context, n int, o Options) (report.Metr
 // subscribe connects n subscribers.
 func (b *Broadcaster) subscribe(ctx context.Context, origin string, n int, meter *load.Meter, all *listeners) error {
 	return load.Parallel(ctx, 16, n, func(ctx context.Context, i int) error {
-		conn, err := load.DialWebSocket(ctx, origin, b.Subscribe)
+		conn, err := load.DialWebSocket(ctx, origin, b.Subscribe, nil)
 		if err != nil {
 			return fmt.Errorf("subscriber %d: %w", i, err)
 		}

@@ -91,7 +91,7 @@ func (p *Peer) findLeader(ctx context.Context) error {
 }
 
 func get(ctx context.Context, origin string, status any) (err error) {
-	conn, err := load.DialHTTP(ctx, origin)
+	conn, err := load.DialHTTP(ctx, origin, nil)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ type client struct {
 }
 
 func (p *Peer) connect(ctx context.Context, node int, method string) (*client, error) {
-	conn, err := load.DialHTTP(ctx, p.url(node))
+	conn, err := load.DialHTTP(ctx, p.url(node), nil)
 	c := &client{HTTP: conn, method: method}
 	if method == "POST" {
 		c.form = []byte(url.Values{"Data": {load.Data(load.Size)}}.Encode())
