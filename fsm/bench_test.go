@@ -39,6 +39,32 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
+// BenchmarkApplyUpdates applies updates of 4,096 documents by their names, a
+// hundred commands a batch.
+func BenchmarkApplyUpdates(b *testing.B) {
+	const documents, size = 4096, 100
+	data := []byte(`"` + string(bytes.Repeat([]byte("x"), 254)) + `"`)
+	s := newStore(b)
+	for i := range documents {
+		s.create(objects.KindDocument, fmt.Sprintf("document-%d", i))
+	}
+	logs := make([]*raft.Log, b.N)
+	for n := range logs {
+		commands := make([]*Command, size)
+		for i := range commands {
+			name := fmt.Sprintf("document-%d", (n*size+i)*7919%documents)
+			commands[i] = s.command(asREST, &UpdateObject{Kind: objects.KindDocument, Object: Ref{Name: name}, Data: data})
+		}
+		logs[n] = s.entry(commands...)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, log := range logs {
+		s.fsm.ApplyBatch([]*raft.Log{log})
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/command")
+}
+
 // fill makes a list of n items of 200 bytes.
 func fill(b *testing.B, n int) (*store, *objects.Object) {
 	s := newStore(b)

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
 	"lockstep/cluster/internal/wire"
@@ -54,6 +55,9 @@ func (q *Queue) Put(p *Proposal) error {
 // leaves out those whose caller no longer waits.
 func (q *Queue) Take(ctx context.Context) []*Proposal {
 	for {
+		// Whoever is about to put something in goes first: under load that makes a
+		// group of many, and nobody waits when there is nothing else to do.
+		runtime.Gosched()
 		if group := q.cut(); len(group) > 0 {
 			return group
 		}

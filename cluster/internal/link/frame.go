@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -97,6 +98,7 @@ func (o *outbox) run(c net.Conn, done <-chan struct{}) {
 		case <-done:
 			return
 		}
+		runtime.Gosched() // whoever has a frame to add goes first
 		o.mu.Lock()
 		full := o.waiting
 		o.waiting = spare[:0]
