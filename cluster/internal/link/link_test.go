@@ -360,6 +360,40 @@ func TestRefused(t *testing.T) {
 	require.False(t, a.Refused(ctx, c.Addr()))
 }
 
+// A process that dies closes one thing after the other.
+func TestRefusedWhenTheListenerOutlastsTheConnection(t *testing.T) {
+	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
+	dying, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer dying.Close()
+		in, err := dying.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", b.Addr())
+		if err != nil {
+			return
+		}
+		go io.Copy(out, in)
+		go io.Copy(in, out)
+		for b.members.Len() < 1 { // until it is held
+			time.Sleep(time.Millisecond)
+		}
+		in.Close()
+		out.Close()
+		for range 3 {
+			if knock, err := dying.Accept(); err == nil {
+				knock.Close()
+			}
+		}
+	}()
+	require.True(t, a.Refused(within(t, patience), dying.Addr().String()))
+	<-done
+}
+
 func TestRaftStreams(t *testing.T) {
 	a, b := open(t, "a", echo, nil), open(t, "b", echo, nil)
 	from, to := a.Streams(), b.Streams()

@@ -208,8 +208,11 @@ func (p *Port) Close() error {
 }
 
 // Refused connects to a server and holds the connection until it breaks; then
-// it connects once more. It reports whether that was refused: then the host is
-// up and nobody listens, so the process has died.
+// it connects again. It reports whether that was refused: then the host is up and
+// nobody listens, so the process has died.
+//
+// The listener of a process that dies may outlast its connections by some
+// milliseconds. So it knocks some times before it says no.
 func (p *Port) Refused(ctx context.Context, server string) bool {
 	addrs := p.addresses(server)
 	if c, err := p.dial(ctx, server, purposeHold); err == nil {
@@ -219,8 +222,30 @@ func (p *Port) Refused(ctx context.Context, server string) bool {
 		stop()
 		c.Close()
 	}
-	return len(addrs) > 0 && !slices.ContainsFunc(addrs, func(addr string) bool { return !p.refuses(ctx, addr) })
+	if len(addrs) == 0 {
+		return false
+	}
+	listens := func(addr string) bool { return !p.refuses(ctx, addr) }
+	for pause := firstPause; slices.ContainsFunc(addrs, listens); pause *= 2 {
+		if pause > lastPause {
+			return false
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false
+		case <-p.ctx.Done():
+			return false
+		}
+	}
+	return true
 }
+
+// The pauses between knocks, twice as long each time.
+const (
+	firstPause = time.Millisecond
+	lastPause  = 128 * time.Millisecond
+)
 
 // refuses reports whether nobody listens at an address of a host that is up.
 func (p *Port) refuses(ctx context.Context, addr string) bool {
