@@ -3,6 +3,7 @@ package fsm
 import (
 	"cmp"
 	"slices"
+	"sync"
 
 	"lockstep/objects"
 )
@@ -215,13 +216,22 @@ func (v *View) Service(ref Ref) (*objects.Service, bool) {
 	if !ok {
 		return nil, false
 	}
-	return v.services.Get(&objects.Service{Num: num})
+	return v.ServiceByNumber(num)
 }
 
 // ServiceByNumber finds a service by its number.
 func (v *View) ServiceByNumber(num uint64) (*objects.Service, bool) {
-	return v.services.Get(&objects.Service{Num: num})
+	sought := soughtServices.Get().(*objects.Service)
+	defer soughtServices.Put(sought)
+	sought.Num = num
+	return v.services.Get(sought)
 }
+
+// Records that stand for what is looked up: their memory is used again.
+var (
+	soughtServices = sync.Pool{New: func() any { return new(objects.Service) }}
+	soughtObjects  = sync.Pool{New: func() any { return new(storedObject) }}
+)
 
 // Span is a stretch of a collection in its one order: at most Limit entries
 // right behind After or, if Before is given, right in front of Before. Neither
@@ -257,11 +267,14 @@ func (v *View) ObjectBySID(sid objects.SID) (*objects.Object, bool) {
 
 // ServiceOf returns the service of an object.
 func (v *View) ServiceOf(o *objects.Object) (*objects.Service, bool) {
-	return v.services.Get(&objects.Service{Num: o.Service})
+	return v.ServiceByNumber(o.Service)
 }
 
 func (v *View) object(service uint64, kind objects.Kind, num uint64) (*storedObject, bool) {
-	return v.objects.Get(placeOf(service, kind, num))
+	sought := soughtObjects.Get().(*storedObject)
+	defer soughtObjects.Put(sought)
+	sought.Service, sought.Num, sought.SID[0] = service, num, byte(kind)
+	return v.objects.Get(sought)
 }
 
 // placeOf is an object that stands for a place in the order of objects.

@@ -129,9 +129,9 @@ var update = "Data=" + url.QueryEscape(document(256))
 func TestRESTRequestsCostLittleMemory(t *testing.T) {
 	host := restOnListener(t)
 	fetch := newAsker(t, host, restRequest("GET", host, "/Documents/it", "", ""))
-	require.LessOrEqual(t, testing.AllocsPerRun(200, fetch.ask), 10.0)
+	require.LessOrEqual(t, testing.AllocsPerRun(200, fetch.ask), 8.0)
 	write := newAsker(t, host, restRequest("POST", host, "/Documents/it", update, ""))
-	require.LessOrEqual(t, testing.AllocsPerRun(200, write.ask), 14.0)
+	require.LessOrEqual(t, testing.AllocsPerRun(200, write.ask), 13.0)
 }
 
 // BenchmarkREST is one request after another on one connection through the
