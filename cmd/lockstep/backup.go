@@ -89,7 +89,7 @@ error says.`,
 		Example: "  lockstep backup verify sync.backup",
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
-			b, err := loadBackup(args[0])
+			b, err := loadBackup(args[0], cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -101,13 +101,22 @@ error says.`,
 }
 
 // loadBackup reads a whole backup. That it cannot be used is exit code 3.
-func loadBackup(file string) (b backup.Loaded, err error) {
+func loadBackup(file string, progress io.Writer) (b backup.Loaded, err error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return b, fmt.Errorf("read backup: %w", err)
 	}
 	defer f.Close()
-	if b, err = backup.Load(f); backup.Unusable(err) {
+	info, err := f.Stat()
+	if err != nil {
+		return b, fmt.Errorf("read backup: %w", err)
+	}
+	shown := newProgress(progress, "reading", info.Size())
+	b, err = backup.Load(io.TeeReader(f, shown))
+	if ended := shown.Finish(); err == nil && ended != nil {
+		return b, ended
+	}
+	if backup.Unusable(err) {
 		err = enrol.StateError{Reason: fmt.Errorf("%s: %w", file, err)}
 	}
 	return b, err
@@ -120,44 +129,9 @@ func fetchBackup(ctx context.Context, client *admin.Client, w, progress io.Write
 	if err != nil {
 		return backup.Summary{}, err
 	}
-	shown := newProgress(progress, b.Size)
+	shown := newProgress(progress, "backup", b.Size)
 	s, err := backup.Check(io.TeeReader(b.Content, io.MultiWriter(w, shown)))
-	shown.end()
-	return s, errors.Join(err, b.Content.Close())
-}
-
-// progress shows on a terminal how much of so many bytes has come.
-type progress struct {
-	out        io.Writer // nil: no terminal
-	total, got int64
-	next       time.Time
-}
-
-// progressInterval is how often it is shown.
-const progressInterval = 200 * time.Millisecond
-
-func newProgress(out io.Writer, total int64) *progress {
-	if !isTerminal(out) {
-		out = nil
-	}
-	return &progress{out: out, total: total}
-}
-
-// Write implements io.Writer.
-func (p *progress) Write(b []byte) (int, error) {
-	p.got += int64(len(b))
-	if now := time.Now(); p.out != nil && now.After(p.next) {
-		p.next = now.Add(progressInterval)
-		fmt.Fprintf(p.out, "\r%d of %d KiB (%d %%) ", p.got>>10, p.total>>10, 100*p.got/max(1, p.total))
-	}
-	return len(b), nil
-}
-
-// end clears the line.
-func (p *progress) end() {
-	if p.out != nil {
-		fmt.Fprint(p.out, "\r\033[K")
-	}
+	return s, errors.Join(err, shown.Finish(), b.Content.Close())
 }
 
 const summaryFields = "file, cluster_id, index, term, time, taken, node, release, format_level, bytes, sha256"

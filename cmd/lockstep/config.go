@@ -81,9 +81,10 @@ func asUsage(err error) error {
 
 func newConfigDocs() *cobra.Command {
 	return &cobra.Command{
-		Use:   "docs",
-		Short: "Print the configReference of all settings, in Markdown",
-		Args:  cobra.NoArgs,
+		Use:     "docs",
+		Short:   "Print the reference of all settings, in Markdown",
+		Example: "  lockstep config docs > configuration.md",
+		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			if _, err := io.WriteString(cmd.OutOrStdout(), configReference); err != nil {
 				return err

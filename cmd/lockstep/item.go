@@ -145,7 +145,7 @@ func newItemRemove(k kind) *cobra.Command {
 		Use:     fmt.Sprintf("remove NAME %s", k.item()),
 		Aliases: []string{"rm"},
 		Short:   fmt.Sprintf("Remove an item of a %s", k.noun),
-		Example: fmt.Sprintf("  lockstep %s remove %s %s", k.word, sample(k), sampleItem(k)),
+		Example: fmt.Sprintf("  lockstep %s remove %s %s", k.word, sample(k), map[kind]string{lists: "1", maps: "bob"}[k]),
 		Args:    cobra.ExactArgs(2),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			c, service, err := p.open(cmd)

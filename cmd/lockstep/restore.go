@@ -44,7 +44,7 @@ file is damaged, no backup, or written by a newer release.`,
 				return usage{errors.New("say where: --data-dir DIR")}
 			}
 			file, out := args[0], cmd.OutOrStdout()
-			b, err := loadBackup(file)
+			b, err := loadBackup(file, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -110,7 +110,7 @@ func newServiceCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create",
 		Short:   "Create a service",
-		Example: "  lockstep service create --name orders --acl\n  lockstep service create --name audit --webhook-url https://example.com/hook",
+		Example: "  lockstep service create --name shop --acl\n  lockstep service create --name audit --webhook-url https://example.com/hook",
 		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			c, err := openTarget(cmd, &t)
@@ -210,7 +210,7 @@ func newServiceDelete() *cobra.Command {
 		Use:     "delete SERVICE",
 		Short:   "Delete a service with all that is in it",
 		Long:    "Delete a service with all its objects, and the webhooks that wait. Without --yes it only\nsays which one that is.",
-		Example: "  lockstep service delete orders\n  lockstep service delete orders --yes",
+		Example: "  lockstep service delete old\n  lockstep service delete old --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
 			c, err := openTarget(cmd, &t)

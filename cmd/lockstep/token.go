@@ -1,18 +1,109 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"lockstep/cmd/lockstep/internal/dev"
+	"lockstep/cmd/lockstep/internal/live"
 	"lockstep/server/auth"
 )
 
 func newToken() *cobra.Command {
-	return group("token", "Make access tokens for realtime clients", newTokenCreate())
+	return group("token", "Make access tokens for realtime clients, and find out why one is refused", newTokenCreate(), newTokenCheck())
+}
+
+func newTokenCheck() *cobra.Command {
+	var t target
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say what an access token claims, and why a node refuses it",
+		Long: `Say what an access token claims, and why a node refuses it. It is read from FILE, or
+from standard input: it is a secret.
+
+The account, and the secret of the key that signed it, are taken from where a command
+finds its cluster (lockstep help clusters), or from LOCKSTEP_ACCOUNT_SID, LOCKSTEP_API_KEY
+and LOCKSTEP_API_SECRET; what is not known is not checked. Where there is a cluster, one of
+its nodes is asked, too: it knows all keys, which are revoked, and the services.
+
+It fails (1) if there is something wrong with the token.`,
+		Example: `  lockstep token create --identity alice --data-dir data/dev | lockstep token check
+  lockstep token check token.txt --json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: does(func(cmd *cobra.Command, args []string) error {
+			file := aPipe
+			if len(args) > 0 {
+				file = args[0]
+			}
+			token, err := readSecret(cmd.InOrStdin(), file)
+			if err != nil {
+				return err
+			}
+			a, err := t.access(cmd.Flags())
+			switch {
+			case errors.Is(err, errNoTarget): // what is in the environment has to do
+				a.fromEnvironment()
+			case err != nil:
+				return err
+			}
+			found := auth.Examine(token, auth.TokenSpec{AccountSID: a.AccountSID, KeySID: a.APIKey, Secret: a.APISecret}, time.Now())
+			if len(a.URLs) > 0 {
+				found = append(found, askNode(cmd.Context(), a, token))
+			}
+			if err := printClaims(cmd.OutOrStdout(), found, asJSON); err != nil {
+				return err
+			}
+			if err := auth.Problem(found); err != nil {
+				return fmt.Errorf("the token is refused: %w", err)
+			}
+			return nil
+		}),
+	}
+	t.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: [] with claim, value, and problem or unchecked")
+	return cmd
+}
+
+// askNode has a node say what it thinks of a token.
+func askNode(ctx context.Context, a access, token string) auth.Claim {
+	const name = "node"
+	var answer error
+	for _, u := range a.URLs {
+		answer = live.Try(ctx, u, a.tls(), token)
+		if answer == nil {
+			return auth.Claim{Name: name, Value: "accepts it"}
+		}
+		if _, refused := errors.AsType[*live.Refusal](answer); refused {
+			return auth.Claim{Name: name, Value: u, Problem: answer.Error()}
+		}
+	}
+	return auth.Claim{Name: name, Unknown: "no node answers: " + oneLine(answer)}
+}
+
+func printClaims(out io.Writer, found []auth.Claim, asJSON bool) error {
+	if asJSON {
+		return printJSON(out, found)
+	}
+	table := newTable(out, "CLAIM", "VALUE", "CHECK")
+	for _, c := range found {
+		check := table.paint("ok", text.FgGreen)
+		switch {
+		case c.Problem != "":
+			check = table.paint("wrong: "+c.Problem, text.FgRed)
+		case c.Unknown != "":
+			check = "not checked: " + c.Unknown
+		}
+		table.add(c.Name, c.Value, check)
+	}
+	return table.print()
 }
 
 func newTokenCreate() *cobra.Command {

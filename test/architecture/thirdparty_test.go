@@ -53,8 +53,8 @@ var mayUse = map[string][]string{
 	"go.yaml.in/yaml/v3":                    {"cmd/lockstep/internal/settings"},
 	"github.com/mattn/go-isatty":            {"cmd/lockstep"},
 	"github.com/jedib0t/go-pretty/v6":       {"cmd/lockstep"},
+	"github.com/schollz/progressbar/v3":     {"cmd/lockstep/benchbars.go", "cmd/lockstep/progress.go"},
 	"golang.org/x/term":                     {"cmd/lockstep"},
-	"github.com/schollz/progressbar/v3":     {"cmd/lockstep/benchbars.go"},
 
 	"github.com/stretchr/testify": {"cluster/internal/rafttest"},
 }

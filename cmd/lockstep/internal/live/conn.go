@@ -111,6 +111,20 @@ func connect(ctx context.Context, origin string, believed *tls.Config, token str
 	return c, nil
 }
 
+// Try opens a session on a node with a token, and closes it. A *Refusal says that the
+// node does not take the token.
+func Try(ctx context.Context, origin string, believed *tls.Config, token string) error {
+	c, err := connect(ctx, origin, believed, token)
+	if err != nil {
+		if final, ok := errors.AsType[fatal](err); ok {
+			return final.error
+		}
+		return err
+	}
+	c.close()
+	return nil
+}
+
 // welcome returns why a session was not opened, or a token not taken.
 func (m message) welcome() error {
 	switch code := m.Status.StatusCode; {
