@@ -8,6 +8,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 CONFORMANCE ?= test/conformance
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BENCHSTAT   ?= golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 GOLANGCI    ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME    ?= 20s
 COUNT       ?= 20
@@ -22,7 +23,7 @@ BENCH       ?=
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers verify lint fmt soak soak-sim soak-age
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers bench-compare verify lint fmt soak soak-sim soak-age
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -85,6 +86,9 @@ fuzz: ## run each fuzz target for FUZZTIME
 bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v '/test/')
 	cd test/bench/link && go test -run '^$$' -bench .
+
+bench-compare: ## compare hot paths with the commit where this branch left main, within two minutes; for information
+	scripts/benchstat.sh $(BENCHSTAT)
 
 bench-peers: build ## measure beside etcd and centrifuge for up to LIMIT, into test/bench/out; PEERS=, SCENARIO=, BENCH=flags
 	cd test/bench && go build -o ../../bin/bench/ . ./cmd/...

@@ -42,25 +42,34 @@ const (
 	authToken  = "a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6"
 )
 
-// start brings up so many nodes, and makes what the load needs.
-func (p *Peer) start(ctx context.Context, dir string, nodes int) (*cluster, error) {
-	port, err := proc.FreePorts(nodes)
+// size is how many nodes a cluster has.
+type size struct{ voters, nonvoters int }
+
+// three voters are what is measured if nothing else is said.
+var three = size{voters: nodes}
+
+// start brings nodes up, and makes what the load needs.
+func (p *Peer) start(ctx context.Context, dir string, size size) (*cluster, error) {
+	port, err := proc.FreePorts(size.voters + size.nonvoters)
 	if err != nil {
 		return nil, err
 	}
 	c := &cluster{program: p.Program, dir: dir, port: port}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	for i := range nodes {
+	for i := range size.voters + size.nonvoters {
 		how := []string{"--bootstrap"}
 		if i > 0 {
 			how = []string{"--join", c.url(0)}
+		}
+		if i >= size.voters {
+			how = append(how, "--nonvoter")
 		}
 		if err := c.startNode(ctx, i, how...); err != nil {
 			return nil, errors.Join(err, c.stop())
 		}
 	}
-	if err := c.untilAllVote(ctx); err != nil {
+	if err := c.untilVote(ctx, size.voters); err != nil {
 		return nil, errors.Join(err, c.stop())
 	}
 	if c.load, err = load.Open(ctx, c.admin(c.urls()...), c.urls(), nil); err != nil {
@@ -99,19 +108,21 @@ func (c *cluster) admin(urls ...string) *admin.Client {
 	return &admin.Client{URLs: urls, AccountSID: accountSID, AuthToken: authToken}
 }
 
-func (c *cluster) untilAllVote(ctx context.Context) error {
+// untilVote waits until all nodes are members, so many of them with a vote.
+func (c *cluster) untilVote(ctx context.Context, voters int) error {
 	return c.processes[0].Until(ctx, func(ctx context.Context) error {
 		s, err := c.admin(c.urls()...).Status(ctx)
 		if err != nil {
 			return err
 		}
+		votes := 0
 		for _, n := range s.Nodes {
-			if !n.Votes() {
-				return fmt.Errorf("%s does not vote yet", n.ID)
+			if n.Votes() {
+				votes++
 			}
 		}
-		if len(s.Nodes) < len(c.processes) {
-			return fmt.Errorf("%d of %d nodes are members", len(s.Nodes), len(c.processes))
+		if votes != voters || len(s.Nodes) != len(c.processes) {
+			return fmt.Errorf("%d of %d nodes are members, and %d of them vote", len(s.Nodes), len(c.processes), votes)
 		}
 		return nil
 	})

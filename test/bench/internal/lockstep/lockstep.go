@@ -30,7 +30,7 @@ func (*Peer) Name() string { return "lockstep" }
 // Start implements peer.Peer.
 func (p *Peer) Start(ctx context.Context, scenario, dir string) (err error) {
 	p.documents, p.items = nil, 0
-	if p.shared, err = p.start(ctx, dir, nodes); err != nil {
+	if p.shared, err = p.start(ctx, dir, three); err != nil {
 		return err
 	}
 	switch scenario {
@@ -58,8 +58,8 @@ func (p *Peer) document(ctx context.Context, n int) error {
 }
 
 // own runs something on a cluster of its own.
-func (p *Peer) own(ctx context.Context, o peer.Options, nodes int, do func(*cluster) (report.Metrics, error)) (_ report.Metrics, err error) {
-	c, err := p.start(ctx, o.Dir, nodes)
+func (p *Peer) own(ctx context.Context, o peer.Options, size size, do func(*cluster) (report.Metrics, error)) (_ report.Metrics, err error) {
+	c, err := p.start(ctx, o.Dir, size)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (p *Peer) Rows(scenario string) []peer.Row {
 	realtime := func(at *load.Cluster) connector { return at.RealtimeWriters(p.documents) }
 	fanout := func(name string, n []int, where places, acknowledge bool) peer.Row {
 		return peer.Row{Name: name, N: n, Run: func(ctx context.Context, n int, o peer.Options) (report.Metrics, error) {
-			return p.own(ctx, o, nodes, func(c *cluster) (report.Metrics, error) { return c.fanout(ctx, n, o, where, acknowledge) })
+			return p.own(ctx, o, three, func(c *cluster) (report.Metrics, error) { return c.fanout(ctx, n, o, where, acknowledge) })
 		}}
 	}
 	switch scenario {
@@ -154,7 +154,7 @@ const (
 // alone is a row with a cluster for each measurement.
 func (p *Peer) alone(name string, n []int, do func(*cluster, context.Context, int, peer.Options) (report.Metrics, error)) peer.Row {
 	return peer.Row{Name: name, N: n, Run: func(ctx context.Context, n int, o peer.Options) (report.Metrics, error) {
-		return p.own(ctx, o, nodes, func(c *cluster) (report.Metrics, error) { return do(c, ctx, n, o) })
+		return p.own(ctx, o, three, func(c *cluster) (report.Metrics, error) { return do(c, ctx, n, o) })
 	}}
 }
 
@@ -197,12 +197,12 @@ func (p *Peer) growth(scenario string) []peer.Row {
 		}
 	case "growth-subscribers":
 		return []peer.Row{{Name: "delivery", N: []int{10, 100, 1_000, 10_000}, Run: func(ctx context.Context, n int, o peer.Options) (report.Metrics, error) {
-			return p.own(ctx, o, nodes, func(c *cluster) (report.Metrics, error) { return c.fanout(ctx, n, o, onAll, false) })
+			return p.own(ctx, o, three, func(c *cluster) (report.Metrics, error) { return c.fanout(ctx, n, o, onAll, false) })
 		}}}
 	case "growth-nodes":
-		on := func(name string, connect func(c *load.Cluster, documents []string) connector) peer.Row {
-			return peer.Row{Name: name, N: []int{1, 3, 5}, Run: func(ctx context.Context, n int, o peer.Options) (report.Metrics, error) {
-				return p.own(ctx, o, n, func(c *cluster) (report.Metrics, error) {
+		on := func(name string, n []int, sizeOf func(n int) size, connect func(c *load.Cluster, documents []string) connector) peer.Row {
+			return peer.Row{Name: name, N: n, Run: func(ctx context.Context, n int, o peer.Options) (report.Metrics, error) {
+				return p.own(ctx, o, sizeOf(n), func(c *cluster) (report.Metrics, error) {
 					documents, err := c.load.Documents(ctx, peer.Objects, nil)
 					if err != nil {
 						return nil, err
@@ -211,9 +211,13 @@ func (p *Peer) growth(scenario string) []peer.Row {
 				})
 			}}
 		}
+		write := func(c *load.Cluster, documents []string) connector { return c.Writers("/Documents", documents) }
+		read := func(c *load.Cluster, documents []string) connector { return c.Readers("/Documents", documents) }
+		voters := func(n int) size { return size{voters: n} }
+		others := func(n int) size { return size{voters: min(n, nodes), nonvoters: max(0, n-nodes)} }
 		return []peer.Row{
-			on("update, all nodes", func(c *load.Cluster, documents []string) connector { return c.Writers("/Documents", documents) }),
-			on("read, all nodes", func(c *load.Cluster, documents []string) connector { return c.Readers("/Documents", documents) }),
+			on("update, all vote", []int{1, 3, 5}, voters, write), on("read, all vote", []int{1, 3, 5}, voters, read),
+			on("update, three vote", []int{5}, others, write), on("read, three vote", []int{5}, others, read),
 		}
 	case "growth-connections":
 		return []peer.Row{p.alone("update", []int{10, 100, 1_000, 10_000}, (*cluster).beside)}

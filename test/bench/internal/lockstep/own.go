@@ -160,7 +160,7 @@ func (c *cluster) kill(ctx context.Context, documents []string) (time.Duration, 
 	if err := c.startNode(ctx, killed); err != nil {
 		return 0, err
 	}
-	return outage, c.untilAllVote(ctx)
+	return outage, c.untilVote(ctx, nodes)
 }
 
 // million makes n maps of one item, has a follower take a snapshot while it is
