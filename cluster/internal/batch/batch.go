@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -16,14 +15,8 @@ import (
 	"lockstep/fsm"
 )
 
-const (
-	// batchesUnderWay is the number of log entries under way at a time. With two,
-	// one is written to disk while the one before it is applied. More would make
-	// the entries smaller, and each would wait for the fsync of the others.
-	batchesUnderWay = 2
-	// EnqueueTimeout bounds the wait for raft's main loop to take an entry.
-	EnqueueTimeout = 2 * time.Second
-)
+// EnqueueTimeout bounds the wait for raft's main loop to take an entry.
+const EnqueueTimeout = 2 * time.Second
 
 // Batcher makes log entries of the commands that wait on the leader, for one term.
 type Batcher struct {
@@ -41,27 +34,17 @@ func NewBatcher(apply func([]byte) raft.ApplyFuture, stamp func() int64) *Batche
 // Put adds a proposal to the queue, or returns why it cannot.
 func (b *Batcher) Put(p *Proposal) error { return b.queue.Put(p) }
 
-// Run sends batches until ctx ends, and waits for those under way.
+// Run sends one batch after the other until ctx ends, and waits for the last. Two
+// under way would make the log entries smaller, of which each costs the disks and
+// the network about the same, and each would wait for the fsync of the other.
 func (b *Batcher) Run(ctx context.Context) {
-	var underWay sync.WaitGroup
-	defer underWay.Wait()
 	defer b.queue.Close(wire.ErrNotLeader)
-	free := make(chan struct{}, batchesUnderWay)
 	for {
-		select {
-		case free <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		group := b.queue.Take(ctx)
 		if group == nil {
 			return
 		}
-		future := b.apply(b.entry(group))
-		underWay.Go(func() {
-			answerGroup(group, future)
-			<-free
-		})
+		answerGroup(group, b.apply(b.entry(group)))
 	}
 }
 
