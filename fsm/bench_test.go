@@ -129,6 +129,13 @@ func BenchmarkSnapshot(b *testing.B) {
 			b.SetBytes(int64(out.Len()))
 		}
 	})
+	written := snapshotBytes(b, s.fsm)
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			_, _, err := readSnapshot(bytes.NewReader(written))
+			require.NoError(b, err)
+		}
+	})
 }
 
 // BenchmarkDedup measures what remembering one command of a client costs, in

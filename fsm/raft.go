@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/hashicorp/raft"
 )
@@ -35,17 +36,21 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 			panic(fmt.Sprintf("log entry %d: %v", log.Index, err))
 		}
 		f.work.meta.Time = max(f.work.meta.Time, stamp)
-		results, hashed := make([]*Result, len(commands)), hash64(0)
-		for j := range commands {
-			c := &commands[j]
-			tx := tx{view: f.work, command: c, events: events, results: hashed}
-			r := f.apply(&tx)
-			events, hashed = tx.events, tx.results
-			results[j] = &r
-			applied = append(applied, Applied{ID: c.ID, Result: &r})
+		if events == nil {
+			events = make([]Event, 0, len(commands)) // most make one
 		}
+		applied = slices.Grow(applied, len(commands))
+		decided, results := make([]Result, len(commands)), make([]*Result, len(commands))
+		tx := tx{view: f.work, events: events}
+		for j := range commands {
+			tx.command = &commands[j]
+			decided[j] = f.apply(&tx)
+			results[j] = &decided[j]
+			applied = append(applied, Applied{ID: tx.command.ID, Result: results[j]})
+		}
+		events = tx.events
 		f.dedup.expire(f.work.meta.Time, log.Index)
-		f.digests.add(f.work.chain(checksumOf(log.Data), hashed))
+		f.digests.add(f.work.chain(checksumOf(log.Data), tx.results))
 		responses[i] = results
 	}
 	f.publish()

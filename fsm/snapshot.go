@@ -182,12 +182,12 @@ func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
 	l := &loader{view: newView()}
 	rr := &recordReader{r: bufio.NewReaderSize(z, 1<<16), sum: sha256.New()}
 	for {
-		sum, count := rr.sum.Sum(nil), rr.records
 		t, record, err := rr.next()
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 		}
 		if t != recordTrailer {
+			rr.count(t, record)
 			if err := l.load(t, record); err != nil {
 				return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 			}
@@ -197,7 +197,7 @@ func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
 		if err := decoding.Unmarshal(record, &end); err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 		}
-		if end.Records != count || !bytes.Equal(end.Sum, sum) {
+		if end.Records != rr.records || !bytes.Equal(end.Sum, rr.sum.Sum(nil)) {
 			return nil, nil, fmt.Errorf("%w: checksum does not match", ErrSnapshot)
 		}
 		if l.view.sum() != l.view.meta.Sum {
@@ -214,6 +214,7 @@ type recordReader struct {
 	r       *bufio.Reader
 	sum     hash.Hash
 	records uint64
+	head    []byte
 	buf     []byte
 }
 
@@ -237,10 +238,15 @@ func (r *recordReader) next() (recordType, []byte, error) {
 	if _, err := io.ReadFull(r.r, r.buf); err != nil {
 		return 0, nil, err
 	}
-	r.sum.Write(binary.AppendUvarint([]byte{t}, size))
-	r.sum.Write(r.buf)
-	r.records++
 	return recordType(t), r.buf, nil
+}
+
+// count adds a record to what the trailer is compared with.
+func (r *recordReader) count(t recordType, record []byte) {
+	r.head = binary.AppendUvarint(append(r.head[:0], byte(t)), uint64(len(record)))
+	r.sum.Write(r.head)
+	r.sum.Write(record)
+	r.records++
 }
 
 // loader builds a view from records.
