@@ -82,6 +82,12 @@ type Config struct {
 	// DataDir holds a cluster already.
 	Bootstrap bool
 
+	// Nonvoter keeps the node from getting a vote. A node that has one already keeps
+	// it. With Reserve it takes the place of a voter that has been silent for so long,
+	// and gives it back when that one has caught up.
+	Nonvoter bool
+	Reserve  time.Duration
+
 	// TimeoutScale multiplies raft's time-outs, which are 1 s for heartbeat and
 	// election and 500 ms for the leader's lease. Default 1; raise it for slow
 	// disks and long distances.

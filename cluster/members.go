@@ -39,6 +39,7 @@ type Member struct {
 	AdminURL     string // likewise, and if operators come by HTTPURL
 	Version      string // likewise
 	Role         Role
+	Voter        bool // by raft's configuration, whether it answers or not
 
 	server string
 }
@@ -57,11 +58,11 @@ func (n *Node) Members() []Member {
 	state, _ := n.leadership.State()
 	var members []Member
 	for _, s := range slices.Backward(n.members.All()) {
-		m := Member{ID: member.NodeOf(s.ID), server: string(s.ID), InternalAddr: string(s.Address), Role: RoleFollower}
+		m := Member{ID: member.NodeOf(s.ID), server: string(s.ID), InternalAddr: string(s.Address), Role: RoleFollower, Voter: s.Suffrage == raft.Voter}
 		switch {
 		case m.server == state.Leader:
 			m.Role = RoleLeader
-		case s.Suffrage != raft.Voter:
+		case !m.Voter:
 			m.Role = RoleNonvoter
 		}
 		switch {
@@ -92,7 +93,7 @@ func (n *Node) Status(ctx context.Context) Status {
 			if err != nil {
 				s = NodeStatus{Role: RoleUnreachable, HTTP: m.HTTPURL, Version: m.Version}
 			}
-			s.ID, s.Raft, s.Server = m.ID, m.InternalAddr, m.server
+			s.ID, s.Raft, s.Server, s.Voter = m.ID, m.InternalAddr, m.server, m.Voter
 			status.Nodes[i] = s
 		})
 	}
@@ -110,6 +111,7 @@ func (n *Node) ownStatus() NodeStatus {
 	s.Digest = n.fsm.View().Digest()
 	s.Level, s.Newest = n.fsm.View().Level(), fsm.Newest
 	s.DiskShort = n.diskShort.Load()
+	s.Nonvoter, s.Reserve, s.Voter = n.config.Nonvoter, n.config.Reserve, n.Votes()
 	s.Clock = n.clock.Now()
 	if now, known := n.clock.Read(); known {
 		s.ClusterClock = now
@@ -134,6 +136,12 @@ func (n *Node) Votes() bool {
 	return slices.ContainsFunc(n.members.Voters(), func(v raft.Server) bool { return string(v.ID) == n.self })
 }
 
+// Settled reports whether the node has what it joined for: its vote, or, if it wants
+// none, a state that is as new as the leader's.
+func (n *Node) Settled() bool {
+	return n.Votes() || n.config.Nonvoter && n.members.Has(n.self) && n.Health() == nil
+}
+
 // Replicated reports whether there are other voters, so that another node has
 // whatever this one acknowledged.
 func (n *Node) Replicated() bool { return len(n.members.Voters()) > 1 }
@@ -144,7 +152,7 @@ func (n *Node) Replicated() bool { return len(n.members.Voters()) > 1 }
 // replace that member, and a second process of a member with ErrTwice. It may be
 // called on any node and returns when the change is committed; without a
 // deadline in ctx it gives up after 30 seconds. The leader makes the node a voter
-// when it has caught up.
+// when it has caught up, unless it wants no vote (Config.Nonvoter).
 func (n *Node) AddMember(ctx context.Context, spec MemberSpec) error { return n.changes.Add(ctx, spec) }
 
 // RemoveMember takes a node out of the cluster. It may be called on any node

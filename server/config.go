@@ -85,6 +85,10 @@ type Config struct {
 	// and join anew, through Join, when its own state is lost or damaged.
 	Replace bool
 
+	// Nonvoter and Reserve: see cluster.Config.
+	Nonvoter bool
+	Reserve  time.Duration
+
 	// Account is that of the cluster to make or to join, and authorises a
 	// request to a waiting node. Left empty, Bootstrap makes one up.
 	Account auth.Account
@@ -205,6 +209,15 @@ func (c Config) Validate() error {
 	if c.Replace && c.Join == "" {
 		fault("--replace needs --join: the member through which the node joins anew")
 	}
+	if c.Nonvoter && c.Bootstrap {
+		fault("--nonvoter is for a node that joins: a new cluster needs the vote of its first node")
+	}
+	switch {
+	case c.Reserve < 0:
+		fault("--reserve must be positive")
+	case c.Reserve > 0 && !c.Nonvoter:
+		fault("--reserve needs --nonvoter: a node that votes stands in for nobody")
+	}
 	if c.TimeoutScale < 0 {
 		fault("--timeout-scale must be positive")
 	}
@@ -248,7 +261,7 @@ func (c Config) enroller(l *listener, http *http.Client) enrol.Enroller {
 	return enrol.Enroller{
 		Dir: c.DataDir, NodeID: c.NodeID, Account: c.Account,
 		InternalAddr: c.InternalAddr, GossipAddr: c.GossipAddr, Advertise: c.advertised, Seeds: c.Seeds,
-		Bootstrap: c.Bootstrap, Join: c.Join, InsecureJoin: c.InsecureJoin, Replace: c.Replace,
+		Bootstrap: c.Bootstrap, Join: c.Join, InsecureJoin: c.InsecureJoin, Replace: c.Replace, Nonvoter: c.Nonvoter,
 		Serve: func(ctx context.Context, account auth.Account, join admin.JoinFunc) error {
 			return serveWaiting(ctx, c, l, account, join)
 		},

@@ -73,6 +73,7 @@ var (
 	timeDesc    = prometheus.NewDesc("lockstep_store_time_seconds", "The store's clock: the leader's stamp on the last batch, as Unix time.", nil, nil)
 	ageDesc     = prometheus.NewDesc("lockstep_raft_age_seconds", "Time since this node's store last held everything that the cluster had committed; above a few seconds it does not keep up.", nil, nil)
 	membersDesc = prometheus.NewDesc("lockstep_members", "Members of the cluster by role, as this node sees them.", []string{"role"}, nil)
+	votersDesc  = prometheus.NewDesc("lockstep_voters", "Members that have a vote, whether they are reached or not.", nil, nil)
 	dedupDesc   = prometheus.NewDesc("lockstep_dedup_commands", "Commands whose id is remembered, by window.", []string{"window"}, nil)
 	dedupBytes  = prometheus.NewDesc("lockstep_dedup_bytes", "Memory that remembered commands take, by window.", []string{"window"}, nil)
 	dedupAge    = prometheus.NewDesc("lockstep_dedup_age_seconds", "Age of the oldest remembered command, by window.", []string{"window"}, nil)
@@ -100,7 +101,7 @@ type nodeCollector struct {
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, levelDesc, timeDesc, ageDesc, membersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, diskDesc, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, levelDesc, timeDesc, ageDesc, membersDesc, votersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, diskDesc, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc} {
 		out <- d
 	}
 }
@@ -122,9 +123,14 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(timeDesc, float64(view.Time())/1000)
 	gauge(ageDesc, c.node.Age().Seconds())
 	roles := map[cluster.Role]float64{cluster.RoleLeader: 0, cluster.RoleFollower: 0, cluster.RoleNonvoter: 0, cluster.RoleUnreachable: 0}
+	voters := 0.0
 	for _, m := range c.node.Members() {
 		roles[m.Role]++
+		if m.Voter {
+			voters++
+		}
 	}
+	gauge(votersDesc, voters)
 	for role, n := range roles {
 		gauge(membersDesc, n, string(role))
 	}

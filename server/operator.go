@@ -54,7 +54,7 @@ func (o operator) Status(ctx context.Context) (admin.Status, error) {
 		out.Nodes[i] = admin.NodeStatus{
 			ID: n.ID, HTTP: n.HTTP, Raft: n.Raft, Role: string(n.Role), AppliedIndex: n.AppliedIndex, Version: n.Version,
 			Server: n.Server, DigestIndex: n.Digest.Index, Digest: digestText(n.Digest.Hash), Problem: n.Problem,
-			FormatLevel: uint32(n.Level), NewestLevel: uint32(n.Newest),
+			Voter: n.Voter, Nonvoter: n.Nonvoter, ReserveSeconds: n.Reserve.Seconds(), FormatLevel: uint32(n.Level), NewestLevel: uint32(n.Newest),
 		}
 	}
 	return out, nil

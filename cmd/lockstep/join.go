@@ -34,7 +34,7 @@ MEMBER_URL, and --url, are those for operators, where a node has an --admin-addr
 Over plain http:// a node joins through this machine only, unless --insecure-join says
 that the network may be trusted: the credentials and the cluster's key cross it.
 
-Prints each stage and returns when the node votes.`,
+Prints each stage and returns when the node votes, or, with --nonvoter, serves.`,
 		Example: "  lockstep join https://sync1.example.com --data-dir /var/lib/lockstep",
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
@@ -103,7 +103,7 @@ func join(ctx context.Context, out io.Writer, node, member *admin.Client, how ad
 			told = stage
 			fmt.Fprintf(out, "%s %s\n", id, stage)
 		}
-		if stage != votes {
+		if stage != votes && stage != serves {
 			return errors.New("it " + cmp.Or(stage, "was not added"))
 		}
 		return nil
@@ -114,10 +114,14 @@ func join(ctx context.Context, out io.Writer, node, member *admin.Client, how ad
 	return nil
 }
 
-const votes = "votes"
+// The last stage of a node that joins, with a vote or, by its own wish, without.
+const (
+	votes  = "votes"
+	serves = "serves, and has no vote, as it wants"
+)
 
-// stageOf says how far a node is on its way in: "" before it was added, and votes
-// when it does, and no earlier incarnation of it is a member any more.
+// stageOf says how far a node is on its way in: "" before it was added, votes or
+// serves when it does, and no earlier incarnation of it is a member any more.
 func stageOf(s admin.Status, id string, old []string) string {
 	stage, replaced := "", true
 	for _, n := range s.Nodes {
@@ -127,12 +131,14 @@ func stageOf(s admin.Status, id string, old []string) string {
 			replaced = false
 		case n.Votes():
 			stage = votes
+		case n.Nonvoter && n.Problem == "":
+			stage = serves
 		default:
 			stage = "is " + n.Role + ", catching up"
 		}
 	}
-	if stage == votes && !replaced {
-		return "votes, and takes the place of its earlier self"
+	if (stage == votes || stage == serves) && !replaced {
+		return stage + ", and takes the place of its earlier self"
 	}
 	return stage
 }

@@ -23,6 +23,8 @@ func TestStagesOfJoining(t *testing.T) {
 		{[]admin.NodeStatus{other, as(admin.RoleNonvoter), earlier}, "is nonvoter, catching up"},
 		{[]admin.NodeStatus{other, as(admin.RoleFollower), earlier}, "votes, and takes the place of its earlier self"},
 		{[]admin.NodeStatus{other, as(admin.RoleFollower)}, votes},
+		{[]admin.NodeStatus{other, {ID: "n2", Server: "n2.new", Role: admin.RoleNonvoter, Nonvoter: true, Problem: "this node is catching up"}}, "is nonvoter, catching up"},
+		{[]admin.NodeStatus{other, {ID: "n2", Server: "n2.new", Role: admin.RoleNonvoter, Nonvoter: true}}, serves},
 	} {
 		require.Equal(t, c.want, stageOf(admin.Status{Nodes: c.nodes}, "n2", []string{"n2.old"}), "%+v", c.nodes)
 	}

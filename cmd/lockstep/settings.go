@@ -120,7 +120,9 @@ func (s *nodeSettings) define() {
 	f.BoolVar(&s.InsecureJoin, "insecure-join", false, "join over plain http:// beyond this machine, where credentials and the cluster's key can be read on the way")
 	f.StringVar(&s.CA, "ca", "", "file with authorities, in PEM, that are believed besides the machine's when this node asks a member to let it in")
 	f.BoolVar(&s.Replace, "replace", false, "take the place of a member with this node's id; and if this node's own state is lost, join anew")
-	part(f, "How it comes to a cluster", "bootstrap", "account-file", "join", "ca", "insecure-join", "replace")
+	f.BoolVar(&s.Nonvoter, "nonvoter", false, "serve clients and have no vote: for more subscribers and reads than the voters can take; a node that votes already keeps its vote")
+	f.DurationVar(&s.Reserve, "reserve", 0, "with --nonvoter: vote in the place of a voter that has been silent for so long, until it is back (default: never)")
+	part(f, "How it comes to a cluster", "bootstrap", "account-file", "join", "ca", "insecure-join", "replace", "nonvoter", "reserve")
 
 	f.StringVar(&s.TLS.Cert, "tls-cert", "", "file with the certificate that clients and operators are shown, and its chain, in PEM; it is read again when it changes (default: none, no TLS)")
 	f.StringVar(&s.TLS.Key, "tls-key", "", "file with its key")

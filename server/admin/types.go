@@ -23,6 +23,10 @@ type NodeStatus struct {
 	DigestIndex uint64 `json:"digest_index"`
 	Digest      string `json:"digest"` // 16 hexadecimal digits
 
+	Voter          bool    `json:"voter"`                     // by raft's configuration, whether it is reached or not
+	Nonvoter       bool    `json:"nonvoter,omitempty"`        // it wants no vote
+	ReserveSeconds float64 `json:"reserve_seconds,omitempty"` // of a voter's silence, after which it votes in its place
+
 	FormatLevel uint32 `json:"format_level,omitempty"`        // the cluster's, as the node's state has it
 	NewestLevel uint32 `json:"newest_format_level,omitempty"` // that the node's release knows
 

@@ -48,6 +48,7 @@ type Enroller struct {
 	Join         string
 	InsecureJoin bool
 	Replace      bool
+	Nonvoter     bool // it wants no vote
 
 	// Serve answers operators, whom the account lets in, while the node waits to be
 	// told which cluster to join. It returns an error when ctx ends or it cannot go on.

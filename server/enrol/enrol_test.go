@@ -100,7 +100,7 @@ func TestWaitingNodeEnrolsWhenToldWhere(t *testing.T) {
 	require.Equal(t, m.url, r.JoinThrough)
 	require.Equal(t, account, auth.Account{SID: r.AccountSID, AuthToken: r.AuthToken})
 
-	votes := &node{votesAt: 3}
+	votes := &node{settlesAt: 3}
 	record := enrol.NewRecord(e.Dir)
 	require.NoError(t, record.Set(*r))
 	require.NoError(t, e.Settle(t.Context(), votes, record))
@@ -151,10 +151,10 @@ func TestNewClusterUsesAccountOfItsRecord(t *testing.T) {
 	require.ErrorContains(t, err, "belongs to node n1")
 }
 
-// node is an open node that votes when it has been asked so many times.
+// node is an open node that settles when it has been asked so many times.
 type node struct {
-	proposed       *fsm.Command
-	votesAt, asked int
+	proposed         *fsm.Command
+	settlesAt, asked int
 }
 
 func (n *node) Propose(_ context.Context, c *fsm.Command) (*fsm.Result, error) {
@@ -164,7 +164,7 @@ func (n *node) Propose(_ context.Context, c *fsm.Command) (*fsm.Result, error) {
 
 func (*node) InternalAddr() string { return "127.0.0.1:7000" }
 
-func (n *node) Votes() bool {
+func (n *node) Settled() bool {
 	n.asked++
-	return n.asked == n.votesAt
+	return n.asked == n.settlesAt
 }

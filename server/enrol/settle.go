@@ -18,7 +18,7 @@ import (
 type Node interface {
 	Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 	InternalAddr() string // by which other nodes reach it
-	Votes() bool
+	Settled() bool        // it votes, or has caught up and wants no vote
 }
 
 // Settle finishes what Enter began, once the node is open: a new cluster gets its
@@ -53,7 +53,7 @@ func (e Enroller) initialise(ctx context.Context, node Node, r nodedir.Record) e
 }
 
 // join has the node added by the member through which it enrolled, and waits
-// until it votes.
+// until it votes, or serves if it wants no vote.
 func (e Enroller) join(ctx context.Context, node Node, r nodedir.Record) error {
 	member := &admin.Client{URLs: []string{r.JoinThrough}, AccountSID: r.AccountSID, AuthToken: r.AuthToken, HTTP: e.HTTP}
 	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: e.Advertise(r.GossipAddr), Version: e.Version, Replace: r.Replace || e.Replace}
@@ -71,16 +71,16 @@ func (e Enroller) join(ctx context.Context, node Node, r nodedir.Record) error {
 	}
 	e.Logger.Info("added as nonvoter, catching up", "through", r.JoinThrough)
 	err = retry.Until(ctx, func() error {
-		if !node.Votes() {
-			return errNoVote
+		if !node.Settled() {
+			return errNotSettled
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	e.Logger.Info("this node votes")
+	e.Logger.Info("this node has settled in", "votes", !e.Nonvoter)
 	return nil
 }
 
-var errNoVote = errors.New("this node does not vote yet")
+var errNotSettled = errors.New("this node does not vote yet")

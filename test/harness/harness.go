@@ -131,11 +131,12 @@ func Start(t testing.TB, c Config) *Cluster {
 	return cluster
 }
 
-// Add starts one more node, which joins through a member. It does not wait.
-func (c *Cluster) Add(through *Node) *Node {
+// Add starts one more node, which joins through a member, with these arguments
+// besides the usual ones. It does not wait.
+func (c *Cluster) Add(through *Node, args ...string) *Node {
 	c.t.Helper()
 	n := c.newNode()
-	n.start("--join", through.URL)
+	n.start(append([]string{"--join", through.URL}, args...)...)
 	return n
 }
 

@@ -236,8 +236,11 @@ func (c *Changes) addOnLeader(ctx context.Context, spec Spec) error {
 			if err := c.refuseCopy(ctx, s, at); err != nil {
 				return err
 			}
-		case member.NodeOf(s.ID) == spec.ID && !spec.Replace && !c.Servers.Has(at.Server):
+		case member.NodeOf(s.ID) != spec.ID || c.Servers.Has(at.Server):
+		case !spec.Replace:
 			return fmt.Errorf("%w: %s", wire.ErrKnownMember, spec.ID)
+		case at.Nonvoter && s.Suffrage == raft.Voter:
+			return fmt.Errorf("%w: %s votes, and its place cannot be taken by a node that wants no vote; remove it first", wire.ErrKnownMember, spec.ID)
 		}
 	}
 	// Raft wants distinct addresses. The one that had this address, an earlier

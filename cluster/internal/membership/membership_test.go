@@ -56,8 +56,8 @@ func TestNextPromotion(t *testing.T) {
 		{name: "the other goes on", servers: "a d? e?", reports: "e:500", seen: progress{"d": 5, "e": 1}, next: progress{"e": 2}, want: "e"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, next := nextPromotion(servers(c.servers), reports(c.reports), 7, 500, c.seen)
-			require.Equal(t, c.want, got)
+			next := c.seen.update(servers(c.servers), reports(c.reports), 7, 500)
+			require.Equal(t, c.want, next.nextPromotion(func(string) bool { return true }))
 			require.Equal(t, c.next, next)
 		})
 	}

@@ -30,74 +30,112 @@ const (
 // row said that they have caught up.
 type progress map[string]int
 
-// nextPromotion decides which nonvoter becomes a voter, given what each
-// reported just now; "" if none does. A nonvoter that did not report has to
-// begin again. At most one is promoted at a time.
-func nextPromotion(servers []raft.Server, reports map[string]status.Node, term, commit uint64, seen progress) (string, progress) {
+// update counts what each nonvoter reported just now. One that did not report has
+// to begin again.
+func (p progress) update(servers []raft.Server, reports map[string]status.Node, term, commit uint64) progress {
 	next := make(progress)
-	chosen := ""
 	for _, s := range servers {
 		id := string(s.ID)
 		r, reported := reports[id]
-		if s.Suffrage == raft.Voter || !reported || r.Term != term || r.AppliedIndex+caughtUpWithin < commit {
-			continue
+		if s.Suffrage != raft.Voter && reported && r.Term == term && r.AppliedIndex+caughtUpWithin >= commit {
+			next[id] = p[id] + 1
 		}
-		next[id] = seen[id] + 1
-		if next[id] >= caughtUpTimes && (chosen == "" || id < chosen) {
+	}
+	return next
+}
+
+// nextPromotion returns the nonvoter that becomes a voter next, of those that
+// have caught up and that are wanted; "" if there is none.
+func (p progress) nextPromotion(wanted func(id string) bool) string {
+	chosen := ""
+	for id, times := range p {
+		if times >= caughtUpTimes && wanted(id) && (chosen == "" || id < chosen) {
 			chosen = id
 		}
 	}
-	return chosen, next
+	return chosen
 }
 
-// Promote makes voters of nonvoters that have caught up, as long as the term
-// lasts. A node becomes a voter only then, since a voter that cannot vote yet
-// raises the quorum for nothing.
+// Promote makes voters of nonvoters that have caught up and want a vote, and of
+// those in reserve when a voter is silent for too long, as long as the term lasts.
+// A node becomes a voter only then, since a voter that cannot vote yet raises the
+// quorum for nothing.
 func (c *Changes) Promote(t *leadership.Term) {
-	seen := make(progress)
+	seen, silent := make(progress), make(silence)
 	for {
 		lifetime.Pause(t.Context(), promoteInterval)
 		if t.Context().Err() != nil {
 			return
 		}
 		if err := c.Exclusively(t.Context(), func() (err error) {
-			seen, err = c.promoteNext(t, seen)
+			seen, err = c.promoteNext(t, seen, silent)
 			return err
 		}); err != nil {
-			c.Logger.Warn("member not promoted", "error", err)
+			c.Logger.Warn("votes not changed", "error", err)
 		}
 	}
 }
 
-func (c *Changes) promoteNext(t *leadership.Term, seen progress) (progress, error) {
+// promoteNext changes at most one server's vote.
+func (c *Changes) promoteNext(t *leadership.Term, seen progress, silent silence) (progress, error) {
 	servers := c.Servers.All()
 	if err := c.retire(t.Context(), servers); err != nil {
 		return seen, err
 	}
-	nonvoters := slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool {
-		return s.Suffrage == raft.Voter || member.Superseded(servers, s.ID, func(raft.Server) bool { return true })
+	servers = slices.DeleteFunc(slices.Clone(servers), func(s raft.Server) bool {
+		return member.Superseded(servers, s.ID, func(raft.Server) bool { return true })
 	})
-	if len(nonvoters) == 0 {
-		return nil, nil
+	if voters := countVoters(servers); voters == len(servers) && voters%2 == 1 {
+		clear(silent)
+		return nil, nil // nobody waits for a vote, and no reserve votes beside those it stands in for
 	}
 	commit := c.Raft.CommitIndex()
-	chosen, seen := nextPromotion(nonvoters, c.Survey.Reports(t.Context(), nonvoters), t.Number, commit, seen)
-	i := slices.IndexFunc(nonvoters, func(s raft.Server) bool { return string(s.ID) == chosen })
-	if i < 0 {
-		return seen, nil
+	reports := c.Survey.Reports(t.Context(), servers)
+	silent.update(servers, reports, time.Now())
+	seen = seen.update(servers, reports, t.Number, commit)
+	promote := seen.nextPromotion(func(id string) bool { return !reports[id].Nonvoter })
+	demote := ""
+	if promote == "" {
+		if demote = surplus(servers, reports, silent, time.Now()); demote == "" {
+			promote = seen.nextPromotion(func(id string) bool { return silent.any(reports[id].Reserve, time.Now()) })
+		}
 	}
-	if err := c.Life.Await(t.Context(), c.Raft.AddVoter(nonvoters[i].ID, nonvoters[i].Address, 0, changeTimeout)); err != nil {
-		return seen, fmt.Errorf("promote %s: %w", chosen, err)
+	switch {
+	case promote != "":
+		return seen, c.promote(t.Context(), servers, promote)
+	case demote != "":
+		return seen, c.demote(t.Context(), demote)
 	}
-	c.Logger.Info("member promoted to voter", "member", chosen)
 	return seen, nil
 }
 
-// retire removes servers whose successors vote. Until then they keep their
-// vote: one that turns out to be alive knows what was acknowledged.
+func (c *Changes) promote(ctx context.Context, servers []raft.Server, id string) error {
+	i := slices.IndexFunc(servers, func(s raft.Server) bool { return string(s.ID) == id })
+	if err := c.Life.Await(ctx, c.Raft.AddVoter(servers[i].ID, servers[i].Address, 0, changeTimeout)); err != nil {
+		return fmt.Errorf("promote %s: %w", id, err)
+	}
+	c.Logger.Info("member promoted to voter", "member", id)
+	return nil
+}
+
+func (c *Changes) demote(ctx context.Context, id string) error {
+	if id == c.Self {
+		return c.Transfers.Away(ctx) // the next leader goes on
+	}
+	if err := c.Life.Await(ctx, c.Raft.DemoteVoter(raft.ServerID(id), 0, changeTimeout)); err != nil {
+		return fmt.Errorf("demote %s: %w", id, err)
+	}
+	c.Logger.Info("member made a nonvoter: others vote in its place", "member", id)
+	return nil
+}
+
+// retire removes servers whose successors vote, and those that have no vote to keep
+// until then: one that is alive after all knows what was acknowledged.
 func (c *Changes) retire(ctx context.Context, servers []raft.Server) error {
 	for _, s := range servers {
-		if !member.Superseded(servers, s.ID, func(by raft.Server) bool { return by.Suffrage == raft.Voter }) {
+		if !member.Superseded(servers, s.ID, func(by raft.Server) bool {
+			return by.Suffrage == raft.Voter || s.Suffrage != raft.Voter
+		}) {
 			continue
 		}
 		err := c.removeServer(ctx, s.ID)
@@ -107,4 +145,13 @@ func (c *Changes) retire(ctx context.Context, servers []raft.Server) error {
 		return fmt.Errorf("remove replaced %s: %w", s.ID, err)
 	}
 	return nil
+}
+
+func countVoters(servers []raft.Server) (n int) {
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter {
+			n++
+		}
+	}
+	return n
 }

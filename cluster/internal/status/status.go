@@ -60,6 +60,15 @@ type Node struct {
 
 	DiskShort bool `cbor:"60,keyasint,omitempty"` // its disk has too little room
 
+	// Nonvoter says that the node wants no vote, and Reserve for how long a voter is
+	// silent before the node takes its place all the same; zero: for ever.
+	Nonvoter bool          `cbor:"70,keyasint,omitempty"`
+	Reserve  time.Duration `cbor:"71,keyasint,omitempty"`
+
+	// Voter is whether it has a vote, by raft's configuration as the one has it who
+	// tells the status.
+	Voter bool `cbor:"72,keyasint,omitempty"`
+
 	// Problem says why the node does not serve, if it does not (see Node.Health).
 	Problem string `cbor:"20,keyasint,omitempty"`
 }
