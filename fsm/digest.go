@@ -197,7 +197,7 @@ func hashPermission(p *objects.Permission) hash64 {
 
 func hashKey(k *objects.APIKey) hash64 {
 	h := hash64(recordKey).sid(&k.SID).text(k.Secret).text(k.FriendlyName)
-	return h.num(uint64(k.Created)).pair(number(k.SignOnly), number(k.ReadOnly)).sid(&k.Service)
+	return h.num(uint64(k.Created)).pair(number(k.SignOnly), number(k.ReadOnly)|uint64(k.Role)<<1).sid(&k.Service)
 }
 
 func hashExpiry(e expiry) hash64 {

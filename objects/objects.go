@@ -105,12 +105,51 @@ type KeyScope struct {
 	SignOnly bool `cbor:"5,keyasint,omitempty"` // it signs access tokens and does not open the REST API
 	ReadOnly bool `cbor:"6,keyasint,omitempty"` // it reads by REST, and signs no access tokens, which would let clients write
 	Service  SID  `cbor:"7,keyasint,omitempty"` // the one service that it is good for
+	Role     Role `cbor:"8,keyasint,omitempty"` // what it is for
+}
+
+// Role is what an API key is for: data, or the work of an operator who need not see
+// any.
+type Role uint8
+
+// The roles. Those of operators open neither the REST API nor sign access tokens.
+const (
+	RoleData   Role = iota
+	RoleViewer      // sees how the cluster is
+	RoleAdmin       // looks after its nodes, too; hands out no credentials
+)
+
+// ParseRole reads the name of a role; an empty one is data.
+func ParseRole(name string) (Role, error) {
+	switch name {
+	case "", "data":
+		return RoleData, nil
+	case "viewer":
+		return RoleViewer, nil
+	case "admin":
+		return RoleAdmin, nil
+	}
+	return RoleData, ErrParameter.With("A role is data, viewer or admin")
+}
+
+// String returns the name of a role.
+func (r Role) String() string {
+	switch r {
+	case RoleViewer:
+		return "viewer"
+	case RoleAdmin:
+		return "admin"
+	}
+	return "data"
 }
 
 // Validate returns what is wrong with a scope, if anything.
 func (s KeyScope) Validate() error {
 	if s.SignOnly && s.ReadOnly {
 		return ErrParameter.With("A key that only reads signs no tokens: it cannot be one that only signs")
+	}
+	if s.Role != RoleData && (s.SignOnly || s.ReadOnly || !s.Service.IsZero()) {
+		return ErrParameter.With("The key of an operator opens no data, of whichever service, and signs no tokens")
 	}
 	return nil
 }

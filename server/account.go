@@ -8,36 +8,39 @@ import (
 	"time"
 
 	"lockstep/objects"
+	"lockstep/server/admin"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/guard"
 	"lockstep/server/nodedir"
 )
 
-// allowAccount lets the account itself pass, not its API keys. Wrong credentials
-// wait for their answer.
-func allowAccount(r *http.Request, known auth.Keyring, watch *guard.Guard, proxies []netip.Prefix) (audit.Actor, error) {
+// allowOperator lets the account pass, and API keys whose role is enough for what is
+// asked. Wrong credentials wait for their answer.
+func allowOperator(r *http.Request, needs admin.Needs, known auth.Keyring, watch *guard.Guard, proxies []netip.Prefix) (audit.Actor, error) {
 	header := r.Header.Get("Authorization")
-	p, err := auth.Basic(header, known)
+	p, err := auth.Operator(header, known)
 	by := audit.Actor{Name: p.Name(), Source: audit.Source(r, proxies)}
 	switch {
-	case err == nil && p.KeySID != "": // a good key, for other things
+	case err == nil && p.KeySID != "" && p.Scope.Role == objects.RoleData: // a good key, for other things
 		return by, objects.ErrUnauthorized
+	case err == nil && p.KeySID != "" && !needs.By(p.Scope.Role):
+		return by, objects.ErrKeyScope
 	case err != nil && header != "":
 		watch.Refused(r.Context(), "operator", by.Source)
 	}
 	return by, err
 }
 
-// allow is allowAccount on an open node. One that has not read the state yet goes
+// allow is allowOperator on an open node. One that has not read the state yet goes
 // by what its directory says.
-func (n *node) allow(r *http.Request) (audit.Actor, error) {
+func (n *node) allow(r *http.Request, needs admin.Needs) (audit.Actor, error) {
 	var known auth.Keyring = n.keys
 	if sid, _ := known.Account(); sid == "" {
 		record := n.record.Copy()
 		known = auth.Account{SID: record.AccountSID, AuthToken: record.AuthToken}.Keyring()
 	}
-	return allowAccount(r, known, n.guard, n.config.TrustedProxies)
+	return allowOperator(r, needs, known, n.guard, n.config.TrustedProxies)
 }
 
 // accountInterval is how often the directory is compared with the state.

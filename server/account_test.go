@@ -163,6 +163,54 @@ func itoa(n int) string {
 	return strings.TrimLeft(string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)}), "0")
 }
 
+// The key of an operator is good for what its role says of /cluster/, and for no data;
+// keys for data are good for nothing there.
+func TestKeysOfOperators(t *testing.T) {
+	s := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount, Bounds: bounds.Bounds{FailureDelay: -1}})
+	s.untilReady(t)
+	keys := map[string]admin.Key{}
+	for _, role := range []string{"data", "viewer", "admin"} {
+		k, err := s.CreateKey(t.Context(), admin.NewKey{KeyScope: admin.KeyScope{Role: role}})
+		require.NoError(t, err)
+		keys[role] = k
+	}
+	for _, bad := range []admin.KeyScope{{Role: "root"}, {Role: "viewer", ReadOnly: true}, {Role: "admin", Service: "default"}} {
+		_, err := s.CreateKey(t.Context(), admin.NewKey{KeyScope: bad})
+		require.ErrorIs(t, err, objects.ErrParameter, "%+v", bad)
+	}
+	for _, c := range []struct {
+		method, path        string
+		data, viewer, admin int
+	}{
+		{"GET", "/cluster/status", 401, 200, 200},
+		{"GET", "/cluster/key", 401, 200, 200},
+		{"GET", "/cluster/verify", 401, 403, 200},
+		{"POST", "/cluster/snapshot", 401, 403, 204},
+		{"GET", "/cluster/keys", 401, 403, 200},
+		{"DELETE", "/cluster/members/nobody", 401, 403, 404},
+		{"POST", "/cluster/keys", 401, 403, 403},
+		{"DELETE", "/cluster/keys/" + keys["data"].SID, 401, 403, 403},
+		{"POST", "/cluster/enrol", 401, 403, 403},
+		{"POST", "/cluster/members", 401, 403, 403},
+		{"POST", "/cluster/backup", 401, 403, 403},
+		{"POST", "/cluster/account/token", 401, 403, 403},
+		{"POST", "/cluster/account/promote", 401, 403, 403},
+		{"DELETE", "/cluster/account/token", 401, 403, 403},
+		{"GET", "/v1/Services", 200, 401, 401},
+		{"POST", "/v1/Services/default/Documents", 201, 401, 401},
+	} {
+		for role, want := range map[string]int{"data": c.data, "viewer": c.viewer, "admin": c.admin} {
+			code, body := s.rest(t, keys[role].SID, keys[role].Secret, c.method, c.path, nil)
+			require.Equal(t, want, code, "%s: %s %s: %s", role, c.method, c.path, body)
+		}
+	}
+	require.Contains(t, s.hello(t, keys["data"], "default"), `"code":200`)
+	for _, role := range []string{"viewer", "admin"} {
+		require.Contains(t, s.hello(t, keys[role], "default"), `"code":401`, "%s signs no tokens", role)
+	}
+	require.Equal(t, []string{"everything", "see status", "operate"}, []string{keys["data"].May(), keys["viewer"].May(), keys["admin"].May()})
+}
+
 func TestRestrictedKeys(t *testing.T) {
 	s := start(t, Config{DataDir: dataDir(t), Bootstrap: true, Account: testAccount, Bounds: bounds.Bounds{FailureDelay: -1}})
 	s.untilReady(t)

@@ -151,7 +151,8 @@ func (o operator) Backup(ctx context.Context) (admin.Backup, error) { return o.b
 func (o operator) CreateKey(ctx context.Context, k admin.NewKey) (admin.Key, error) {
 	op := &fsm.CreateKey{SID: objects.NewSID(objects.KindKey, commandid.New()), Secret: auth.NewSecret(), FriendlyName: k.FriendlyName}
 	op.Scope.SignOnly, op.Scope.ReadOnly = k.SignOnly, k.ReadOnly
-	if err := op.Scope.Validate(); err != nil {
+	var err error
+	if op.Scope.Role, err = objects.ParseRole(k.Role); err != nil {
 		return admin.Key{}, err
 	}
 	if k.Service != "" {
@@ -164,6 +165,9 @@ func (o operator) CreateKey(ctx context.Context, k admin.NewKey) (admin.Key, err
 			return admin.Key{}, objects.ErrServiceGone
 		}
 		op.Scope.Service = s.SID
+	}
+	if err := op.Scope.Validate(); err != nil {
+		return admin.Key{}, err
 	}
 	if err := o.decide(ctx, op); err != nil {
 		return admin.Key{}, err
@@ -202,6 +206,9 @@ func keyResource(k *objects.APIKey) admin.Key {
 	}
 	if !k.Service.IsZero() {
 		r.Service = k.Service.String()
+	}
+	if k.Role != objects.RoleData {
+		r.Role = k.Role.String()
 	}
 	return r
 }

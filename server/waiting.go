@@ -16,8 +16,8 @@ import (
 func serveWaiting(ctx context.Context, c Config, l *listener, account auth.Account, join admin.JoinFunc) error {
 	watch := guard.New(guard.Config{Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: audit.New(c.Audit)})
 	defer runBeside(watch.Run)()
-	allow := func(q *http.Request) (audit.Actor, error) {
-		return allowAccount(q, account.Keyring(), watch, c.TrustedProxies)
+	allow := func(q *http.Request, needs admin.Needs) (audit.Actor, error) {
+		return allowOperator(q, needs, account.Keyring(), watch, c.TrustedProxies)
 	}
 	clients := rest.Unavailable(enrol.WaitsToJoin)
 	l.show(clients, admin.PreJoinHandler(enrol.WaitsToJoin, clients, allow, join))

@@ -30,9 +30,15 @@ Without restrictions a key opens the whole REST API and signs access tokens. Wit
 --sign-only it signs tokens and does not open REST (401): the key for an
 application's server. With --read-only it reads by REST (all else is answered 403)
 and signs no tokens, since these let clients write. With --service it is good for
-that service only, and cannot remove it; its tokens must name it.`,
+that service only, and cannot remove it; its tokens must name it.
+
+A key with a --role is an operator's, and opens no data at all: a viewer's shows the
+cluster's status; an admin's also compares states, writes snapshots, takes nodes out,
+changes the cluster's key and lists keys. Backups, credentials and what lets nodes join
+stay the account's.`,
 		Example: `  lockstep keys create --name "the shop's server" --sign-only
-  lockstep keys create --name reports --read-only --service default --json`,
+  lockstep keys create --name reports --read-only --service default --json
+  lockstep keys create --name dashboard --role viewer`,
 		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
 			client, err := t.client(cmd.Flags())
@@ -57,6 +63,7 @@ that service only, and cannot remove it; its tokens must name it.`,
 	f.BoolVar(&key.ReadOnly, "read-only", false, "it reads by REST, and signs no access tokens")
 	f.StringVar(&key.Service, "service", "", "SID or unique name of the one service that it is good for")
 	f.BoolVar(&asJSON, "json", false, "print JSON: sid, secret, friendly_name, date_created and the restrictions")
+	f.StringVar(&key.Role, "role", "data", "what it is for: data, viewer or admin")
 	cmd.MarkFlagsMutuallyExclusive("sign-only", "read-only")
 	return cmd
 }

@@ -202,15 +202,16 @@ func (t *target) client(f *pflag.FlagSet) (*admin.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !a.hasAccount() && a.hasKey() {
-		return nil, usage{fmt.Errorf("an operator's command needs the account's SID and auth token, and %s has an API key only", a.name)}
-	}
 	return a.operator(), nil
 }
 
-// operator returns the operator's API.
+// operator returns the operator's API: by the account's credentials, or else by an
+// API key, which has a role for it or is refused.
 func (a *access) operator() *admin.Client {
 	c := &admin.Client{URLs: a.URLs, AccountSID: a.AccountSID, AuthToken: a.AuthToken, HTTP: a.trusted}
+	if !a.hasAccount() && a.hasKey() {
+		c.AccountSID, c.AuthToken = a.APIKey, a.APISecret
+	}
 	if len(a.OperatorURLs) > 0 {
 		c.URLs = a.OperatorURLs
 	}

@@ -93,9 +93,27 @@ type Config struct {
 	Logger  *slog.Logger // default slog.Default
 }
 
-// Allow returns the actor of a request whose credentials are those of the
-// account itself, and a refusal for others. It may wait before it refuses.
-type Allow func(*http.Request) (audit.Actor, error)
+// Allow returns the actor of a request whose credentials are good for what it needs,
+// and a refusal for others. It may wait before it refuses.
+type Allow func(r *http.Request, needs Needs) (audit.Actor, error)
+
+// Needs is who may send a request.
+type Needs int
+
+const (
+	// Viewer is the account, or a key of either of the operators' roles.
+	Viewer Needs = iota
+	// Admin is the account, or a key of the role admin.
+	Admin
+	// Account is the account alone: the answer has data or secrets, or credentials
+	// are made or taken away.
+	Account
+)
+
+// By reports whether a key's role is enough.
+func (n Needs) By(role objects.Role) bool {
+	return role == objects.RoleAdmin && n <= Admin || role == objects.RoleViewer && n == Viewer
+}
 
 // maxBody is more than any request to this API needs.
 const maxBody = 64 << 10
@@ -117,23 +135,23 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /healthz", alive)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, h.node.Ready(), h.node.Notes()) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{ErrorLog: loglimit.Lines(c.Logger, slog.LevelWarn)}))
-	h.route(mux, "GET /cluster/status", h.status)
-	h.route(mux, "GET /cluster/verify", h.verify)
-	h.route(mux, "POST /cluster/enrol", h.enrol)
-	h.route(mux, "POST /cluster/members", h.addMember)
-	h.route(mux, "DELETE /cluster/members/{id}", h.removeMember)
-	h.route(mux, "POST /cluster/leave", h.leave)
-	h.route(mux, "POST /cluster/snapshot", h.snapshot)
+	h.route(mux, "GET /cluster/status", Viewer, h.status)
+	h.route(mux, "GET /cluster/verify", Admin, h.verify)
+	h.route(mux, "POST /cluster/enrol", Account, h.enrol)
+	h.route(mux, "POST /cluster/members", Account, h.addMember)
+	h.route(mux, "DELETE /cluster/members/{id}", Admin, h.removeMember)
+	h.route(mux, "POST /cluster/leave", Admin, h.leave)
+	h.route(mux, "POST /cluster/snapshot", Admin, h.snapshot)
 	mux.HandleFunc("POST /cluster/backup", h.backup)
-	h.route(mux, "POST /cluster/keys", h.createKey)
-	h.route(mux, "GET /cluster/keys", h.keys)
-	h.route(mux, "DELETE /cluster/keys/{sid}", h.revokeKey)
-	h.route(mux, "POST /cluster/key", h.rotateKey)
-	h.route(mux, "GET /cluster/key", h.keyRotation)
-	h.route(mux, "POST /cluster/account/token", h.addAuthToken)
-	h.route(mux, "POST /cluster/account/promote", h.promoteAuthToken)
-	h.route(mux, "DELETE /cluster/account/token", h.dropAuthToken)
-	h.route(mux, "/", func(*http.Request) (int, any, error) { return 0, nil, objects.ErrNotFound })
+	h.route(mux, "POST /cluster/keys", Account, h.createKey)
+	h.route(mux, "GET /cluster/keys", Admin, h.keys)
+	h.route(mux, "DELETE /cluster/keys/{sid}", Account, h.revokeKey)
+	h.route(mux, "POST /cluster/key", Admin, h.rotateKey)
+	h.route(mux, "GET /cluster/key", Viewer, h.keyRotation)
+	h.route(mux, "POST /cluster/account/token", Account, h.addAuthToken)
+	h.route(mux, "POST /cluster/account/promote", Account, h.promoteAuthToken)
+	h.route(mux, "DELETE /cluster/account/token", Account, h.dropAuthToken)
+	h.route(mux, "/", Viewer, func(*http.Request) (int, any, error) { return 0, nil, objects.ErrNotFound })
 	return sameOrigin(mux)
 }
 
@@ -151,9 +169,9 @@ func sameOrigin(next http.Handler) http.Handler {
 // JSON.
 type endpoint func(r *http.Request) (status int, body any, err error)
 
-func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
+func (h *handler) route(mux *http.ServeMux, pattern string, needs Needs, e endpoint) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		r, ok := h.enter(w, r)
+		r, ok := h.enter(w, r, needs)
 		if !ok {
 			return
 		}
@@ -168,8 +186,8 @@ func (h *handler) route(mux *http.ServeMux, pattern string, e endpoint) {
 
 // enter returns a request that is allowed, with its actor in the context. It
 // answers one that is not.
-func (h *handler) enter(w http.ResponseWriter, r *http.Request) (_ *http.Request, ok bool) {
-	actor, err := h.allow(r)
+func (h *handler) enter(w http.ResponseWriter, r *http.Request, needs Needs) (_ *http.Request, ok bool) {
+	actor, err := h.allow(r, needs)
 	if err != nil {
 		writeError(w, r, err)
 		return r, false

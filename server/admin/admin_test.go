@@ -58,7 +58,7 @@ func (f fake) PromoteAuthToken(context.Context) error { return nil }
 func (f fake) DropAuthToken(context.Context) error    { return objects.ErrNoSecondToken }
 
 // allow knows one pair of credentials.
-func allow(r *http.Request) (audit.Actor, error) {
+func allow(r *http.Request, _ admin.Needs) (audit.Actor, error) {
 	if user, password, ok := r.BasicAuth(); ok && user == "account" && password == "token" {
 		return audit.Actor{Name: "account", Source: "1.2.3.4"}, nil
 	}

@@ -31,7 +31,7 @@ const (
 // backup answers with a backup, which takes as long as it takes: only a client that
 // takes nothing is given up.
 func (h *handler) backup(w http.ResponseWriter, r *http.Request) {
-	r, ok := h.enter(w, r)
+	r, ok := h.enter(w, r, Account)
 	if !ok {
 		return
 	}

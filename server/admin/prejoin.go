@@ -43,7 +43,7 @@ func PreJoinHandler(reason string, clients http.Handler, allow Allow, join JoinF
 }
 
 func readJoin(w http.ResponseWriter, r *http.Request, allow Allow, join JoinFunc) (Joining, error) {
-	if _, err := allow(r); err != nil {
+	if _, err := allow(r, Account); err != nil {
 		return Joining{}, err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)

@@ -1,5 +1,7 @@
 package admin
 
+import "lockstep/objects"
+
 // Status is the cluster as one node sees it.
 type Status struct {
 	ClusterID string       `json:"cluster_id"`
@@ -162,6 +164,7 @@ type KeyScope struct {
 	SignOnly bool   `json:"sign_only,omitempty"`
 	ReadOnly bool   `json:"read_only,omitempty"`
 	Service  string `json:"service,omitempty"` // its SID; in a request its unique name, too
+	Role     string `json:"role,omitempty"`    // viewer or admin; empty: data
 }
 
 // May says in a few words what a key may do.
@@ -172,6 +175,10 @@ func (s KeyScope) May() string {
 		may = "sign"
 	case s.ReadOnly:
 		may = "read"
+	case s.Role == objects.RoleViewer.String():
+		may = "see status"
+	case s.Role == objects.RoleAdmin.String():
+		may = "operate"
 	}
 	if s.Service != "" {
 		may += " in " + s.Service

@@ -67,8 +67,16 @@ func TestBasicByScope(t *testing.T) {
 	header := "Basic " + encode(keySID+":"+secret)
 	_, err := auth.Basic(header, keyring{scope: objects.KeyScope{SignOnly: true}})
 	require.ErrorIs(t, err, objects.ErrUnauthorized, "a key that only signs opens nothing")
+	viewer := keyring{scope: objects.KeyScope{Role: objects.RoleViewer}}
+	_, err = auth.Basic(header, viewer)
+	require.ErrorIs(t, err, objects.ErrUnauthorized, "an operator's key opens no data")
+	p, err := auth.Operator(header, viewer)
+	require.NoError(t, err)
+	require.Equal(t, objects.RoleViewer, p.Scope.Role)
+	_, err = auth.Operator("Basic "+encode(keySID+":wrong"), viewer)
+	require.ErrorIs(t, err, objects.ErrUnauthorized)
 	scope := objects.KeyScope{ReadOnly: true, Service: objects.NewSID(objects.KindService, [16]byte{1})}
-	p, err := auth.Basic(header, keyring{scope: scope})
+	p, err = auth.Basic(header, keyring{scope: scope})
 	require.NoError(t, err)
 	require.Equal(t, scope, p.Scope)
 }

@@ -102,7 +102,7 @@ func signingKey(t *jwt.Token, c *claims, k Keyring) ([]byte, error) {
 	switch {
 	case !ok || key.Secret == "":
 		return nil, ErrUnknownKey
-	case key.Scope.ReadOnly:
+	case key.Scope.ReadOnly || key.Scope.Role != objects.RoleData:
 		return nil, errors.New("the token was issued with a key that signs none")
 	}
 	return []byte(key.Secret), nil
