@@ -160,7 +160,8 @@ func grown(r *report.Report, s report.Scenario, file string) error {
 		p.Add(line, marks, spread)
 		p.Legend.Add(row, line, marks)
 	}
-	p.Y.Max *= 1.2 // room for the legend
+	p.Y.Max *= 1.2 // room for the legend, and below for the last number
+	p.X.Max *= 1.6
 	return p.Save(16*vg.Centimeter, 10*vg.Centimeter, file)
 }
 

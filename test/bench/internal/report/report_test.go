@@ -17,13 +17,13 @@ func TestTableHasMediansAndRatios(t *testing.T) {
 	r := New(time.Second)
 	r.Samples = []Sample{
 		sample("mine", 256, 3000), sample(EtcdPut, 256, 1000), sample("mine", 256, 1000), sample("mine", 256, 2000), sample("mine", 1, 50),
-		{Scenario: "writes", Row: "broken", N: 256, Error: "a|b"},
+		{Scenario: "writes", Row: "broken", N: 256, Error: "a|b\nc"},
 	}
 	var b strings.Builder
 	require.NoError(t, r.Tables(&b))
 	require.Contains(t, b.String(), "| mine | 256 | 2,000 (1,000–3,000) | 2.00 | 1.00 | – |")
 	require.Contains(t, b.String(), "| mine | 1 | 50.0 | – |", "the base was not measured with one client")
-	require.Contains(t, b.String(), "| broken | 256 | failed: a/b |")
+	require.Contains(t, b.String(), "| broken | 256 | failed: a/b; c |")
 	require.Less(t, strings.Index(b.String(), "| mine | 1 |"), strings.Index(b.String(), "| mine | 256 |"))
 }
 

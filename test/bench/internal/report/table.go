@@ -42,7 +42,7 @@ func (r *Report) table(s Scenario, lines []Line) string {
 func (r *Report) cells(s Scenario, l Line) []string {
 	cells := []string{l.Row, fmt.Sprint(l.N)}
 	if why := r.Failure(s.Name, l); why != "" {
-		return append(cells, "failed: "+strings.ReplaceAll(why, "|", "/"))
+		return append(cells, "failed: "+strings.NewReplacer("|", "/", "\n", "; ").Replace(why))
 	}
 	first := s.Columns[0].Metric
 	figure := r.Spread(s.Name, l.Row, l.N, first)
