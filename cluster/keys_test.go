@@ -270,3 +270,49 @@ func TestKeyRotationWaitsForAbsentMember(t *testing.T) {
 	m.eventually(func() bool { return len(back.keys.All()) == 1 && back.keys.All()[0] != testKey })
 	m.join("n5", func(c *Config) { c.Key, c.OtherKeys = back.keys.All()[0], nil })
 }
+
+// What is sealed with the cluster's key can be opened by every member before and after
+// the key has changed, and by nobody who has only the old one.
+func TestVaultIsSealedAnewWhenTheKeyChanges(t *testing.T) {
+	k := &kept{keys: make(map[string][][32]byte)}
+	m := newMembers(t, 3, k.edit)
+	store := func(n *Node, name, plain string) {
+		id, data, err := n.Seal(name, []byte(plain))
+		require.NoError(t, err)
+		require.NotContains(t, string(data), plain)
+		m.must(n, &fsm.StoreSealed{Name: name, Key: id, Data: data})
+	}
+	opened := func(n *Node, name string) string {
+		v, err := n.Read(m.context(), objects.Bucket{})
+		require.NoError(t, err)
+		s, ok := v.Sealed(name)
+		if !ok {
+			return "none"
+		}
+		plain, err := n.Unseal(s)
+		require.NoError(t, err)
+		return string(plain)
+	}
+	store(m.leader(), "a", "first")
+	store(m.followers()[0], "b", "second")
+	m.must(m.leader(), &fsm.StoreSealed{Name: "lost", Key: fsm.KeyID{1}, Data: []byte("nobody can open this")})
+	before, ok := m.leader().FSM().View().Sealed("a")
+	require.True(t, ok)
+	moved := *before
+	moved.Name = "b"
+	_, err := m.leader().Unseal(&moved)
+	require.Error(t, err, "it is sealed under its name")
+
+	require.NoError(t, m.leader().RotateKey(m.context()))
+	m.eventually(m.rotated)
+	for _, n := range m.nodes {
+		require.Equal(t, "first", opened(n, "a"))
+		require.Equal(t, "second", opened(n, "b"))
+		require.Equal(t, "none", opened(n, "lost"))
+	}
+	m.eventually(func() bool { return len(m.leader().keys.All()) == 1 })
+	_, err = m.leader().Unseal(before)
+	require.ErrorContains(t, err, "has not got", "the old key is forgotten")
+	store(m.followers()[1], "c", "third")
+	require.Equal(t, "third", opened(m.leader(), "c"))
+}

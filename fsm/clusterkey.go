@@ -97,6 +97,7 @@ func (op *AdvanceKey) apply(tx *tx) Result {
 	case r == nil || r.Key != op.Key || r.Stage != op.Stage:
 	case r.Stage == KeySpreads:
 		m.Rotation = &KeyRotation{Key: r.Key, Stage: KeyUsed}
+	case tx.view.SealedOtherwise(r.Key) != nil: // the old key is needed to seal it anew
 	default:
 		m.ClusterKey, m.Rotation = r.Key, nil
 	}

@@ -46,7 +46,7 @@ var ErrAltered = errors.New("fsm: the state was altered in memory")
 func (v *View) Verify() error {
 	var all hash64
 	all += recount(v.services) + recount(v.objects) + recount(v.items) + recount(v.tombstones) + recount(v.permissions)
-	all += recount(v.keys) + recount(v.expiries) + recount(v.garbage) + recount(v.outbox) + recount(v.endpoints)
+	all += recount(v.keys) + recount(v.expiries) + recount(v.garbage) + recount(v.outbox) + recount(v.endpoints) + recount(v.sealed) + recount(v.leases)
 	if all != v.meta.Sum {
 		return ErrAltered
 	}
@@ -65,7 +65,7 @@ func recount[T any](t *table[T]) (all hash64) {
 // of these.
 func (v *View) sum() hash64 {
 	return v.services.sum + v.objects.sum + v.items.sum + v.tombstones.sum + v.permissions.sum +
-		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum
+		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum + v.sealed.sum + v.leases.sum
 }
 
 // chain adds a log entry, which was applied, to the digest. results stands for
@@ -214,6 +214,14 @@ func hashDelivery(d *Delivery) hash64 {
 	h := hash64(recordDelivery).pair(d.Seq, d.Service).times(d.Created, d.NotBefore).pair(uint64(d.Attempts), uint64(f.Type))
 	h = h.text(f.Identity).text(f.Endpoint).sid(&f.Object).text(f.UniqueName).bytes(f.Data).text(f.Key)
 	return h.pair(uint64(f.ObjectRevision), uint64(f.EventID)).pair(f.Index, uint64(f.ItemRevision))
+}
+
+func hashSealed(s *Sealed) hash64 {
+	return hash64(recordSealed).text(s.Name).bytes(s.Key[:]).bytes(s.Data).pair(uint64(s.Modified), s.Index)
+}
+
+func hashLease(l Lease) hash64 {
+	return hash64(recordLease).text(l.Name).text(l.Holder).num(uint64(l.Until))
 }
 
 func hashEndpoint(e Endpoint) hash64 {

@@ -42,6 +42,8 @@ func filled(t require.TestingT) *store {
 	s.must(asREST, &AddAuthToken{Token: "second"})
 	s.must(asREST, &RotateKey{Key: KeyID{1}})
 	s.must(asREST, &ReachKeyStage{Key: KeyID{1}, Stage: KeySpreads, Server: "n"})
+	s.must(asREST, &StoreSealed{Name: "a", Key: KeyID{2}, Data: []byte("sealed")})
+	s.must(asREST, &TakeLease{Name: "a", Holder: "n", Millis: 60_000})
 	s.must(asAlice, &ConnectEndpoint{Node: "n"})
 	l := s.create(objects.KindList, "gone")
 	s.push(l, `1`)

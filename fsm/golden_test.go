@@ -164,6 +164,8 @@ func everyRecord() []struct {
 		{recordEndpoint, full(&Endpoint{})},
 		{recordWindow, full(&storedWindow{})},
 		{recordChunk, full(&storedChunk{})},
+		{recordSealed, full(&Sealed{})},
+		{recordLease, full(&Lease{})},
 		{recordTrailer, full(&trailer{})},
 	}
 }

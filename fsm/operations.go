@@ -90,6 +90,10 @@ var operations = append([]operation{
 	{108, of[AdvanceKey], Level1, byCluster, Free, repeatable, always},
 	{109, of[RaiseLevel], Level1, byCluster, Free, repeatable, always},
 	{120, of[Recover], Level1, byCluster, Free, repeatable, always},
+	{130, of[StoreSealed], Level1, byCluster, Free, once, always},
+	{131, of[RemoveSealed], Level1, byCluster, Free, once, always},
+	{132, of[TakeLease], Level1, byCluster, Free, once, always},
+	{133, of[EndLease], Level1, byCluster, Free, once, always},
 }, next...)
 
 // of makes an empty operation to be decoded into.

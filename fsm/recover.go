@@ -38,6 +38,7 @@ func (op *Recover) apply(tx *tx) Result {
 	gap := max(op.Gap, leastGap)
 	v.meta.ClusterID, v.meta.ClusterKey, v.meta.Rotation = op.ClusterID, op.Key, nil
 	v.meta.NextNum += gap
+	tx.emptyVault() // it is sealed with the old cluster's key
 	for _, t := range v.tombstones.Items() {
 		tx.dropTombstone(t)
 	}

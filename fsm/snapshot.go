@@ -38,6 +38,8 @@ const (
 	recordEndpoint   recordType = 11
 	recordWindow     recordType = 12
 	recordChunk      recordType = 14 // 13 was one command of a window
+	recordSealed     recordType = 15
+	recordLease      recordType = 16
 	recordTrailer    recordType = 255
 )
 
@@ -93,6 +95,8 @@ func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 	writeAll(rw, recordGarbage, v.garbage, &all)
 	writeAll(rw, recordDelivery, v.outbox, &all)
 	writeAll(rw, recordEndpoint, v.endpoints, &all)
+	writeAll(rw, recordSealed, v.sealed, &all)
+	writeAll(rw, recordLease, v.leases, &all)
 	if rw.err == nil && all != v.meta.Sum {
 		return ErrAltered
 	}
@@ -299,6 +303,10 @@ func (l *loader) load(t recordType, record []byte) error {
 		return loadInto(record, func(x *Delivery) { v.addDelivery(x) })
 	case recordEndpoint:
 		return loadInto(record, func(x *Endpoint) { v.setEndpoint(*x) })
+	case recordSealed:
+		return loadInto(record, func(x *Sealed) { v.sealed.Set(x) })
+	case recordLease:
+		return loadInto(record, func(x *Lease) { v.leases.Set(*x) })
 	case recordWindow:
 		var w storedWindow
 		if err := decoding.Unmarshal(record, &w); err != nil {

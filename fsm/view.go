@@ -37,6 +37,8 @@ type View struct {
 	endpoints   *table[Endpoint]            // by service, identity, endpoint
 	connections *table[Endpoint]            // the same endpoints by node
 	absences    *table[expiry]              // of the expiries those of endpoints, by service and identity
+	sealed      *table[*Sealed]             // by name
+	leases      *table[Lease]               // by name
 }
 
 // meta is the part of the state that is one record.
@@ -98,6 +100,8 @@ func newView() *View {
 		endpoints:   newTable(lessEndpoint, endpointSize, hashEndpoint),
 		connections: newTable(lessConnection, nil, nil),
 		absences:    newTable(lessAbsence, nil, nil),
+		sealed:      newTable(lessSealed, sealedSize, hashSealed),
+		leases:      newTable(lessLease, nil, hashLease),
 	}
 }
 
@@ -111,6 +115,7 @@ func (v *View) copy() *View {
 		outbox: v.outbox.Copy(), endpoints: v.endpoints.Copy(),
 		waiting: v.waiting.Copy(), shares: v.shares.Copy(), byWeight: v.byWeight.Copy(),
 		connections: v.connections.Copy(), absences: v.absences.Copy(),
+		sealed: v.sealed.Copy(), leases: v.leases.Copy(),
 	}
 }
 

@@ -24,7 +24,8 @@ import (
 //  1. The new key spreads: each member fetches it from another one over the
 //     internal port, keeps it, and accepts it beside the old one.
 //  2. It is used: each member shows it to the others, and still accepts the old one.
-//  3. The old one is forgotten.
+//  3. What is sealed with the old one (fsm.Sealed) is sealed anew, by the leader, and the
+//     old one is forgotten.
 //
 // How far the change has come is part of the replicated state
 // (fsm.KeyRotation), which names the key by a hash; the key itself travels over
@@ -209,6 +210,11 @@ func (k *Keyring) next() error {
 	}
 	if !k.Leads() {
 		return nil
+	}
+	if r.Stage == fsm.KeyUsed { // before the old key is forgotten
+		if done, err := k.sealAnew(ctx, r.Key); !done {
+			return err
+		}
 	}
 	return k.Exclusively(ctx, func() error { // nobody joins meanwhile
 		for _, s := range k.Servers.All() {
