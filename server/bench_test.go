@@ -59,7 +59,7 @@ func (n *answering) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, e
 // returns the host. The document "it" has 256 bytes.
 func restOnListener(tb testing.TB) (host string) {
 	handler := rest.New(rest.Config{API: api.New(&answering{Node: fsmtest.New(time.Now)}), Keyring: fixedKeyring{}, Bodies: budget.New(-1).Share(-1), Logger: slog.New(slog.DiscardHandler)})
-	l, err := listen(Config{HTTPAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}.withDefaults(), nil)
+	l, err := listen(Config{HTTPAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}.withDefaults(), nil, nil)
 	require.NoError(tb, err)
 	l.show(handler, notHere)
 	tb.Cleanup(func() {

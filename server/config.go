@@ -55,6 +55,9 @@ type Config struct {
 	// are served without TLS.
 	TLS TLS
 
+	// ACME has a certificate issued in the place of TLS.
+	ACME ACME
+
 	// CA is a file with authorities, in PEM, that are believed besides the machine's
 	// when this node asks a member to let it in.
 	CA string
@@ -149,6 +152,12 @@ func (c Config) withDefaults() Config {
 		c.Bounds.Lift()
 	}
 	c.Bounds = c.Bounds.WithDefaults()
+	if c.PublicURL == "" && c.ACME.Domain != "" {
+		c.PublicURL = "https://" + c.ACME.Domain
+		if _, port, err := net.SplitHostPort(c.HTTPAddr); err == nil && port != "443" {
+			c.PublicURL += ":" + port
+		}
+	}
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	c.Join = origin.Complete(c.Join)
 	return c
@@ -180,6 +189,9 @@ func (c Config) Validate() error {
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		fault("--tls-cert and --tls-key go together")
+	}
+	if err := c.ACME.validate(c); err != nil {
+		faults = append(faults, err)
 	}
 	if len(c.Seeds) > enrol.MaxSeeds {
 		fault("--seed: %d addresses are more than %d", len(c.Seeds), enrol.MaxSeeds)

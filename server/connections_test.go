@@ -29,7 +29,7 @@ func crowded(t *testing.T, connections int, certificate *tls.Config) (l *listene
 	l, err = listen(Config{
 		HTTPAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
 		Bounds: bounds.Bounds{Connections: connections, ConnectionsPerSource: -1},
-	}, certificate)
+	}, certificate, nil)
 	require.NoError(t, err)
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -104,7 +104,7 @@ func TestWhoIsServedDoesNotGiveWay(t *testing.T) {
 		p.write(t, "127.0.0.1")
 		f, err := certificate.Open(p.Cert, p.Key, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
-		whoIsServedDoesNotGiveWay(t, tlsConfig(f))
+		whoIsServedDoesNotGiveWay(t, &tls.Config{GetCertificate: f.Get})
 	})
 }
 

@@ -44,25 +44,34 @@ type httpServer interface {
 type shown struct{ clients, operators http.Handler }
 
 // listen opens the listeners. The node is starting until the first show.
-func listen(c Config, certificate *tls.Config) (*listener, error) {
-	l := &listener{certificate: certificate, failed: make(chan error, 2)}
+func listen(c Config, certificate *tls.Config, authority http.Handler) (*listener, error) {
+	l := &listener{certificate: certificate, failed: make(chan error, 3)}
 	l.show(starting())
-	var err error
-	if c.AdminAddr == "" {
-		l.url, err = l.serve(c, c.HTTPAddr, l.toAll)
-		return l, err
-	}
-	if l.adminURL, err = l.serve(c, c.AdminAddr, l.toOperators); err != nil {
-		return nil, err
-	}
-	if l.url, err = l.serve(c, c.HTTPAddr, l.toClients); err != nil {
+	if err := l.open(c, authority); err != nil {
 		return nil, errors.Join(err, l.close(context.Background()))
 	}
 	return l, nil
 }
 
+func (l *listener) open(c Config, authority http.Handler) (err error) {
+	if c.ACME.HTTPAddr != "" {
+		if _, err := l.serve(c, c.ACME.HTTPAddr, nil, authority.ServeHTTP); err != nil {
+			return err
+		}
+	}
+	if c.AdminAddr == "" {
+		l.url, err = l.serve(c, c.HTTPAddr, l.certificate, l.toAll)
+		return err
+	}
+	if l.adminURL, err = l.serve(c, c.AdminAddr, l.certificate, l.toOperators); err != nil {
+		return err
+	}
+	l.url, err = l.serve(c, c.HTTPAddr, l.certificate, l.toClients)
+	return err
+}
+
 // serve opens one listener and returns the URL by which others reach it.
-func (l *listener) serve(c Config, addr string, handler http.HandlerFunc) (url string, err error) {
+func (l *listener) serve(c Config, addr string, certificate *tls.Config, handler http.HandlerFunc) (url string, err error) {
 	opened, err := net.Listen("tcp", addr)
 	if err != nil {
 		return "", fmt.Errorf("listen for clients: %w", err)
@@ -84,8 +93,8 @@ func (l *listener) serve(c Config, addr string, handler http.HandlerFunc) (url s
 	}
 	scheme, accepting := "http", net.Listener(limitConnections(opened, c))
 	var front httpServer = &plain.Server{Handler: handler, Prefix: rest.Prefix, Timeout: rest.Timeout, Other: server}
-	if l.certificate != nil {
-		scheme, accepting, front = "https", tls.NewListener(accepting, l.certificate), server
+	if certificate != nil {
+		scheme, accepting, front = "https", tls.NewListener(accepting, certificate), server
 	}
 	l.servers = append(l.servers, front)
 	l.serving.Go(func() {

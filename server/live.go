@@ -33,11 +33,11 @@ func (l *live) webhookAllow() []netip.Prefix { return l.now.Load().WebhookAllow 
 // stays as it was until a restart is logged.
 func (s *Server) Change(to Live) {
 	switch {
-	case s.certificate != nil && to.TLS.on():
-		if err := s.certificate.Use(to.TLS.Cert, to.TLS.Key); err != nil {
+	case s.files != nil && to.TLS.on():
+		if err := s.files.Use(to.TLS.Cert, to.TLS.Key); err != nil {
 			s.log.Error("the certificate before is kept", "error", err)
 		}
-	case s.certificate != nil || to.TLS.on():
+	case s.files != nil || to.TLS.on():
 		s.log.Warn("serving with TLS in the place of without, or without in its place, takes a restart", "setting", "tls-cert")
 	}
 	from := s.live.now.Swap(&to)

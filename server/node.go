@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"lockstep/cluster"
+	"lockstep/server/acme"
 	"lockstep/server/admin"
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/backup"
 	"lockstep/server/budget"
-	"lockstep/server/certificate"
 	"lockstep/server/enrol"
 	"lockstep/server/guard"
 	"lockstep/server/limits"
@@ -50,7 +50,8 @@ type node struct {
 	room    *diskRoom
 	metrics *metrics
 
-	certificate *certificate.Files // nil: without TLS
+	certificate certificates  // nil: without TLS
+	acme        *acme.Manager // nil: it does not come from an authority
 	keys        auth.Keyring
 	guard       *guard.Guard
 
@@ -71,7 +72,7 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 	c := s.config
 	n := &node{
 		config: c, log: c.Logger, listener: l, enroller: e, record: enrol.NewRecord(c.DataDir),
-		live: s.live, limits: s.live.limits, certificate: s.certificate, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
+		live: s.live, limits: s.live.limits, certificate: s.certificate, acme: s.acme, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
 	}
 	var err error
 	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record}
@@ -137,6 +138,9 @@ func (n *node) run(ctx context.Context) error {
 	work.Go(func() { n.guard.Run(working) })
 	work.Go(func() { n.followAccount(working) })
 	work.Go(func() { n.watchFault(working) })
+	if n.acme != nil {
+		work.Go(func() { n.keepCertificate(working) })
+	}
 	if n.schedule != nil {
 		work.Go(func() { n.schedule.Run(working) })
 	}

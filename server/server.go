@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"lockstep/server/acme"
 	"lockstep/server/certificate"
 	"lockstep/server/nodedir"
 )
@@ -29,7 +30,9 @@ type Server struct {
 	log    *slog.Logger
 	live   *live
 
-	certificate *certificate.Files // nil: without TLS
+	certificate certificates       // nil: without TLS
+	files       *certificate.Files // it comes from, or
+	acme        *acme.Manager      // an authority
 	members     *http.Client       // that asks them to let the node in; nil: the usual one
 }
 
@@ -41,10 +44,10 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, log: c.Logger, live: newLive(c)}
-	var err error
-	if s.certificate, err = newCertificate(c); err != nil {
+	if err := s.newCertificate(); err != nil {
 		return nil, err
 	}
+	var err error
 	s.members, err = c.membersClient()
 	return s, err
 }
@@ -52,7 +55,7 @@ func New(c Config) (*Server, error) {
 // Run runs the node until the context ends, the node has left its cluster or was
 // removed from it (all of which return nil), or it cannot go on.
 func (s *Server) Run(ctx context.Context) (err error) {
-	l, err := listen(s.config, tlsConfig(s.certificate))
+	l, err := listen(s.config, s.tlsConfig(), s.acme)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/cluster/durable"
+	"lockstep/server/acme"
 	"lockstep/server/admin"
 	"lockstep/server/certificate"
 	"lockstep/server/nodedir"
@@ -23,29 +24,49 @@ import (
 // certificateInterval is how often the files of the certificate are looked at.
 const certificateInterval = 10 * time.Second
 
-// newCertificate reads the certificate, if there is to be one.
-func newCertificate(c Config) (*certificate.Files, error) {
-	if !c.TLS.on() {
-		return nil, nil
-	}
-	f, err := certificate.Open(c.TLS.Cert, c.TLS.Key, c.Logger)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
-	}
-	f.Changed = func(pair *tls.Certificate) {
+// certificates is where the certificate comes from that clients are shown.
+type certificates interface {
+	Get(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Now() *tls.Certificate
+}
+
+// newCertificate makes what the certificate comes from, if there is to be one.
+func (s *Server) newCertificate() (err error) {
+	c := s.config
+	changed := func(pair *tls.Certificate) {
 		if err := noteCertificate(c.DataDir, pair); err != nil {
 			c.Logger.Error("commands on this machine will not know the node's certificate", "error", err)
 		}
 	}
-	return f, nil
+	switch {
+	case c.TLS.on():
+		if s.files, err = certificate.Open(c.TLS.Cert, c.TLS.Key, c.Logger); err != nil {
+			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+		s.files.Changed, s.certificate = changed, s.files
+	case c.ACME.Domain != "":
+		config, err := c.ACME.manager(c)
+		if err != nil {
+			return err
+		}
+		if s.acme, err = acme.New(config); err != nil {
+			return err
+		}
+		s.acme.Changed, s.certificate = changed, s.acme
+	}
+	return nil
 }
 
 // tlsConfig is how clients are served, whose realtime protocol is one of HTTP/1.1.
-func tlsConfig(f *certificate.Files) *tls.Config {
-	if f == nil {
+func (s *Server) tlsConfig() *tls.Config {
+	if s.certificate == nil {
 		return nil
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: f.Get}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: s.certificate.Get}
+	if s.acme != nil {
+		c.NextProtos = append(c.NextProtos, acme.Protocol)
+	}
+	return c
 }
 
 // noteCertificate leaves the certificate where commands on this machine find it, by
@@ -70,27 +91,23 @@ func (s *Server) noteFirstCertificate() error {
 	if s.certificate == nil {
 		return noteCertificate(s.config.DataDir, nil)
 	}
-	pair, err := s.certificate.Get(nil)
-	if err != nil {
-		return err
-	}
-	return noteCertificate(s.config.DataDir, pair)
+	return noteCertificate(s.config.DataDir, s.certificate.Now())
 }
 
 // watchCertificate follows the files until the function that it returns is called.
 func (s *Server) watchCertificate() (stop func()) {
-	if s.certificate == nil {
+	if s.files == nil {
 		return func() {}
 	}
-	return runBeside(func(ctx context.Context) { s.certificate.Watch(ctx, certificateInterval) })
+	return runBeside(func(ctx context.Context) { s.files.Watch(ctx, certificateInterval) })
 }
 
 // membersClient asks members to let the node in.
 func (c Config) membersClient() (*http.Client, error) {
-	if c.CA == "" {
+	if c.CA == "" && c.ACME.Domain == "" {
 		return nil, nil
 	}
-	client, err := admin.Trusting(c.CA)
+	client, err := admin.Trusting(c.CA, c.ACME.Domain) // one certificate is that of all members
 	if err != nil {
 		return nil, fmt.Errorf("--ca: %w", err)
 	}
@@ -113,11 +130,7 @@ func (n *node) certificateEnds() time.Time {
 	if n.certificate == nil {
 		return time.Time{}
 	}
-	pair, err := n.certificate.Get(nil)
-	if err != nil {
-		return time.Time{}
-	}
-	return pair.Leaf.NotAfter
+	return n.certificate.Now().Leaf.NotAfter
 }
 
 func (n *node) measureCertificate() {

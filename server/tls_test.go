@@ -59,7 +59,7 @@ func startTLS(t *testing.T, c Config, ca string) (*Server, *running) {
 	r := &running{dir: c.DataDir, done: make(chan error, 1), stop: stop}
 	go func() { r.done <- s.Run(ctx) }()
 	t.Cleanup(stop)
-	client, err := admin.Trusting(ca)
+	client, err := admin.Trusting(ca, "")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		record, err := nodedir.Load(c.DataDir)
@@ -156,11 +156,11 @@ func TestJoiningBelievesNoUnknownAuthority(t *testing.T) {
 	p.write(t, "127.0.0.1")
 	other.write(t, "127.0.0.1")
 	_, n := startTLS(t, Config{DataDir: dataDir(t), Bootstrap: true, TLS: p.TLS}, p.ca)
-	client, err := admin.Trusting(other.ca)
+	client, err := admin.Trusting(other.ca, "")
 	require.NoError(t, err)
 	_, err = (&admin.Client{URLs: []string{n.url}, HTTP: client}).Status(t.Context())
 	require.ErrorContains(t, err, "certificate")
-	_, err = admin.Trusting(other.Key)
+	_, err = admin.Trusting(other.Key, "")
 	require.ErrorContains(t, err, "no certificate")
 	require.NoError(t, n.end(t))
 }

@@ -17,7 +17,7 @@ import (
 // dev decides: a new flag of serve is one or the other on purpose.
 func TestDevPassesOnEverySettingOfANode(t *testing.T) {
 	decided := []string{
-		"account-file", "admin-addr", "advertise", "bootstrap", "config", "data-dir", "gossip-addr", "http-addr", "http-port",
+		"account-file", "acme-ca", "acme-directory", "acme-email", "acme-http-addr", "admin-addr", "advertise", "bootstrap", "config", "data-dir", "domain", "gossip-addr", "http-addr", "http-port",
 		"insecure-join", "internal-addr", "join", "node-id", "replace", "seed",
 	}
 	var kept []string

@@ -126,6 +126,11 @@ func (s *nodeSettings) define() {
 
 	f.StringVar(&s.TLS.Cert, "tls-cert", "", "file with the certificate that clients and operators are shown, and its chain, in PEM; it is read again when it changes (default: none, no TLS)")
 	f.StringVar(&s.TLS.Key, "tls-key", "", "file with its key")
+	f.StringVar(&s.ACME.Domain, "domain", "", "name of the cluster, such as sync.example.com, whose certificate is issued and renewed by ACME, once for all nodes; whoever gives it agrees to the authority's terms")
+	f.StringVar(&s.ACME.Email, "acme-email", "", "address by which the authority reaches the operator")
+	f.StringVar(&s.ACME.Directory, "acme-directory", "", "URL of the authority's directory (default: that of Let's Encrypt)")
+	f.StringVar(&s.ACME.CA, "acme-ca", "", "file with authorities, in PEM, that are believed to vouch for that URL (default: the machine's)")
+	f.StringVar(&s.ACME.HTTPAddr, "acme-http-addr", "", "HOST:PORT, port 80 for the outside, at which the authority is answered in plain HTTP and everybody else is sent to https:// (default: the authority is answered at --http-port only, which has to be 443 for the outside)")
 	f.StringVar(&s.PublicURL, "public-url", "", "origin of the URLs in answers, such as https://sync.example.com (default: as the client came)")
 	f.Var((*prefixes)(&s.TrustedProxies), "trusted-proxies", "IPs or networks whose X-Forwarded-Proto, -Host and -For are believed")
 	f.Var((*prefixes)(&s.WebhookAllow), "webhook-allow", "IPs or networks that webhooks may reach although they are loopback, link-local or a machine of this cluster; private networks need not be named")
@@ -134,7 +139,7 @@ func (s *nodeSettings) define() {
 		panic(err) // a test of package limits reads it
 	}
 	f.Var(&s.rateLimits, "rate-limits", `"off", "default", or "`+limits.Usage+`" or a part of it: tokens a second, and after the / the part of one identity`)
-	part(f, "Clients", "tls-cert", "tls-key", "public-url", "trusted-proxies", "webhook-allow", "rate-limits")
+	part(f, "Clients", "tls-cert", "tls-key", "domain", "acme-email", "acme-directory", "acme-ca", "acme-http-addr", "public-url", "trusted-proxies", "webhook-allow", "rate-limits")
 
 	f.Float64Var(&s.TimeoutScale, "timeout-scale", 1, "multiplies the time-outs after which a leader is given up; for slow disks and networks")
 	f.Uint64Var(&s.SnapshotThreshold, "snapshot-threshold", 16384, "log entries after which a snapshot is taken")
@@ -155,7 +160,7 @@ func (s *nodeSettings) define() {
 	}
 	bindAll(f)
 	markOfOneNode(f, "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "internal-addr", "gossip-addr",
-		"advertise", "bootstrap", "account-file", "join", "insecure-join", "replace", "seed")
+		"advertise", "domain", "acme-email", "acme-directory", "acme-ca", "acme-http-addr", "bootstrap", "account-file", "join", "insecure-join", "replace", "seed")
 }
 
 func part(f *pflag.FlagSet, name string, flags ...string) {

@@ -26,7 +26,7 @@ func trusting(file string) (*http.Client, error) {
 	if file == "" {
 		return nil, nil
 	}
-	client, err := admin.Trusting(file)
+	client, err := admin.Trusting(file, "")
 	if err != nil {
 		return nil, usage{fmt.Errorf("--ca: %w", err)}
 	}

@@ -15,8 +15,13 @@ import (
 const clientTimeout = time.Minute
 
 // Trusting returns an HTTP client that believes the authorities whose certificates
-// are in a file, in PEM, besides those of the machine.
-func Trusting(file string) (*http.Client, error) {
+// are in a file, in PEM, besides those of the machine; an empty name is no file. Whoever
+// it calls shows a certificate for name, unless that is empty: then for what it is
+// called by.
+func Trusting(file, name string) (*http.Client, error) {
+	if file == "" {
+		return newHTTP(&tls.Config{ServerName: name}), nil
+	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool() // this system has none of its own
@@ -28,7 +33,7 @@ func Trusting(file string) (*http.Client, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s has no certificate in PEM", file)
 	}
-	return newHTTP(&tls.Config{RootCAs: roots}), nil
+	return newHTTP(&tls.Config{RootCAs: roots, ServerName: name}), nil
 }
 
 // errOther: whoever answers is not the node, or has got another certificate just now.

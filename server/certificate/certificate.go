@@ -23,8 +23,8 @@ type Files struct {
 	log *slog.Logger
 	now atomic.Pointer[tls.Certificate]
 
-	// Changed is told each certificate that is used from now on; Open tells none.
-	// It may be nil, and is set before Watch.
+	// Changed is told each certificate just before it is used; Open tells none. It may be
+	// nil, and is set before Watch.
 	Changed func(*tls.Certificate)
 
 	mu        sync.Mutex
@@ -86,6 +86,9 @@ func readFile(path string) ([]byte, error) {
 // Get returns the certificate; it is tls.Config.GetCertificate.
 func (f *Files) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.now.Load(), nil }
 
+// Now returns the certificate that is shown at present.
+func (f *Files) Now() *tls.Certificate { return f.now.Load() }
+
 // Use has the pair in other files used from now on. The error says why the one
 // before it is kept.
 func (f *Files) Use(cert, key string) error {
@@ -104,11 +107,11 @@ func (f *Files) Use(cert, key string) error {
 
 func (f *Files) take(pair *tls.Certificate, content [sha256.Size]byte) {
 	f.content = content
-	f.now.Store(pair)
 	f.log.Info("another certificate is shown to clients", "file", f.cert, "until", pair.Leaf.NotAfter.UTC())
 	if f.Changed != nil {
 		f.Changed(pair)
 	}
+	f.now.Store(pair)
 }
 
 // Watch reads the files at this interval, until the context ends, and uses what has

@@ -47,6 +47,8 @@ var mayUse = map[string][]string{
 	"github.com/prometheus/client_golang": {
 		"server", "server/admin", "server/backup", "server/guard", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",
 	},
+	"github.com/caddyserver/certmagic":      {"server/acme"},
+	"go.uber.org/zap":                       {"server/acme/log.go", "server/acme/acme.go"},
 	"github.com/KimMachineGun/automemlimit": {"server/memory"},
 	"github.com/spf13/cobra":                {"cmd/lockstep"},
 	"github.com/spf13/pflag":                {"cmd/lockstep", "cmd/lockstep/internal/settings", "server/bounds"},

@@ -38,7 +38,7 @@ func (c *cluster) secure() error {
 	if c.env.CA == "" {
 		return nil
 	}
-	client, err := admin.Trusting(c.env.CA)
+	client, err := admin.Trusting(c.env.CA, "")
 	if err != nil {
 		return err
 	}
