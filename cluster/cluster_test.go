@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,6 +110,85 @@ func TestRetryAfterLeadershipLostAppliesOnce(t *testing.T) {
 	writers.Wait()
 	for _, n := range m.nodes {
 		require.EqualValues(t, acknowledged.Load(), m.items(n))
+	}
+}
+
+// Commands that are proposed together take effect in their order, once, on whichever
+// node and however often the leader changes.
+func TestCommandsTogetherKeepTheirOrderOverLeaderChanges(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	ctx := m.context()
+	var groups atomic.Int64
+	var writers sync.WaitGroup
+	stop := make(chan struct{})
+	certain := make(map[objects.SID]map[int]bool) // what was written, by list: whether the outcome was told
+	for _, n := range m.nodes {
+		list, written := newSID(objects.KindList), make(map[int]bool)
+		m.must(n, &fsm.CreateObject{SID: list})
+		certain[list] = written
+		writers.Go(func() {
+			for !t.Failed() {
+				var pause <-chan time.Time
+				var together []*fsm.Command
+				first, told := len(written), 0
+				for range 1 + groups.Load()%9 {
+					data := []byte(strconv.Itoa(len(written)))
+					written[len(written)] = true
+					together = append(together, command(&fsm.WriteItem{Kind: objects.KindList, Object: fsm.Ref{SID: list}, Mode: fsm.AppendItem, Data: data}))
+				}
+				n.ProposeAll(ctx, together, func(i int, r *fsm.Result, err error) {
+					told++
+					switch {
+					case err != nil: // its disk hangs for a moment, say
+						written[first+i] = false
+						pause = time.After(10 * time.Millisecond)
+					case r.Err != nil:
+						t.Errorf("propose on %s: %v", n.ID(), r.Err)
+					}
+				})
+				if told != len(together) {
+					t.Errorf("told of %d of %d", told, len(together))
+				}
+				if groups.Add(1); pause != nil {
+					<-pause
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for range 8 {
+		before := groups.Load()
+		m.eventually(func() bool { return groups.Load() > before+20 })
+		old := m.leader()
+		if err := old.TransferLeadership(ctx); err != nil {
+			continue // too busy to hand over in time: as good a disturbance
+		}
+		m.eventually(func() bool { return m.leader() != old })
+	}
+	close(stop)
+	writers.Wait()
+	view, err := m.leader().Read(m.context(), objects.Bucket{})
+	require.NoError(t, err)
+	for sid, written := range certain {
+		list, _ := view.ObjectBySID(sid)
+		last := -1
+		for _, item := range view.Items(list, fsm.Range{Limit: 1 << 20}) {
+			value, err := strconv.Atoi(string(item.Data))
+			require.NoError(t, err)
+			require.Contains(t, written, value, "once")
+			if written[value] {
+				require.Greater(t, value, last)
+				last = value
+			}
+			delete(written, value)
+		}
+		for value, known := range written {
+			require.False(t, known, "%d is lost", value)
+		}
 	}
 }
 

@@ -353,6 +353,19 @@ func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 	return n.proposer.Propose(ctx, c)
 }
 
+// ProposeAll is Propose for commands that take effect in their order, whoever leads
+// meanwhile. It calls told with the outcome of each, once, as soon as that is known.
+// A command that is told ErrUnknownOutcome may still take effect, after the others.
+func (n *Node) ProposeAll(ctx context.Context, commands []*fsm.Command, told func(i int, r *fsm.Result, err error)) {
+	if err := n.mayServe(); err != nil {
+		for i := range commands {
+			told(i, nil, err)
+		}
+		return
+	}
+	n.proposer.ProposeAll(ctx, commands, told)
+}
+
 // Read returns a view that contains everything acknowledged before the call,
 // whichever node acknowledged it, and may be called on any node. The read is
 // charged to the bucket on the leader, unless that is none; a refusal is a

@@ -29,6 +29,15 @@ func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error)
 	return r, overloaded(err)
 }
 
+// ProposeAll implements realtime.Node.
+func (s store) ProposeAll(ctx context.Context, commands []*fsm.Command, told func(i int, r *fsm.Result, err error)) {
+	start := time.Now()
+	s.cluster.ProposeAll(ctx, commands, func(i int, r *fsm.Result, err error) {
+		s.metrics.proposed(r, err, time.Since(start))
+		told(i, r, overloaded(err))
+	})
+}
+
 // overloaded adds the API's answer to a full queue. Nothing was done then, and
 // the client may know that.
 func overloaded(err error) error {

@@ -66,23 +66,43 @@ func (n *Node) Wait(ctx context.Context, index uint64) (*fsm.View, error) {
 }
 
 // Propose applies a command.
-func (n *Node) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+func (n *Node) Propose(ctx context.Context, c *fsm.Command) (result *fsm.Result, err error) {
+	n.ProposeAll(ctx, []*fsm.Command{c}, func(_ int, r *fsm.Result, failed error) { result, err = r, failed })
+	return result, err
+}
+
+// ProposeAll applies commands, in one log entry.
+func (n *Node) ProposeAll(ctx context.Context, commands []*fsm.Command, told func(i int, r *fsm.Result, err error)) {
+	results, err := n.apply(ctx, commands)
+	for i := range commands {
+		if err != nil {
+			told(i, nil, err)
+		} else {
+			told(i, results[i], nil)
+		}
+	}
+}
+
+func (n *Node) apply(ctx context.Context, commands []*fsm.Command) ([]*fsm.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c.Issued = n.index
-	encoded, err := c.Encode()
-	if err != nil {
-		return nil, err
+	var bodies [][]byte
+	for _, c := range commands {
+		c.Issued = n.index
+		body, err := c.Encode()
+		if err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, body)
 	}
 	n.index++
-	entry := &raft.Log{
+	return n.fsm.Apply(&raft.Log{
 		Index: n.index, Term: 1, Type: raft.LogCommand,
-		Data: fsm.EncodeBatch(n.now().UnixMilli(), [][]byte{encoded}),
-	}
-	return n.fsm.Apply(entry).([]*fsm.Result)[0], nil
+		Data: fsm.EncodeBatch(n.now().UnixMilli(), bodies),
+	}).([]*fsm.Result), nil
 }
 
 // Expire removes what is due, as a leader does by itself.

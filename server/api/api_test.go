@@ -367,13 +367,14 @@ func TestKeyedWritesHappenOnce(t *testing.T) {
 	}
 }
 
-func TestSenderKnowsItsCommand(t *testing.T) {
+func TestCallerProposesItsCommands(t *testing.T) {
 	a, n := start()
 	var told []fsm.CommandID
 	c := alice
-	c.Sending = func(id fsm.CommandID) {
+	c.Propose = func(ctx context.Context, command *fsm.Command) (*fsm.Result, error) {
 		require.Len(t, n.proposed, len(told), "told before it is proposed")
-		told = append(told, id)
+		told = append(told, command.ID)
+		return n.Propose(ctx, command)
 	}
 	for range 2 {
 		_, err := a.CreateObject(context.Background(), c, objects.KindDocument, api.Create{})

@@ -52,9 +52,9 @@ type Caller struct {
 	// repeated under its key.
 	KeepData bool
 
-	// Sending is told the id of a command before it is proposed, so that its
-	// echo can be known among the events. It may be nil.
-	Sending func(fsm.CommandID)
+	// Propose has commands decided in place of the node's, for a caller that wants to
+	// know their ids before and orders them among others. It may be nil.
+	Propose func(context.Context, *fsm.Command) (*fsm.Result, error)
 }
 
 // Found is an object as one linearizable read found it.

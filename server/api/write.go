@@ -24,10 +24,11 @@ func (a *API) proposeIn(ctx context.Context, c Caller, service objects.SID, op f
 		ID: c.commandID(service), ClientChosen: c.Key != "", Fingerprint: c.Fingerprint,
 		Actor: c.Actor, Service: service, Op: op,
 	}
-	if c.Sending != nil {
-		c.Sending(command.ID)
+	propose := a.node.Propose
+	if c.Propose != nil {
+		propose = c.Propose
 	}
-	result, err := a.node.Propose(ctx, command)
+	result, err := propose(ctx, command)
 	if err != nil {
 		return nil, unavailable(objects.ErrUnavailable, err)
 	}

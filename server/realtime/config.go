@@ -20,12 +20,21 @@ import (
 	"lockstep/server/ratelimit"
 )
 
+// Node is the cluster as this package sees it.
+type Node interface {
+	api.Node
+
+	// ProposeAll is Propose for commands that take effect in their order. It calls
+	// told with the outcome of each, once.
+	ProposeAll(ctx context.Context, commands []*fsm.Command, told func(i int, r *fsm.Result, err error))
+}
+
 // Config sets up a Server. Limits that are zero have their defaults; those by
 // identity and source, the rates and the number of sessions are switched off by
 // a negative number.
 type Config struct {
 	API     *api.API
-	Node    api.Node
+	Node    Node
 	Feed    *fsm.Feed
 	Keyring auth.Keyring
 

@@ -30,6 +30,7 @@ type heldNode struct {
 	mu       sync.Mutex
 	hold     chan struct{} // results wait until it is closed; nil: they don't
 	lose     bool          // results are lost, the commands are not
+	groups   []int         // numbers of commands that were proposed together
 	noLeader bool
 }
 
@@ -49,6 +50,14 @@ func (n *heldNode) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, er
 		}
 	}
 	return r, err
+}
+
+func (n *heldNode) ProposeAll(ctx context.Context, commands []*fsm.Command, told func(i int, r *fsm.Result, err error)) {
+	n.set(func() { n.groups = append(n.groups, len(commands)) })
+	for i, c := range commands {
+		r, err := n.Propose(ctx, c)
+		defer told(i, r, err) // the last one is the first to know
+	}
 }
 
 func (n *heldNode) Read(ctx context.Context, bucket objects.Bucket) (*fsm.View, error) {
@@ -106,6 +115,46 @@ func TestEventsAfterOwnWriteWaitForItsAnswer(t *testing.T) {
 		c.answered(201, c.await(first))
 		require.Equal(w, []string{"map_item_added 1 mine 1", "map_item_added 2 theirs 2"}, c.heard(2))
 		c.silent()
+	})
+}
+
+// Writes to one object that come while one is under way are proposed together behind
+// it, and are answered in their order; a read between them waits.
+func TestWritesToOneObjectGoTogether(t *testing.T) {
+	inHeldWorld(t, nil, func(w *world, n *heldNode) {
+		c, other := w.connect("alice"), w.connect("bob")
+		m := c.create("Maps")
+		for _, each := range []*client{c, other} {
+			each.subscribe(1, wish(m, "map", 0))
+			each.heard(1)
+		}
+		release := n.holdAnswers()
+		put := func(i int) string {
+			return c.begin(request("PUT", "/v3/Maps/"+m+"/Items/k", nil, nil), fmt.Sprintf(`{"data":%d}`, i))
+		}
+		var ids []string
+		for i := range 6 {
+			ids = append(ids, put(i))
+		}
+		read := c.begin(request("GET", "/v3/Maps/"+m+"/Items/k", nil, nil), "")
+		for i := range 3 {
+			ids = append(ids, put(6+i))
+		}
+		synctest.Wait()
+		require.Equal(w, []string{"map_item_added 1 k 0"}, other.heard(1), "only the first is written")
+		other.silent()
+		c.silent()
+		release()
+		for i, id := range ids[:6] {
+			require.EqualValues(w, i+1, c.answered([]int{201, 200}[min(i, 1)], c.await(id))["last_event_id"])
+		}
+		require.EqualValues(w, 6, c.answered(200, c.await(read))["last_event_id"], "what was sent before the read, and nothing else")
+		for i, id := range ids[6:] {
+			require.EqualValues(w, i+7, c.answered(200, c.await(id))["last_event_id"])
+		}
+		require.Equal(w, "map_item_updated 9 k 8", other.heard(8)[7])
+		require.Equal(w, "map_item_updated 9 k 8", c.heard(9)[8])
+		require.Equal(w, []int{5}, n.groups[:1])
 	})
 }
 

@@ -24,6 +24,7 @@ type call struct {
 	wire.Request
 	target
 	session *session
+	turn    *turn
 
 	body          []byte
 	subscriptions *subscriptionBatch // the body, decoded, if target.batch says so
@@ -49,10 +50,10 @@ func jsonAnswer(body any) (answer, error) {
 	return answer{status: http.StatusOK, body: func(b []byte) []byte { return append(b, encoded...) }}, nil
 }
 
-// request starts a request. Requests on one object take effect in the order in
-// which they were sent; others run side by side, as many as a session may have
-// under way. Beyond that, and while the client does not take its answers,
-// nothing more is read.
+// request starts a request. Requests on one object take effect, and are answered,
+// in the order in which they were sent; others run side by side, as many as a
+// session may have under way. Beyond that, and while the client does not take its
+// answers, nothing more is read.
 //
 // A request that is refused for its size, or because there are too many, is
 // answered without its payload being kept.
@@ -137,9 +138,23 @@ func (c *call) setBody(payload []byte) {
 func (s *session) start(c *call, done func()) {
 	var keys []string
 	keys, c.sid = s.orderOf(c)
-	if !s.requests.start(s.ctx, keys, func() { defer done(); s.serve(c) }) {
+	lane := ""
+	if c.isWrite() && len(keys) > 0 {
+		lane = keys[0]
+	}
+	run := func(t *turn) {
+		defer done()
+		c.turn = t
+		s.serve(c)
+	}
+	if !s.requests.start(s.ctx, keys, lane, run) {
 		done()
 	}
+}
+
+// isWrite reports whether the call changes an object.
+func (c *call) isWrite() bool {
+	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index && c.ref != (fsm.Ref{})
 }
 
 // turnAway answers a request at once, before any more is read.
@@ -226,6 +241,7 @@ func (s *session) serve(c *call) {
 	if err != nil {
 		a = s.failure(c, s.first(ctx, c, err))
 	}
+	c.turn.awaitAnswers()
 	s.answer(c, a)
 }
 
@@ -379,14 +395,15 @@ func (s *session) reader() api.Caller {
 // over its own retries: it is the idempotency key of the identity.
 func (c *call) writer() api.Caller {
 	w := c.session.reader()
-	w.Sending = func(id fsm.CommandID) {
-		c.command = id
+	w.Propose = func(ctx context.Context, command *fsm.Command) (*fsm.Result, error) {
+		c.command = command.ID
 		// Looked up again: another object may have got the name while the request
 		// waited.
 		if o, ok := c.session.config.Node.View().Object(c.session.service.Num, c.kind, c.ref); ok {
 			c.sid = o.SID
 		}
-		c.session.queue.Begin(id, c.sid)
+		c.session.queue.Begin(command.ID, c.sid)
+		return c.turn.propose(ctx, c.session, command)
 	}
 	const longest = 128
 	if key := c.Header("Twilio-Request-Id"); key != "" && len(key) <= longest {

@@ -18,10 +18,11 @@ type requests struct {
 	freed chan struct{} // one slot: there are fewer bytes
 
 	mu     sync.Mutex
-	busy   time.Time                // when one was last started or answered
-	bytes  int64                    // of those under way
-	closed bool                     // stopped is
-	last   map[string]chan struct{} // by key, closed when the last request is done
+	busy   time.Time        // when one was last started or answered
+	bytes  int64            // of those under way
+	closed bool             // stopped is
+	last   map[string]*turn // of the last request by key, until it is done
+	lanes  map[string]*lane // of the writes under way, by object
 }
 
 func (q *requests) init(limit int, bytes int64) {
@@ -29,7 +30,7 @@ func (q *requests) init(limit int, bytes int64) {
 	q.slots = make(chan struct{}, limit)
 	q.answering = make(chan struct{}, 1)
 	q.stopped = make(chan struct{})
-	q.last = make(map[string]chan struct{})
+	q.last, q.lanes = make(map[string]*turn), make(map[string]*lane)
 }
 
 // reserve waits until the requests under way leave room for one of this size.
@@ -64,8 +65,10 @@ func (q *requests) release(size int) {
 }
 
 // start runs a request behind those that were started earlier with one of its
-// keys. It waits for a slot, and reports false if the request is not run.
-func (q *requests) start(ctx context.Context, keys []string, run func()) bool {
+// keys. A write in a lane only waits until the earlier ones of its lane are in line
+// to be written. start waits for a slot, and reports false if the request is not
+// run.
+func (q *requests) start(ctx context.Context, keys []string, lane string, run func(*turn)) bool {
 	select {
 	case q.slots <- struct{}{}:
 	case <-q.stopped:
@@ -73,47 +76,59 @@ func (q *requests) start(ctx context.Context, keys []string, run func()) bool {
 	case <-ctx.Done():
 		return false
 	}
-	done := make(chan struct{})
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		<-q.slots
 		return false
 	}
-	earlier := q.enter(keys, done)
+	t := q.enter(keys, lane)
 	q.busy = time.Now()
 	q.running.Go(func() {
-		for _, e := range earlier {
-			<-e // all that came earlier have started, and end by themselves
-		}
-		run()
-		q.leave(keys, done)
+		t.await() // all that came earlier have started, and end by themselves
+		run(t)
+		q.leave(t)
 		<-q.slots
 	})
 	return true
 }
 
 // enter is called with the lock held.
-func (q *requests) enter(keys []string, done chan struct{}) (earlier []chan struct{}) {
-	for _, k := range keys {
-		if e, ok := q.last[k]; ok && e != done {
-			earlier = append(earlier, e)
+func (q *requests) enter(keys []string, name string) *turn {
+	t := &turn{keys: keys, done: make(chan struct{})}
+	if name != "" {
+		if q.lanes[name] == nil {
+			q.lanes[name] = &lane{name: name}
 		}
-		q.last[k] = done
+		t.lane, t.inLine = q.lanes[name], make(chan struct{})
+		t.lane.users++
 	}
-	return earlier
+	for _, k := range keys {
+		if e := q.last[k]; e != nil && e != t {
+			t.earlier = append(t.earlier, e)
+		}
+		q.last[k] = t
+	}
+	return t
 }
 
-func (q *requests) leave(keys []string, done chan struct{}) {
+func (q *requests) leave(t *turn) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, k := range keys {
-		if q.last[k] == done {
+	for _, k := range t.keys {
+		if q.last[k] == t {
 			delete(q.last, k)
 		}
 	}
+	if t.lane != nil {
+		t.enterLine()
+		if t.lane.users--; t.lane.users == 0 {
+			delete(q.lanes, t.lane.name)
+		}
+	}
 	q.busy = time.Now()
-	close(done)
+	t.earlier = nil
+	close(t.done)
 }
 
 func (q *requests) wait() { q.running.Wait() }

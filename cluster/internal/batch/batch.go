@@ -31,8 +31,8 @@ func NewBatcher(apply func([]byte) raft.ApplyFuture, stamp func() int64) *Batche
 	return &Batcher{queue: NewQueue(), apply: apply, stamp: stamp}
 }
 
-// Put adds a proposal to the queue, or returns why it cannot.
-func (b *Batcher) Put(p *Proposal) error { return b.queue.Put(p) }
+// Put adds proposals to the queue, for one log entry, or returns why it cannot.
+func (b *Batcher) Put(together ...*Proposal) error { return b.queue.Put(together...) }
 
 // Run sends one batch after the other until ctx ends, and waits for the last. Two
 // under way would make the log entries smaller, of which each costs the disks and

@@ -61,6 +61,41 @@ func TestQueueGivesGroupsInOrder(t *testing.T) {
 	})
 }
 
+func TestQueueKeepsTogetherWhatWasPutTogether(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q := NewQueue()
+		unit := make(map[*Proposal]int)
+		var want, got []*Proposal
+		for i := range rapid.IntRange(0, 60).Draw(t, "count") {
+			var together []*Proposal
+			for range rapid.IntRange(1, 64).Draw(t, "length") {
+				p := NewProposal(context.Background(), make([]byte, rapid.IntRange(0, 4000).Draw(t, "size")), false)
+				unit[p] = i
+				together = append(together, p)
+			}
+			require.NoError(t, q.Put(together...))
+			want = append(want, together...)
+		}
+		for last := -1; len(got) < len(want); {
+			group := q.Take(context.Background())
+			require.NotEqual(t, last, unit[group[0]], "the group before has a part")
+			last = unit[group[len(group)-1]]
+			got = append(got, group...)
+		}
+		require.Equal(t, len(want), len(got))
+		for i := range want {
+			require.Same(t, want[i], got[i])
+		}
+	})
+	q := NewQueue()
+	for range maxQueued - 1 {
+		require.NoError(t, q.Put(NewProposal(context.Background(), nil, false)))
+	}
+	two := []*Proposal{NewProposal(context.Background(), nil, false), NewProposal(context.Background(), nil, false)}
+	require.ErrorIs(t, q.Put(two...), wire.ErrOverloaded, "not one of them")
+	require.NoError(t, q.Put(two[0]))
+}
+
 func TestClosedQueueSettlesWhatWaits(t *testing.T) {
 	q := NewQueue()
 	p := NewProposal(context.Background(), nil, false)

@@ -11,6 +11,8 @@ type Proposal struct {
 	Body  []byte // the command's encoding
 	Again bool   // an earlier attempt may have been written: it is admitted already
 
+	tied bool // it stays together with the one behind it in the queue
+
 	ctx context.Context // of the caller that waits for the outcome
 	out chan Outcome
 }

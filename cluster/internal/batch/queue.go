@@ -14,7 +14,7 @@ const (
 	maxQueuedBytes = 32 << 20
 )
 
-// A group taken from a queue has at most this much, or one large proposal.
+// A group taken from a queue has at most this much, or what was put in together.
 const (
 	maxGroup      = 256
 	maxGroupBytes = 256 << 10
@@ -33,19 +33,25 @@ type Queue struct {
 // NewQueue returns an empty queue.
 func NewQueue() *Queue { return &Queue{wake: make(chan struct{}, 1)} }
 
-// Put adds a proposal, or returns why it cannot.
-func (q *Queue) Put(p *Proposal) error {
+// Put adds proposals, which stay together: the group that has one of them has all,
+// in this order. It returns why it cannot.
+func (q *Queue) Put(together ...*Proposal) error {
+	size := 0
+	for i, p := range together {
+		size += len(p.Body)
+		p.tied = i < len(together)-1
+	}
 	q.mu.Lock()
 	switch {
 	case q.closed != nil:
 		q.mu.Unlock()
 		return q.closed
-	case len(q.waiting) >= maxQueued || q.bytes+len(p.Body) > maxQueuedBytes:
+	case len(q.waiting)+len(together) > maxQueued || q.bytes+size > maxQueuedBytes:
 		q.mu.Unlock()
 		return wire.ErrOverloaded
 	}
-	q.waiting = append(q.waiting, p)
-	q.bytes += len(p.Body)
+	q.waiting = append(q.waiting, together...)
+	q.bytes += size
 	q.mu.Unlock()
 	q.signal()
 	return nil
@@ -73,9 +79,11 @@ func (q *Queue) cut() (group []*Proposal) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size, taken := 0, 0
-	for _, p := range q.waiting {
-		if len(group) == maxGroup || (len(group) > 0 && size+len(p.Body) > maxGroupBytes) {
-			break
+	for i, p := range q.waiting {
+		if first := i == 0 || !q.waiting[i-1].tied; first && len(group) > 0 {
+			if length, bytes := together(q.waiting[i:]); len(group)+length > maxGroup || size+bytes > maxGroupBytes {
+				break
+			}
 		}
 		taken++
 		q.bytes -= len(p.Body)
@@ -94,6 +102,18 @@ func (q *Queue) cut() (group []*Proposal) {
 	}
 	q.signal()
 	return group
+}
+
+// together measures the proposals that stay together, beginning with the first.
+func together(waiting []*Proposal) (length, bytes int) {
+	for _, p := range waiting {
+		length++
+		bytes += len(p.Body)
+		if !p.tied {
+			break
+		}
+	}
+	return length, bytes
 }
 
 // Close refuses the proposals that wait, and all that are put in later.

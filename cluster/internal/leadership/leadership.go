@@ -73,8 +73,9 @@ type Term struct {
 // Context returns the context of all work that ends with the term.
 func (t *Term) Context() context.Context { return t.ctx }
 
-// Put has a command written in the term's next batches, or returns why it cannot be.
-func (t *Term) Put(p *batch.Proposal) error { return t.batches.Put(p) }
+// Put has commands written in one of the term's next batches, or returns why they
+// cannot be.
+func (t *Term) Put(together ...*batch.Proposal) error { return t.batches.Put(together...) }
 
 // job is what OnLead registered.
 type job struct {

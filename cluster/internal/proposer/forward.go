@@ -102,7 +102,8 @@ func lastDeadline(group []*batch.Proposal) time.Time {
 	return last
 }
 
-// Answer writes the commands that another node forwards. It is a wire.Handler.
+// Answer writes the commands that another node forwards, in one log entry: some of
+// them may have to take effect in their order, or not at all. It is a wire.Handler.
 func (p *Proposer) Answer(ctx context.Context, _ string, body []byte) ([]byte, error) {
 	t, err := p.Leadership.Started(ctx)
 	if err != nil {
@@ -112,14 +113,16 @@ func (p *Proposer) Answer(ctx context.Context, _ string, body []byte) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	sound, commands := make([]*batch.Proposal, 0, len(group)), make([]*fsm.Command, 0, len(group))
 	for _, attempt := range group {
 		c, err := fsm.DecodeCommand(attempt.Body)
 		if err != nil {
 			attempt.Resolve(nil, fmt.Errorf("%w: %w", wire.ErrBadRequest, err))
 			continue
 		}
-		p.submit(t, attempt, c)
+		sound, commands = append(sound, attempt), append(commands, c)
 	}
+	p.submitAll(t, sound, commands)
 	var answer []byte
 	for _, attempt := range group {
 		select {

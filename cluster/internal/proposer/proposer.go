@@ -72,11 +72,21 @@ func New(config Config) *Proposer {
 // Without a deadline in ctx it gives up after 30 seconds. If Issued is zero, it
 // is set to this store's index, as for an id that was just made.
 func (p *Proposer) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
-	if fsm.Needs(c.Op) > p.Store.View().Level() {
-		return &fsm.Result{Err: objects.ErrLevel}, nil
-	}
 	ctx, cancel := lifetime.Bounded(ctx)
 	defer cancel()
+	w, refusal, err := p.begin(c)
+	if w == nil {
+		return refusal, err
+	}
+	defer w.end()
+	return w.run(ctx)
+}
+
+// begin begins a write, or returns with what it ends at once.
+func (p *Proposer) begin(c *fsm.Command) (w *write, refusal *fsm.Result, err error) {
+	if fsm.Needs(c.Op) > p.Store.View().Level() {
+		return nil, &fsm.Result{Err: objects.ErrLevel}, nil
+	}
 	if c.Issued == 0 {
 		stamped := *c
 		stamped.Issued = p.Store.View().Index()
@@ -84,19 +94,24 @@ func (p *Proposer) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, er
 	}
 	body, err := c.Encode()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(body) > maxCommand {
-		return nil, fmt.Errorf("%w: %d bytes", wire.ErrTooLarge, len(body))
+		return nil, nil, fmt.Errorf("%w: %d bytes", wire.ErrTooLarge, len(body))
 	}
-	w := write{proposer: p, command: c, body: body}
+	w = &write{proposer: p, command: c, body: body}
 	// A client's key may be used for two requests at a time, so that an applied
 	// id alone does not say whose result it is; the leader's answer does.
 	if !c.ClientChosen {
 		w.applied = p.Waiters.add(c.ID)
-		defer p.Waiters.remove(c.ID, w.applied)
 	}
-	return w.run(ctx)
+	return w, nil, nil
+}
+
+func (w *write) end() {
+	if w.applied != nil {
+		w.proposer.Waiters.remove(w.command.ID, w.applied)
+	}
 }
 
 // write is a Propose under way.
@@ -227,14 +242,22 @@ func (p *Proposer) dispatch(attempt *batch.Proposal, c *fsm.Command, state leade
 
 // submit puts a client's command into the batches of a term that this node leads.
 func (p *Proposer) submit(t *leadership.Term, attempt *batch.Proposal, c *fsm.Command) {
-	if p.Admit != nil && !attempt.Again {
-		_, known := p.Store.Lookup(c.ID)
-		if refusal := p.Admit(p.Store.View(), c, known); refusal != nil {
-			attempt.Resolve(refusal, nil)
-			return
-		}
+	if !p.admit(attempt, c) {
+		return
 	}
 	if err := t.Put(attempt); err != nil {
 		attempt.Resolve(nil, err)
 	}
+}
+
+// admit resolves an attempt that is not to be written.
+func (p *Proposer) admit(attempt *batch.Proposal, c *fsm.Command) (ok bool) {
+	if p.Admit != nil && !attempt.Again {
+		_, known := p.Store.Lookup(c.ID)
+		if refusal := p.Admit(p.Store.View(), c, known); refusal != nil {
+			attempt.Resolve(refusal, nil)
+			return false
+		}
+	}
+	return true
 }
