@@ -85,9 +85,10 @@ func (s *session) request(m *wire.Message) {
 		s.turnAway(m, c, objects.ErrTooMany.With("Too many bytes of requests are under way").After(1))
 		return
 	}
+	size := m.Size // the message is gone when the request is done
 	done := func() {
-		s.config.RequestBytes.Return(s.holder, int64(m.Size))
-		s.requests.release(m.Size)
+		s.config.RequestBytes.Return(s.holder, int64(size))
+		s.requests.release(size)
 	}
 	s.conn.Expect(s.config.SilenceTimeout) // there may have been a wait
 	payload, err := m.Payload()

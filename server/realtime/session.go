@@ -249,8 +249,9 @@ func (s *session) readAll() (err error) {
 		}
 		return s.push(wire.Pong(data))
 	})
+	receive := s.receive
 	for {
-		more, err := s.conn.Read(s.config.SilenceTimeout, int(s.config.MessageBytes), s.receive)
+		more, err := s.conn.Read(s.config.SilenceTimeout, int(s.config.MessageBytes), receive)
 		if isTimeout(err) && !s.closing.Swap(true) {
 			s.ended(endSilent)
 		}

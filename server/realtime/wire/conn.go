@@ -15,6 +15,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -44,6 +45,40 @@ type Conn struct {
 	incoming  *incoming
 	timeout   time.Duration // of one write
 	finishing atomic.Bool   // the last frame is written
+}
+
+// patience is until when a client has to give a sign of life. The connection's own
+// deadline is moved when it is over, not with every sign.
+type patience struct {
+	mu       sync.Mutex
+	due      time.Time
+	deadline time.Time // of the connection, not after due
+	final    bool
+}
+
+// expect moves the time.
+func (p *patience) expect(conn net.Conn, within time.Duration, final bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.final {
+		return
+	}
+	p.due, p.final = time.Now().Add(within), final
+	if p.deadline.IsZero() || p.due.Before(p.deadline) {
+		p.deadline = p.due
+		conn.SetReadDeadline(p.due)
+	}
+}
+
+// over is called when the connection's deadline is.
+func (p *patience) over(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.deadline = p.due; !time.Now().Before(p.due) {
+		return true
+	}
+	conn.SetReadDeadline(p.due)
+	return false
 }
 
 // Upgrader makes connections of requests.
@@ -108,9 +143,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // incoming is the side of a connection that is read from.
 type incoming struct {
 	net.Conn
-	silent atomic.Bool
-	pace   *rate.Limiter // of bytes; nil: none
-	ctx    context.Context
+	patience patience
+	silent   atomic.Bool
+	pace     *rate.Limiter // of bytes; nil: none
+	ctx      context.Context
 }
 
 // paceFor is for how long a client may send faster than its pace: many clients
@@ -133,6 +169,9 @@ func (c *incoming) Read(b []byte) (int, error) {
 		b = b[:min(len(b), WriteSize)]
 	}
 	n, err := c.Conn.Read(b)
+	for errors.Is(err, os.ErrDeadlineExceeded) && !c.patience.over(c.Conn) {
+		n, err = c.Conn.Read(b)
+	}
 	if c.pace != nil && n > 0 {
 		if waiting := c.pace.WaitN(c.ctx, n); err == nil {
 			err = waiting
@@ -151,7 +190,13 @@ func (c *incoming) Write(b []byte) (int, error) {
 
 // readers are buffers that all connections share: one holds one only while there
 // is something to read.
-var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readSize) }}
+var readers = sync.Pool{New: func() any { return &reader{Reader: bufio.NewReaderSize(nil, readSize)} }}
+
+// reader is a buffer and the message that is in it.
+type reader struct {
+	*bufio.Reader
+	message Message
+}
 
 // readSize is the buffer of a message that is on its way in. Most headers fit.
 const readSize = 4 << 10
@@ -165,32 +210,25 @@ func (c *Conn) Read(silence time.Duration, limit int, handle func(m *Message, er
 	if err != nil {
 		return false, err
 	}
-	buffer := readers.Get().(*bufio.Reader)
+	buffer := readers.Get().(*reader)
 	buffer.Reset(r)
 	defer func() {
 		buffer.Reset(nil)
+		buffer.message = Message{}
 		readers.Put(buffer)
 	}()
-	m, err := readMessage(buffer, limit)
+	buffer.message, err = readMessage(buffer.Reader, limit)
 	if err == nil && kind != websocket.BinaryMessage {
 		err = ErrMalformed
 	}
 	if err != nil && !errors.Is(err, ErrMalformed) {
 		return false, err
 	}
-	return handle(&m, err), nil
+	return handle(&buffer.message, err), nil
 }
 
 // Expect gives the client this long until its next sign of life.
-func (c *Conn) Expect(within time.Duration) {
-	if c.finishing.Load() {
-		return
-	}
-	c.conn.SetReadDeadline(time.Now().Add(within))
-	if c.finishing.Load() {
-		c.conn.SetReadDeadline(time.Now().Add(lingerTime))
-	}
-}
+func (c *Conn) Expect(within time.Duration) { c.incoming.patience.expect(c.conn, within, false) }
 
 // OnPing and OnPong set what is called by Read when the client sends a ping or a
 // pong. An error ends the connection.
@@ -203,7 +241,7 @@ func (c *Conn) OnPong(f func(data string) error) { c.ws.SetPongHandler(f) }
 // to close its end.
 func (c *Conn) Finish() {
 	c.finishing.Store(true)
-	c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	c.incoming.patience.expect(c.conn, lingerTime, true)
 }
 
 // Finishing reports whether Finish has been called.

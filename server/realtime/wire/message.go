@@ -64,28 +64,36 @@ type Header struct {
 // Of a reply, nothing but the method is read: clients send one for every
 // message that they get, and those are most of what comes in.
 func readMessage(r *bufio.Reader, limit int) (Message, error) {
-	m := Message{rest: r}
 	size, err := readHeaderSize(r)
 	if err != nil {
 		return Message{}, err
 	}
-	m.Size = size
 	if size > limit {
-		return m.beginning()
+		return Message{Size: size, rest: r}.beginning()
 	}
 	head, err := readHeader(r, size)
 	if err != nil {
 		return Message{}, err
 	}
-	if gjson.GetBytes(head, "method").Str == MethodReply && gjson.ValidBytes(head) {
+	if isReply(head) {
 		return Message{Header: Header{Method: MethodReply}, rest: r}, nil
 	}
+	m := Message{Size: size, rest: r}
 	if err := json.Unmarshal(head, &m.Header); err != nil || m.Method == "" || m.PayloadSize < 0 {
 		return Message{}, ErrMalformed
 	}
 	m.Oversized = m.PayloadSize > limit-size
 	m.Size += m.PayloadSize
 	return m, nil
+}
+
+// replyHead begins the header of a reply by all known clients.
+var replyHead = []byte(`{"method":"reply",`)
+
+// isReply reports whether a header is that of a reply. If it begins as they do, that
+// costs no allocation.
+func isReply(head []byte) bool {
+	return (bytes.HasPrefix(head, replyHead) || gjson.GetBytes(head, "method").Str == MethodReply) && gjson.ValidBytes(head)
 }
 
 // beginning reads of a header that is too large what is needed to answer it.

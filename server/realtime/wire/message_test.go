@@ -94,6 +94,36 @@ func FuzzReadMessage(f *testing.F) {
 	})
 }
 
+// What begins like a reply is taken for one exactly if the parser of JSON finds so.
+func FuzzReply(f *testing.F) {
+	f.Add([]byte(`"id":"NT","payload_type":"application/json","status":{"code":200,"status":"OK"},"payload_size":0}`))
+	f.Add([]byte(`"method":"message"}`))
+	f.Add([]byte(`"id":`))
+	f.Fuzz(func(t *testing.T, rest []byte) {
+		head := append(bytes.Clone(replyHead), rest...)
+		var parsed struct{ Method json.RawMessage }
+		valid := json.Unmarshal(head, &parsed) == nil
+		if valid != json.Valid(head) {
+			return // a member of another type does not matter
+		}
+		require.Equal(t, valid, isReply(head))
+	})
+}
+
+func TestReplyCostsNoAllocation(t *testing.T) {
+	head := `{"method":"reply","id":"NT","payload_type":"application/json","status":{"code":200,"status":"OK"},"payload_size":0}`
+	frame := []byte("TWILSOCK V3.0 " + strconv.Itoa(len(head)) + "\r\n" + head + "\r\n")
+	source := bytes.NewReader(nil)
+	r := bufio.NewReaderSize(source, readSize)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		source.Reset(frame)
+		r.Reset(source)
+		if m, err := readMessage(r, testLimit); err != nil || m.Method != MethodReply {
+			t.Error(m, err)
+		}
+	}))
+}
+
 // FuzzAppendMessage: what the server sends it can read itself.
 func FuzzAppendMessage(f *testing.F) {
 	f.Add("id", []byte(`{"a":1}`))
