@@ -27,7 +27,8 @@ const goldenLevel1 = "testdata/golden/level1/"
 // full sets all fields of what x points to, to values that can be.
 func full[T any](x T) T {
 	return golden.Fill(x, objects.KindMap, objects.NewSID(objects.KindMap, [16]byte{2}), PutItem, KeyUsed, Level1,
-		objects.MatchRevision, objects.Read|objects.Manage, []byte(`{"a":1}`))
+		objects.MatchRevision, objects.Read|objects.Manage, []byte(`{"a":1}`),
+		Part{&RemoveItem{Kind: objects.KindMap, Object: Ref{Name: "m"}, Item: ItemKey{Key: "k"}}}, []Result{{Created: true}, {More: true}})
 }
 
 func opName(op Op) string { return reflect.TypeOf(op).Elem().Name() }

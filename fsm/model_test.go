@@ -377,6 +377,7 @@ func TestEveryWriteIsInTheModel(t *testing.T) {
 	for _, op := range []Op{
 		&CreateObject{}, &UpdateObject{}, &RemoveObject{}, &WriteItem{}, &RemoveItem{},
 		&Publish{}, &SetPermission{}, &RemovePermission{}, // these leave objects and items as they are
+		&Transact{}, // is what its operations are: TestTransactionIsAllOrNothing
 	} {
 		decided[opName(op)] = true
 	}

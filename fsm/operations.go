@@ -48,6 +48,8 @@ const (
 	// PerRemoval is the removal of an object, whose creation was paid for: it costs
 	// something only where there is none.
 	PerRemoval Price = 6
+	// PerPart is what all operations of a transaction cost.
+	PerPart Price = 7
 )
 
 const (
@@ -70,6 +72,7 @@ var operations = append([]operation{
 	{20, of[WriteItem], Level1, byClient, PerWrite, once, needsRoom},
 	{21, of[RemoveItem], Level1, byClient, PerWrite, once, always},
 	{30, of[Publish], Level1, byClient, PerMessage, once, needsRoom},
+	{35, of[Transact], Level1, byClient, PerPart, once, needsRoom},
 	{40, of[SetPermission], Level1, byClient, PerPermission, once, needsRoom},
 	{41, of[RemovePermission], Level1, byClient, PerPermission, once, always},
 	{50, of[CreateKey], Level1, byClient, Free, once, needsRoom},

@@ -22,6 +22,11 @@ type Result struct {
 	Created    bool                `cbor:"8,keyasint,omitempty"`  // an upsert made the item
 	More       bool                `cbor:"9,keyasint,omitempty"`  // an expire command left due work behind
 	Repeated   bool                `cbor:"10,keyasint,omitempty"` // the answer of an earlier command with this id
+
+	// Parts are those of a transaction. If it is refused, RefusedPart is the number,
+	// from 1 on, of the operation that was; 0 if none was.
+	Parts       []Result `cbor:"11,keyasint,omitempty"`
+	RefusedPart uint64   `cbor:"12,keyasint,omitempty"`
 }
 
 func (r *Result) describe(f *form) {
@@ -42,10 +47,13 @@ func (r *Result) describe(f *form) {
 	f.bool(8, &r.Created)
 	f.bool(9, &r.More)
 	f.bool(10, &r.Repeated)
+	uintField(f, 12, &r.RefusedPart, optional)
 }
 
 // plain reports whether a result is one of the many that have a form.
-func (r *Result) plain() bool { return r.Err == nil && r.Service == nil && r.Permission == nil }
+func (r *Result) plain() bool {
+	return r.Err == nil && r.Service == nil && r.Permission == nil && r.Parts == nil
+}
 
 // Append appends the result's bytes for the way back from the leader, and for the
 // dedup window.
@@ -91,6 +99,13 @@ func (r Result) withoutData() Result {
 	}
 	if r.Item != nil && r.Item.Data != nil {
 		r.Item = leanItem(r.Item)
+	}
+	if r.Parts != nil {
+		parts := make([]Result, len(r.Parts))
+		for i, part := range r.Parts {
+			parts[i] = part.withoutData()
+		}
+		r.Parts = parts
 	}
 	return r
 }

@@ -112,6 +112,11 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 		}
 	case *WriteItem:
 		bytes = v.itemGrowth(s, c, op)
+	case *Transact:
+		for _, part := range op.Parts {
+			_, more := v.Growth(&Command{Actor: c.Actor, Service: c.Service, Op: part.Op})
+			bytes += more
+		}
 	case *SetPermission:
 		if o, ok := v.Object(s.Num, op.Kind, op.Object); ok {
 			if _, ok := v.Permission(o, op.Identity); !ok {

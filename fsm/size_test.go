@@ -162,6 +162,8 @@ func TestWhatGrowsTheState(t *testing.T) {
 		"the second as the first":       {&PromoteAuthToken{}, false},
 		"no second token":               {&DropAuthToken{}, false},
 		"another key of the cluster":    {&RotateKey{}, false},
+		"a transaction that grows":      {transaction(&RemoveObject{Kind: objects.KindMap, Object: m}, &CreateObject{SID: s.sid(objects.KindDocument), Data: big}), true},
+		"a transaction that does not":   {transaction(&RemoveObject{Kind: objects.KindMap, Object: m}), false},
 	} {
 		decided[opName(x.op)] = true
 		_, bytes := s.fsm.View().Growth(s.command(asREST, x.op))

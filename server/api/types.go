@@ -55,6 +55,10 @@ type Caller struct {
 	// Propose has commands decided in place of the node's, for a caller that wants to
 	// know their ids before and orders them among others. It may be nil.
 	Propose func(context.Context, *fsm.Command) (*fsm.Result, error)
+
+	// Part makes the write one operation of a transaction; see there. nil: it is
+	// carried out by itself.
+	Part *Part
 }
 
 // Found is an object as one linearizable read found it.

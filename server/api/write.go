@@ -12,6 +12,9 @@ import (
 
 // propose has one operation decided on behalf of a caller.
 func (a *API) propose(ctx context.Context, c Caller, op fsm.Op) (*fsm.Result, error) {
+	if c.Part != nil {
+		return c.Part.decided(op)
+	}
 	service, err := a.ServiceSID(ctx, c.Service)
 	if err != nil {
 		return nil, err
@@ -20,6 +23,18 @@ func (a *API) propose(ctx context.Context, c Caller, op fsm.Op) (*fsm.Result, er
 }
 
 func (a *API) proposeIn(ctx context.Context, c Caller, service objects.SID, op fsm.Op) (*fsm.Result, error) {
+	result, err := a.decide(ctx, c, service, op)
+	if err != nil {
+		return nil, err
+	}
+	if result.Err != nil {
+		return nil, result.Err
+	}
+	return result, nil
+}
+
+// decide returns the result of an operation, which may be a refusal.
+func (a *API) decide(ctx context.Context, c Caller, service objects.SID, op fsm.Op) (*fsm.Result, error) {
 	command := &fsm.Command{
 		ID: c.commandID(service), ClientChosen: c.Key != "", Fingerprint: c.Fingerprint,
 		Actor: c.Actor, Service: service, Op: op,
@@ -31,9 +46,6 @@ func (a *API) proposeIn(ctx context.Context, c Caller, service objects.SID, op f
 	result, err := propose(ctx, command)
 	if err != nil {
 		return nil, unavailable(objects.ErrUnavailable, err)
-	}
-	if result.Err != nil {
-		return nil, result.Err
 	}
 	return result, nil
 }

@@ -16,6 +16,7 @@ package limits
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -63,24 +64,38 @@ func (l *Limits) Change(rates Rates) {
 // outcome, not that a limit is reached. After maxRepeats copies the command pays
 // again, because clients choose the ids of some commands.
 func (l *Limits) Admit(view *fsm.View, c *fsm.Command, known bool) *objects.Error {
+	if t, ok := c.Op.(*fsm.Transact); ok {
+		costs, _ := ofParts(view, c, t)
+		return l.admit(c.ID, known, costs)
+	}
 	cost, _ := ofCommand(view, c)
-	if cost.price == 0 || !l.now.Load().table.limits(cost.bucket) {
+	return l.admit(c.ID, known, []charge{cost})
+}
+
+// admit decides about a command that costs so much in all.
+func (l *Limits) admit(id fsm.CommandID, known bool, costs []charge) *objects.Error {
+	limited := func(c charge) bool { return c.price > 0 && l.now.Load().table.limits(c.bucket) }
+	if !slices.ContainsFunc(costs, limited) {
 		return nil
 	}
-	times := l.admitted.times(c.ID)
+	times := l.admitted.times(id)
 	if known {
 		times = max(times, 1)
 	}
 	if times > 0 && times <= maxRepeats {
-		l.admitted.add(c.ID)
+		l.admitted.add(id)
 		return nil
 	}
-	wait := l.take(cost, l.clock())
+	wait := l.take(l.clock(), costs...)
 	if wait == 0 {
-		l.admitted.add(c.ID)
+		l.admitted.add(id)
 		return nil
 	}
-	return objects.ErrRate.With("Rate limit exceeded for %v", cost.bucket).After(int(wait / time.Second))
+	of := "this transaction"
+	if len(costs) == 1 {
+		of = costs[0].bucket.String()
+	}
+	return objects.ErrRate.With("Rate limit exceeded for %s", of).After(int(wait / time.Second))
 }
 
 // maxRepeats is how many times a repeated command is admitted for free.
@@ -94,7 +109,7 @@ func (l *Limits) AdmitReads(charges []cluster.ReadCharge) []cluster.ReadGrant {
 	for i, c := range charges {
 		g := &grants[i]
 		for g.Count < c.Count && g.RetryAfter == 0 {
-			if g.RetryAfter = l.take(charge{c.Bucket, 1}, now); g.RetryAfter == 0 {
+			if g.RetryAfter = l.take(now, charge{c.Bucket, 1}); g.RetryAfter == 0 {
 				g.Count++
 			}
 		}
@@ -136,10 +151,29 @@ func (l *Limits) chargeEvent(e objects.Event) {
 	l.charge(ofEvent(e), at)
 }
 
-func (l *Limits) take(c charge, now time.Time) time.Duration {
+// take has all buckets of all charges pay, or none.
+func (l *Limits) take(now time.Time, charges ...charge) time.Duration {
 	limiter := l.now.Load()
-	own, shared := limiter.table.buckets(c.bucket)
-	return limiter.buckets.Take(now, c.price, own, shared)
+	if len(charges) == 1 {
+		own, shared := limiter.table.buckets(charges[0].bucket)
+		return limiter.buckets.Take(now, charges[0].price, own, shared)
+	}
+	var all []ratelimit.Bucket[objects.Bucket]
+	for _, c := range charges {
+		own, shared := limiter.table.buckets(c.bucket)
+		for _, b := range [...]ratelimit.Bucket[objects.Bucket]{own, shared} {
+			i := slices.IndexFunc(all, func(other ratelimit.Bucket[objects.Bucket]) bool { return other.Key == b.Key })
+			switch {
+			case c.price == 0 || b.Rate == 0:
+			case i < 0:
+				b.Times = c.price
+				all = append(all, b)
+			default:
+				all[i].Times += c.price
+			}
+		}
+	}
+	return limiter.buckets.Take(now, 1, all...)
 }
 
 func (l *Limits) charge(c charge, at time.Time) {

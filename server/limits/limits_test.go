@@ -266,6 +266,9 @@ func TestEventsCostWhatTheirCommandsDid(t *testing.T) {
 	}
 	require.Greater(t, costs, 15)
 	for _, op := range fsm.Operations() {
+		if fsm.PriceOf(op) == fsm.PerPart {
+			continue // its operations have events, and prices, of their own
+		}
 		require.True(t, done[fmt.Sprintf("%T", op)] || fsm.PriceOf(op) == fsm.Free, "what its event costs is not compared: %T", op)
 	}
 }
@@ -459,13 +462,13 @@ func TestLevelsOfIdentitiesOutliveTheLeader(t *testing.T) {
 	for range 150 {
 		l.chargeEvent(e)
 	}
-	require.NotZero(t, l.take(write(m, "mallory", 10), l.now))
-	require.Zero(t, l.take(write(m, "alice", 10), l.now))
+	require.NotZero(t, l.take(l.now, write(m, "mallory", 10)))
+	require.Zero(t, l.take(l.now, write(m, "alice", 10)))
 	e.At -= 10_000
 	for range 150 {
 		l.chargeEvent(e)
 	}
-	require.Zero(t, l.take(write(m, "alice", 10), l.now), "what was long ago is earned again")
+	require.Zero(t, l.take(l.now, write(m, "alice", 10)), "what was long ago is earned again")
 }
 
 func TestRecentForgetsTheOldest(t *testing.T) {
@@ -489,4 +492,21 @@ func TestWritePrice(t *testing.T) {
 	} {
 		require.Equal(t, want, writePrice(bytes), "%d bytes", bytes)
 	}
+}
+
+// A transaction pays for each of its operations, or for none.
+func TestTransactionPaysForItsOperations(t *testing.T) {
+	l := newLimited(t)
+	m, document := newSID(objects.KindMap), newSID(objects.KindDocument)
+	for _, sid := range []objects.SID{m, document} {
+		_, err := l.node.Propose(t.Context(), command(&fsm.CreateObject{SID: sid, Data: data(20)}))
+		require.NoError(t, err)
+	}
+	put := &fsm.WriteItem{Kind: objects.KindMap, Object: fsm.Ref{SID: m}, Item: fsm.ItemKey{Key: "k"}, Mode: fsm.PutItem, Data: data(10)}
+	update := &fsm.UpdateObject{Kind: objects.KindDocument, Object: fsm.Ref{SID: document}, Data: data(10)}
+	passed, refused := l.count(t, &fsm.Transact{Parts: []fsm.Part{{Op: put}, {Op: put}, {Op: update}}})
+	require.Equal(t, 100, passed, "two of the 200 tokens of the map each")
+	require.ErrorIs(t, refused, objects.ErrRate)
+	passed, _ = l.count(t, update)
+	require.Equal(t, 100, passed, "the document pays for nothing that was refused")
 }

@@ -64,6 +64,13 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 	switch fsm.PriceOf(c.Op) {
 	case fsm.Free:
 		return charge{}, true
+	case fsm.PerPart:
+		transaction, ok := c.Op.(*fsm.Transact)
+		if !ok {
+			return charge{}, false
+		}
+		_, priced = ofParts(view, c, transaction)
+		return charge{}, priced
 	case fsm.PerCreation:
 		if !found {
 			return missed, true
@@ -79,6 +86,19 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 		cost = on(kind, ref, objects.Manage, func(*objects.Object) charge { return charge{} })
 	}
 	return cost, known
+}
+
+// ofParts returns the charges for the operations of a transaction, each as if it were
+// alone. What an earlier one makes is not there yet: writing to it counts as a miss.
+func ofParts(view *fsm.View, c *fsm.Command, t *fsm.Transact) (costs []charge, priced bool) {
+	for _, part := range t.Parts {
+		cost, known := ofCommand(view, &fsm.Command{Actor: c.Actor, Service: c.Service, Op: part.Op})
+		if !known {
+			return nil, false
+		}
+		costs = append(costs, cost)
+	}
+	return costs, true
 }
 
 // target returns the object of an operation with a price, and the size of its data.

@@ -26,6 +26,18 @@ import (
 type Bucket[K comparable] struct {
 	Key  K
 	Rate float64 // tokens a second, the same whenever the bucket is named; 0: no limit
+
+	// Times is how many times the price this bucket pays, where several pay at once
+	// and not all the same. Zero: once.
+	Times float64
+}
+
+// time returns how long the bucket takes to gain its part of a price.
+func (b Bucket[K]) time(price float64, burst time.Duration) time.Duration {
+	if b.Times > 0 {
+		price *= b.Times
+	}
+	return cost(price/b.Rate, burst)
 }
 
 func (b Bucket[K]) limits() bool { return b.Rate > 0 }
@@ -87,13 +99,13 @@ func (l *Limiter[K]) spend(now time.Time, price float64, forced bool, buckets []
 	turned := l.lock(locked, now)
 	for i, b := range buckets {
 		if b.limits() {
-			wait = max(wait, l.shards[places[i]].wait(b.Key, now, l.burst, cost(price/b.Rate, l.burst)))
+			wait = max(wait, l.shards[places[i]].wait(b.Key, now, l.burst, b.time(price, l.burst)))
 		}
 	}
 	if wait == 0 || forced {
 		for i, b := range buckets {
 			if b.limits() {
-				l.shards[places[i]].spend(b.Key, now, l.burst, cost(price/b.Rate, l.burst))
+				l.shards[places[i]].spend(b.Key, now, l.burst, b.time(price, l.burst))
 			}
 		}
 	}

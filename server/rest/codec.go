@@ -228,13 +228,21 @@ func (h *handler) refusal(header http.Header, r *http.Request, id requestID, err
 		h.Logger.Error("request failed", "request", id.String(), "method", r.Method, "error", err)
 		e = objects.ErrInternal
 	}
+	part, ofTransaction := errors.AsType[*partError](err)
 	switch e.Status {
 	case http.StatusUnauthorized:
 		auth.Challenge(header, r)
 	case http.StatusNotFound:
-		e = objects.ErrNotFound.With("The requested resource %s was not found", strings.TrimPrefix(cleanPath(r.URL), "/v1"))
+		path := strings.TrimPrefix(cleanPath(r.URL), "/v1")
+		if ofTransaction {
+			path = part.path
+		}
+		e = objects.ErrNotFound.With("The requested resource %s was not found", path)
 	case http.StatusServiceUnavailable:
 		h.Logger.Debug("request not served", "request", id.String(), "method", r.Method, "error", err)
+	}
+	if ofTransaction {
+		e = e.With("Operation %d: %s", part.number, e.Message)
 	}
 	return refuse(header, e)
 }

@@ -37,7 +37,7 @@ type endpoint struct{ get, post, remove operation }
 
 // endpoints are all that there is to ask for.
 var endpoints = struct {
-	services, service, collection, object, items, item, permissions, permission, messages *endpoint
+	services, service, collection, object, items, item, permissions, permission, messages, transactions *endpoint
 }{
 	services:    &endpoint{get: listServices, post: createService},
 	service:     &endpoint{get: fetchService, post: updateService, remove: removeService},
@@ -49,6 +49,8 @@ var endpoints = struct {
 	permission:  &endpoint{get: fetchPermission, post: setPermission, remove: removePermission},
 	messages:    &endpoint{post: publish},
 }
+
+func init() { endpoints.transactions = &endpoint{post: transact} } // which leads to the others
 
 // maxSegments is the depth of the deepest path below /v1:
 // Services/{service}/{kind}/{object}/{part}/{key}.
@@ -80,6 +82,9 @@ func route(escapedPath string) (target, *endpoint, error) {
 	}
 	t := target{service: s[1], kind: resource.KindOf(s[2]), object: s[3], key: s[5]}
 	res := t.endpoint(n, s[4])
+	if n == 3 && s[2] == "Transactions" {
+		res = endpoints.transactions
+	}
 	if s[0] != "Services" || res == nil {
 		return target{}, nil, objects.ErrNotFound
 	}

@@ -144,26 +144,30 @@ func (f *filler) fill(v reflect.Value) {
 }
 
 // NoZero fails when an exported field of what x points to, or of anything in it,
-// is zero: a form in which it is missing would hold nothing of it.
+// is zero: a form in which it is missing would hold nothing of it. Records within one of
+// their own type are not looked at again.
 func NoZero(t require.TestingT, x any) {
-	noZero(t, reflect.ValueOf(x).Type().String(), reflect.ValueOf(x))
+	noZero(t, reflect.ValueOf(x).Type().String(), reflect.ValueOf(x), nil)
 }
 
-func noZero(t require.TestingT, path string, v reflect.Value) {
+func noZero(t require.TestingT, path string, v reflect.Value, within []reflect.Type) {
 	require.False(t, v.IsZero() && v.Kind() != reflect.Struct, "%s is zero", path)
 	switch v.Kind() {
 	case reflect.Pointer:
-		noZero(t, path, v.Elem())
+		noZero(t, path, v.Elem(), within)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if field := v.Type().Field(i); field.IsExported() {
-				noZero(t, path+"."+field.Name, v.Field(i))
+				noZero(t, path+"."+field.Name, v.Field(i), append(within, v.Type()))
 			}
 		}
 	case reflect.Slice:
 		require.NotZero(t, v.Len(), "%s is empty", path)
 		for i := range v.Len() {
-			noZero(t, path, v.Index(i))
+			if slices.Contains(within, v.Type().Elem()) {
+				continue
+			}
+			noZero(t, path, v.Index(i), within)
 		}
 	}
 }
