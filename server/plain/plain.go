@@ -97,9 +97,14 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
+// isTemporary reports whether accepting may succeed when it is tried again, by the
+// method of the errors of system calls; net/http has no other sign of it either.
 func isTemporary(err error) bool {
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Temporary() //nolint:staticcheck // there is no other word for it, in net/http neither
+	e, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	return ok && e.Temporary()
 }
 
 func (s *Server) start(l net.Listener) bool {
