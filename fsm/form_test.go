@@ -155,15 +155,25 @@ func TestCodecAllocates(t *testing.T) {
 	c := &Command{Service: testService, Op: &UpdateObject{Kind: objects.KindDocument, Object: Ref{Name: "name"}, Data: make([]byte, 256)}}
 	b, err := c.Encode()
 	require.NoError(t, err)
-	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { c.Encode() }), 1.0)
+	require.LessOrEqual(t, fewestAllocs(func() { c.Encode() }), 1.0)
 	// The command, its operation, the data, the name.
-	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { DecodeCommand(b) }), 4.0)
+	require.LessOrEqual(t, fewestAllocs(func() { DecodeCommand(b) }), 4.0)
 	r := &Result{Index: 7, Object: &objects.Object{Num: 1, UniqueName: "name", CreatedBy: objects.SystemIdentity}}
 	b, err = r.Encode()
 	require.NoError(t, err)
-	require.Zero(t, testing.AllocsPerRun(100, func() { b, _ = r.Append(b[:0]) }))
+	require.Zero(t, fewestAllocs(func() { b, _ = r.Append(b[:0]) }))
 	// The result, its object, two texts.
-	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { DecodeResult(b) }), 4.0)
+	require.LessOrEqual(t, fewestAllocs(func() { DecodeResult(b) }), 4.0)
+}
+
+// fewestAllocs returns how many allocations a call costs when the pools have what it
+// needs: with the race detector they throw some of it away.
+func fewestAllocs(f func()) float64 {
+	fewest := testing.AllocsPerRun(1, f)
+	for range 100 {
+		fewest = min(fewest, testing.AllocsPerRun(1, f))
+	}
+	return fewest
 }
 
 func BenchmarkCodec(b *testing.B) {

@@ -25,6 +25,7 @@ type call struct {
 	target
 	session *session
 	turn    *turn
+	done    func() // gives back what the request had under way; nil when it was called
 
 	body          []byte
 	subscriptions *subscriptionBatch // the body, decoded, if target.batch says so
@@ -134,8 +135,9 @@ func (c *call) setBody(payload []byte) {
 	c.subscriptions = batch
 }
 
-// start serves a call behind those that it has to wait for. done is called when
-// it has been answered, or will not be.
+// start serves a call behind those that it has to wait for. done is called right
+// before its answer is in line to be written, when nothing of the request is needed any
+// more and the client may send the next one, or when it will not be answered.
 func (s *session) start(c *call, done func()) {
 	var keys []string
 	keys, c.sid = s.orderOf(c)
@@ -144,12 +146,20 @@ func (s *session) start(c *call, done func()) {
 		lane = keys[0]
 	}
 	run := func(t *turn) {
-		defer done()
-		c.turn = t
+		c.turn, c.done = t, done
+		defer c.finish()
 		s.serve(c)
 	}
 	if !s.requests.start(s.ctx, keys, lane, run) {
 		done()
+	}
+}
+
+// finish calls done, once. Only the goroutine that serves the call uses it.
+func (c *call) finish() {
+	if c.done != nil {
+		c.done()
+		c.done = nil
 	}
 }
 
@@ -297,6 +307,7 @@ func (s *session) answer(c *call, a answer) {
 	s.queue.Room(s.ctx)
 	s.config.AnswerBytes.Room(s.ctx, s.holder)
 	a, frame := s.frameOf(c, a)
+	c.finish()
 	s.answers.push(s, len(frame), func() {
 		if c.command == (fsm.CommandID{}) {
 			s.queue.Push(frame)
