@@ -54,7 +54,7 @@ test-unit: ## run the tests that start no cluster, without the race detector
 	cd test/bench && go test ./...
 
 test-race: ## run all Go tests with the race detector
-	go test -race $$(go list ./... | grep -vE '/test/(cluster|rolling|sim)$$')
+	go test -race -timeout 20m $$(go list ./... | grep -vE '/test/(cluster|rolling|sim)$$')
 	cd test/bench && go test ./...
 	go test -race -timeout 10m -p 1 $(CLUSTERS)
 	cd test/cluster/acme && go test -timeout 10m .
