@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -18,6 +19,11 @@ import (
 // SIGHUP has a node read its file again: what can change does, what cannot is named,
 // and a file with a fault changes nothing.
 func TestHangupLoadsTheConfigurationAgain(t *testing.T) {
+	// A process that nohup started has its children ignore the signal, unless it
+	// listens to it itself.
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	defer signal.Stop(heard)
 	file := filepath.Join(t.TempDir(), "lockstep.yaml")
 	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
 	write("log-level: info\nrate-limits: default\n")
