@@ -115,7 +115,7 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 	case *Transact:
 		for _, part := range op.Parts {
 			_, more := v.Growth(&Command{Actor: c.Actor, Service: c.Service, Op: part.Op})
-			bytes += more
+			bytes += more + v.growthOfMade(s, c, part.Op)
 		}
 	case *SetPermission:
 		if o, ok := v.Object(s.Num, op.Kind, op.Object); ok {
@@ -125,6 +125,19 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 		}
 	}
 	return s.Num, max(0, bytes)
+}
+
+// growthOfMade is the growth by an item of an object that is not there yet, since an
+// earlier part of the same transaction makes it.
+func (v *View) growthOfMade(s *objects.Service, c *Command, op Op) int64 {
+	w, ok := op.(*WriteItem)
+	if !ok {
+		return 0
+	}
+	if _, there := v.Object(s.Num, w.Kind, w.Object); there {
+		return 0
+	}
+	return itemSize(&objects.Item{Key: w.Item.Key, CreatedBy: c.Actor.name(), Data: w.Data})
 }
 
 func (v *View) itemGrowth(s *objects.Service, c *Command, op *WriteItem) int64 {

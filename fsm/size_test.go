@@ -176,6 +176,21 @@ func TestWhatGrowsTheState(t *testing.T) {
 	}
 }
 
+// What a transaction puts into an object that it makes itself counts, too.
+func TestTransactionGrowsByWhatItPutsIntoWhatItMakes(t *testing.T) {
+	s := newStore(t)
+	data := bytes.Repeat([]byte("x"), 10_000)
+	op := transaction(
+		&CreateObject{SID: s.sid(objects.KindList), UniqueName: "new"},
+		&WriteItem{Kind: objects.KindList, Object: Ref{Name: "new"}, Mode: AppendItem, Data: data},
+		&WriteItem{Kind: objects.KindList, Object: Ref{Name: "new"}, Mode: AppendItem, Data: data},
+	)
+	before := s.fsm.View()
+	_, foreseen := before.Growth(s.command(asREST, op))
+	s.must(asREST, op)
+	require.Equal(t, s.fsm.View().Bytes()-before.Bytes(), foreseen)
+}
+
 func TestRemovalsAreForgottenAfterADay(t *testing.T) {
 	s := newStore(t)
 	m := s.create(objects.KindMap, "")

@@ -30,6 +30,14 @@ type permission struct {
 	Manage   bool   `json:"manage"`
 }
 
+func newPermissionTable(cmd *cobra.Command) *rows {
+	return newTable(cmd.OutOrStdout(), "IDENTITY", "READ", "WRITE", "MANAGE")
+}
+
+func (p permission) addTo(t *rows) {
+	t.add(p.Identity, strconv.FormatBool(p.Read), strconv.FormatBool(p.Write), strconv.FormatBool(p.Manage))
+}
+
 // openPermissions returns the REST API, and the path of the permissions of an object.
 func openPermissions(cmd *cobra.Command, p *place, object string) (*client.Client, []string, error) {
 	named, k, name, err := parseObject(object)
@@ -61,7 +69,7 @@ func newPermissionList() *cobra.Command {
 				return err
 			}
 			all := []json.RawMessage{}
-			table := newTable(cmd.OutOrStdout(), "IDENTITY", "READ", "WRITE", "MANAGE")
+			table := newPermissionTable(cmd)
 			for raw, err := range c.All(cmd.Context(), client.Path(path...), nil) {
 				if err != nil {
 					return err
@@ -71,7 +79,7 @@ func newPermissionList() *cobra.Command {
 					return err
 				}
 				all = append(all, raw)
-				table.add(r.Identity, strconv.FormatBool(r.Read), strconv.FormatBool(r.Write), strconv.FormatBool(r.Manage))
+				r.addTo(table)
 			}
 			if reply.json {
 				return printJSON(cmd.OutOrStdout(), all)
@@ -93,8 +101,8 @@ func printPermission(cmd *cobra.Command, raw json.RawMessage, reply reply) error
 	if err := decode(raw, &r); err != nil {
 		return err
 	}
-	table := newTable(cmd.OutOrStdout(), "IDENTITY", "READ", "WRITE", "MANAGE")
-	table.add(r.Identity, strconv.FormatBool(r.Read), strconv.FormatBool(r.Write), strconv.FormatBool(r.Manage))
+	table := newPermissionTable(cmd)
+	r.addTo(table)
 	return table.print()
 }
 

@@ -126,6 +126,15 @@ func newServiceCreate() *cobra.Command {
 	return cmd
 }
 
+// openService returns the REST API of a target, and the service of a name there.
+func openService(cmd *cobra.Command, t *target, name string) (c *client.Client, ref string, err error) {
+	if c, err = openTarget(cmd, t); err != nil {
+		return nil, "", err
+	}
+	ref, err = findService(cmd.Context(), c, name)
+	return c, ref, err
+}
+
 func newServiceGet() *cobra.Command {
 	var t target
 	var reply reply
@@ -135,11 +144,7 @@ func newServiceGet() *cobra.Command {
 		Example: "  lockstep service get default\n  lockstep service get orders --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
-			c, err := openTarget(cmd, &t)
-			if err != nil {
-				return err
-			}
-			ref, err := findService(cmd.Context(), c, args[0])
+			c, ref, err := openService(cmd, &t, args[0])
 			if err != nil {
 				return err
 			}
@@ -186,11 +191,7 @@ func newServiceUpdate() *cobra.Command {
 			if len(form) == 0 {
 				return usage{errors.New("say which setting is to change; lockstep service update --help lists them")}
 			}
-			c, err := openTarget(cmd, &t)
-			if err != nil {
-				return err
-			}
-			ref, err := findService(cmd.Context(), c, args[0])
+			c, ref, err := openService(cmd, &t, args[0])
 			if err != nil {
 				return err
 			}
@@ -213,11 +214,7 @@ func newServiceDelete() *cobra.Command {
 		Example: "  lockstep service delete old\n  lockstep service delete old --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
-			c, err := openTarget(cmd, &t)
-			if err != nil {
-				return err
-			}
-			ref, err := findService(cmd.Context(), c, args[0])
+			c, ref, err := openService(cmd, &t, args[0])
 			if err != nil {
 				return err
 			}
