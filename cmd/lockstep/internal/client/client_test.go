@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,12 +68,12 @@ func TestRefusalIsAnErrorWithAllThatIsKnownOfIt(t *testing.T) {
 }
 
 func TestNodeThatDoesNotAnswerIsPassedOverFromThenOn(t *testing.T) {
-	asked := 0
-	u := serve(t, func(w http.ResponseWriter, _ *http.Request) { asked++; fmt.Fprint(w, `{}`) })
+	var asked atomic.Int32
+	u := serve(t, func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); fmt.Fprint(w, `{}`) })
 	c := &client.Client{URLs: []string{deadURL, u}}
 	require.NoError(t, c.Get(t.Context(), "/v1/Services", nil))
 	require.Equal(t, []string{u, deadURL}, c.URLs)
-	require.Equal(t, 1, asked)
+	require.EqualValues(t, 1, asked.Load())
 
 	c = &client.Client{URLs: []string{deadURL}, Patience: time.Millisecond}
 	require.ErrorIs(t, c.Get(t.Context(), "/v1/Services", nil), client.ErrUnreachable)
@@ -80,14 +82,20 @@ func TestNodeThatDoesNotAnswerIsPassedOverFromThenOn(t *testing.T) {
 // A write whose answer got lost is sent again under the same key, here or
 // elsewhere: the server gives the first answer again.
 func TestRepeatedWriteHasTheSameKey(t *testing.T) {
+	var mu sync.Mutex // two servers' goroutines add to keys
 	var keys []string
-	breaking := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+	add := func(r *http.Request) (total int) {
+		mu.Lock()
+		defer mu.Unlock()
 		keys = append(keys, r.Header.Get("Idempotency-Key"))
+		return len(keys)
+	}
+	breaking := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		add(r)
 		panic(http.ErrAbortHandler)
 	})
 	busy := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		keys = append(keys, r.Header.Get("Idempotency-Key"))
-		if len(keys) == 2 {
+		if add(r) == 2 {
 			refusal.Write(w, objects.ErrUnavailable)
 			return
 		}
@@ -106,15 +114,18 @@ func TestRepeatedWriteHasTheSameKey(t *testing.T) {
 }
 
 func TestWaitingEndsWithPatience(t *testing.T) {
-	asked := 0
-	u := serve(t, func(w http.ResponseWriter, _ *http.Request) { asked++; refusal.Write(w, objects.ErrRate.After(60)) })
+	var asked atomic.Int32
+	u := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		refusal.Write(w, objects.ErrRate.After(60))
+	})
 	c := &client.Client{URLs: []string{u}, Patience: time.Second}
 	begin := time.Now()
 	err := c.Get(t.Context(), "/v1/Services", nil)
 	var e *client.Error
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, time.Minute, e.RetryAfter)
-	require.Equal(t, 1, asked)
+	require.EqualValues(t, 1, asked.Load())
 	require.Less(t, time.Since(begin), 5*time.Second)
 }
 
