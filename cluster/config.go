@@ -32,6 +32,11 @@ type Config struct {
 	// 0700, if it does not exist.
 	DataDir string
 
+	// InMemory has the node keep log, term and snapshots in memory, with the process,
+	// in the place of a data directory: for an emulator of one node, which Bootstrap
+	// makes anew at each start.
+	InMemory bool
+
 	// ClusterID names the cluster. Nodes of another one are refused.
 	ClusterID string
 
@@ -253,7 +258,7 @@ func (c Config) Validate() error {
 		fault("time-out scale must be positive")
 	}
 	if c.Parts == nil {
-		if c.DataDir == "" {
+		if c.DataDir == "" && !c.InMemory {
 			fault("data directory is missing")
 		}
 		if c.Key == [32]byte{} {

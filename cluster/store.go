@@ -45,6 +45,9 @@ func openStores(c Config) (*stores, error) {
 		checked := &checkedLog{LogStore: p.Logs}
 		return &stores{logs: checked, checked: checked, stable: &checkedStable{StableStore: p.Stable}, snapshots: p.Snapshots, markLeft: nothing, close: nothing}, nil
 	}
+	if c.InMemory {
+		return memoryStores(), nil
+	}
 	dir := filepath.Join(c.DataDir, raftDirectory)
 	for _, d := range []string{c.DataDir, dir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -90,6 +93,17 @@ func openStores(c Config) (*stores, error) {
 		logs: cache, checked: checked, stable: &checkedStable{StableStore: bolt}, snapshots: snapshots,
 		markLeft: func() error { return markLeft(c.DataDir) }, close: bolt.Close,
 	}, nil
+}
+
+// memoryStores are the state of a node that outlasts nothing.
+func memoryStores() *stores {
+	kept := raft.NewInmemStore()
+	checked := &checkedLog{LogStore: kept}
+	nothing := func() error { return nil }
+	return &stores{
+		logs: checked, checked: checked, stable: &checkedStable{StableStore: kept}, snapshots: raft.NewInmemSnapshotStore(),
+		markLeft: nothing, close: nothing,
+	}
 }
 
 func boltOptions() *bbolt.Options {
@@ -166,7 +180,7 @@ func sweepSnapshots(dir string) error {
 // markDiffers makes a node's next start fail with ErrDiffers, until its raft state
 // is put aside.
 func markDiffers(c Config) error {
-	if c.Parts != nil {
+	if c.Parts != nil || c.InMemory {
 		return nil
 	}
 	return mark(filepath.Join(c.DataDir, raftDirectory), differsMarker)
@@ -174,7 +188,7 @@ func markDiffers(c Config) error {
 
 // markOutdated does the same with ErrOutdated.
 func markOutdated(c Config) error {
-	if c.Parts != nil {
+	if c.Parts != nil || c.InMemory {
 		return nil
 	}
 	return mark(filepath.Join(c.DataDir, raftDirectory), outdatedMarker)

@@ -26,6 +26,10 @@ import (
 type Config struct {
 	DataDir string // made, with mode 0700, if it does not exist
 
+	// Emulator has one node make a cluster of its own that is kept in memory and nowhere
+	// else, and that begins anew when its operators ask for it. DataDir is empty then.
+	Emulator *Emulator
+
 	// NodeID names the node, uniquely and for good. Default: made up at the
 	// first start, and kept.
 	NodeID string
@@ -168,7 +172,10 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if c.DataDir == "" {
+	switch {
+	case c.Emulator != nil:
+		c.Emulator.validate(c, fault)
+	case c.DataDir == "":
 		fault("--data-dir is missing")
 	}
 	if c.Bootstrap && c.Join != "" {

@@ -24,6 +24,9 @@ type diskRoom struct {
 }
 
 func newDiskRoom(b bounds.Bounds, dir string, log *slog.Logger) *diskRoom {
+	if dir == "" { // nothing is written
+		b.DiskReserve = 0
+	}
 	return &diskRoom{reserve: int64(b.DiskReserve), log: log, free: func() (int64, error) { return durable.FreeBytes(dir) }}
 }
 

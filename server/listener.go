@@ -15,6 +15,7 @@ import (
 
 	"lockstep/cluster/loglimit"
 	"lockstep/objects"
+	"lockstep/server/admin"
 	"lockstep/server/plain"
 	"lockstep/server/rest"
 )
@@ -136,7 +137,7 @@ var notHere = rest.Refusal(objects.ErrNotFound.With("This is the node's address 
 
 // isForOperators reports whether a path is one of package admin's.
 func isForOperators(path string) bool {
-	return path == "/healthz" || path == "/readyz" || path == "/metrics" || path == "/cluster" || strings.HasPrefix(path, "/cluster/")
+	return path == "/healthz" || path == "/readyz" || path == "/metrics" || path == admin.ResetPath || path == "/cluster" || strings.HasPrefix(path, "/cluster/")
 }
 
 // close stops accepting, and waits for the requests under way until ctx ends;

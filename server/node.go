@@ -100,13 +100,17 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 	}
 	backups := newBackups(n.cluster, c, n.room)
 	n.schedule = backups.schedule(n.metrics)
+	var reset func(context.Context) error
+	if c.Emulator != nil {
+		reset = c.Emulator.reset
+	}
 	n.operator = admin.New(admin.Config{
 		Node: operator{
 			cluster: n.cluster, store: n.store, record: n.record, gossipAddr: c.advertised(r.GossipAddr),
 			ready: n.ready, leave: n.leave, backup: backups.forOperator,
 			notes: []func() string{func() string { return n.space.note(n.store.View()) }, n.room.note, n.certificateNote},
 		},
-		Allow: n.allow, Metrics: n.metrics.registry, Audit: p.audit, Logger: c.Logger,
+		Allow: n.allow, Reset: reset, Metrics: n.metrics.registry, Audit: p.audit, Logger: c.Logger,
 	})
 	n.cluster.OnLead("webhooks", newWebhooks(n).Run)
 	n.cluster.OnLead("lost endpoints", func(ctx context.Context) {
@@ -126,7 +130,7 @@ func (n *node) ready() error {
 	return n.cluster.Health()
 }
 
-// run serves until the context ends, the node left or was removed, or a part
+// run serves what the listener shows until the context ends, the node left or was removed, or a part
 // breaks; then it stops everything in order.
 func (n *node) run(ctx context.Context) error {
 	working, stopWork := context.WithCancel(context.Background())
@@ -147,22 +151,31 @@ func (n *node) run(ctx context.Context) error {
 	settled := make(chan error, 1)
 	work.Go(func() { settled <- n.enroller.Settle(working, n.cluster, n.record) })
 
-	n.listener.show(n.router, n.operator)
 	err := n.wait(ctx, settled)
 
 	n.stopping.Store(true)
+	if errors.Is(context.Cause(ctx), errReset) {
+		err = errors.Join(err, n.realtime.Close())
+	} else {
+		err = errors.Join(err, n.dismiss())
+	}
+	stopWork()
+	work.Wait()
+	return errors.Join(err, n.cluster.Close())
+}
+
+// dismiss lets the clients go, in order.
+func (n *node) dismiss() error {
 	draining, cancel := context.WithTimeout(context.Background(), drainTime)
 	n.realtime.Drain(draining)
 	cancel()
 	closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
 	defer cancel()
-	err = errors.Join(err, n.listener.close(closing), n.realtime.Close())
+	err := errors.Join(n.listener.close(closing), n.realtime.Close())
 	flushing, cancel := context.WithTimeout(context.Background(), flushTime)
 	n.reporter.Flush(flushing)
 	cancel()
-	stopWork()
-	work.Wait()
-	return errors.Join(err, n.cluster.Close())
+	return err
 }
 
 // wait returns nil when the node is to stop, and an error when it has to.

@@ -54,6 +54,9 @@ func (o opener) open(ctx context.Context, r *nodedir.Record) (*cluster.Node, err
 	}
 	c := o.config
 	config.DataDir, config.Version, config.TimeoutScale = c.DataDir, c.Version, c.TimeoutScale
+	if c.Emulator != nil {
+		config.InMemory, config.GossipAddr = true, "" // there is nobody to find
+	}
 	config.Nonvoter, config.Reserve = c.Nonvoter, c.Reserve
 	config.Clock, config.Logger = c.Clock, c.Logger
 	config.Seeds = append(config.Seeds, c.Seeds...)

@@ -64,6 +64,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		defer cancel()
 		err = errors.Join(err, l.close(closing))
 	}()
+	if s.config.Emulator != nil {
+		return s.emulate(ctx, l)
+	}
 	release, err := nodedir.Claim(s.config.DataDir)
 	if err != nil {
 		return err
@@ -92,6 +95,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open node: %w", err)
 	}
+	l.show(n.router, n.operator)
 	err = endedBy(ctx, n.run(ctx))
 	s.log.Info("stopped", "node", record.ID)
 	return err

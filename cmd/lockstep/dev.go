@@ -51,16 +51,17 @@ func forDev(file string) (*nodeSettings, error) {
 func newDev() *cobra.Command {
 	var c dev.Config
 	var file string
+	var inMemory bool
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Run three nodes on this machine",
+		Short: "Run three nodes on this machine, or one in memory for tests",
 		Long: `Run a cluster of three nodes on this machine, for development: three processes on
---http-port and the next two ports.
+--http-port and the next two ports. --nodes says another number of them.
 
 It writes DATA_DIR/dev.env (URLs, account, API key) and, for each node,
 DATA_DIR/nodeN/pid, DATA_DIR/nodeN/log and DATA_DIR/nodeN/run, a script that starts
 that one node again in the foreground. It prints a line with "ready" once a write was
-acknowledged through every node, restarts nothing by itself, and stops all three on
+acknowledged through every node, restarts nothing by itself, and stops all on
 Ctrl-C. A second start on the same directory goes on with the same data.
 
 LOCKSTEP_RATE_LIMITS and the other settings of "lockstep serve" are passed on, from the
@@ -69,12 +70,25 @@ directory, name and addresses, and how it enters a cluster). Webhooks may reach 
 machine unless LOCKSTEP_WEBHOOK_ALLOW is set. The account of a new cluster may be given
 by LOCKSTEP_ACCOUNT_SID and LOCKSTEP_AUTH_TOKEN.
 
+--memory is an emulator for the tests of applications: one node in this process, which
+starts in a fraction of a second, does all that a node does, and keeps nothing on disk.
+Its credentials are the same at each start, and no secrets: LOCKSTEP_ACCOUNT_SID,
+LOCKSTEP_AUTH_TOKEN, LOCKSTEP_API_KEY and LOCKSTEP_API_SECRET, which it prints, and which
+the environment may set. POST /dev/reset, with the account's credentials, empties it.
+Only this machine reaches it.
+
 With --tls the nodes serve https:// and wss:// with a certificate of an authority that
 is made for them, DATA_DIR/tls/ca.pem: node believes it with NODE_EXTRA_CA_CERTS, curl
 with --cacert.`,
-		Example: "  lockstep dev\n  lockstep dev --data-dir /tmp/sync --http-port 9080",
+		Example: "  lockstep dev\n  lockstep dev --data-dir /tmp/sync --http-port 9080\n  lockstep dev --nodes 1 --memory",
 		Args:    cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
+			if inMemory {
+				return emulate(cmd, &c, file)
+			}
+			if c.Nodes < 1 || c.Nodes > dev.MaxNodes {
+				return usage{fmt.Errorf("--nodes must be 1 to %d", dev.MaxNodes)}
+			}
 			account := accountFromEnvironment()
 			if account == (auth.Account{}) {
 				account = auth.NewAccount()
@@ -98,7 +112,9 @@ with --cacert.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.DataDir, "data-dir", "data/dev", "directory of the cluster")
-	f.IntVar(&c.HTTPPort, "http-port", 8080, "port of the first node; the others have the next two")
+	f.IntVar(&c.HTTPPort, "http-port", 8080, "port of the first node; the others have the next ones")
+	f.IntVar(&c.Nodes, "nodes", 3, "how many nodes; of a directory that has some already, as many or more")
+	f.BoolVar(&inMemory, "memory", false, "one node that keeps nothing on disk, for the tests of applications")
 	f.StringVar(&file, "config", "", "file with settings of lockstep serve for all nodes (default: none)")
 	f.BoolVar(&c.TLS, "tls", false, "serve https:// with a certificate of an authority made for this cluster (DATA_DIR/tls/ca.pem)")
 	bindAll(f)

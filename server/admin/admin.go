@@ -21,6 +21,7 @@
 //	DELETE /cluster/account/token    takes it away
 //	POST   /cluster/key              begins to change the cluster's key
 //	GET    /cluster/key              how far that has come
+//	POST   /dev/reset             an emulator forgets all that it has
 //	POST   /cluster/join          a node that waits for it joins a cluster (see PreJoinHandler)
 //
 // Everything under /cluster/ asks for the account's SID and auth token; API keys
@@ -91,7 +92,13 @@ type Config struct {
 	Metrics prometheus.Gatherer
 	Audit   audit.Log
 	Logger  *slog.Logger // default slog.Default
+
+	// Reset has an emulator begin anew, and returns when it has. Nil: this is none.
+	Reset func(ctx context.Context) error
 }
+
+// ResetPath is where an emulator is told to begin anew.
+const ResetPath = "/dev/reset"
 
 // Allow returns the actor of a request whose credentials are good for what it needs,
 // and a refusal for others. It may wait before it refuses.
@@ -151,6 +158,11 @@ func New(c Config) http.Handler {
 	h.route(mux, "POST /cluster/account/token", Account, h.addAuthToken)
 	h.route(mux, "POST /cluster/account/promote", Account, h.promoteAuthToken)
 	h.route(mux, "DELETE /cluster/account/token", Account, h.dropAuthToken)
+	if c.Reset != nil {
+		h.route(mux, "POST "+ResetPath, Account, func(r *http.Request) (int, any, error) {
+			return http.StatusNoContent, nil, c.Reset(r.Context())
+		})
+	}
 	h.route(mux, "/", Viewer, func(*http.Request) (int, any, error) { return 0, nil, objects.ErrNotFound })
 	return sameOrigin(mux)
 }

@@ -3,6 +3,9 @@
 // credentials. It lives in node.json in the node's data directory, which nobody
 // but the owner may read.
 //
+// The record of a node without a directory, which is "", is kept nowhere: such a node
+// begins anew at each start.
+//
 // The package does not know what a cluster is and opens nothing but files. It
 // starts no goroutine; one process uses a directory at a time.
 package nodedir
@@ -140,6 +143,9 @@ func Make(dir string) error {
 
 // Load reads the record. The error is fs.ErrNotExist if there is none.
 func Load(dir string) (*Record, error) {
+	if dir == "" {
+		return nil, fmt.Errorf("read node record: %w", fs.ErrNotExist)
+	}
 	b, err := os.ReadFile(filepath.Join(dir, RecordFile))
 	if err != nil {
 		return nil, fmt.Errorf("read node record: %w", err)
@@ -153,6 +159,9 @@ func Load(dir string) (*Record, error) {
 
 // Save writes the record so that a crash leaves the old one or the new one.
 func (r *Record) Save(dir string) error {
+	if dir == "" {
+		return nil
+	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write node record: %w", err)

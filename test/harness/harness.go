@@ -68,6 +68,9 @@ func NextRelease(t testing.TB) (path string) {
 	return path
 }
 
+// RaceDetector reports whether the program has the race detector, and takes its time.
+func RaceDetector() bool { return raceEnabled }
+
 // Binary is the path of the program that Main built.
 func Binary() string { return binary }
 

@@ -1,7 +1,8 @@
-// Package dev runs a cluster of three nodes on one machine, for development:
-// three processes of the same program, each with a directory of its own.
+// Package dev runs a cluster on one machine, for development: three processes of the
+// same program, or another number, each with a directory of its own. Emulate runs one
+// node in this process that keeps nothing, for the tests of applications.
 //
-// It starts them, tells when all three serve, and stops them. In between it
+// Run starts the processes, tells when all serve, and stops them. In between it
 // supervises nothing: a node that is killed stays dead until its run script, or
 // the next start, starts it again.
 //
@@ -29,7 +30,8 @@ import (
 // Config sets up a cluster.
 type Config struct {
 	DataDir  string // of the cluster; each node has a directory in it
-	HTTPPort int    // of the first node; the others have the next two
+	Nodes    int
+	HTTPPort int // of the first node; the others have the next ones
 
 	// Binary is the program, which understands `serve`.
 	Binary string
@@ -56,7 +58,8 @@ type Setting struct {
 	Set             bool
 }
 
-const nodes = 3
+// MaxNodes is how many nodes a cluster on one machine may have.
+const MaxNodes = 7
 
 func nodeName(i int) string { return fmt.Sprintf("node%d", i+1) }
 
@@ -119,7 +122,10 @@ func prepare(config Config) (*cluster, error) {
 		return nil, err
 	}
 	c.env.URLs = nil
-	for i := range nodes {
+	if err := c.refuseToShrink(); err != nil {
+		return nil, err
+	}
+	for i := range config.Nodes {
 		n := &node{name: nodeName(i), port: config.HTTPPort + i}
 		n.dir = filepath.Join(dir, n.name)
 		n.url = fmt.Sprintf("%s://127.0.0.1:%d", c.scheme, n.port)
@@ -138,7 +144,23 @@ func prepare(config Config) (*cluster, error) {
 	return c, c.env.write(dir)
 }
 
-// start brings all three nodes up: those that are members together, because
+// refuseToShrink fails if there are members that would not be started, without which
+// the others may have no majority.
+func (c *cluster) refuseToShrink() error {
+	for i := c.config.Nodes; i < MaxNodes; i++ {
+		n := &node{name: nodeName(i), dir: filepath.Join(c.dir, nodeName(i))}
+		member, err := n.member()
+		if err != nil {
+			return err
+		}
+		if member {
+			return fmt.Errorf("%s has a cluster of more than %d nodes: start all of them with --nodes, or take another directory", c.dir, c.config.Nodes)
+		}
+	}
+	return nil
+}
+
+// start brings all nodes up: those that are members together, because
 // they need each other, then those that join them.
 func (c *cluster) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("the cluster did not come up in time"))

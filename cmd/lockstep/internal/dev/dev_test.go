@@ -55,7 +55,7 @@ func newCluster(t *testing.T, program string) *cluster {
 	binary := filepath.Join(dir, "program")
 	require.NoError(t, os.WriteFile(binary, []byte("#!/bin/sh\n"+program), 0o700))
 	c, err := prepare(Config{
-		DataDir: dir, HTTPPort: 9000, Binary: binary, Settings: []Setting{{"LOCKSTEP_RATE_LIMITS", "writes=1'0", true}, {Variable: "LOCKSTEP_WEBHOOK_ALLOW"}}, AccountSID: "AC1", AuthToken: "t",
+		DataDir: dir, Nodes: 3, HTTPPort: 9000, Binary: binary, Settings: []Setting{{"LOCKSTEP_RATE_LIMITS", "writes=1'0", true}, {Variable: "LOCKSTEP_WEBHOOK_ALLOW"}}, AccountSID: "AC1", AuthToken: "t",
 		Out: io.Discard, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
@@ -176,4 +176,17 @@ func TestWelcome(t *testing.T) {
 	require.True(t, strings.HasPrefix(lines[len(lines)-1], "ready"))
 	require.Equal(t, 10, strings.Count(c.env.snippet(), "\n"), "ten lines")
 	require.Equal(t, 1, strings.Count(text, "ready"), "the word is there once, and last")
+}
+
+func TestClusterIsNotStartedWithFewerNodesThanItHas(t *testing.T) {
+	c := newCluster(t, "")
+	require.NoError(t, (&nodedir.Record{ID: "node3", ClusterID: "c"}).Save(c.nodes[2].dir))
+	fewer := c.config
+	fewer.Nodes = 1
+	_, err := prepare(fewer)
+	require.ErrorContains(t, err, "more than 1 nodes")
+	more := c.config
+	more.Nodes = 5
+	_, err = prepare(more)
+	require.NoError(t, err)
 }

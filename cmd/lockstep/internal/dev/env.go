@@ -20,7 +20,7 @@ const EnvFile = "dev.env"
 
 // Env is the content of dev.env.
 type Env struct {
-	URLs       []string // of the three nodes
+	URLs       []string // of the nodes
 	AccountSID string
 	AuthToken  string
 	APIKey     string // SID of a key of the account; empty before the first start is done
@@ -70,7 +70,7 @@ func ReadEnv(dir string) (Env, error) {
 // last knows it: it may have been changed since dev.env was written.
 func latestToken(dir string) (token string) {
 	var latest time.Time
-	for i := range nodes {
+	for i := range MaxNodes {
 		n := filepath.Join(dir, nodeName(i))
 		info, err := os.Stat(filepath.Join(n, nodedir.RecordFile))
 		if err != nil || info.ModTime().Before(latest) {

@@ -16,7 +16,7 @@ import (
 	"lockstep/server/nodedir"
 )
 
-// node is one of the three processes.
+// node is one of the processes.
 type node struct {
 	name string // node1 …
 	dir  string

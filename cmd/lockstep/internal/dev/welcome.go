@@ -11,7 +11,7 @@ import (
 // welcomeText is what a person sees once all nodes serve. Both examples work as
 // they are, pasted into a shell and into node.
 var welcomeText = template.Must(template.New("welcome").Parse(`
-Lockstep: three nodes in {{.Dir}}
+Lockstep: {{if eq .Count 3}}three nodes{{else if eq .Count 1}}one node{{else}}{{.Count}} nodes{{end}} in {{.Dir}}
 {{range .Nodes}}
   {{.Name}}    {{.URL}}{{end}}
 
@@ -28,7 +28,7 @@ One that all clients share, with the official JavaScript client
 (npm install twilio-sync twilio ws, then node):
 
 {{.JavaScript}}
-ready: every node has acknowledged a write. Ctrl-C stops all three.
+ready: every node has acknowledged a write. Ctrl-C stops {{if eq .Count 3}}all three{{else if eq .Count 1}}it{{else}}all{{end}}.
 `))
 
 // snippet is a first application. It runs in node, pasted or as a file.
@@ -53,8 +53,9 @@ func (c *cluster) welcome(out io.Writer) error {
 	page := struct {
 		Dir, EnvFile, First, JavaScript string
 		Nodes                           []line
+		Count                           int
 		Env                             Env
-	}{Dir: c.dir, EnvFile: filepath.Join(c.dir, EnvFile), First: c.env.URLs[0], JavaScript: c.env.snippet(), Env: c.env}
+	}{Dir: c.dir, EnvFile: filepath.Join(c.dir, EnvFile), First: c.env.URLs[0], JavaScript: c.env.snippet(), Env: c.env, Count: len(c.nodes)}
 	for _, n := range c.nodes {
 		page.Nodes = append(page.Nodes, line{n.name, n.url})
 	}

@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"lockstep/server/admin"
+	"lockstep/server/limits"
+)
+
+func emulatorConfig() Config {
+	return Config{
+		HTTPAddr: "127.0.0.1:0", Account: testAccount, RateLimits: limits.Default(), Logger: slog.New(slog.DiscardHandler),
+		Emulator: &Emulator{APIKey: "SK" + strings.Repeat("b2", 16), APISecret: "secret", Serving: func(string) {}},
+	}
+}
+
+// Those who reset it at the same time are answered when it has begun anew, and its key
+// is there each time; one that stops meanwhile answers, too.
+func TestEmulatorBeginsAnew(t *testing.T) {
+	c, serving := emulatorConfig(), make(chan string, 1)
+	c.Emulator.Serving = func(url string) { serving <- url }
+	s, err := New(c)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer http.DefaultClient.CloseIdleConnections()
+	url := <-serving
+	client := &admin.Client{URLs: []string{url}, AccountSID: testAccount.SID, AuthToken: testAccount.AuthToken}
+	made, err := client.CreateKey(t.Context(), admin.NewKey{})
+	require.NoError(t, err)
+
+	reset := func() int {
+		req, err := http.NewRequest(http.MethodPost, url+admin.ResetPath, nil)
+		require.NoError(t, err)
+		req.SetBasicAuth(testAccount.SID, testAccount.AuthToken)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	var resets sync.WaitGroup
+	for range 3 {
+		resets.Go(func() {
+			for begun := time.Now(); reset() != http.StatusNoContent; { // 503: it was beginning anew already
+				if time.Since(begun) > time.Minute {
+					t.Error("it is never reset")
+					return
+				}
+			}
+		})
+	}
+	resets.Wait()
+	keys, err := client.Keys(t.Context())
+	require.NoError(t, err)
+	require.Len(t, keys, 1)
+	require.Equal(t, c.Emulator.APIKey, keys[0].SID)
+	require.NotEqual(t, made.SID, keys[0].SID)
+
+	resets.Go(func() { reset() })
+	stop()
+	require.NoError(t, <-ended)
+	resets.Wait()
+}
+
+func TestEmulatorRefusesWhatItCannotKeep(t *testing.T) {
+	for part, change := range map[string]func(*Config){
+		"--data-dir":          func(c *Config) { c.DataDir = "x" },
+		"backups":             func(c *Config) { c.Backups.Dir = "x" },
+		"joins nobody":        func(c *Config) { c.Join = "http://127.0.0.1:1" },
+		"LOCKSTEP_API_KEY":    func(c *Config) { c.Emulator.APIKey = "AC" + strings.Repeat("b2", 16) },
+		"LOCKSTEP_API_SECRET": func(c *Config) { c.Emulator.APISecret = "" },
+	} {
+		c := emulatorConfig()
+		change(&c)
+		_, err := New(c)
+		require.ErrorContains(t, err, part)
+	}
+}
