@@ -138,6 +138,11 @@ type Config struct {
 
 	Logger *slog.Logger
 
+	// Observe is told how long the stages of writes and reads take, and how large
+	// their groups are. It is called on the goroutines that do the work, must not
+	// block, and may be called by several at a time. Nil: nobody is told.
+	Observe func(what Measure, value float64)
+
 	// Parts replaces the network and the disk; for simulations.
 	Parts *Parts
 

@@ -66,6 +66,8 @@ type Node struct {
 	disk      *disk.Disk // what the stores write to
 	diskShort atomic.Bool
 	meter     *meter // of the log
+	snapshots *timedSnapshots
+	history   history
 	fsm       *fsm.FSM
 	raft      *raft.Raft
 	members   member.Configuration
@@ -121,6 +123,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 		process: rand.Uint64(),
 		life:    lifetime.New(),
 		disk:    disk.New(),
+		history: history{opened: time.Now()},
 		clock:   clock.New(config.Clock),
 		opened:  time.Now(),
 		applied: make(chan struct{}, 1),
@@ -130,11 +133,12 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 	n.keys = keyring.New(append([][32]byte{config.Key}, config.OtherKeys...))
 	waiters := proposer.NewWaiters()
 	n.fsm = fsm.New(fsm.Config{FeedBytes: config.FeedBytes, Applied: func(batch []fsm.Applied) {
+		n.history.applied(n.fsm.View().Index())
 		waiters.Resolve(batch)
 		n.onApplied()
 	}})
 	n.leadership = leadership.New(leadership.Config{
-		Store: n.fsm, Life: n.life, Logger: config.Logger, Prepare: n.prepareTerm, Stamp: n.stamp,
+		Store: n.fsm, Life: n.life, Logger: config.Logger, Prepare: n.prepareTerm, Stamp: n.stamp, Batches: n.batches(),
 	})
 	defer func() {
 		if err != nil {
@@ -173,9 +177,12 @@ func (n *Node) openParts() error {
 	if wrap := n.config.wrapStable; wrap != nil {
 		n.stores.stable.StableStore = wrap(n.stores.stable.StableStore)
 	}
+	n.disk.Observe(n.config.took(MeasureAppended), n.config.took(MeasureCut), n.config.took(MeasurePromised))
 	n.stores.stable.StableStore = n.disk.Stable(n.stores.stable.StableStore)
 	n.meter = &meter{LogStore: n.disk.Log(n.stores.logs)}
 	n.stores.logs = n.meter
+	n.snapshots = newTimedSnapshots(n.stores.snapshots, n.config.took(MeasureSnapshot))
+	n.stores.snapshots = n.snapshots
 	key, incarnation, err := incarnate(n.stores.stable, n.config.Incarnation)
 	if err != nil {
 		return err
@@ -242,8 +249,7 @@ func (n *Node) startRaft() error {
 		}
 	}
 	n.replica = n.newReplica()
-	store := replica.FSM{FSM: n.fsm, Altered: n.noteAltered}
-	r, err := n.newRaft(config, store)
+	r, err := n.newRaft(config, &timedStore{FSM: replica.FSM{FSM: n.fsm, Altered: n.noteAltered}, node: n})
 	n.raft = r
 	switch altered := n.altered.Load(); {
 	case altered != nil: // raft may have gone on with an older one, which the log does not join
@@ -275,11 +281,15 @@ func (n *Node) newRaft(config *raft.Config, store raft.FSM) (r *raft.Raft, err e
 func (n *Node) compose(waiters *proposer.Waiters) {
 	n.proposer = proposer.New(proposer.Config{
 		Self: n.self, Leadership: n.leadership, Peers: n.peers, Store: n.fsm, Waiters: waiters, Life: n.life,
-		Admit: n.config.Admit,
+		Admit: n.config.Admit, Forwarded: n.config.took(MeasureForwarded),
 	})
 	n.reads = readindex.New(readindex.Config{
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Servers: &n.members, Peers: n.peers, Store: n.fsm, Life: n.life,
 		Scale: n.config.scaled, Admit: n.config.AdmitReads,
+		Asked: func(reads int, took time.Duration) {
+			n.config.observe(MeasureRoundReads, float64(reads))
+			n.config.observe(MeasureRound, took.Seconds())
+		},
 	})
 	config := membership.Config{
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Store: n.fsm, Servers: &n.members, Survey: n.survey, Peers: n.peers, Life: n.life,

@@ -28,6 +28,7 @@ type Event struct {
 // Batch is the events of one round of applying, in order. It holds no view: an
 // old view would keep all that was overwritten since in memory.
 type Batch struct {
+	Index  uint64 // of the round's last log entry
 	Events []Event
 }
 

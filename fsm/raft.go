@@ -57,7 +57,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	if len(applied) > 0 {
 		f.config.Applied(applied)
 	}
-	f.feed.append(Batch{Events: events})
+	f.feed.append(Batch{Index: f.work.meta.Index, Events: events})
 	return responses
 }
 

@@ -75,7 +75,7 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 		live: s.live, limits: s.live.limits, certificate: s.certificate, acme: s.acme, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
 	}
 	var err error
-	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record}
+	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record, metrics: n.metrics}
 	if n.cluster, err = o.openOrRejoin(ctx, r); err != nil {
 		return nil, err
 	}

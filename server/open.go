@@ -19,6 +19,7 @@ type opener struct {
 	enroller  enrol.Enroller
 	admission admission
 	record    *enrol.Record
+	metrics   *metrics
 }
 
 // openOrRejoin opens the node. One whose state is lost, and that was told so,
@@ -58,7 +59,7 @@ func (o opener) open(ctx context.Context, r *nodedir.Record) (*cluster.Node, err
 		config.InMemory, config.GossipAddr = true, "" // there is nobody to find
 	}
 	config.Nonvoter, config.Reserve = c.Nonvoter, c.Reserve
-	config.Clock, config.Logger = c.Clock, c.Logger
+	config.Clock, config.Logger, config.Observe = c.Clock, c.Logger, o.metrics.observe
 	config.Seeds = append(config.Seeds, c.Seeds...)
 	config.InternalAdvertise = c.advertised(r.InternalAddr)
 	if config.GossipAdvertise, err = resolve(ctx, c.advertised(r.GossipAddr)); err != nil {

@@ -24,7 +24,7 @@ type shared struct {
 func newREST(n *node, p shared) http.Handler {
 	c := n.config
 	return rest.New(rest.Config{
-		API: p.api, Keyring: n.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: n.metrics.panics,
+		API: p.api, Keyring: n.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: n.metrics.panics, Answered: n.metrics.rest.answered,
 		Audit: p.audit, Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
 		Bodies: p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
 	})
@@ -38,6 +38,7 @@ func newRealtime(n *node, p shared) *realtime.Server {
 		Connected: n.reporter.Connected, Disconnected: n.reporter.Disconnected,
 		Refused: func(ctx context.Context, source string) { n.guard.Refused(ctx, "realtime", source) },
 		Limits:  ratelimit.New[string](c.RateLimits.Burst), SessionRequests: c.RateLimits.Requests, Clock: c.Clock, Logger: c.Logger, Metrics: n.metrics.registry, Panics: n.metrics.panics,
+		Answered: n.metrics.realtime.answered, SinceApplied: n.cluster.SinceApplied,
 
 		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
 		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,

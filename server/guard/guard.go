@@ -67,6 +67,9 @@ func New(c Config) *Guard {
 			Name: "lockstep_wrong_credentials_total", Help: "Wrong credentials and tokens, by interface (the log has their addresses).",
 		}, []string{"interface"}),
 	}
+	for _, by := range []string{"rest", "realtime"} {
+		g.failed.WithLabelValues(by) // a rate needs a zero to begin with
+	}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(g.failed)
 	}

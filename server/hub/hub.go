@@ -30,6 +30,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -51,6 +52,12 @@ type Config struct {
 
 	Behind  prometheus.Counter // subscriptions that lost their place
 	Dropped prometheus.Counter // stream messages that a full queue lost
+
+	// Framed is told, once for each round of the feed, how long after it was applied its
+	// events were in the queues of all their subscribers. SinceApplied knows when that
+	// was; nil: nobody is told.
+	Framed       prometheus.Observer
+	SinceApplied func(index uint64) (time.Duration, bool)
 }
 
 func (c Config) withDefaults() Config {
@@ -105,7 +112,18 @@ func (h *Hub) Run(ctx context.Context) {
 			return
 		default:
 			h.dispatchAll(batch.Events)
+			h.measure(batch.Index)
 		}
+	}
+}
+
+// measure tells how long it has been since the round that ends with an entry.
+func (h *Hub) measure(index uint64) {
+	if h.config.SinceApplied == nil || h.config.Framed == nil {
+		return
+	}
+	if took, ok := h.config.SinceApplied(index); ok {
+		h.config.Framed.Observe(took.Seconds())
 	}
 }
 

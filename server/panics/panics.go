@@ -28,6 +28,9 @@ func New(logger *slog.Logger, r prometheus.Registerer) *Catcher {
 	c := &Catcher{logger: logger, caught: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "lockstep_panics_total", Help: "Panics that ended one client's work, by where.",
 	}, []string{"where"})}
+	for _, where := range []string{"session", "request", "rest request", "writer", "webhook"} {
+		c.caught.WithLabelValues(where) // a rate needs a zero to begin with
+	}
 	if r != nil {
 		r.MustRegister(c.caught)
 	}

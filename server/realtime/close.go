@@ -6,7 +6,7 @@ import (
 	"lockstep/server/realtime/wire"
 )
 
-// ending is a reason for which the server ends a connection: a row of endings.
+// ending is a reason for which a connection ends: a row of endings.
 type ending int
 
 const (
@@ -23,6 +23,8 @@ const (
 	endSilent
 	endEvicted
 	endFault
+	endClient
+	endLost
 )
 
 // endings says what is sent last for each reason, and its label in the metric. What
@@ -30,8 +32,7 @@ const (
 // after 401, 406, 410 and 417 it does not come back by itself, after 308 when it has
 // waited, and at once when there is no message.
 //
-// Connections that a client or the network ended, and those that end with the
-// process, have no reason.
+// Connections that end with the process have no reason.
 var endings = [...]struct {
 	reason  string
 	code    int // of the close message; 0: there is none
@@ -52,6 +53,8 @@ var endings = [...]struct {
 	endSilent:       {reason: "silent"},
 	endEvicted:      {reason: "evicted"}, // before it has introduced itself
 	endFault:        {reason: "fault"},   // of the server's own
+	endClient:       {reason: "client"},  // which said goodbye
+	endLost:         {reason: "lost"},    // without a word: by the network, or with the client
 }
 
 // frames returns what is sent last.
@@ -70,7 +73,7 @@ func (e ending) frames() []byte {
 // farewell is the answer to a client that has closed its websocket by itself.
 func farewell() []byte { return wire.AppendClose(nil, wire.CloseNormal) }
 
-// ended counts that the server ends the connection, and returns what is sent last.
+// ended counts that the connection ends, and returns what is sent last.
 func (s *session) ended(why ending) (last []byte) {
 	s.server.metrics.endings[why].Inc()
 	return why.frames()

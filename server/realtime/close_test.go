@@ -18,7 +18,7 @@ import (
 	"lockstep/server/realtime"
 )
 
-// closing is a way to have the server end a connection.
+// closing is a way to have a connection end.
 type closing struct {
 	config func(*realtime.Config)
 	cause  func(w *world) *client
@@ -99,7 +99,7 @@ func closings(keys *atomic.Bool) map[string]closing {
 			cause: func(w *world) *client {
 				c := w.dial()
 				synctest.Wait()
-				w.connect("alice").send(map[string]any{"method": "close", "id": "b"}, "")
+				w.connect("alice")
 				return c
 			},
 		},
@@ -112,6 +112,16 @@ func closings(keys *atomic.Bool) map[string]closing {
 				return c
 			},
 		},
+		"client": {cause: func(w *world) *client {
+			c := w.connect("alice")
+			c.send(map[string]any{"method": "close", "id": "b"}, "")
+			return c
+		}},
+		"lost": {cause: func(w *world) *client {
+			c := w.connect("alice")
+			c.ws.NetConn().Close()
+			return c
+		}},
 	}
 }
 
@@ -158,7 +168,7 @@ func TestEveryCloseIsOneOfTheTable(t *testing.T) {
 	require.Len(t, ways, len(table))
 }
 
-// closed returns how many connections the server has ended, by reason.
+// closed returns how many connections have ended, by reason.
 func closed(w *world, metrics *prometheus.Registry) map[string]float64 {
 	families, err := metrics.Gather()
 	require.NoError(w, err)

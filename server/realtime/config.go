@@ -67,6 +67,13 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: not measured
 
+	// Answered is told of each request that was answered: whether it writes, why it
+	// was refused, if it was, and how long that took since it was read. SinceApplied
+	// returns the time since a round of the feed was applied, if it is known. Both may
+	// be nil.
+	Answered     func(write bool, refused *objects.Error, took time.Duration)
+	SinceApplied func(index uint64) (time.Duration, bool)
+
 	Sessions                               int     // at a time; 50 000
 	SessionsPerIdentity, SessionsPerSource int     // of them; 1000 and 10 000
 	ConnectsPerIdentity, ConnectsPerSource float64 // new ones a second; 50 and 200
@@ -106,6 +113,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	if c.Answered == nil {
+		c.Answered = func(bool, *objects.Error, time.Duration) {}
+	}
 	c.Sessions = cmp.Or(c.Sessions, 50_000)
 	if c.Sessions < 0 {
 		c.Sessions = math.MaxInt

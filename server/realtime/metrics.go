@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lockstep/objects"
+	"lockstep/server/histogram"
 )
 
 // metrics of a Server. The names that exist are promises to dashboards.
@@ -17,6 +18,9 @@ type metrics struct {
 	evaluated, lagged     prometheus.Counter
 	endings               [len(endings)]prometheus.Counter
 	refusals              *prometheus.CounterVec
+	sdks                  *sdks
+	framed, written       prometheus.Observer
+	waiting               prometheus.Observer
 }
 
 // newMetrics registers the metrics with r, which may be nil. subscriptions
@@ -41,8 +45,20 @@ func newMetrics(r prometheus.Registerer, subscriptions, liveQueries func() float
 			Name: "lockstep_sessions_refused_total", Help: "What was refused because there was too much of it, by what.",
 		}, []string{"what"}),
 	}
+	events := prometheus.NewHistogramVec(histogram.Seconds("lockstep_event_stage_seconds",
+		"Time of the stages of an event after it was applied: framed, once for a round, until it is in the queues of all subscribers; written, of every sixteenth write, from when something waits for a client until its socket has it.",
+	), []string{"stage"})
+	waiting := prometheus.NewHistogram(histogram.Bytes("lockstep_client_queue_bytes", "Bytes that still wait for a client after a write to it; of every sixteenth write."))
+	m.sdks, m.framed, m.written, m.waiting = newSDKs(), events.WithLabelValues("framed"), events.WithLabelValues("written"), waiting
+	for _, outcome := range []string{"current", "replayed"} { // a rate needs a zero to begin with
+		m.outcomes.WithLabelValues(outcome)
+	}
+	for _, what := range []string{"connects", "sessions", "sessions of identity", "sessions of source", "request bytes", "requests"} {
+		m.refusals.WithLabelValues(what)
+	}
+	m.sdks.of(otherSDK)
 	closed := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "lockstep_sessions_closed_total", Help: "Realtime connections that the server ended, by reason.",
+		Name: "lockstep_sessions_closed_total", Help: "Realtime connections that ended, by reason: client and lost are those that the client or the network ended.",
 	}, []string{"reason"})
 	for why, row := range endings {
 		m.endings[why] = closed.WithLabelValues(row.reason)
@@ -52,7 +68,7 @@ func newMetrics(r prometheus.Registerer, subscriptions, liveQueries func() float
 			Name: "lockstep_subscriptions", Help: "Subscriptions of all sessions.",
 		}, subscriptions), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "lockstep_live_queries", Help: "Different live queries.",
-		}, liveQueries), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated, m.lagged, closed, m.refusals)
+		}, liveQueries), m.outcomes, m.replayed, m.behind, m.dropped, m.slow, m.evaluated, m.lagged, closed, m.refusals, m.sdks.gauges, events, waiting)
 	}
 	return m
 }

@@ -24,6 +24,8 @@ type call struct {
 	wire.Request
 	target
 	session *session
+	begun   time.Time      // it was read
+	refused *objects.Error // what it is answered with, if it is refused
 	turn    *turn
 	done    func() // gives back what the request had under way; nil when it was called
 
@@ -105,7 +107,7 @@ func (s *session) request(m *wire.Message) {
 // newCall decodes the header of a request, once, and routes it.
 func (s *session) newCall(m *wire.Message) (*call, error) {
 	decoded, err := m.Request()
-	c := &call{Request: decoded, session: s}
+	c := &call{Request: decoded, session: s, begun: time.Now()}
 	switch {
 	case errors.Is(err, wire.ErrMalformed):
 		return nil, err
@@ -166,6 +168,11 @@ func (c *call) finish() {
 // isWrite reports whether the call changes an object.
 func (c *call) isWrite() bool {
 	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index && c.ref != (fsm.Ref{})
+}
+
+// changes reports whether the call changes an object, or makes one.
+func (c *call) changes() bool {
+	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index
 }
 
 // turnAway answers a request at once, before any more is read.
@@ -284,6 +291,7 @@ func (s *session) carryOut(ctx context.Context, c *call) (a answer, err error) {
 // failure is the answer that tells of an error.
 func (s *session) failure(c *call, err error) answer {
 	e := refusal.Of(err)
+	c.refused = e
 	if e.Status >= 500 && s.ctx.Err() == nil {
 		s.config.Logger.Warn("request failed", "method", c.Method, "path", strings.Join(c.Path, "/"), "error", err)
 	}
@@ -316,6 +324,7 @@ func (s *session) answer(c *call, a answer) {
 		}
 	})
 	<-s.requests.answering
+	s.config.Answered(c.changes(), c.refused, time.Since(c.begun))
 	if a.then != nil {
 		a.then()
 	}

@@ -91,7 +91,7 @@ func New(config Config) *Server {
 	s.hub = hub.New(hub.Config{
 		Feed: config.Feed, View: config.Node.View, Encode: s.encode,
 		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes, Panics: config.Panics,
-		Behind: s.metrics.behind, Dropped: s.metrics.dropped,
+		Behind: s.metrics.behind, Dropped: s.metrics.dropped, Framed: s.metrics.framed, SinceApplied: config.SinceApplied,
 	})
 	s.queries = livequery.New(s.liveQueries())
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -238,6 +238,7 @@ func (s *Server) enter(x *session, service objects.SID, identity string) *object
 	s.byIdentity[who] = of
 	s.bySource[x.network]++
 	s.metrics.sessions.Inc()
+	s.metrics.sdks.enter(x.sdk)
 	return nil
 }
 
@@ -255,6 +256,7 @@ func holder(service objects.SID, identity string) string {
 // leave takes a session out of the counts again.
 func (s *Server) leave(x *session) {
 	s.metrics.sessions.Dec()
+	s.metrics.sdks.leave(x.sdk)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.introduced--

@@ -44,6 +44,7 @@ type session struct {
 	gone    chan struct{} // closed when it has ended
 
 	// Set by init, before there is another goroutine.
+	sdk     sdk
 	actor   fsm.Actor
 	service *objects.Service
 	queue   *hub.Queue
@@ -97,12 +98,23 @@ func (s *session) run() {
 
 	s.startWriting()
 	err := s.readAll()
-	s.closing.Store(true)
+	if !s.closing.Swap(true) && s.server.ctx.Err() == nil && !errors.Is(err, wire.ErrTooLong) {
+		s.left(err)
+	}
 	s.cancel()
 	s.requests.wait()
 	s.queue.UnsubscribeAll()
 	s.leave(err)
 	s.answers.end(s)
+}
+
+// left counts that it was the client, or the network, that ended the connection.
+func (s *session) left(err error) {
+	if err == nil || wire.IsGoodbye(err) {
+		s.ended(endClient)
+		return
+	}
+	s.ended(endLost)
 }
 
 func (s *session) tell(hook func(objects.SID, fsm.Actor, string)) {
@@ -184,6 +196,7 @@ func (s *session) last(frames []byte) {
 }
 
 func (s *session) init(m *wire.Message) bool {
+	s.sdk = sdkOf(m.Metadata)
 	principal, service, refused := s.visitor().admit(s.ctx, m.Token)
 	if refused == nil {
 		refused = s.server.enter(s, service.SID, principal.Identity)
@@ -365,6 +378,7 @@ func (s *session) sent(err error) {
 		if overrun {
 			why = endOverrun
 		}
+		s.closing.Store(true)
 		s.ended(why)
 		s.server.metrics.slow.Inc()
 		s.config.Logger.Info("slow client disconnected", "identity", s.actor.Identity, "service", s.service.SID.String())

@@ -93,6 +93,9 @@ type outgoing struct {
 
 	taking taking
 	sent   time.Time // when something was written last
+
+	lines uint8     // how often it was in line
+	lined time.Time // since when it is, if this time is measured
 }
 
 type writing uint8
@@ -110,12 +113,23 @@ func (s *session) wake() {
 	o.mu.Lock()
 	add := o.state == idle && !o.over
 	if add {
-		o.state = inLine
+		o.line()
 	}
 	o.again = o.again || o.state == unready || o.state == busy
 	o.mu.Unlock()
 	if add {
 		s.server.writers.add(s)
+	}
+}
+
+// sampled is of how many writes one is measured.
+const sampled = 16
+
+// line puts it in line. The caller adds it to the writers' line, without the lock.
+func (o *outgoing) line() {
+	o.state = inLine
+	if o.lines++; o.lines%sampled == 1 {
+		o.lined = time.Now()
 	}
 }
 
@@ -143,7 +157,7 @@ func (s *session) written(more bool, over bool) {
 	o.state = idle
 	add := (more || o.again) && !o.over
 	if add {
-		o.state = inLine
+		o.line()
 	}
 	if o.freed != nil {
 		close(o.freed)
@@ -198,7 +212,7 @@ func (s *session) write(buffer []byte) []byte {
 	defer s.config.Panics.Catch("writer", func(error) { s.fault() })
 	b, last := s.queue.Fill(buffer[:0], wire.WriteSize)
 	if len(b) == 0 && !last {
-		over = false
+		s.outgoing.lined, over = time.Time{}, false
 		return b
 	}
 	s.bytesOut.Add(int64(len(b)))
@@ -229,11 +243,24 @@ func (s *session) afterWrite(size int, last bool, err error) (more, over bool) {
 		return false, true
 	}
 	s.outgoing.sent = time.Now()
-	if waiting := s.answers.written(s); s.outgoing.taking.tooSlow(s.config, size, waiting) {
+	waiting := s.answers.written(s)
+	s.outgoing.measure(s.server.metrics, waiting)
+	if s.outgoing.taking.tooSlow(s.config, size, waiting) {
 		s.sent(errSlow)
 		return false, true
 	}
 	return size >= wire.WriteSize, false
+}
+
+// measure tells how long the write took that is done, if that is measured, and how
+// much waits behind it.
+func (o *outgoing) measure(m *metrics, waiting int) {
+	if o.lined.IsZero() {
+		return
+	}
+	m.written.Observe(o.sent.Sub(o.lined).Seconds())
+	m.waiting.Observe(float64(waiting))
+	o.lined = time.Time{}
 }
 
 // pingSilent sends a ping to each client that was not written to for a while. It

@@ -221,8 +221,8 @@ func (o *output) release() {
 	}
 }
 
-// refusal makes the answer of an error, and adds the headers that go with it.
-func (h *handler) refusal(header http.Header, r *http.Request, id requestID, err error) answer {
+// refusal returns what the client is told of an error.
+func (h *handler) refusal(r *http.Request, id requestID, err error) *objects.Error {
 	e, ok := errors.AsType[*objects.Error](err)
 	if !ok {
 		h.Logger.Error("request failed", "request", id.String(), "method", r.Method, "error", err)
@@ -230,8 +230,6 @@ func (h *handler) refusal(header http.Header, r *http.Request, id requestID, err
 	}
 	part, ofTransaction := errors.AsType[*partError](err)
 	switch e.Status {
-	case http.StatusUnauthorized:
-		auth.Challenge(header, r)
 	case http.StatusNotFound:
 		path := strings.TrimPrefix(cleanPath(r.URL), "/v1")
 		if ofTransaction {
@@ -243,6 +241,14 @@ func (h *handler) refusal(header http.Header, r *http.Request, id requestID, err
 	}
 	if ofTransaction {
 		e = e.With("Operation %d: %s", part.number, e.Message)
+	}
+	return e
+}
+
+// refuse makes the answer of an error, and adds the headers that go with it.
+func (h *handler) refuse(header http.Header, r *http.Request, e *objects.Error) answer {
+	if e.Status == http.StatusUnauthorized {
+		auth.Challenge(header, r)
 	}
 	return refuse(header, e)
 }

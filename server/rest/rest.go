@@ -66,6 +66,10 @@ type Config struct {
 	// closed after the answer. It may be nil.
 	Refused func(ctx context.Context, source string) bool
 
+	// Answered is told of each request that was answered: whether it writes, why it was
+	// refused, if it was, and how long that took. It may be nil.
+	Answered func(write bool, refused *objects.Error, took time.Duration)
+
 	Logger *slog.Logger    // default: slog.Default
 	Panics *panics.Catcher // of requests; nil: caught, and not told of
 }
@@ -76,6 +80,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.BodyTimeout == 0 {
 		c.BodyTimeout = 30 * time.Second
+	}
+	if c.Answered == nil {
+		c.Answered = func(bool, *objects.Error, time.Duration) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -105,14 +112,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	begun := time.Now()
+	write := r.Method != http.MethodGet && r.Method != http.MethodHead
 	out := outputs.Get().(*output)
 	defer out.release()
 	a, err := h.guard(w, r, id, out)
 	if err != nil {
 		setCommon(w.Header(), id)
-		h.refusal(w.Header(), r, id, err).write(w, r)
+		refused := h.refusal(r, id, err)
+		h.Answered(write, refused, time.Since(begun))
+		h.refuse(w.Header(), r, refused).write(w, r)
 		return
 	}
+	h.Answered(write, nil, time.Since(begun))
 	if x, ok := w.(wholeWriter); ok {
 		a.writeWhole(x, id, out)
 		return

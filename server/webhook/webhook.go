@@ -25,6 +25,7 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/histogram"
 	"lockstep/server/panics"
 )
 
@@ -98,6 +99,7 @@ type Sender struct {
 	direct   *http.Client
 	proxied  *http.Client // through the proxy of the environment, which decides itself where it connects
 	attempts *prometheus.CounterVec
+	took     prometheus.Histogram
 }
 
 // New returns a Sender.
@@ -111,9 +113,13 @@ func New(config Config) *Sender {
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lockstep_webhook_attempts_total", Help: "Webhook requests sent, by outcome.",
 		}, []string{"outcome"}),
+		took: prometheus.NewHistogram(histogram.Seconds("lockstep_webhook_seconds", "Time of webhook requests, from the connection to the receiver's answer.")),
+	}
+	for _, outcome := range []string{"delivered", "failed", "given_up"} {
+		s.attempts.WithLabelValues(outcome) // a rate needs a zero to begin with
 	}
 	if config.Registerer != nil {
-		config.Registerer.MustRegister(s.attempts)
+		config.Registerer.MustRegister(s.attempts, s.took)
 	}
 	return s
 }
@@ -232,6 +238,7 @@ func (s *Sender) attempt(ctx context.Context, a attempt) outcome {
 	}
 	err := s.post(ctx, view, service, d)
 	now, tries := s.config.Clock(), d.Attempts+1
+	s.took.Observe(now.Sub(started).Seconds())
 	o.hung = now.Sub(started) >= s.config.Timeout/3
 	if err == nil {
 		s.attempts.WithLabelValues("delivered").Inc()

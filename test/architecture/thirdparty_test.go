@@ -45,7 +45,7 @@ var mayUse = map[string][]string{
 	"golang.org/x/sys":               {"cluster/durable/room.go"},
 
 	"github.com/prometheus/client_golang": {
-		"server", "server/admin", "server/backup", "server/guard", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",
+		"server", "server/admin", "server/backup", "server/guard", "server/histogram", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",
 	},
 	"github.com/caddyserver/certmagic":      {"server/acme"},
 	"go.uber.org/zap":                       {"server/acme/log.go", "server/acme/acme.go"},

@@ -23,16 +23,27 @@ type Batcher struct {
 	queue *Queue
 	apply func(entry []byte) raft.ApplyFuture
 	stamp func() int64
+	Observer
+}
+
+// Observer is told of each log entry: what went into it, and how long the oldest of
+// its commands has waited; and, when it is applied, when raft was given it.
+type Observer struct {
+	Made    func(commands, bytes int, waited time.Duration)
+	Applied func(handed time.Time)
 }
 
 // NewBatcher returns a batcher that hands entries to apply, with the time that stamp
 // returns, in Unix milliseconds.
-func NewBatcher(apply func([]byte) raft.ApplyFuture, stamp func() int64) *Batcher {
-	return &Batcher{queue: NewQueue(), apply: apply, stamp: stamp}
+func NewBatcher(apply func([]byte) raft.ApplyFuture, stamp func() int64, told Observer) *Batcher {
+	return &Batcher{queue: NewQueue(), apply: apply, stamp: stamp, Observer: told}
 }
 
 // Put adds proposals to the queue, for one log entry, or returns why it cannot.
 func (b *Batcher) Put(together ...*Proposal) error { return b.queue.Put(together...) }
+
+// Waiting returns how many commands wait.
+func (b *Batcher) Waiting() int { return b.queue.Len() }
 
 // Run sends one batch after the other until ctx ends, and waits for the last. Two
 // under way would make the log entries smaller, of which each costs the disks and
@@ -44,7 +55,17 @@ func (b *Batcher) Run(ctx context.Context) {
 		if group == nil {
 			return
 		}
-		answerGroup(group, b.apply(b.entry(group)))
+		b.write(group)
+	}
+}
+
+func (b *Batcher) write(group []*Proposal) {
+	entry := b.entry(group)
+	handed := time.Now()
+	b.Made(len(group), len(entry), handed.Sub(group[0].arrived))
+	future := b.apply(entry)
+	if answerGroup(group, future) {
+		b.Applied(handed)
 	}
 }
 
@@ -57,15 +78,16 @@ func (b *Batcher) entry(group []*Proposal) []byte {
 }
 
 // answerGroup waits for raft's answer and passes it on. Refusals by the domain are
-// results; an error is raft's own.
-func answerGroup(group []*Proposal, future raft.ApplyFuture) {
+// results; an error is raft's own. It reports whether the entry was applied.
+func answerGroup(group []*Proposal, future raft.ApplyFuture) (applied bool) {
 	if err := future.Error(); err != nil {
 		Fail(group, applyError(err))
-		return
+		return false
 	}
 	for i, r := range future.Response().([]*fsm.Result) {
 		group[i].Resolve(r, nil)
 	}
+	return true
 }
 
 // applyError tells raft's errors after which nothing was appended from those that

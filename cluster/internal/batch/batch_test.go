@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
@@ -117,11 +118,16 @@ func (f *heldFuture) Response() any { return f.results }
 
 func TestBatcherGathersWhileOneIsUnderWay(t *testing.T) {
 	futures := make(chan *heldFuture, 10)
+	var made []int
+	applied := 0
 	b := NewBatcher(func([]byte) raft.ApplyFuture {
 		f := &heldFuture{release: make(chan error, 1)}
 		futures <- f
 		return f
-	}, func() int64 { return 1 })
+	}, func() int64 { return 1 }, Observer{
+		Made:    func(commands, _ int, waited time.Duration) { made = append(made, commands) },
+		Applied: func(time.Time) { applied++ },
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { b.Run(ctx) })
@@ -159,5 +165,7 @@ func TestBatcherGathersWhileOneIsUnderWay(t *testing.T) {
 	require.True(t, wire.NotWritten(err))
 	cancel()
 	running.Wait()
+	require.Equal(t, []int{1, 10, 1}, made, "what each entry was told to be made of")
+	require.Equal(t, 1, applied, "only what was applied is told to be")
 	require.ErrorIs(t, b.Put(all[0]), wire.ErrNotLeader)
 }

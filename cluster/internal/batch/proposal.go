@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"time"
 
 	"lockstep/fsm"
 )
@@ -11,7 +12,8 @@ type Proposal struct {
 	Body  []byte // the command's encoding
 	Again bool   // an earlier attempt may have been written: it is admitted already
 
-	tied bool // it stays together with the one behind it in the queue
+	tied    bool      // it stays together with the one behind it in the queue
+	arrived time.Time // in the queue
 
 	ctx context.Context // of the caller that waits for the outcome
 	out chan Outcome

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"lockstep/cluster/internal/wire"
 )
@@ -36,10 +37,10 @@ func NewQueue() *Queue { return &Queue{wake: make(chan struct{}, 1)} }
 // Put adds proposals, which stay together: the group that has one of them has all,
 // in this order. It returns why it cannot.
 func (q *Queue) Put(together ...*Proposal) error {
-	size := 0
+	size, now := 0, time.Now()
 	for i, p := range together {
 		size += len(p.Body)
-		p.tied = i < len(together)-1
+		p.arrived, p.tied = now, i < len(together)-1
 	}
 	q.mu.Lock()
 	switch {
@@ -114,6 +115,13 @@ func together(waiting []*Proposal) (length, bytes int) {
 		}
 	}
 	return length, bytes
+}
+
+// Len returns how many proposals wait.
+func (q *Queue) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
 }
 
 // Close refuses the proposals that wait, and all that are put in later.

@@ -33,11 +33,20 @@ type Disk struct {
 	guarded bool
 	begun   map[uint64]time.Time // the writes under way
 	next    uint64
+
+	appended, cut, set func(time.Duration)
+}
+
+// Observe has each write that succeeded told to one of three: entries appended to the log,
+// entries removed from it, values set. It is called before anything is written.
+func (d *Disk) Observe(appended, cut, set func(time.Duration)) {
+	d.appended, d.cut, d.set = appended, cut, set
 }
 
 // New returns a disk on which nothing has failed yet.
 func New() *Disk {
-	return &Disk{broken: make(chan struct{}), begun: make(map[uint64]time.Time)}
+	ignore := func(time.Duration) {}
+	return &Disk{broken: make(chan struct{}), begun: make(map[uint64]time.Time), appended: ignore, cut: ignore, set: ignore}
 }
 
 // Guard has raft never hear of a failed write: the goroutine that makes one ends
@@ -78,8 +87,8 @@ func (d *Disk) Stable(inner raft.StableStore) raft.StableStore { return &stableS
 
 // write is try, and the end of the goroutine if that has failed while the disk is
 // guarded.
-func (d *Disk) write(what string, write func() error) error {
-	err := d.try(what, write)
+func (d *Disk) write(what string, took func(time.Duration), write func() error) error {
+	err := d.try(what, took, write)
 	if err != nil && !errors.Is(err, ErrRefused) && d.isGuarded() {
 		runtime.Goexit()
 	}
@@ -87,17 +96,21 @@ func (d *Disk) write(what string, write func() error) error {
 }
 
 // try makes one write, unless an earlier one has failed.
-func (d *Disk) try(what string, write func() error) error {
+func (d *Disk) try(what string, took func(time.Duration), write func() error) error {
+	begun := time.Now()
 	d.mu.Lock()
 	err, id := d.failure, d.next
 	if err == nil {
-		d.begun[id] = time.Now()
+		d.begun[id] = begun
 		d.next++
 	}
 	d.mu.Unlock()
 	if err == nil {
 		err = write()
 		d.end(id)
+		if err == nil {
+			took(time.Since(begun))
+		}
 	}
 	if err == nil || errors.Is(err, ErrRefused) {
 		return err
@@ -137,7 +150,7 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 
 // StoreLogs implements raft.LogStore.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	return s.disk.write("append to the log", func() error { return s.LogStore.StoreLogs(logs) })
+	return s.disk.write("append to the log", s.disk.appended, func() error { return s.LogStore.StoreLogs(logs) })
 }
 
 // DeleteRange implements raft.LogStore. Raft may be told that entries which a
@@ -146,9 +159,9 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 func (s *logStore) DeleteRange(first, last uint64) error {
 	cut := func() error { return s.LogStore.DeleteRange(first, last) }
 	if s.isFront(first, last) {
-		return s.disk.try("cut the log", cut)
+		return s.disk.try("cut the log", s.disk.cut, cut)
 	}
-	return s.disk.write("cut the log", cut)
+	return s.disk.write("cut the log", s.disk.cut, cut)
 }
 
 // isFront reports whether a range begins with the log and ends before it does.
@@ -168,10 +181,10 @@ type stableStore struct {
 
 // Set implements raft.StableStore.
 func (s *stableStore) Set(key, value []byte) error {
-	return s.disk.write("set "+string(key), func() error { return s.StableStore.Set(key, value) })
+	return s.disk.write("set "+string(key), s.disk.set, func() error { return s.StableStore.Set(key, value) })
 }
 
 // SetUint64 implements raft.StableStore.
 func (s *stableStore) SetUint64(key []byte, value uint64) error {
-	return s.disk.write("set "+string(key), func() error { return s.StableStore.SetUint64(key, value) })
+	return s.disk.write("set "+string(key), s.disk.set, func() error { return s.StableStore.SetUint64(key, value) })
 }

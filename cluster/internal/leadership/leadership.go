@@ -38,6 +38,9 @@ type Config struct {
 	// Stamp returns the time for a batch, in Unix milliseconds.
 	Stamp func() int64
 
+	// Batches is told of each log entry that this node makes.
+	Batches batch.Observer
+
 	Logger *slog.Logger
 }
 
@@ -76,6 +79,9 @@ func (t *Term) Context() context.Context { return t.ctx }
 // Put has commands written in one of the term's next batches, or returns why they
 // cannot be.
 func (t *Term) Put(together ...*batch.Proposal) error { return t.batches.Put(together...) }
+
+// Waiting returns how many commands wait for one of the term's next batches.
+func (t *Term) Waiting() int { return t.batches.Waiting() }
 
 // job is what OnLead registered.
 type job struct {
@@ -189,7 +195,7 @@ func (l *Leadership) Run() {
 func (l *Leadership) begin(number uint64) *Term {
 	t := &Term{Number: number}
 	t.ctx, t.cancel = context.WithCancel(l.config.Life.Context())
-	t.batches = batch.NewBatcher(l.apply, l.config.Stamp)
+	t.batches = batch.NewBatcher(l.apply, l.config.Stamp, l.config.Batches)
 	t.work.Go(func() { l.lead(t) })
 	return t
 }

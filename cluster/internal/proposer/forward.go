@@ -76,11 +76,13 @@ func (p *Proposer) forward(e *leaderEpoch, group []*batch.Proposal) {
 	}
 	ctx, cancel := context.WithDeadline(e.ctx, lastDeadline(group))
 	defer cancel()
+	begun := time.Now()
 	answer, err := wire.Call(ctx, p.Peers, e.state.Leader, wire.Propose, EncodeProposals(group))
 	if err != nil {
 		batch.Fail(group, err)
 		return
 	}
+	p.Forwarded(time.Since(begun))
 	outcomes, err := DecodeOutcomes(answer)
 	for i, attempt := range group {
 		if i >= len(outcomes) {

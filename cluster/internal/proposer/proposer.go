@@ -45,6 +45,10 @@ type Config struct {
 	// reports that the store remembers it as applied. A result other than nil is
 	// the answer.
 	Admit func(v *fsm.View, c *fsm.Command, known bool) *fsm.Result
+
+	// Forwarded is told how long a group of commands took to the leader and its answer
+	// back. Nil: nobody is told.
+	Forwarded func(time.Duration)
 }
 
 // Proposer has commands written for one node. Its methods may be called from any
@@ -56,8 +60,14 @@ type Proposer struct {
 
 // New returns a proposer, which forwards nothing before Run.
 func New(config Config) *Proposer {
+	if config.Forwarded == nil {
+		config.Forwarded = func(time.Duration) {}
+	}
 	return &Proposer{Config: config, forwarded: batch.NewQueue()}
 }
+
+// Waiting returns how many commands wait to be sent to the leader.
+func (p *Proposer) Waiting() int { return p.forwarded.Len() }
 
 // Propose has a command written, once, and returns its result; it may be called
 // on any node. Refusals by the domain are results. An error says that there is

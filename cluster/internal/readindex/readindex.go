@@ -70,6 +70,10 @@ type Config struct {
 	// Admit is asked on the leader about the reads that share a round, and returns
 	// a grant for each charge. Nil: all are admitted.
 	Admit func([]Charge) []Grant
+
+	// Asked is told of each round that succeeded: how many reads share it, and how long
+	// it took. Nil: nobody is told.
+	Asked func(reads int, took time.Duration)
 }
 
 // Reads are a node's. Their methods may be called from any goroutine.
@@ -83,7 +87,17 @@ type Reads struct {
 
 // New returns the reads of a node, which wait until Run runs.
 func New(config Config) *Reads {
+	if config.Asked == nil {
+		config.Asked = func(int, time.Duration) {}
+	}
 	return &Reads{Config: config, wake: make(chan struct{}, 1)}
+}
+
+// Waiting returns how many reads wait for a round.
+func (r *Reads) Waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.waiting)
 }
 
 // Read returns a view that contains everything acknowledged before the call,

@@ -89,9 +89,11 @@ func (r *Reads) Run() {
 		}
 		state, changed := r.Leadership.State()
 		charges := chargesOf(round)
+		begun := time.Now()
 		answer, err := r.ask(state, changed, charges)
 		switch {
 		case err == nil:
+			r.Asked(len(round), time.Since(begun))
 			finish(round, charges, answer)
 		case errors.Is(err, wire.ErrNotMember):
 			for _, w := range round {

@@ -52,6 +52,7 @@ type Header struct {
 	ID           string          `json:"id"`
 	Token        string          `json:"token"`
 	Continuation json.RawMessage `json:"continuation_token"`
+	Metadata     json.RawMessage `json:"metadata"` // of the client, in its first message
 	PayloadSize  int             `json:"payload_size"`
 	HTTPRequest  json.RawMessage `json:"http_request"`
 }
