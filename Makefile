@@ -38,7 +38,7 @@ test: verify test-race test-conformance test-browser ## run everything that CI r
 	@echo "make test: all passed"
 
 verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
-	@unformatted=$$(gofmt -l cmd cluster fsm objects server test); [ -z "$$unformatted" ] || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l cmd cluster fsm objects scripts server test); [ -z "$$unformatted" ] || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
@@ -95,8 +95,12 @@ bench-peers: build ## measure beside etcd and centrifuge for up to LIMIT, into t
 	cd test/bench && go build -o ../../bin/bench/ . ./cmd/...
 	bin/bench/bench run --lockstep bin/lockstep --out test/bench/out --peers $(PEERS) --scenario $(SCENARIO) --limit $(LIMIT) $(BENCH)
 
+.PHONY: release
+release: ## build archives, packages, lists of parts and checksums for all systems into dist/
+	go run ./scripts/release -version $(VERSION) -out dist
+
 fmt: ## format all Go files
-	gofmt -w cmd cluster fsm objects server test
+	gofmt -w cmd cluster fsm objects scripts server test
 
 soak: ## repeat the cluster tests COUNT times
 	go test -race -count=$(COUNT) -timeout 0 -p 1 $(CLUSTERS)
