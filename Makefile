@@ -42,7 +42,7 @@ verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
-	for module in test/cluster/acme test/bench test/bench/link; do (cd $$module && go vet ./... && go run $(STATICCHECK) ./... && go mod tidy -diff) || exit 1; done
+	for module in test/cluster/acme test/cluster/deploy test/bench test/bench/link; do (cd $$module && go vet ./... && go run $(STATICCHECK) ./... && go mod tidy -diff) || exit 1; done
 	scripts/replace.sh
 	scripts/vulnerabilities.sh $(VULNCHECK)
 
@@ -58,6 +58,7 @@ test-race: ## run all Go tests with the race detector
 	cd test/bench && go test ./...
 	go test -race -timeout 10m -p 1 $(CLUSTERS)
 	cd test/cluster/acme && go test -timeout 10m .
+	cd test/cluster/deploy && go test .
 
 test-sim: ## run whole clusters in virtual time
 	go test -race ./test/sim

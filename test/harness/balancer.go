@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -17,11 +18,17 @@ import (
 // that it is ready, and to another one where that does not accept it.
 func (c *Cluster) Balanced() string {
 	c.t.Helper()
+	return Balance(c.t, c.URLs())
+}
+
+// Balance is Balanced for nodes by their URLs, which need not be there yet.
+func Balance(t testing.TB, nodes []string) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(c.t, err)
+	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	b := &balancer{ctx: ctx, ready: map[string]bool{}}
-	for _, url := range c.URLs() {
+	for _, url := range nodes {
 		address := strings.TrimPrefix(url, "http://")
 		b.nodes = append(b.nodes, address)
 		b.ready[address] = true
@@ -36,7 +43,7 @@ func (c *Cluster) Balanced() string {
 			b.work.Go(func() { b.serve(in) })
 		}
 	})
-	c.t.Cleanup(func() {
+	t.Cleanup(func() {
 		stop()
 		listener.Close()
 		b.work.Wait()
