@@ -43,6 +43,7 @@ verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
 	for module in test/cluster/acme test/cluster/deploy test/bench test/bench/link; do (cd $$module && go vet ./... && go run $(STATICCHECK) ./... && go mod tidy -diff) || exit 1; done
+	cd test/cluster/ops && go vet . && go run $(STATICCHECK) .
 	scripts/replace.sh
 	scripts/vulnerabilities.sh $(VULNCHECK)
 
@@ -59,6 +60,7 @@ test-race: ## run all Go tests with the race detector
 	go test -race -timeout 10m -p 1 $(CLUSTERS)
 	cd test/cluster/acme && go test -timeout 10m .
 	cd test/cluster/deploy && go test .
+	cd test/cluster/ops && go test -count=1 . # its files are outside the module, so that a cached result says nothing
 
 test-sim: ## run whole clusters in virtual time
 	go test -race ./test/sim

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -76,4 +78,39 @@ func TestMetricsAreDocumented(t *testing.T) {
 		return
 	}
 	require.Equal(t, string(text), want, "go test ./server -run MetricsAreDocumented -update")
+}
+
+// TestDashboardsAndAlertsNameMetricsThatExist holds that what is in docs/ops asks for
+// nothing that a node does not have.
+func TestDashboardsAndAlertsNameMetricsThatExist(t *testing.T) {
+	families := everything(t)
+	var files []string
+	for _, pattern := range []string{"*.yaml", "*.json", "*.md"} {
+		found, err := filepath.Glob(filepath.Join("../docs/ops", pattern))
+		require.NoError(t, err)
+		require.NotEmpty(t, found)
+		files = append(files, found...)
+	}
+	for _, file := range append(files, "../docs/observability.md") {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`\b(lockstep|go|process)(_[a-z0-9]+)+`).FindAllString(string(text), -1) {
+			require.True(t, exists(families, name), "%s: a node has no metric %s", file, name)
+		}
+	}
+	require.False(t, exists(families, "lockstep_nonesuch"))
+	require.False(t, exists(families, "lockstep_raft_leader_count"), "only histograms have one")
+}
+
+// exists reports whether a name is one of a metric, or of a series of a histogram.
+func exists(families map[string]*dto.MetricFamily, name string) bool {
+	if families[name] != nil {
+		return true
+	}
+	for _, suffix := range []string{"_bucket", "_count", "_sum"} {
+		if of, ok := strings.CutSuffix(name, suffix); ok && families[of].GetType() == dto.MetricType_HISTOGRAM && families[of] != nil {
+			return true
+		}
+	}
+	return false
 }
