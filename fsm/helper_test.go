@@ -51,7 +51,11 @@ func (s *store) entry(commands ...*Command) *raft.Log {
 }
 
 func (s *store) send(commands ...*Command) []*Result {
-	return s.fsm.Apply(s.entry(commands...)).([]*Result)
+	results := s.fsm.Apply(s.entry(commands...)).([]*Result)
+	if v := s.fsm.View(); v.Bytes()+v.TombstoneBytes()+v.OutboxBytes() < 64<<10 { // it reads the whole state
+		require.NoError(s.t, v.Verify(), "%T", commands[0].Op)
+	}
+	return results
 }
 
 // newID makes an id that no other command of this store has.

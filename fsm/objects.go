@@ -55,6 +55,9 @@ func (op *CreateObject) apply(tx *tx) Result {
 		Created: tx.now(), Updated: tx.now(), Expires: tx.expiry(op.TTL),
 		CreatedBy: tx.command.Actor.name(), Data: op.Data,
 	}}
+	if a := tx.command.Actor; a.Token && s.ACLEnabled && kind != objects.KindStream {
+		tx.putPermission(o, &objects.Permission{Object: o.Num, Identity: a.Identity, Rights: objects.Read | objects.Write | objects.Manage})
+	}
 	tx.view.objects.Set(o)
 	tx.view.sids.Set(sidEntry{sid: o.SID, service: s.Num, num: o.Num})
 	if o.UniqueName != "" {
@@ -62,9 +65,6 @@ func (op *CreateObject) apply(tx *tx) Result {
 	}
 	if o.Expires != 0 {
 		tx.view.expiries.Set(objectExpiry(o))
-	}
-	if a := tx.command.Actor; a.Token && s.ACLEnabled && kind != objects.KindStream {
-		tx.putPermission(o, &objects.Permission{Object: o.Num, Identity: a.Identity, Rights: objects.Read | objects.Write | objects.Manage})
 	}
 	tx.view.charge(s.Num, footprint(o))
 	tx.emit(objects.Event{Type: objects.ObjectCreated, Service: s, Object: &o.Object})

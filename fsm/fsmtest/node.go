@@ -4,6 +4,7 @@ package fsmtest
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -99,10 +100,24 @@ func (n *Node) apply(ctx context.Context, commands []*fsm.Command) ([]*fsm.Resul
 		bodies = append(bodies, body)
 	}
 	n.index++
-	return n.fsm.Apply(&raft.Log{
+	results := n.fsm.Apply(&raft.Log{
 		Index: n.index, Term: 1, Type: raft.LogCommand,
 		Data: fsm.EncodeBatch(n.now().UnixMilli(), bodies),
-	}).([]*fsm.Result), nil
+	}).([]*fsm.Result)
+	n.verify(commands)
+	return results, nil
+}
+
+// verify panics if the commands left a state that is not what the store takes it for,
+// which ends a node at its next snapshot. A large state is not looked at each time.
+func (n *Node) verify(commands []*fsm.Command) {
+	v := n.fsm.View()
+	if v.Bytes()+v.TombstoneBytes()+v.OutboxBytes() > 64<<10 {
+		return
+	}
+	if err := v.Verify(); err != nil {
+		panic(fmt.Sprintf("after %T: %v", commands[0].Op, err))
+	}
 }
 
 // Expire removes what is due, as a leader does by itself.

@@ -85,6 +85,19 @@ func (c *devCluster) stop() error {
 	return nil
 }
 
+// verify fails unless all nodes have one state, which is what was put there, and can
+// write it down.
+func (c *devCluster) verify(ctx context.Context) error {
+	for _, args := range [][]string{{"verify"}, {"snapshot", "--url", c.env.URLs[0]}, {"snapshot", "--url", c.env.URLs[1]}, {"snapshot", "--url", c.env.URLs[2]}} {
+		cmd := exec.CommandContext(ctx, c.binary, args...)
+		cmd.Env = append(os.Environ(), c.environment()...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("lockstep %s after the suites: %w\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}
+
 // environment is how the suites are told about the cluster.
 func (c *devCluster) environment() []string {
 	return []string{

@@ -63,6 +63,7 @@ func run(ctx context.Context, binary, suites, only string) (err error) {
 		return fmt.Errorf("there is no suite %q", only)
 	}
 	results, err := runAll(ctx, chosen, filepath.Join(dir, "conformance"), cluster.environment())
+	err = errors.Join(err, cluster.verify(ctx))
 	failed := false
 	for i, r := range results {
 		failed = failed || r.failed > 0

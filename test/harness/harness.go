@@ -290,7 +290,7 @@ func (c *Cluster) close() {
 			continue
 		}
 		log := string(b)
-		for _, sign := range []string{"DATA RACE", "panic:", "fatal error:"} {
+		for _, sign := range []string{"DATA RACE", "panic:", "fatal error:", "altered in memory"} {
 			if strings.Contains(log, sign) {
 				c.t.Errorf("%s: %s", n.ID, sign)
 			}
