@@ -47,6 +47,7 @@ func (v *View) Verify() error {
 	var all hash64
 	all += recount(v.services) + recount(v.objects) + recount(v.items) + recount(v.tombstones) + recount(v.permissions)
 	all += recount(v.keys) + recount(v.expiries) + recount(v.garbage) + recount(v.outbox) + recount(v.endpoints) + recount(v.sealed) + recount(v.leases)
+	all += recount(v.durables) + recount(v.producers)
 	if all != v.meta.Sum {
 		return ErrAltered
 	}
@@ -65,7 +66,7 @@ func recount[T any](t *table[T]) (all hash64) {
 // of these.
 func (v *View) sum() hash64 {
 	return v.services.sum + v.objects.sum + v.items.sum + v.tombstones.sum + v.permissions.sum +
-		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum + v.sealed.sum + v.leases.sum
+		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum + v.sealed.sum + v.leases.sum + v.durables.sum + v.producers.sum
 }
 
 // chain adds a log entry, which was applied, to the digest. results stands for
@@ -222,6 +223,15 @@ func hashSealed(s *Sealed) hash64 {
 
 func hashLease(l Lease) hash64 {
 	return hash64(recordLease).text(l.Name).text(l.Holder).num(uint64(l.Until))
+}
+
+func hashDurable(d *Durable) hash64 {
+	return hash64(recordDurable).num(d.Object).text(d.ContentType).pair(uint64(d.TTL), uint64(compareBool(d.Closed, false))).text(d.Seq).
+		text(d.Closer.ID).pair(d.Closer.Epoch, d.Closer.Seq)
+}
+
+func hashProducer(p *knownProducer) hash64 {
+	return hash64(recordProducer).num(p.Object).text(p.Last.ID).pair(p.Last.Epoch, p.Last.Seq).num(uint64(p.At))
 }
 
 func hashEndpoint(e Endpoint) hash64 {

@@ -205,6 +205,10 @@ func (tx *tx) clearObject(g garbage, limit int) (done int) {
 		tx.dropTombstone(t)
 		done++
 	}
+	for _, p := range v.producersOf(g.Num, limit-done) {
+		v.producers.Delete(p)
+		done++
+	}
 	for _, p := range v.Permissions(&o.Object, Span[string]{Limit: limit - done}) {
 		v.permissions.Delete(p)
 		done++

@@ -71,7 +71,7 @@ func TestFormIsTheLibrarysEncoding(t *testing.T) {
 		for range 2000 {
 			vary(reflect.ValueOf(x).Elem(), r)
 			if result, ok := x.(*Result); ok {
-				result.Err, result.Service, result.Permission = nil, nil, nil
+				result.Err, result.Service, result.Permission, result.Durable = nil, nil, nil, nil
 			}
 			want, err := encoding.Marshal(x)
 			require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestFormTellsEveryField(t *testing.T) {
 	for _, x := range formed() {
 		full(x)
 		if result, ok := x.(*Result); ok {
-			result.Err, result.Service, result.Permission = nil, nil, nil
+			result.Err, result.Service, result.Permission, result.Durable = nil, nil, nil, nil
 		} else {
 			golden.NoZero(t, x)
 		}

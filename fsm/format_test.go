@@ -48,6 +48,8 @@ func filled(t require.TestingT) *store {
 	l := s.create(objects.KindList, "gone")
 	s.push(l, `1`)
 	s.must(asREST, &RemoveObject{Kind: objects.KindList, Object: Ref{Name: "gone"}})
+	s.must(asREST, &OpenDurable{List: Ref{Name: "log"}, SID: s.sid(objects.KindList), ContentType: "text/plain", TTL: 60})
+	s.must(asREST, &AppendDurable{List: Ref{Name: "log"}, ContentType: "text/plain", Items: [][]byte{[]byte(`"x"`)}, Producer: &Producer{ID: "p"}})
 	keyed := s.command(asREST, &CreateObject{SID: s.sid(objects.KindStream)})
 	keyed.ClientChosen = true
 	s.send(keyed)

@@ -167,6 +167,8 @@ func everyRecord() []struct {
 		{recordChunk, full(&storedChunk{})},
 		{recordSealed, full(&Sealed{})},
 		{recordLease, full(&Lease{})},
+		{recordDurable, full(&Durable{})},
+		{recordProducer, full(&knownProducer{})},
 		{recordTrailer, full(&trailer{})},
 	}
 }

@@ -43,6 +43,9 @@ func (op *WriteItem) apply(tx *tx) Result {
 	if refused != nil {
 		return refuse(refused)
 	}
+	if op.Kind == objects.KindList && op.Data != nil && tx.view.Durable(&o.Object).Closed {
+		return refuse(objects.ErrClosed)
+	}
 	key := op.Item
 	if op.Mode == AppendItem {
 		key = ItemKey{Index: o.NextIndex}
@@ -52,6 +55,7 @@ func (op *WriteItem) apply(tx *tx) Result {
 		return refuse(refused)
 	}
 	next := *o
+	tx.slide(&next)
 	if op.CollectionTTL != nil {
 		next.Expires = tx.expiry(*op.CollectionTTL)
 		next.Updated = tx.now()

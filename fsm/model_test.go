@@ -377,7 +377,8 @@ func TestEveryWriteIsInTheModel(t *testing.T) {
 	for _, op := range []Op{
 		&CreateObject{}, &UpdateObject{}, &RemoveObject{}, &WriteItem{}, &RemoveItem{},
 		&Publish{}, &SetPermission{}, &RemovePermission{}, // these leave objects and items as they are
-		&Transact{}, // is what its operations are: TestTransactionIsAllOrNothing
+		&Transact{},                      // is what its operations are: TestTransactionIsAllOrNothing
+		&OpenDurable{}, &AppendDurable{}, // create and append: TestDurableIsAList
 	} {
 		decided[opName(op)] = true
 	}

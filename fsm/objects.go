@@ -180,5 +180,6 @@ func (tx *tx) dropObject(o *storedObject) {
 	if o.Expires != 0 {
 		v.expiries.Delete(objectExpiry(o))
 	}
+	v.durables.Delete(&Durable{Object: o.Num})
 	v.garbage.Set(garbage{Num: o.Num, Service: o.Service, Kind: o.Kind()})
 }

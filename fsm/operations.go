@@ -81,6 +81,9 @@ var operations = append([]operation{
 	{53, of[PromoteAuthToken], Level1, byClient, Free, once, always},
 	{54, of[DropAuthToken], Level1, byClient, Free, once, always},
 	{55, of[RotateKey], Level1, byClient, Free, once, always},
+	{56, of[OpenDurable], Level1, byClient, PerCreation, once, needsRoom},
+	{57, of[AppendDurable], Level1, byClient, PerWrite, once, needsRoom},
+	{58, of[TouchDurable], Level1, byCluster, Free, repeatable, always},
 
 	{100, of[Initialise], Level1, byCluster, Free, repeatable, always},
 	{101, of[startTerm], Level1, byCluster, Free, repeatable, always},

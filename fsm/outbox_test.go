@@ -35,6 +35,7 @@ func TestEveryEventIsToldByWebhooksOrNot(t *testing.T) {
 		objects.ItemAdded: true, objects.ItemUpdated: true, objects.ItemRemoved: true,
 		objects.ContextUpdated: false, objects.MessagePublished: false, objects.PermissionChanged: false,
 		objects.ServiceChanged: false, objects.ServiceRemoved: false, objects.KeyRevoked: false,
+		objects.ListClosed:        false,
 		objects.EndpointConnected: false, objects.EndpointDisconnected: false, // they are no events of an object
 	}
 	for e := objects.ObjectCreated; e < objects.EventTypes; e++ {

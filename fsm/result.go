@@ -27,6 +27,8 @@ type Result struct {
 	// from 1 on, of the operation that was; 0 if none was.
 	Parts       []Result `cbor:"11,keyasint,omitempty"`
 	RefusedPart uint64   `cbor:"12,keyasint,omitempty"`
+
+	Durable *DurableResult `cbor:"13,keyasint,omitempty"` // of a list as a durable stream
 }
 
 func (r *Result) describe(f *form) {
@@ -52,7 +54,7 @@ func (r *Result) describe(f *form) {
 
 // plain reports whether a result is one of the many that have a form.
 func (r *Result) plain() bool {
-	return r.Err == nil && r.Service == nil && r.Permission == nil && r.Parts == nil
+	return r.Err == nil && r.Service == nil && r.Permission == nil && r.Parts == nil && r.Durable == nil
 }
 
 // Append appends the result's bytes for the way back from the leader, and for the

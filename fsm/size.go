@@ -45,6 +45,12 @@ func deliverySize(d *Delivery) int64 {
 	return 320 + int64(len(f.Identity)+len(f.Endpoint)+len(f.UniqueName)+len(f.Data)+len(f.Key))
 }
 
+func durableSize(d *Durable) int64 {
+	return 160 + int64(len(d.ContentType)+len(d.Seq)+len(d.Closer.ID))
+}
+
+func producerSize(p *knownProducer) int64 { return 120 + int64(len(p.Last.ID)) }
+
 func endpointSize(e Endpoint) int64 {
 	return 160 + int64(len(e.Identity)+len(e.ID)+len(e.Session))
 }
@@ -61,7 +67,8 @@ func footprint(o *storedObject) int64 { return objectSize(&o.Object) + int64(o.P
 // Bytes returns about how much memory the state takes: what clients put there,
 // which grows until they remove it. What has a bound of its own is left out.
 func (v *View) Bytes() int64 {
-	return v.services.bytes + v.objects.bytes + v.items.bytes + v.permissions.bytes + v.keys.bytes + v.endpoints.bytes
+	return v.services.bytes + v.objects.bytes + v.items.bytes + v.permissions.bytes + v.keys.bytes + v.endpoints.bytes +
+		v.durables.bytes + v.producers.bytes
 }
 
 // TombstoneBytes returns about how much memory removed items take.
@@ -117,6 +124,15 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 			_, more := v.Growth(&Command{Actor: c.Actor, Service: c.Service, Op: part.Op})
 			bytes += more + v.growthOfMade(s, c, part.Op)
 		}
+	case *OpenDurable:
+		if _, there := v.Object(s.Num, objects.KindList, op.List); !there {
+			bytes = objectSize(&objects.Object{UniqueName: op.List.Name, CreatedBy: c.Actor.name(), Expires: op.TTL + op.Expires}) +
+				durableSize(&Durable{ContentType: op.ContentType}) + appendedSize(c, op.Items)
+		}
+	case *AppendDurable:
+		if _, there := v.Object(s.Num, objects.KindList, op.List); there {
+			bytes = appendedSize(c, op.Items)
+		}
 	case *SetPermission:
 		if o, ok := v.Object(s.Num, op.Kind, op.Object); ok {
 			if _, ok := v.Permission(o, op.Identity); !ok {
@@ -138,6 +154,14 @@ func (v *View) growthOfMade(s *objects.Service, c *Command, op Op) int64 {
 		return 0
 	}
 	return itemSize(&objects.Item{Key: w.Item.Key, CreatedBy: c.Actor.name(), Data: w.Data})
+}
+
+// appendedSize is what items take that are appended to a list.
+func appendedSize(c *Command, items [][]byte) (bytes int64) {
+	for _, data := range items {
+		bytes += itemSize(&objects.Item{CreatedBy: c.Actor.name(), Data: data})
+	}
+	return bytes
 }
 
 func (v *View) itemGrowth(s *objects.Service, c *Command, op *WriteItem) int64 {

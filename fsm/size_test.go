@@ -26,6 +26,8 @@ func requireCounted(t require.TestingT, v *View) {
 	require.Equal(t, tombstones, v.TombstoneBytes())
 	require.Equal(t, outbox, v.OutboxBytes())
 	v.permissions.Scan(func(p *objects.Permission) bool { add(p.Object, permissionSize(p)); return true })
+	v.durables.Scan(func(d *Durable) bool { add(d.Object, durableSize(d)); return true })
+	v.producers.Scan(func(p *knownProducer) bool { add(p.Object, producerSize(p)); return true })
 	services := map[uint64]int64{}
 	v.objects.Scan(func(o *storedObject) bool {
 		counted += objectSize(&o.Object)
@@ -163,6 +165,10 @@ func TestWhatGrowsTheState(t *testing.T) {
 		"no second token":               {&DropAuthToken{}, false},
 		"another key of the cluster":    {&RotateKey{}, false},
 		"a transaction that grows":      {transaction(&RemoveObject{Kind: objects.KindMap, Object: m}, &CreateObject{SID: s.sid(objects.KindDocument), Data: big}), true},
+		"a new stream":                  {&OpenDurable{List: Ref{Name: "new"}, SID: s.sid(objects.KindList)}, true},
+		"a stream that is there":        {&OpenDurable{List: Ref{Name: "log"}, Items: [][]byte{big}}, false},
+		"what is appended to a stream":  {&AppendDurable{List: Ref{Name: "log"}, Items: [][]byte{big}}, true},
+		"the end of a stream":           {&AppendDurable{List: Ref{Name: "log"}, Close: true}, false},
 		"a transaction that does not":   {transaction(&RemoveObject{Kind: objects.KindMap, Object: m}), false},
 	} {
 		decided[opName(x.op)] = true

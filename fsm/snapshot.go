@@ -40,6 +40,8 @@ const (
 	recordChunk      recordType = 14 // 13 was one command of a window
 	recordSealed     recordType = 15
 	recordLease      recordType = 16
+	recordDurable    recordType = 17
+	recordProducer   recordType = 18
 	recordTrailer    recordType = 255
 )
 
@@ -97,6 +99,8 @@ func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 	writeAll(rw, recordEndpoint, v.endpoints, &all)
 	writeAll(rw, recordSealed, v.sealed, &all)
 	writeAll(rw, recordLease, v.leases, &all)
+	writeAll(rw, recordDurable, v.durables, &all)
+	writeAll(rw, recordProducer, v.producers, &all)
 	if rw.err == nil && all != v.meta.Sum {
 		return ErrAltered
 	}
@@ -307,6 +311,10 @@ func (l *loader) load(t recordType, record []byte) error {
 		return loadInto(record, func(x *Sealed) { v.sealed.Set(x) })
 	case recordLease:
 		return loadInto(record, func(x *Lease) { v.leases.Set(*x) })
+	case recordDurable:
+		return loadInto(record, func(x *Durable) { v.durables.Set(x) })
+	case recordProducer:
+		return loadInto(record, func(x *knownProducer) { v.producers.Set(x) })
 	case recordWindow:
 		var w storedWindow
 		if err := decoding.Unmarshal(record, &w); err != nil {

@@ -39,6 +39,8 @@ type View struct {
 	absences    *table[expiry]              // of the expiries those of endpoints, by service and identity
 	sealed      *table[*Sealed]             // by name
 	leases      *table[Lease]               // by name
+	durables    *table[*Durable]            // by list
+	producers   *table[*knownProducer]      // by list, then id
 }
 
 // meta is the part of the state that is one record.
@@ -102,6 +104,8 @@ func newView() *View {
 		absences:    newTable(lessAbsence, nil, nil),
 		sealed:      newTable(lessSealed, sealedSize, hashSealed),
 		leases:      newTable(lessLease, nil, hashLease),
+		durables:    newTable(func(a, b *Durable) bool { return a.Object < b.Object }, durableSize, hashDurable),
+		producers:   newTable(lessProducer, producerSize, hashProducer),
 	}
 }
 
@@ -116,6 +120,7 @@ func (v *View) copy() *View {
 		waiting: v.waiting.Copy(), shares: v.shares.Copy(), byWeight: v.byWeight.Copy(),
 		connections: v.connections.Copy(), absences: v.absences.Copy(),
 		sealed: v.sealed.Copy(), leases: v.leases.Copy(),
+		durables: v.durables.Copy(), producers: v.producers.Copy(),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -182,4 +183,14 @@ func AppendString(b []byte, s string) []byte {
 		b = appendEscaped(b, r)
 	}
 	return append(b, '"')
+}
+
+// JSONType is the media type of JSON.
+const JSONType = "application/json"
+
+// MediaType returns the media type of a content type, without parameters and in lower
+// case.
+func MediaType(contentType string) string {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(media))
 }

@@ -89,6 +89,12 @@ var (
 	ErrLevel       = &Error{Code: 54905, Status: 503, Message: "Not all nodes of this cluster run a release that knows this yet; try again when the last one has been upgraded", RetryAfter: 5}
 	ErrAnswerGone  = &Error{Code: 54904, Status: 409, Message: "The write with this idempotency key was carried out before, and its answer is no longer kept; read the object"}
 
+	ErrClosed        = &Error{Code: 54907, Status: 409, Message: "The list is closed: no item is added or changed any more"}
+	ErrDurableConfig = &Error{Code: 54908, Status: 409, Message: "The stream exists with another configuration"}
+	ErrSequence      = &Error{Code: 54909, Status: 409, Message: "The sequence number is not the one that comes next"}
+	ErrStaleEpoch    = &Error{Code: 54910, Status: 403, Message: "The producer has begun a later epoch"}
+	ErrOffset        = &Error{Code: 54911, Status: 410, Message: "The offset is none of this stream's; begin with -1 or now"}
+
 	ErrDocumentGone     = &Error{Code: 54100, Status: 404, Message: "Document not found"}
 	ErrDocumentNull     = &Error{Code: 54101, Status: 400, Message: "Document data must not be null"}
 	ErrDocumentMismatch = &Error{Code: 54103, Status: 412, Message: "The revision of the document does not match"}

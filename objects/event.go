@@ -23,6 +23,7 @@ const (
 	KeyRevoked        // tokens signed with it are void
 	EndpointConnected // the first connection of a client's endpoint; these two are for webhooks only
 	EndpointDisconnected
+	ListClosed // as a durable stream: no item is added or changed any more
 
 	// EventTypes is one more than the highest number.
 	EventTypes

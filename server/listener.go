@@ -16,6 +16,7 @@ import (
 	"lockstep/cluster/loglimit"
 	"lockstep/objects"
 	"lockstep/server/admin"
+	"lockstep/server/durablestreams"
 	"lockstep/server/plain"
 	"lockstep/server/rest"
 )
@@ -93,7 +94,7 @@ func (l *listener) serve(c Config, addr string, certificate *tls.Config, handler
 		ErrorLog:                     loglimit.Lines(c.Logger, slog.LevelWarn),
 	}
 	scheme, accepting := "http", net.Listener(limitConnections(opened, c))
-	var front httpServer = &plain.Server{Handler: handler, Prefix: rest.Prefix, Timeout: rest.Timeout, Other: server}
+	var front httpServer = &plain.Server{Handler: handler, Prefix: rest.Prefix, Timeout: rest.Timeout, Except: []string{durablestreams.Mark}, Other: server}
 	if certificate != nil {
 		scheme, accepting, front = "https", tls.NewListener(accepting, certificate), server
 	}

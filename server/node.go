@@ -95,7 +95,7 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 	})
 	n.realtime = newRealtime(n, p)
 	n.router = &router{
-		rest: newREST(n, p), realtime: n.realtime, cluster: n.cluster, keys: n.keys,
+		rest: newREST(n, p), durable: newDurableStreams(n, p), realtime: n.realtime, cluster: n.cluster, keys: n.keys,
 		gate: &n.gate, stopping: &n.stopping, adminURL: l.adminURL,
 	}
 	backups := newBackups(n.cluster, c, n.room)

@@ -7,6 +7,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/budget"
+	"lockstep/server/durablestreams"
 	"lockstep/server/livequery"
 	"lockstep/server/ratelimit"
 	"lockstep/server/realtime"
@@ -27,6 +28,16 @@ func newREST(n *node, p shared) http.Handler {
 		API: p.api, Keyring: n.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: n.metrics.panics, Answered: n.metrics.rest.answered,
 		Audit: p.audit, Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
 		Bodies: p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
+	})
+}
+
+func newDurableStreams(n *node, p shared) *durablestreams.Handler {
+	c := n.config
+	return durablestreams.New(durablestreams.Config{
+		API: p.api, Keyring: n.keys, Token: n.realtime.Admit, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
+		Logger: c.Logger, Clock: c.Clock, Panics: n.metrics.panics,
+		Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
+		Bodies:  p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/server/auth"
+	"lockstep/server/durablestreams"
 	"lockstep/server/realtime"
 	"lockstep/server/rest"
 )
@@ -15,6 +16,7 @@ import (
 // may serve it.
 type router struct {
 	rest     http.Handler
+	durable  http.Handler // of durable streams
 	realtime *realtime.Server
 
 	cluster  *cluster.Node
@@ -27,6 +29,8 @@ type router struct {
 // ServeHTTP implements http.Handler.
 func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch path := req.URL.Path; {
+	case req.Method == http.MethodOptions && durablestreams.Serves(req.URL):
+		r.durable.ServeHTTP(w, req)
 	case req.Method == http.MethodOptions:
 		r.rest.ServeHTTP(w, req)
 	case path == "/":
@@ -41,8 +45,10 @@ func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.realtime.ServeExchange(w, req)
 	case isRealtime(path):
 		r.realtime.ServeHTTP(w, req)
+	case durablestreams.Serves(req.URL):
+		r.serveGated(r.durable, w, req)
 	default:
-		r.serveREST(w, req)
+		r.serveGated(r.rest, w, req)
 	}
 }
 
@@ -69,14 +75,14 @@ func (r *router) faulty() bool {
 	return fault != nil
 }
 
-// serveREST keeps clients out while the node leaves its cluster.
-func (r *router) serveREST(w http.ResponseWriter, req *http.Request) {
+// serveGated keeps clients out while the node leaves its cluster.
+func (r *router) serveGated(handler http.Handler, w http.ResponseWriter, req *http.Request) {
 	if !r.gate.enter() {
 		rest.Unavailable("it is leaving its cluster").ServeHTTP(w, req)
 		return
 	}
 	defer r.gate.leave()
-	r.rest.ServeHTTP(w, req)
+	handler.ServeHTTP(w, req)
 }
 
 // about tells a person what this is.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"lockstep/fsm"
 	"lockstep/objects"
@@ -85,4 +86,23 @@ func (c *Caller) identity() string {
 		return c.Actor.Identity
 	}
 	return ""
+}
+
+// WithinScope refuses what a restricted key may not ask for of a service, or of all of
+// them (the zero Ref). A key of one service sees that one only; whether any other
+// exists it does not learn.
+func (a *API) WithinScope(ctx context.Context, scope objects.KeyScope, service fsm.Ref, writes bool) error {
+	switch {
+	case scope.ReadOnly && writes:
+		return objects.ErrKeyScope
+	case scope.Service.IsZero():
+		return nil
+	case service == (fsm.Ref{}):
+		return objects.ErrKeyScope
+	}
+	sid, err := a.ServiceSID(ctx, service)
+	if errors.Is(err, objects.ErrServiceGone) || err == nil && sid != scope.Service {
+		return objects.ErrKeyScope
+	}
+	return err
 }

@@ -192,7 +192,7 @@ func (h *Hub) encode(e *Event, forms [Forms]int) (ok bool) {
 // isTold reports whether subscribers are told of an event. The others only have
 // an effect on subscriptions.
 func isTold(e *objects.Event) bool {
-	return e.Type != objects.PermissionChanged && e.Type != objects.ObjectCreated
+	return e.Type != objects.PermissionChanged && e.Type != objects.ObjectCreated && e.Type != objects.ListClosed
 }
 
 func (h *Hub) dispatchGap() {

@@ -23,6 +23,22 @@ func write(o *objects.Object, identity string, bytes int) charge {
 	return charge{objects.Bucket{Class: objects.BucketWrites, SID: o.SID, Identity: identity}, writePrice(bytes)}
 }
 
+// appendPrice returns the tokens that items cost which are appended to a list: as many
+// as if they were appended one by one.
+func appendPrice(op fsm.Op) (price float64) {
+	var items [][]byte
+	switch op := op.(type) {
+	case *fsm.OpenDurable:
+		items = op.Items
+	case *fsm.AppendDurable:
+		items = op.Items
+	}
+	for _, data := range items {
+		price += writePrice(len(data))
+	}
+	return price
+}
+
 func message(o *objects.Object, identity string) charge {
 	return charge{objects.Bucket{Class: objects.BucketMessages, SID: o.SID, Identity: identity}, 1}
 }
@@ -75,9 +91,15 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 		if !found {
 			return missed, true
 		}
-		return creation(kind, service.SID, identity), known
+		cost = creation(kind, service.SID, identity)
+		cost.price += appendPrice(c.Op)
+		return cost, known
 	case fsm.PerWrite:
-		cost = on(kind, ref, objects.Write, func(o *objects.Object) charge { return write(o, identity, bytes) })
+		cost = on(kind, ref, objects.Write, func(o *objects.Object) charge {
+			w := write(o, identity, bytes)
+			w.price = max(appendPrice(c.Op), w.price)
+			return w
+		})
 	case fsm.PerMessage:
 		cost = on(kind, ref, objects.Write, func(o *objects.Object) charge { return message(o, identity) })
 	case fsm.PerPermission:
@@ -116,6 +138,10 @@ func target(op fsm.Op) (kind objects.Kind, ref fsm.Ref, bytes int, known bool) {
 		return op.Kind, op.Object, 0, true
 	case *fsm.Publish:
 		return objects.KindStream, op.Stream, len(op.Data), true
+	case *fsm.OpenDurable:
+		return objects.KindList, fsm.Ref{}, 0, true
+	case *fsm.AppendDurable:
+		return objects.KindList, op.List, 0, true
 	case *fsm.SetPermission:
 		return op.Kind, op.Object, 0, true
 	case *fsm.RemovePermission:

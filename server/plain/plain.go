@@ -48,12 +48,18 @@ type Server struct {
 	Handler http.Handler
 	Prefix  string
 
+	// Except are parts of targets that are not for Handler here, since their answers
+	// take long: requests for them go to Other.
+	Except []string
+
 	// Timeout bounds the context of a plain request.
 	Timeout time.Duration
 
 	// Other gets the connections that send anything else. Its WriteTimeout and
 	// IdleTimeout hold for plain requests, too, and must be set.
 	Other *http.Server
+
+	excepted [][]byte // Except
 
 	stopping atomic.Bool
 	ticks    atomic.Int64 // since the start, of the watch
@@ -116,6 +122,9 @@ func (s *Server) start(l net.Listener) bool {
 	s.started = time.Now()
 	s.base, s.stop = context.WithCancel(context.Background())
 	s.conns = make(map[*conn]struct{})
+	for _, part := range s.Except {
+		s.excepted = append(s.excepted, []byte(part))
+	}
 	s.listeners = append(s.listeners, l)
 	s.handed = &handed{conns: make(chan net.Conn), closed: make(chan struct{}), addr: l.Addr()}
 	s.watching.Go(func() { s.watch(s.base) })

@@ -27,6 +27,7 @@ const maxLines = 32
 // one's header, most of which will come again.
 type request struct {
 	prefix []byte
+	except [][]byte
 	http   *http.Request
 	url    url.URL
 	body   Body
@@ -63,6 +64,7 @@ var rules = map[string]rule{
 func newRequest(c *conn) *request {
 	r := &request{
 		prefix: []byte(c.server.Prefix),
+		except: c.server.excepted,
 		lines:  make([]line, 0, 12),
 		http:   &http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, 12), RemoteAddr: c.net.RemoteAddr().String()},
 	}
@@ -123,10 +125,20 @@ func (r *request) requestLine(b []byte) (method string, target []byte, ok bool) 
 	for _, m := range methods {
 		if len(b) > len(m) && string(b[:len(m)]) == m && b[len(m)] == ' ' {
 			target = b[len(m)+1:]
-			return m, target, bytes.HasPrefix(target, r.prefix) && bytes.IndexByte(target, ' ') < 0
+			return m, target, bytes.HasPrefix(target, r.prefix) && bytes.IndexByte(target, ' ') < 0 && !r.isExcepted(target)
 		}
 	}
 	return "", nil, false
+}
+
+// isExcepted reports whether a target is net/http's.
+func (r *request) isExcepted(target []byte) bool {
+	for _, part := range r.except {
+		if bytes.Contains(target, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // target sets the URL.

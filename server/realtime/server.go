@@ -208,6 +208,16 @@ func paceOf(perSecond float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond*paceTime.Seconds())))
 }
 
+// Hub returns what tells of changes, for other readers of them.
+func (s *Server) Hub() *hub.Hub { return s.hub }
+
+// Admit checks the access token of a request by another protocol, and finds the
+// service that it is for, as for a session.
+func (s *Server) Admit(r *http.Request, token string) (auth.Principal, *objects.Service, *objects.Error) {
+	from := source.Of(r, s.config.TrustedProxies)
+	return visitor{server: s, source: audit.Source(r, s.config.TrustedProxies), network: from}.admit(r.Context(), token)
+}
+
 // enter makes a connection a session of this identity, unless there are too
 // many.
 func (s *Server) enter(x *session, service objects.SID, identity string) *objects.Error {

@@ -10,7 +10,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -265,22 +264,10 @@ func (h *handler) record(r *http.Request, p auth.Principal, c *call, at *endpoin
 // service sees that one only, and may not remove it; whether any other exists it
 // does not learn.
 func (h *handler) withinScope(ctx context.Context, method string, scope objects.KeyScope, t target) error {
-	if scope.ReadOnly && method != http.MethodGet && method != http.MethodHead {
+	if removal := method == http.MethodDelete && t.kind == objects.KindNone; removal && !scope.Service.IsZero() {
 		return objects.ErrKeyScope
 	}
-	switch {
-	case scope.Service.IsZero():
-		return nil
-	case t.service == "":
-		return objects.ErrKeyScope
-	}
-	ref := fsm.ParseRef(t.service)
-	sid, err := h.API.ServiceSID(ctx, ref)
-	switch removal := method == http.MethodDelete && t.kind == objects.KindNone; {
-	case errors.Is(err, objects.ErrServiceGone), err == nil && (sid != scope.Service || removal):
-		return objects.ErrKeyScope
-	}
-	return err
+	return h.API.WithinScope(ctx, scope, fsm.ParseRef(t.service), method != http.MethodGet && method != http.MethodHead)
 }
 
 // call is one request that is being served.

@@ -39,6 +39,12 @@ var advice = []struct {
 	{objects.ErrServiceGone, "Name a service that is there: lockstep service list. The token's grant names it for realtime clients."},
 	{objects.ErrWebhookURL, "Give an absolute http or https URL in ASCII, with %20 for a space."},
 	{objects.ErrFriendlyName, "Give a name of 1 to 255 characters."},
+	{objects.ErrClosed, "A writer closed the list as a durable stream, for good: begin another list. Items can still be read and removed."},
+	{objects.ErrDurableConfig, "Open the stream as it is (HEAD tells its content type, TTL and whether it is closed), or take another name."},
+	{objects.ErrSequence, "Go on with the number that comes next: Producer-Expected-Seq says which; a Stream-Seq must be greater than all before."},
+	{objects.ErrStaleEpoch, "Another run of this producer has taken over: stop, or begin a later epoch than Producer-Epoch says, at Producer-Seq 0."},
+	{objects.ErrOffset, "Read from the beginning (offset=-1) or from now on (offset=now): the stream was deleted and made anew, or the offset is another stream's."},
+
 	{objects.ErrDocumentGone, "Create the document, or check its name and service: it may have been deleted, or have expired."},
 	{objects.ErrDocumentNull, "Send any JSON value but null; to take a document away, delete it."},
 	{objects.ErrDocumentMismatch, "Somebody else changed it: read it again, make the change to what it is now, and send that one's revision."},

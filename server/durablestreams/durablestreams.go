@@ -1,0 +1,264 @@
+// Package durablestreams serves lists by the Durable Streams protocol, an open one
+// over HTTP: PUT makes a stream, POST appends, GET reads on from an offset, HEAD tells
+// where the end is. Streams of Sync can be read by it while they are sent. How a list
+// is a stream, and what the protocol leaves to its servers, is in
+// docs/durable-streams.md.
+//
+// What a reader has not seen is read from the state, by the ids of events: there is
+// nothing that a slow reader could miss, and nothing is kept for one.
+//
+// A request is served on the goroutine that net/http gives it; the package starts
+// none.
+package durablestreams
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"lockstep/fsm"
+	"lockstep/objects"
+	"lockstep/server/api"
+	"lockstep/server/audit"
+	"lockstep/server/auth"
+	"lockstep/server/budget"
+	"lockstep/server/panics"
+	"lockstep/server/refusal"
+)
+
+// Config sets up the handler.
+type Config struct {
+	API     *api.API
+	Keyring auth.Keyring
+
+	// Token checks an access token, and finds the service that it is for.
+	Token func(r *http.Request, token string) (auth.Principal, *objects.Service, *objects.Error)
+
+	PublicURL      string         // as for REST
+	TrustedProxies []netip.Prefix // likewise
+
+	Timeout     time.Duration // of the work on a request that has arrived; default 9 s
+	BodyTimeout time.Duration // of the arrival of a body; default 30 s
+	Bodies      *budget.Share // those of requests under way, by credential; nil: not bounded
+
+	// Refused is called before wrong credentials are answered; see package rest.
+	Refused func(ctx context.Context, source string) bool
+
+	Clock  func() time.Time // default: time.Now
+	Logger *slog.Logger     // default: slog.Default
+	Panics *panics.Catcher  // of requests; nil: caught, and not told of
+}
+
+func (c Config) withDefaults() Config {
+	if c.Timeout == 0 {
+		c.Timeout = 9 * time.Second
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = 30 * time.Second
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Handler serves the paths that Serves names.
+type Handler struct{ config Config }
+
+// New makes a Handler.
+func New(c Config) *Handler { return &Handler{config: c.withDefaults()} }
+
+// Serves reports whether a URL is one of this package:
+// /v1/Services/{service}/durable/….
+func Serves(u *url.URL) bool {
+	if !strings.Contains(u.Path, Mark) {
+		return false
+	}
+	rest, ok := strings.CutPrefix(rawPath(u), prefix)
+	if !ok {
+		return false
+	}
+	_, rest, ok = strings.Cut(rest, "/")
+	return ok && strings.HasPrefix("/"+rest, Mark)
+}
+
+const prefix = "/v1/Services/"
+
+// Mark is in the path of every stream.
+const Mark = "/durable/"
+
+// rawPath returns a path as it came.
+func rawPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath()
+}
+
+// request is one that is being served.
+type request struct {
+	*Handler
+	w       http.ResponseWriter
+	r       *http.Request
+	caller  api.Caller
+	who     auth.Principal
+	kind    objects.Kind
+	ref     fsm.Ref
+	control *http.ResponseController
+}
+
+var commonHeaders = http.Header{
+	"Access-Control-Allow-Origin":  {"*"},
+	"Access-Control-Allow-Methods": {"GET, HEAD, PUT, POST, DELETE, OPTIONS"},
+	"Access-Control-Allow-Headers": {"Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Producer-Epoch, Producer-Id, Producer-Seq, Stream-Closed, Stream-Expires-At, Stream-Seq, Stream-TTL"},
+	"Access-Control-Expose-Headers": {"Content-Type, ETag, Location, Producer-Epoch, Producer-Expected-Seq, Producer-Received-Seq, Producer-Seq, " +
+		"Stream-Closed, Stream-Cursor, Stream-Expires-At, Stream-Next-Offset, Stream-Sse-Data-Encoding, Stream-Ttl, Stream-Up-To-Date"},
+	"Cross-Origin-Resource-Policy": {"cross-origin"},
+	"X-Content-Type-Options":       {"nosniff"},
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	for name, values := range commonHeaders {
+		w.Header()[name] = values
+	}
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if err := h.guard(w, r); err != nil {
+		h.refuse(w, r, err)
+	}
+}
+
+// guard serves a request, and turns a panic into an error of its own. With an error,
+// nothing was answered.
+func (h *Handler) guard(w http.ResponseWriter, r *http.Request) (err error) {
+	defer h.config.Panics.Catch("durable stream", func(fault error) {
+		h.config.Logger.Error("request failed", "error", fault)
+		err = objects.ErrInternal
+	})
+	return h.serve(w, r)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
+	q := &request{Handler: h, w: w, r: r, control: http.NewResponseController(w)}
+	// Also for the rest of a body that is refused, which net/http reads. Only writers
+	// that have no connection, as in tests, know no deadline.
+	_ = q.control.SetReadDeadline(time.Now().Add(h.config.BodyTimeout))
+	if auth.IsForeignPage(r) {
+		return objects.ErrForeignPage
+	}
+	service, err := q.authenticate()
+	if err != nil {
+		return err
+	}
+	if err := q.address(service); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), h.config.Timeout)
+	defer cancel()
+	writes := r.Method != http.MethodGet && r.Method != http.MethodHead
+	if err := h.config.API.WithinScope(ctx, q.who.Scope, q.caller.Service, writes); err != nil {
+		return err
+	}
+	switch {
+	case r.Method == http.MethodHead:
+		return q.head(ctx)
+	case r.Method == http.MethodGet:
+		return q.get(ctx)
+	case q.kind != objects.KindList:
+	case r.Method == http.MethodPut:
+		return q.put(ctx)
+	case r.Method == http.MethodPost:
+		return q.post(ctx)
+	case r.Method == http.MethodDelete:
+		return q.remove(ctx)
+	}
+	w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+	if q.kind == objects.KindList {
+		w.Header().Set("Allow", "GET, HEAD, PUT, POST, DELETE, OPTIONS")
+	}
+	return objects.ErrMethod
+}
+
+// authenticate finds out who asks: by Basic credentials as for REST, or by an access
+// token, which is for one service.
+func (q *request) authenticate() (service *objects.Service, err error) {
+	header := q.r.Header.Get("Authorization")
+	if scheme, token, _ := strings.Cut(header, " "); strings.EqualFold(scheme, "Bearer") {
+		p, service, refused := q.config.Token(q.r, strings.TrimSpace(token))
+		if refused != nil {
+			return nil, refused
+		}
+		q.who = p
+		q.caller.Actor = fsm.Actor{Identity: p.Identity, Endpoint: p.EndpointID, Token: true}
+		return service, nil
+	}
+	q.who, err = auth.Basic(header, q.config.Keyring)
+	refused := q.config.Refused
+	if err != nil && header != "" && refused != nil && !refused(q.r.Context(), audit.Source(q.r, q.config.TrustedProxies)) {
+		q.w.Header().Set("Connection", "close")
+	}
+	return nil, err
+}
+
+// address reads the path: /v1/Services/{service}/durable/{Lists or Streams}/{object}.
+// granted is the service of the caller's token.
+func (q *request) address(granted *objects.Service) error {
+	s := strings.Split(strings.TrimPrefix(rawPath(q.r.URL), prefix), "/")
+	if len(s) != 4 {
+		return objects.ErrNotFound
+	}
+	for i := range s {
+		var err error
+		if s[i], err = url.PathUnescape(s[i]); err != nil {
+			return objects.ErrParameter.With("The path is not valid percent-encoded UTF-8")
+		}
+	}
+	q.caller.Service = fsm.ParseRef(s[0])
+	switch s[2] {
+	case "Lists":
+		q.kind = objects.KindList
+	case "Streams":
+		q.kind = objects.KindStream
+	default:
+		return objects.ErrNotFound
+	}
+	q.ref = fsm.ParseRef(s[3])
+	if granted == nil {
+		return nil
+	}
+	if sid := q.caller.Service.SID; sid != granted.SID && q.caller.Service.Name != granted.UniqueName {
+		return objects.ErrForbidden
+	}
+	q.caller.Service = fsm.Ref{SID: granted.SID}
+	return nil
+}
+
+// refuse answers a request with an error.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	e, ok := errors.AsType[*objects.Error](err)
+	if !ok {
+		h.config.Logger.Error("request failed", "method", r.Method, "error", err)
+		e = objects.ErrInternal
+	}
+	if e.Status == http.StatusUnauthorized {
+		auth.Challenge(w.Header(), r)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		refusal.SetHeader(w.Header(), e)
+		w.WriteHeader(e.Status)
+		return
+	}
+	refusal.Write(w, e)
+}
