@@ -33,3 +33,15 @@ func (s *Server) Overrun() {
 		}
 	}
 }
+
+// Resting returns how many sessions rest.
+func (s *Server) Resting() (count int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := range s.sessions {
+		if _, due := x.conn.Overdue(time.Now()); !due.IsZero() {
+			count++
+		}
+	}
+	return count
+}

@@ -3,10 +3,11 @@
 // replay, live queries. The operations themselves are those of server/api,
 // fan-out is server/hub, and the bytes are those of realtime/wire.
 //
-// Goroutines: one of the Server follows the feed, one looks for silent clients, and
-// some write to all clients; every session has a reader, one for each request under
-// way, of which there is a bounded number, and one to wait for a client that does
-// not take what is sent. Close ends all of them and waits.
+// Goroutines: one of the Server follows the feed, one looks for silent clients, one
+// waits for whatever comes from sessions that rest, and some write to all clients;
+// every session has a reader, unless it rests, one for each request under way, of
+// which there is a bounded number, and one to wait for a client that does not take
+// what is sent. Close ends all of them and waits.
 //
 // What a client sends is looked at by its declared size before it is kept. The
 // bytes of requests under way are bounded for each session, from which no more
@@ -60,15 +61,16 @@ type Server struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	work   sync.WaitGroup // every goroutine
+	work   sync.WaitGroup // every goroutine, and every session
 
 	writers  writers
 	writing  chan struct{}           // one slot for each answer that is being written
 	arrivals *slots.Pool[netip.Addr] // connections that have not introduced themselves
 
 	mu         sync.Mutex
-	closed     bool // no more sessions
-	ended      bool // for good
+	closed     bool         // no more sessions
+	ended      bool         // for good
+	poller     *wire.Poller // of sessions that rest; nil: none may, so far
 	sessions   map[*session]struct{}
 	introduced int // of them
 	byIdentity map[string]*holdings
@@ -96,7 +98,7 @@ func New(config Config) *Server {
 	s.queries = livequery.New(s.liveQueries())
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.work.Go(func() { s.hub.Run(s.ctx) })
-	s.work.Go(s.pingSilent)
+	s.work.Go(s.lookAtAll)
 	s.writers.init()
 	for range writerCount() {
 		s.work.Go(s.writers.run)
@@ -289,14 +291,35 @@ func (s *Server) start(x *session) bool {
 		return false
 	}
 	s.sessions[x] = struct{}{}
-	s.work.Go(func() {
-		defer close(x.gone)
-		x.runGuarded()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.sessions, x)
-	})
+	s.work.Add(1)
+	go x.run()
 	return true
+}
+
+// pollerOfAll returns the poller of sessions that rest, which is made for the first
+// one, or nil if there can be none.
+func (s *Server) pollerOfAll() *wire.Poller {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.poller != nil || s.ended {
+		return s.poller
+	}
+	poller, err := wire.NewPoller()
+	if err != nil {
+		return nil
+	}
+	s.poller = poller
+	s.work.Go(poller.Run)
+	return poller
+}
+
+// gone is called when a session has ended.
+func (s *Server) gone(x *session) {
+	s.mu.Lock()
+	delete(s.sessions, x)
+	s.mu.Unlock()
+	close(x.gone)
+	s.work.Done()
 }
 
 func (s *Server) countSubscriptions() float64 {
@@ -413,6 +436,9 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.writers.close()
+	if poller := s.pollerOfAll(); poller != nil {
+		poller.Close()
+	}
 	s.work.Wait()
 	s.queries.Close()
 	return nil

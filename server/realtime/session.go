@@ -25,7 +25,8 @@ import (
 
 // session is one connected client. Its reader (run) owns it: it introduces the
 // client, starts the requests, and waits for all of them, and for what is being
-// written, before it returns.
+// written, before it ends. While nothing comes the session rests: it has no reader,
+// and a new one goes on when something does.
 type session struct {
 	server  *Server
 	config  *Config // the server's
@@ -55,7 +56,9 @@ type session struct {
 	requests   requests
 	answers    answers
 	refusals   refusals
-	replies    int64        // from the client; the reader's
+	replies    int64 // from the client; the reader's, as are the next two
+	following  *hub.Following
+	readErr    error
 	bytesOut   atomic.Int64 // to the client
 	fetched    fetched
 	made       made
@@ -74,37 +77,65 @@ func newSession(server *Server, conn *wire.Conn, origin, source string, network 
 	return s
 }
 
-// runGuarded keeps a fault in one session from ending the others.
-func (s *session) runGuarded() {
-	defer s.config.Panics.Catch("session", nil)
-	s.run()
+// run serves a client until it is gone, or rests: then it goes on in another
+// goroutine. A fault in one session ends no other.
+func (s *session) run() {
+	resting := false
+	defer func() {
+		if !resting {
+			s.finish()
+		}
+	}()
+	defer s.config.Panics.Catch("session", func(error) { s.fault() })
+	if !s.introduced.Load() && !s.open() {
+		return
+	}
+	var err error
+	if resting, err = s.readAll(); !resting {
+		s.readErr = err // of a session that rests, nothing is this goroutine's any more
+	}
 }
 
-// run serves a client until it is gone.
-func (s *session) run() {
-	defer s.conn.Close()
-	defer s.cancel()
+// open introduces the client, and reports whether it is to be served.
+func (s *session) open() bool {
 	introduced := s.introduce()
 	s.place.Leave()
 	if !introduced {
+		return false
+	}
+	s.following = s.server.hub.Follow(s.service.SID, s)
+	s.token.begin(s)
+	s.tell(s.config.Connected)
+	if s.conn.CanRest() {
+		s.conn.MayRest(s.server.pollerOfAll())
+	}
+	s.startWriting()
+	return true
+}
+
+// finish is what comes after the last message.
+func (s *session) finish() {
+	defer s.server.gone(s)
+	defer s.config.Panics.Catch("session", nil)
+	defer s.conn.Close()
+	defer s.cancel()
+	s.place.Leave()
+	if !s.introduced.Load() {
 		return
 	}
 	defer s.server.leave(s)
-	defer s.server.hub.Follow(s.service.SID, s).Stop()
-	s.token.begin(s)
+	if s.following != nil {
+		defer s.following.Stop()
+	}
 	defer s.token.end()
-	s.tell(s.config.Connected)
 	defer s.tell(s.config.Disconnected)
-
-	s.startWriting()
-	err := s.readAll()
-	if !s.closing.Swap(true) && s.server.ctx.Err() == nil && !errors.Is(err, wire.ErrTooLong) {
-		s.left(err)
+	if !s.closing.Swap(true) && s.server.ctx.Err() == nil && !errors.Is(s.readErr, wire.ErrTooLong) {
+		s.left(s.readErr)
 	}
 	s.cancel()
 	s.requests.wait()
 	s.queue.UnsubscribeAll()
-	s.leave(err)
+	s.leave(s.readErr)
 	s.answers.end(s)
 }
 
@@ -247,8 +278,9 @@ func hashOf(texts ...string) string {
 // the client replies to once.
 const smallestNotification = 64
 
-// readAll serves messages until the connection ends. The error says how.
-func (s *session) readAll() (err error) {
+// readAll serves messages until the session rests or the connection ends. The error
+// says how that ended.
+func (s *session) readAll() (resting bool, err error) {
 	defer s.config.Panics.Catch("message", func(fault error) {
 		s.fault()
 		err = fault
@@ -265,13 +297,30 @@ func (s *session) readAll() (err error) {
 	receive := s.receive
 	for {
 		more, err := s.conn.Read(s.config.SilenceTimeout, int(s.config.MessageBytes), receive)
-		if isTimeout(err) && !s.closing.Swap(true) {
-			s.ended(endSilent)
+		switch {
+		case err == wire.ErrIdle:
+			if s.conn.Rest(s.resume) {
+				return true, nil
+			}
+			continue
+		case isTimeout(err):
+			s.silent()
 		}
 		if err != nil || !more {
-			return err
+			return false, err
 		}
 	}
+}
+
+// resume goes on where readAll has stopped.
+func (s *session) resume() { go s.run() }
+
+// silent is called when the client has given no sign of life for too long.
+func (s *session) silent() {
+	if !s.closing.Swap(true) {
+		s.ended(endSilent)
+	}
+	s.conn.Close()
 }
 
 // receive serves one message. It reports false when the client has said goodbye.

@@ -263,10 +263,12 @@ func (o *outgoing) measure(m *metrics, waiting int) {
 	o.lined = time.Time{}
 }
 
-// pingSilent sends a ping to each client that was not written to for a while. It
-// sleeps until that may be so of one, and at least for a short time.
-func (s *Server) pingSilent() {
-	timer := time.NewTimer(s.config.PingInterval)
+// lookAtAll sends a ping to each client that was not written to for a while, and ends
+// the sessions of clients that rest and have given no sign of life. It sleeps until
+// that may be so of one, and at least for a short time.
+func (s *Server) lookAtAll() {
+	interval := min(s.config.PingInterval, s.config.SilenceTimeout)
+	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	for {
 		select {
@@ -275,32 +277,51 @@ func (s *Server) pingSilent() {
 			return
 		}
 		now := time.Now()
-		silent, next := s.silent(now)
-		for _, x := range silent {
+		look := s.look(now, now.Add(interval))
+		for _, x := range look.unwritten {
 			x.queue.Push(wire.Ping())
 		}
-		timer.Reset(max(next.Sub(now), s.config.PingInterval/64))
+		for _, x := range look.silent {
+			x.silent()
+		}
+		timer.Reset(max(look.next.Sub(now), interval/64))
 	}
 }
 
-// silent returns the sessions to which it is time to send a ping, and when it will
-// be for another one.
-func (s *Server) silent(now time.Time) (all []*session, next time.Time) {
-	next = now.Add(s.config.PingInterval)
+// look is what is to be done about clients.
+type look struct {
+	unwritten []*session // it is time to send them a ping
+	silent    []*session // they have given no sign of life
+	next      time.Time  // to look again
+}
+
+func (s *Server) look(now, next time.Time) look {
+	l := look{next: next}
+	sooner := func(t time.Time) {
+		if t.Before(l.next) {
+			l.next = t
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for x := range s.sessions {
 		if !x.introduced.Load() {
 			continue
 		}
-		due := x.outgoing.silentSince(now).Add(s.config.PingInterval)
-		if !due.After(now) {
-			all = append(all, x)
-		} else if due.Before(next) {
-			next = due
+		switch overdue, due := x.conn.Overdue(now); {
+		case overdue:
+			l.silent = append(l.silent, x)
+			continue
+		case !due.IsZero():
+			sooner(due)
+		}
+		if due := x.outgoing.silentSince(now).Add(s.config.PingInterval); due.After(now) {
+			sooner(due)
+		} else {
+			l.unwritten = append(l.unwritten, x)
 		}
 	}
-	return all, next
+	return l
 }
 
 var errSlow = errors.New("the client takes too little")

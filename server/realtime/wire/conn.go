@@ -43,14 +43,21 @@ type Conn struct {
 	conn      net.Conn
 	raw       syscall.RawConn // of conn; nil: it has none
 	incoming  *incoming
+	br        *bufio.Reader // from which the library reads
+	shared    *bufio.Reader // whose buffer br has; nil: it has its own, or none
 	timeout   time.Duration // of one write
 	finishing atomic.Bool   // the last frame is written
+	resting   resting
+	idle      bool  // Read has returned ErrIdle; the reader's
+	number    int32 // the poller's
 }
 
 // patience is until when a client has to give a sign of life. The connection's own
 // deadline is moved when it is over, not with every sign.
 type patience struct {
 	mu       sync.Mutex
+	rests    bool      // it is looked at whether nothing comes for a moment
+	heard    time.Time // when the time was moved last
 	due      time.Time
 	deadline time.Time // of the connection, not after due
 	final    bool
@@ -63,22 +70,54 @@ func (p *patience) expect(conn net.Conn, within time.Duration, final bool) {
 	if p.final {
 		return
 	}
-	p.due, p.final = time.Now().Add(within), final
-	if p.deadline.IsZero() || p.due.Before(p.deadline) {
-		p.deadline = p.due
-		conn.SetReadDeadline(p.due)
+	p.heard = time.Now()
+	p.due, p.final = p.heard.Add(within), final
+	if next := p.next(p.rests); p.deadline.IsZero() || next.Before(p.deadline) {
+		p.deadline = next
+		conn.SetReadDeadline(next)
 	}
 }
 
-// over is called when the connection's deadline is.
-func (p *patience) over(conn net.Conn) bool {
+// next returns when it will be time to look.
+func (p *patience) next(mayRest bool) time.Time {
+	if rest := p.heard.Add(restAfter); mayRest && !p.final && rest.Before(p.due) {
+		return rest
+	}
+	return p.due
+}
+
+// over is called when the connection's deadline is. It returns nil if there is time
+// left; between messages a connection may rest then.
+func (p *patience) over(conn net.Conn, between bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.deadline = p.due; !time.Now().Before(p.due) {
-		return true
+	now := time.Now()
+	if !now.Before(p.due) {
+		p.deadline = p.due
+		return os.ErrDeadlineExceeded
 	}
-	conn.SetReadDeadline(p.due)
-	return false
+	p.deadline = p.next(p.rests && between)
+	idle := !now.Before(p.deadline)
+	if idle {
+		p.deadline = p.due
+	}
+	conn.SetReadDeadline(p.deadline)
+	if idle {
+		return ErrIdle
+	}
+	return nil
+}
+
+func (p *patience) mayRest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rests = true
+}
+
+func (p *patience) until() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.due
 }
 
 // Upgrader makes connections of requests.
@@ -100,7 +139,6 @@ var buffers sync.Pool
 // Upgrade takes a connection over. If it fails, the request has been answered.
 func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	upgrader := websocket.Upgrader{
-		ReadBufferSize:  1024,
 		WriteBufferSize: 1024,
 		WriteBufferPool: &buffers,
 		// The credential is the token in the first message, not a cookie: a
@@ -115,7 +153,7 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error
 	}
 	h.conn.silent.Store(true)
 	ws.SetReadLimit(u.DiscardBytes)
-	c := &Conn{ws: ws, conn: h.conn.Conn, incoming: h.conn, timeout: u.WriteTimeout}
+	c := &Conn{ws: ws, conn: h.conn.Conn, incoming: h.conn, br: h.br, timeout: u.WriteTimeout}
 	if s, ok := c.conn.(syscall.Conn); ok {
 		c.raw, _ = s.SyscallConn()
 	}
@@ -128,6 +166,7 @@ func (u *Upgrader) Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error
 type hijacker struct {
 	http.ResponseWriter
 	conn *incoming
+	br   *bufio.Reader
 }
 
 // Hijack implements http.Hijacker.
@@ -137,13 +176,19 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	h.conn = &incoming{Conn: conn}
-	return h.conn, rw, nil
+	if rw.Reader.Buffered() > 0 {
+		return h.conn, rw, nil // which the library does not accept
+	}
+	h.br = bufio.NewReaderSize(h.conn, ownSize)
+	return h.conn, bufio.NewReadWriter(h.br, rw.Writer), nil
 }
 
 // incoming is the side of a connection that is read from.
 type incoming struct {
 	net.Conn
 	patience patience
+	mayRest  bool // the reader's, as is the next one
+	between  bool // messages
 	silent   atomic.Bool
 	pace     *rate.Limiter // of bytes; nil: none
 	ctx      context.Context
@@ -169,7 +214,10 @@ func (c *incoming) Read(b []byte) (int, error) {
 		b = b[:min(len(b), WriteSize)]
 	}
 	n, err := c.Conn.Read(b)
-	for errors.Is(err, os.ErrDeadlineExceeded) && !c.patience.over(c.Conn) {
+	for errors.Is(err, os.ErrDeadlineExceeded) {
+		if err = c.patience.over(c.Conn, c.between); err != nil {
+			return 0, err
+		}
 		n, err = c.Conn.Read(b)
 	}
 	if c.pace != nil && n > 0 {
@@ -204,8 +252,15 @@ const readSize = 4 << 10
 // Read waits for the next message, as long as the client may be silent, reads its
 // header, and has it handled: with ErrMalformed if it is none. The message's
 // payload can be read during the call. limit is that of a message, in bytes.
+// After ErrIdle it can be called again.
 func (c *Conn) Read(silence time.Duration, limit int, handle func(m *Message, err error) (more bool)) (more bool, err error) {
-	c.Expect(silence)
+	if !c.idle { // a sign of life is a message, not its beginning
+		c.Expect(silence)
+	}
+	c.takeBuffer()
+	if err := c.await(); err != nil {
+		return true, err
+	}
 	kind, r, err := c.ws.NextReader()
 	if err != nil {
 		return false, err
@@ -242,6 +297,7 @@ func (c *Conn) OnPong(f func(data string) error) { c.ws.SetPongHandler(f) }
 func (c *Conn) Finish() {
 	c.finishing.Store(true)
 	c.incoming.patience.expect(c.conn, lingerTime, true)
+	c.wake(true)
 }
 
 // Finishing reports whether Finish has been called.
@@ -304,7 +360,16 @@ var offers = sync.Pool{New: func() any {
 }}
 
 // Close ends the connection at once.
-func (c *Conn) Close() { c.conn.Close() }
+func (c *Conn) Close() {
+	c.conn.Close()
+	c.wake(true)
+	c.resting.mu.Lock()
+	poller := c.resting.poller
+	c.resting.mu.Unlock()
+	if poller != nil {
+		poller.forget(c)
+	}
+}
 
 // ErrTooLong is the error of Read when a message goes beyond what is discarded.
 var ErrTooLong = websocket.ErrReadLimit
