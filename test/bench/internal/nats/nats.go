@@ -51,7 +51,7 @@ func (p *Peer) Start(ctx context.Context, scenario, dir string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // three elections come first, on a machine that may be busy
 	defer cancel()
 	return p.processes[0].Until(ctx, func(ctx context.Context) error {
 		_, err := stream.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket, Replicas: servers, History: 1})
