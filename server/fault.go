@@ -21,9 +21,11 @@ func (n *node) watchFault(ctx context.Context) {
 		if fault != nil {
 			n.log.Error("clients are sent to other nodes", "reason", n.mending(fault))
 			draining, cancel := context.WithTimeout(ctx, drainTime)
+			n.durable.Drain()
 			n.realtime.Drain(draining)
 			cancel()
 		} else {
+			n.durable.Resume()
 			n.realtime.Resume()
 		}
 		select {

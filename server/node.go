@@ -17,6 +17,7 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/backup"
 	"lockstep/server/budget"
+	"lockstep/server/durablestreams"
 	"lockstep/server/enrol"
 	"lockstep/server/guard"
 	"lockstep/server/limits"
@@ -57,6 +58,7 @@ type node struct {
 
 	reporter *webhook.Reporter
 	realtime *realtime.Server
+	durable  *durablestreams.Handler
 	router   *router      // of clients
 	operator http.Handler // of operators
 
@@ -94,8 +96,9 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 		Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: p.audit, Metrics: n.metrics.registry,
 	})
 	n.realtime = newRealtime(n, p)
+	n.durable = newDurableStreams(n, p)
 	n.router = &router{
-		rest: newREST(n, p), durable: newDurableStreams(n, p), realtime: n.realtime, cluster: n.cluster, keys: n.keys,
+		rest: newREST(n, p), durable: n.durable, realtime: n.realtime, cluster: n.cluster, keys: n.keys,
 		gate: &n.gate, stopping: &n.stopping, adminURL: l.adminURL,
 	}
 	backups := newBackups(n.cluster, c, n.room)
@@ -167,6 +170,7 @@ func (n *node) run(ctx context.Context) error {
 // dismiss lets the clients go, in order.
 func (n *node) dismiss() error {
 	draining, cancel := context.WithTimeout(context.Background(), drainTime)
+	n.durable.Drain()
 	n.realtime.Drain(draining)
 	cancel()
 	closing, cancel := context.WithTimeout(context.Background(), requestsTimeout)
@@ -205,12 +209,14 @@ func (n *node) leave(ctx context.Context) error {
 	n.leaving.Lock()
 	defer n.leaving.Unlock()
 	n.stopping.Store(true)
+	n.durable.Drain()
 	err := n.gate.close(ctx)
 	if err == nil {
 		err = n.cluster.Leave(ctx)
 	}
 	if err != nil {
 		n.gate.open()
+		n.durable.Resume()
 		n.stopping.Store(false)
 		return err
 	}

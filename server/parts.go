@@ -35,6 +35,8 @@ func newDurableStreams(n *node, p shared) *durablestreams.Handler {
 	c := n.config
 	return durablestreams.New(durablestreams.Config{
 		API: p.api, Keyring: n.keys, Token: n.realtime.Admit, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
+		Hub: n.realtime.Hub(), View: n.store.View,
+		LongPoll: c.Bounds.LongPoll, Waiting: c.Bounds.LiveReaders, WaitingOfEach: c.Bounds.LiveReadersPerIdentity,
 		Logger: c.Logger, Clock: c.Clock, Panics: n.metrics.panics,
 		Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
 		Bodies:  p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),

@@ -82,6 +82,10 @@ type Bounds struct {
 	LiveQueryBytes         Bytes `name:"live-query-bytes" default:"64MiB" help:"those of all maps of this node" full:"likewise"`
 	LiveQueryResultBytes   Bytes `name:"live-query-result-bytes" default:"64MiB" help:"encoded results of live queries that are kept for the next client that asks" full:"a result is encoded again for each client that asks"`
 
+	LiveReaders            int           `name:"max-live-readers" default:"10000" off:"yes" help:"readers over HTTP of this node that wait for what comes (long-poll and server-sent events)" full:"a new one is answered 503"`
+	LiveReadersPerIdentity int           `name:"live-readers-per-identity" default:"1000" off:"load" help:"those of one identity or credential" full:"a new one is answered 429"`
+	LongPoll               time.Duration `name:"long-poll" default:"20s" help:"time that a long-poll waits" full:"it is answered that there is nothing new"`
+
 	InternalStrangers          int     `name:"internal-strangers" default:"512" help:"connections to the internal port that have not proved to be a member's" full:"the oldest one of the source address with most is closed"`
 	InternalStrangersPerSource int     `name:"internal-strangers-per-source" default:"128" help:"those of one source address" full:"its oldest one is closed"`
 	InternalMembers            int     `name:"internal-connections" default:"512" help:"connections of members to the internal port" full:"the oldest one of the member with most is closed"`

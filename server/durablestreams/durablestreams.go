@@ -1,6 +1,6 @@
 // Package durablestreams serves lists by the Durable Streams protocol, an open one
 // over HTTP: PUT makes a stream, POST appends, GET reads on from an offset, HEAD tells
-// where the end is. Streams of Sync can be read by it while they are sent. How a list
+// where the end is. Live readers wait, or are sent server-sent events. Streams of Sync can be read by it while they are sent. How a list
 // is a stream, and what the protocol leaves to its servers, is in
 // docs/durable-streams.md.
 //
@@ -27,6 +27,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/budget"
+	"lockstep/server/hub"
 	"lockstep/server/panics"
 	"lockstep/server/refusal"
 )
@@ -38,6 +39,14 @@ type Config struct {
 
 	// Token checks an access token, and finds the service that it is for.
 	Token func(r *http.Request, token string) (auth.Principal, *objects.Service, *objects.Error)
+
+	// Hub tells live readers that there is something, and View is where they find it.
+	Hub  *hub.Hub
+	View func() *fsm.View
+
+	LongPoll      time.Duration // that a reader without news waits; default 20 s
+	Waiting       int           // live readers of the node; default 10,000, negative: any number
+	WaitingOfEach int           // of one credential or identity; default 1,000, likewise
 
 	PublicURL      string         // as for REST
 	TrustedProxies []netip.Prefix // likewise
@@ -61,6 +70,15 @@ func (c Config) withDefaults() Config {
 	if c.BodyTimeout == 0 {
 		c.BodyTimeout = 30 * time.Second
 	}
+	if c.LongPoll == 0 {
+		c.LongPoll = 20 * time.Second
+	}
+	if c.Waiting == 0 {
+		c.Waiting = 10_000
+	}
+	if c.WaitingOfEach == 0 {
+		c.WaitingOfEach = 1000
+	}
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -71,10 +89,16 @@ func (c Config) withDefaults() Config {
 }
 
 // Handler serves the paths that Serves names.
-type Handler struct{ config Config }
+type Handler struct {
+	config Config
+	places *places // of live readers
+}
 
 // New makes a Handler.
-func New(c Config) *Handler { return &Handler{config: c.withDefaults()} }
+func New(c Config) *Handler {
+	c = c.withDefaults()
+	return &Handler{config: c, places: newPlaces(c.Waiting, c.WaitingOfEach)}
+}
 
 // Serves reports whether a URL is one of this package:
 // /v1/Services/{service}/durable/….

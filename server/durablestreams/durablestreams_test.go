@@ -1,6 +1,7 @@
 package durablestreams_test
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"lockstep/server/api"
 	"lockstep/server/auth"
 	"lockstep/server/durablestreams"
+	"lockstep/server/hub"
 )
 
 var lists = "/v1/Services/" + fsmtest.Service.String() + "/durable/Lists/"
@@ -37,20 +39,34 @@ type client struct {
 	node    *fsmtest.Node
 	api     *api.API
 	handler *durablestreams.Handler
+	hub     *hub.Hub
+
+	lifetime time.Duration // of tokens
 }
 
 func start(t *testing.T) *client {
-	c := &client{t: t, clock: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
+	c := &client{t: t, lifetime: time.Hour, clock: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
 	c.node = fsmtest.New(func() time.Time { return c.clock })
 	c.api = api.New(c.node)
+	c.hub = hub.New(hub.Config{Feed: c.node.FSM().Feed(), View: c.node.View})
+	ctx, stop := context.WithCancel(context.Background())
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		c.hub.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-followed
+	})
 	c.handler = durablestreams.New(durablestreams.Config{
-		API: c.api, Keyring: keyring{c.node}, Clock: func() time.Time { return c.clock }, Logger: slog.New(slog.DiscardHandler),
+		API: c.api, Keyring: keyring{c.node}, Hub: c.hub, View: c.node.View, LongPoll: 100 * time.Millisecond, WaitingOfEach: 2, Clock: func() time.Time { return c.clock }, Logger: slog.New(slog.DiscardHandler),
 		Token: func(_ *http.Request, token string) (auth.Principal, *objects.Service, *objects.Error) {
 			if token == "expired" {
 				return auth.Principal{}, nil, objects.ErrTokenExpired
 			}
 			s, _ := c.node.View().Service(fsm.Ref{SID: fsmtest.Service})
-			return auth.Principal{Token: true, Identity: token}, s, nil
+			return auth.Principal{Token: true, Identity: token, Expires: c.clock.Add(c.lifetime)}, s, nil
 		},
 	})
 	return c

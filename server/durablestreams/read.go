@@ -87,6 +87,9 @@ func (q *request) find(ctx context.Context) (api.Found, error) {
 // get answers with what comes after an offset.
 func (q *request) get(ctx context.Context) error {
 	query := q.r.URL.Query()
+	if query.Has("live") {
+		return q.live(ctx, query)
+	}
 	at, _, err := parsePosition(query)
 	if err != nil {
 		return q.config.API.Refuse(ctx, q.caller, q.kind, q.ref, objects.Read, err)
