@@ -41,6 +41,10 @@ type Config struct {
 	// /cluster/ are there, and no longer on HTTPAddr. Default: on HTTPAddr.
 	AdminAddr string
 
+	// MetricsAddr is the host:port where /metrics is, and nothing else, without TLS and
+	// without credentials; it is nowhere else then. Default: where operators are.
+	MetricsAddr string
+
 	// InternalAddr and GossipAddr are host:port for the other nodes, the latter
 	// for TCP and UDP. Port 0 chooses a free one at the first start, and keeps it.
 	// Default: 127.0.0.1:0.
@@ -182,15 +186,15 @@ func (c Config) Validate() error {
 		fault("--bootstrap makes a new cluster and --join joins one: give one of them")
 	}
 	for _, a := range []struct{ flag, addr string }{
-		{"--http-addr and --http-port", c.HTTPAddr}, {"--admin-addr", c.AdminAddr}, {"--internal-addr", c.InternalAddr}, {"--gossip-addr", c.GossipAddr},
+		{"--http-addr and --http-port", c.HTTPAddr}, {"--admin-addr", c.AdminAddr}, {"--metrics-addr", c.MetricsAddr}, {"--internal-addr", c.InternalAddr}, {"--gossip-addr", c.GossipAddr},
 	} {
-		if a.addr == "" && a.flag == "--admin-addr" {
+		if a.addr == "" && (a.flag == "--admin-addr" || a.flag == "--metrics-addr") {
 			continue
 		}
 		host, _, err := net.SplitHostPort(a.addr)
 		if err != nil {
 			fault("%s: %q is not HOST:PORT", a.flag, a.addr)
-		} else if isAnyHost(host) && c.Advertise == "" {
+		} else if isAnyHost(host) && c.Advertise == "" && a.flag != "--metrics-addr" {
 			fault("%s: %q reaches no other node: name the host with --advertise", a.flag, a.addr)
 		}
 	}

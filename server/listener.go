@@ -29,6 +29,8 @@ type listener struct {
 
 	certificate *tls.Config // nil: without TLS
 
+	metricsApart bool // they have a listener of their own
+
 	servers []httpServer
 	serving sync.WaitGroup
 	failed  chan error // one of each listener that breaks
@@ -47,7 +49,7 @@ type shown struct{ clients, operators http.Handler }
 
 // listen opens the listeners. The node is starting until the first show.
 func listen(c Config, certificate *tls.Config, authority http.Handler) (*listener, error) {
-	l := &listener{certificate: certificate, failed: make(chan error, 3)}
+	l := &listener{certificate: certificate, failed: make(chan error, 4)}
 	l.show(starting())
 	if err := l.open(c, authority); err != nil {
 		return nil, errors.Join(err, l.close(context.Background()))
@@ -58,6 +60,12 @@ func listen(c Config, certificate *tls.Config, authority http.Handler) (*listene
 func (l *listener) open(c Config, authority http.Handler) (err error) {
 	if c.ACME.HTTPAddr != "" {
 		if _, err := l.serve(c, c.ACME.HTTPAddr, nil, authority.ServeHTTP); err != nil {
+			return err
+		}
+	}
+	if c.MetricsAddr != "" {
+		l.metricsApart = true
+		if _, err := l.serve(c, c.MetricsAddr, nil, l.toScrapers); err != nil {
 			return err
 		}
 	}
@@ -112,12 +120,11 @@ func (l *listener) show(clients, operators http.Handler) { l.shown.Store(&shown{
 
 // toAll serves clients and operators on one listener.
 func (l *listener) toAll(w http.ResponseWriter, r *http.Request) {
-	now := l.shown.Load()
 	if isForOperators(r.URL.Path) && r.Method != http.MethodOptions {
-		now.operators.ServeHTTP(w, r)
+		l.toOperators(w, r)
 		return
 	}
-	now.clients.ServeHTTP(w, r)
+	l.shown.Load().clients.ServeHTTP(w, r)
 }
 
 // toClients serves clients, whose listener knows nothing of operators.
@@ -131,14 +138,34 @@ func (l *listener) toClients(w http.ResponseWriter, r *http.Request) {
 
 // toOperators serves operators only.
 func (l *listener) toOperators(w http.ResponseWriter, r *http.Request) {
+	if l.metricsApart && r.URL.Path == metricsPath {
+		metricsElsewhere.ServeHTTP(w, r)
+		return
+	}
 	l.shown.Load().operators.ServeHTTP(w, r)
 }
+
+// toScrapers serves the metrics and nothing else.
+func (l *listener) toScrapers(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != metricsPath {
+		onlyMetrics.ServeHTTP(w, r)
+		return
+	}
+	l.shown.Load().operators.ServeHTTP(w, r)
+}
+
+const metricsPath = "/metrics"
+
+var (
+	metricsElsewhere = rest.Refusal(objects.ErrNotFound.With("The metrics of this node have an address of their own (--metrics-addr)"))
+	onlyMetrics      = rest.Refusal(objects.ErrNotFound.With("This is the node's address for its metrics (--metrics-addr)"))
+)
 
 var notHere = rest.Refusal(objects.ErrNotFound.With("This is the node's address for clients; operators have one of their own (--admin-addr)"))
 
 // isForOperators reports whether a path is one of package admin's.
 func isForOperators(path string) bool {
-	return path == "/healthz" || path == "/readyz" || path == "/metrics" || path == admin.ResetPath || path == "/cluster" || strings.HasPrefix(path, "/cluster/")
+	return path == "/healthz" || path == "/readyz" || path == metricsPath || path == admin.ResetPath || path == "/cluster" || strings.HasPrefix(path, "/cluster/")
 }
 
 // close stops accepting, and waits for the requests under way until ctx ends;

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -142,4 +143,31 @@ func BenchmarkMeasuringOfAWrite(b *testing.B) {
 		m.proposed(&updated, nil, time.Millisecond)
 		m.rest.answered(true, nil, time.Millisecond)
 	}
+}
+
+func TestMetricsMayHaveAnAddressOfTheirOwn(t *testing.T) {
+	addr := freeAddr(t)
+	s := start(t, Config{DataDir: dataDir(t), NodeID: "one", Bootstrap: true, Account: testAccount, MetricsAddr: addr})
+	s.untilReady(t)
+	status, _ := s.get(t, "/metrics", "", "")
+	require.Equal(t, 404, status, "they are nowhere else")
+	status, _ = s.get(t, "/healthz", "", "")
+	require.Equal(t, 200, status)
+	s.url = "http://" + addr
+	status, text := s.get(t, "/metrics", "", "")
+	require.Equal(t, 200, status)
+	require.EqualValues(t, 1, value(t, text, "lockstep_raft_leader"))
+	for _, path := range []string{"/", "/healthz", "/cluster/status", "/v1/Services/default"} {
+		status, _ = s.get(t, path, testAccount.SID, testAccount.AuthToken)
+		require.Equal(t, 404, status, "%s is not there", path)
+	}
+	require.NoError(t, s.end(t))
+}
+
+// freeAddr returns an address on which nobody listens.
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -106,7 +106,7 @@ with --cacert.`,
 			}
 			c.Settings, c.CA = passedOn(s), s.CA
 			c.Binary, c.AccountSID, c.AuthToken = binary, account.SID, account.AuthToken
-			c.Out, c.Logger = cmd.OutOrStdout(), newLogger(slog.LevelInfo)
+			c.Out, c.Logger = cmd.OutOrStdout(), newLogger(slog.LevelInfo, logText)
 			return dev.Run(cmd.Context(), c)
 		}),
 	}

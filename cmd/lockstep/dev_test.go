@@ -18,7 +18,7 @@ import (
 func TestDevPassesOnEverySettingOfANode(t *testing.T) {
 	decided := []string{
 		"account-file", "acme-ca", "acme-directory", "acme-email", "acme-http-addr", "admin-addr", "advertise", "bootstrap", "config", "data-dir", "domain", "gossip-addr", "http-addr", "http-port",
-		"insecure-join", "internal-addr", "join", "node-id", "replace", "seed",
+		"insecure-join", "internal-addr", "join", "metrics-addr", "node-id", "replace", "seed",
 	}
 	var kept []string
 	passed := variables(passedOn(newNodeSettings()))

@@ -55,7 +55,7 @@ func emulate(cmd *cobra.Command, c *dev.Config, file string) error {
 	config.Audit = config.Logger
 	// What is of one node is decided here, whatever the environment has for serve.
 	config.DataDir, config.NodeID, config.Join, config.Bootstrap, config.Replace, config.Seeds = "", "emulator", "", false, false, nil
-	config.AdminAddr, config.InternalAddr, config.GossipAddr, config.Advertise, config.ACME = "", "", "", "", server.ACME{}
+	config.AdminAddr, config.MetricsAddr, config.InternalAddr, config.GossipAddr, config.Advertise, config.ACME = "", "", "", "", "", server.ACME{}
 	config.HTTPAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(c.HTTPPort))
 	config.Account = auth.Account{
 		SID:       cmp.Or(os.Getenv("LOCKSTEP_ACCOUNT_SID"), emulatorAccount),

@@ -44,7 +44,7 @@ repeated: one that was cut off is finished, by this command or by the node's sta
 			if dataDir == "" {
 				return usage{errors.New("say which node: --data-dir DIR")}
 			}
-			r, err := enrol.OpenRecovery(dataDir, newLogger(slog.LevelWarn))
+			r, err := enrol.OpenRecovery(dataDir, newLogger(slog.LevelWarn, logText))
 			if err != nil {
 				return err
 			}

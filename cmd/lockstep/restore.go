@@ -11,7 +11,7 @@ import (
 )
 
 func newRestore() *cobra.Command {
-	r := enrol.Restoration{Logger: newLogger(slog.LevelWarn)}
+	r := enrol.Restoration{Logger: newLogger(slog.LevelWarn, logText)}
 	var yes bool
 	var account string
 	cmd := &cobra.Command{

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -71,9 +70,4 @@ account.env in the data directory; --account-file says where.`,
 	cmd.Flags().AddFlagSet(s.flags)
 	configFlag(cmd.Flags(), &file)
 	return cmd
-}
-
-// newLogger writes one line an event to standard error.
-func newLogger(level slog.Leveler) *slog.Logger {
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }

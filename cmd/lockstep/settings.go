@@ -32,6 +32,7 @@ type nodeSettings struct {
 	rateLimits  parsed[limits.Rates]
 	accountFile string
 	level       slog.Level
+	logFormat   logFormat
 }
 
 func newNodeSettings() *nodeSettings {
@@ -89,7 +90,7 @@ func (s *nodeSettings) config(level slog.Leveler) server.Config {
 	c.HTTPAddr = net.JoinHostPort(s.host, strconv.Itoa(s.port))
 	c.RateLimits = s.rateLimits.value
 	c.Version = version
-	c.Logger, c.Audit = newLogger(level), newLogger(slog.LevelInfo)
+	c.Logger, c.Audit = newLogger(level, s.logFormat), newLogger(slog.LevelInfo, s.logFormat)
 	return c
 }
 
@@ -108,11 +109,12 @@ func (s *nodeSettings) define() {
 	f.StringVar(&s.host, "http-addr", "127.0.0.1", "host or IP that clients connect to")
 	f.IntVar(&s.port, "http-port", 8080, "port that clients connect to")
 	f.StringVar(&s.AdminAddr, "admin-addr", "", "HOST:PORT for operators and nodes that join: /healthz, /readyz, /metrics and /cluster/ are there only (default: where clients connect)")
+	f.StringVar(&s.MetricsAddr, "metrics-addr", "", "HOST:PORT where /metrics is and nothing else, without TLS; it is nowhere else then (default: where operators are)")
 	f.StringVar(&s.InternalAddr, "internal-addr", "127.0.0.1:0", "HOST:PORT for the other nodes; port 0: a free one, chosen once and kept")
 	f.StringVar(&s.GossipAddr, "gossip-addr", "127.0.0.1:0", "HOST:PORT for gossip, TCP and UDP; port 0 likewise")
 	f.StringVar(&s.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
 	f.StringSliceVar(&s.Seeds, "seed", nil, "gossip HOST:PORT of other nodes to look for besides those remembered, for when all have moved; at most 16")
-	part(f, "The node and where it is", "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "internal-addr", "gossip-addr", "advertise", "seed")
+	part(f, "The node and where it is", "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "metrics-addr", "internal-addr", "gossip-addr", "advertise", "seed")
 
 	f.BoolVar(&s.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none and nobody looks for it")
 	f.StringVar(&s.accountFile, "account-file", "", accountFileHelp)
@@ -147,8 +149,10 @@ func (s *nodeSettings) define() {
 	f.StringVar(&s.Backups.Dir, "backup-dir", "", "directory for backups that this node makes itself; it may be another node's, too, or shared (default: it makes none)")
 	f.DurationVar(&s.Backups.Every, "backup-every", 24*time.Hour, "how often it makes one")
 	f.IntVar(&s.Backups.Keep, "backup-keep", 7, "how many of its own it keeps, the newest; none goes before a new one was made and read again")
-	f.TextVar(&s.level, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	part(f, "Operation", "timeout-scale", "snapshot-threshold", "trailing-logs", "backup-dir", "backup-every", "backup-keep", "log-level")
+	f.TextVar(&s.level, "log-level", slog.LevelInfo, "debug (which has a line for each request), info, warn or error")
+	s.logFormat = logText
+	f.TextVar(&s.logFormat, "log-format", logText, "text or json")
+	part(f, "Operation", "timeout-scale", "snapshot-threshold", "trailing-logs", "backup-dir", "backup-every", "backup-keep", "log-level", "log-format")
 
 	s.Bounds.Flags(f)
 	for _, b := range bounds.Table() {
@@ -159,7 +163,7 @@ func (s *nodeSettings) define() {
 		annotate(f, name, settings.Live)
 	}
 	bindAll(f)
-	markOfOneNode(f, "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "internal-addr", "gossip-addr",
+	markOfOneNode(f, "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "metrics-addr", "internal-addr", "gossip-addr",
 		"advertise", "domain", "acme-email", "acme-directory", "acme-ca", "acme-http-addr", "bootstrap", "account-file", "join", "insecure-join", "replace", "seed")
 }
 

@@ -13,6 +13,7 @@
 //	POST   /cluster/leave         this node leaves the cluster and stops
 //	POST   /cluster/snapshot      this node writes a snapshot and shortens its log
 //	POST   /cluster/backup        the whole state, as a file
+//	GET    /cluster/pprof/{profile}  a profile of the process: cpu, heap, allocs, goroutine
 //	POST   /cluster/keys          makes an API key; the only time its secret is shown
 //	GET    /cluster/keys          all API keys
 //	DELETE /cluster/keys/{sid}    revokes an API key
@@ -38,6 +39,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -130,6 +132,8 @@ type handler struct {
 	allow  Allow
 	audit  audit.Log
 	logger *slog.Logger
+
+	profiling sync.Mutex // held while a profile is made
 }
 
 // New returns the handler of all paths that the package comment lists.
@@ -150,6 +154,7 @@ func New(c Config) http.Handler {
 	h.route(mux, "POST /cluster/leave", Admin, h.leave)
 	h.route(mux, "POST /cluster/snapshot", Admin, h.snapshot)
 	mux.HandleFunc("POST /cluster/backup", h.backup)
+	mux.HandleFunc("GET /cluster/pprof/{profile}", h.profile)
 	h.route(mux, "POST /cluster/keys", Account, h.createKey)
 	h.route(mux, "GET /cluster/keys", Admin, h.keys)
 	h.route(mux, "DELETE /cluster/keys/{sid}", Account, h.revokeKey)

@@ -122,7 +122,7 @@ func TestClusterEndpointsRequireAccount(t *testing.T) {
 	for _, r := range [][2]string{
 		{"GET", "/cluster/status"}, {"POST", "/cluster/enrol"}, {"POST", "/cluster/members"}, {"DELETE", "/cluster/members/a"},
 		{"POST", "/cluster/leave"}, {"POST", "/cluster/snapshot"}, {"POST", "/cluster/keys"}, {"GET", "/cluster/keys"},
-		{"DELETE", "/cluster/keys/SK1"}, {"GET", "/cluster/unknown"}, {"PATCH", "/cluster/status"},
+		{"DELETE", "/cluster/keys/SK1"}, {"GET", "/cluster/pprof/heap"}, {"GET", "/cluster/unknown"}, {"PATCH", "/cluster/status"},
 	} {
 		res, body := ask(t, r[0], url+r[1], "")
 		require.Equal(t, 401, res.StatusCode, r)

@@ -1,10 +1,12 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -170,6 +172,29 @@ func (c *call) isWrite() bool {
 	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index && c.ref != (fsm.Ref{})
 }
 
+// note writes a line for a request, where the log has lines for debugging.
+func (s *session) note(c *call, status int, took time.Duration) {
+	if !s.config.Logger.Enabled(s.ctx, slog.LevelDebug) {
+		return
+	}
+	code := 0
+	if c.refused != nil {
+		code = c.refused.Code
+	}
+	s.config.Logger.Debug("request", "request", c.name(), "method", c.Method, "path", "/"+strings.Join(c.Path, "/"), "status", status, "code", code,
+		"took", took, "session", s.id, "identity", s.actor.Identity, "source", s.source)
+}
+
+// name is by which the client knows the request: the id that it chose, and that its
+// answer has.
+func (c *call) name() string {
+	id := cmp.Or(c.Header("Twilio-Request-Id"), c.ID)
+	return id[:min(len(id), maxRequestName)]
+}
+
+// maxRequestName is how much of an id that a client chose goes into the log.
+const maxRequestName = 128
+
 // changes reports whether the call changes an object, or makes one.
 func (c *call) changes() bool {
 	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index
@@ -293,7 +318,7 @@ func (s *session) failure(c *call, err error) answer {
 	e := refusal.Of(err)
 	c.refused = e
 	if e.Status >= 500 && s.ctx.Err() == nil {
-		s.config.Logger.Warn("request failed", "method", c.Method, "path", strings.Join(c.Path, "/"), "error", err)
+		s.config.Logger.Warn("request failed", "request", c.name(), "method", c.Method, "path", strings.Join(c.Path, "/"), "error", err)
 	}
 	return answer{status: e.Status, body: func(b []byte) []byte {
 		b = refusal.Append(b, e)
@@ -324,7 +349,9 @@ func (s *session) answer(c *call, a answer) {
 		}
 	})
 	<-s.requests.answering
-	s.config.Answered(c.changes(), c.refused, time.Since(c.begun))
+	took := time.Since(c.begun)
+	s.config.Answered(c.changes(), c.refused, took)
+	s.note(c, a.status, took)
 	if a.then != nil {
 		a.then()
 	}

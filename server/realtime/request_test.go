@@ -1,10 +1,13 @@
 package realtime_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -312,5 +315,21 @@ func TestDocumentOfNothingIsEmpty(t *testing.T) {
 		for _, kind := range []string{"Lists", "Maps"} {
 			c.http(201, "POST", "/v3/"+kind, `{"unique_name":null,"data":null,"purpose":null,"context":null}`)
 		}
+	})
+}
+
+func TestRequestIsFoundInTheLogByTheIDThatTheClientChose(t *testing.T) {
+	var log bytes.Buffer
+	inWorld(t, func(c *realtime.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}, func(w *world) {
+		c := w.connect("alice")
+		long := strings.Repeat("x", 1000)
+		for _, id := range []string{"RQ0123", long} {
+			c.begin(request("GET", "/v3/Maps/nonesuch", map[string]string{"Twilio-Request-Id": id}, nil), "")
+		}
+		synctest.Wait()
+		require.Contains(w, log.String(), "request=RQ0123 method=GET path=/v3/Maps/nonesuch status=404")
+		require.NotContains(w, log.String(), long, "no more than is needed")
 	})
 }

@@ -119,17 +119,35 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		setCommon(w.Header(), id)
 		refused := h.refusal(r, id, err)
-		h.Answered(write, refused, time.Since(begun))
+		took := time.Since(begun)
+		h.Answered(write, refused, took)
+		h.note(r, id, refused.Status, refused, took)
 		h.refuse(w.Header(), r, refused).write(w, r)
 		return
 	}
-	h.Answered(write, nil, time.Since(begun))
+	took := time.Since(begun)
+	h.Answered(write, nil, took)
+	h.note(r, id, a.status, nil, took)
 	if x, ok := w.(wholeWriter); ok {
 		a.writeWhole(x, id, out)
 		return
 	}
 	setCommon(w.Header(), id)
 	a.write(w, r)
+}
+
+// note writes a line for a request, where the log has lines for debugging. It names the
+// path as it came, and no parameters: they may be data.
+func (h *handler) note(r *http.Request, id requestID, status int, refused *objects.Error, took time.Duration) {
+	if !h.Logger.Enabled(r.Context(), slog.LevelDebug) {
+		return
+	}
+	code := 0
+	if refused != nil {
+		code = refused.Code
+	}
+	h.Logger.Debug("request", "request", id.String(), "method", r.Method, "path", rawPath(r.URL), "status", status, "code", code,
+		"took", took, "source", audit.Source(r, h.TrustedProxies))
 }
 
 // setCommon sets the headers that every answer has.
