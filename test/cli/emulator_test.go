@@ -153,18 +153,7 @@ func TestOneNodeForDevelopment(t *testing.T) {
 	here, url := emptyMachine(t)
 	cmd := exec.Command(harness.Binary(), "dev", "--nodes", "1", "--data-dir", "one", "--http-port", portOf(url))
 	cmd.Dir, cmd.Env = here, []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}
-	said, err := os.Create(filepath.Join(here, "said"))
-	require.NoError(t, err)
-	defer said.Close()
-	cmd.Stdout = said
-	require.NoError(t, cmd.Start())
-	harness.Until(t, "it has acknowledged a write", func() error {
-		text, err := os.ReadFile(said.Name())
-		if err == nil && !bytes.Contains(text, []byte("Ctrl-C stops it")) {
-			err = fmt.Errorf("it says only: %s", text)
-		}
-		return err
-	})
+	untilItSays(t, cmd, "Ctrl-C stops it")
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait())
 	require.NoFileExists(t, filepath.Join(here, "one", "node2"))

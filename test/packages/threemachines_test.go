@@ -1,18 +1,23 @@
 package packages
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"lockstep/server/nodedir"
+	"lockstep/test/harness"
 )
 
 // The goal: from bare machines to three nodes with TLS and a first live update.
@@ -48,7 +53,9 @@ func TestThreeMachinesWithTLS(t *testing.T) {
 	for _, c := range commands {
 		script += real.Replace(c) + "\n"
 	}
-	cmd := exec.Command("bash", "-c", script+"wait $!\n")
+	ctx, cancel := context.WithTimeout(t.Context(), mostTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script+"wait $!\n")
 	cmd.Dir, cmd.Env = w.dir, []string{"PATH=" + w.dir + "/bin:" + os.Getenv("PATH"), "HOME=" + w.dir}
 	out, err := cmd.CombinedOutput()
 	took := time.Since(began)
@@ -119,9 +126,7 @@ start=$(sed -n 's/^ExecStart=//p' /usr/lib/systemd/system/lockstep.service)
 echo $! > /run/node
 `, n, port+1, port+2, asNode(""))
 		require.NoError(t, os.WriteFile(filepath.Join(m.root, "usr/local/bin/systemctl"), []byte(service), 0o755))
-		t.Cleanup(func() {
-			_ = m.command("kill -9 $(cat /run/node)").Run() // it may have ended
-		})
+		t.Cleanup(m.killNode)
 	}
 	for name, does := range map[string]string{
 		"ssh": `to=$1; shift; way; exec chroot "$root" /bin/sh -c "cd /root && export DEBIAN_FRONTEND=noninteractive && $*"`,
@@ -139,6 +144,23 @@ func archive(t *testing.T) string {
 	require.NoError(t, err)
 	require.Len(t, archives, 1)
 	return archives[0]
+}
+
+// killNode ends the node that systemctl started, which is nobody's child any more.
+func (m machine) killNode() {
+	text, err := os.ReadFile(filepath.Join(m.root, "run/node"))
+	if err != nil {
+		return // none was started
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(m.t, err)
+	require.NoError(m.t, unix.Kill(pid, unix.SIGKILL), "the node runs to the end")
+	harness.Until(m.t, "the node is gone", func() error {
+		if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
 }
 
 // logs are what the nodes say.
