@@ -102,7 +102,7 @@ func (l *listener) serve(c Config, addr string, certificate *tls.Config, handler
 		ErrorLog:                     loglimit.Lines(c.Logger, slog.LevelWarn),
 	}
 	scheme, accepting := "http", net.Listener(limitConnections(opened, c))
-	var front httpServer = &plain.Server{Handler: handler, Prefix: rest.Prefix, Timeout: rest.Timeout, Except: []string{durablestreams.Mark}, Other: server}
+	var front httpServer = &plain.Server{Handler: handler, Prefix: rest.Prefix, Timeout: rest.Timeout, Except: []string{durablestreams.Mark, durablestreams.EventsMark}, Other: server}
 	if certificate != nil {
 		scheme, accepting, front = "https", tls.NewListener(accepting, certificate), server
 	}

@@ -30,6 +30,7 @@ import (
 	"lockstep/server/hub"
 	"lockstep/server/panics"
 	"lockstep/server/refusal"
+	"lockstep/server/resource"
 )
 
 // Config sets up the handler.
@@ -101,8 +102,11 @@ func New(c Config) *Handler {
 }
 
 // Serves reports whether a URL is one of this package:
-// /v1/Services/{service}/durable/….
+// /v1/Services/{service}/durable/… and /v1/Services/{service}/{kind}/{object}/Events.
 func Serves(u *url.URL) bool {
+	if strings.HasSuffix(u.Path, eventsSuffix) && isEvents(rawPath(u)) {
+		return strings.HasPrefix(u.Path, prefix)
+	}
 	if !strings.Contains(u.Path, Mark) {
 		return false
 	}
@@ -116,8 +120,11 @@ func Serves(u *url.URL) bool {
 
 const prefix = "/v1/Services/"
 
-// Mark is in the path of every stream.
-const Mark = "/durable/"
+// Mark is in the path of every stream, and EventsMark in that of events.
+const (
+	Mark       = "/durable/"
+	EventsMark = eventsSuffix
+)
 
 // rawPath returns a path as it came.
 func rawPath(u *url.URL) string {
@@ -137,6 +144,8 @@ type request struct {
 	kind    objects.Kind
 	ref     fsm.Ref
 	control *http.ResponseController
+
+	following bool // events are asked for
 }
 
 var commonHeaders = http.Header{
@@ -195,6 +204,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	switch {
+	case q.following:
+		return q.serveEvents(ctx)
 	case r.Method == http.MethodHead:
 		return q.head(ctx)
 	case r.Method == http.MethodGet:
@@ -235,7 +246,8 @@ func (q *request) authenticate() (service *objects.Service, err error) {
 	return nil, err
 }
 
-// address reads the path: /v1/Services/{service}/durable/{Lists or Streams}/{object}.
+// address reads the path: /v1/Services/{service}/durable/{Lists or Streams}/{object},
+// or that of events.
 // granted is the service of the caller's token.
 func (q *request) address(granted *objects.Service) error {
 	s := strings.Split(strings.TrimPrefix(rawPath(q.r.URL), prefix), "/")
@@ -249,15 +261,24 @@ func (q *request) address(granted *objects.Service) error {
 		}
 	}
 	q.caller.Service = fsm.ParseRef(s[0])
-	switch s[2] {
-	case "Lists":
-		q.kind = objects.KindList
-	case "Streams":
-		q.kind = objects.KindStream
-	default:
-		return objects.ErrNotFound
+	kind, object := s[2], s[3]
+	if q.following = isEvents(rawPath(q.r.URL)); q.following {
+		kind, object = s[1], s[2]
 	}
-	q.ref = fsm.ParseRef(s[3])
+	q.kind, q.ref = resource.KindOf(kind), fsm.ParseRef(object)
+	switch q.kind {
+	case objects.KindNone:
+		return objects.ErrNotFound
+	case objects.KindList:
+	case objects.KindStream:
+		if q.following {
+			return objects.ErrNotFound
+		}
+	default:
+		if !q.following {
+			return objects.ErrNotFound
+		}
+	}
 	if granted == nil {
 		return nil
 	}

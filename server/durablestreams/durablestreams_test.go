@@ -60,7 +60,7 @@ func start(t *testing.T) *client {
 		<-followed
 	})
 	c.handler = durablestreams.New(durablestreams.Config{
-		API: c.api, Keyring: keyring{c.node}, Hub: c.hub, View: c.node.View, LongPoll: 100 * time.Millisecond, WaitingOfEach: 2, Clock: func() time.Time { return c.clock }, Logger: slog.New(slog.DiscardHandler),
+		API: c.api, Keyring: keyring{c.node}, Hub: c.hub, View: c.node.View, LongPoll: 100 * time.Millisecond, WaitingOfEach: 8, Clock: func() time.Time { return c.clock }, Logger: slog.New(slog.DiscardHandler),
 		Token: func(_ *http.Request, token string) (auth.Principal, *objects.Service, *objects.Error) {
 			if token == "expired" {
 				return auth.Principal{}, nil, objects.ErrTokenExpired

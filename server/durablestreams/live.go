@@ -197,15 +197,9 @@ func (l *reader) keep(message *objects.Item) {
 
 // next returns what there is to tell, unless the reader may not be told any more.
 func (l *reader) next() (part, error) {
-	view := l.config.View()
-	if l.who.KeySID != "" {
-		if _, err := l.authenticate(); err != nil {
-			return part{}, err
-		}
-	}
-	_, o, refused := view.Find(l.caller.Actor, l.caller.Service, l.kind, fsm.Ref{SID: l.object}, objects.Read)
-	if refused != nil {
-		return part{}, refused
+	view, o, err := l.look()
+	if err != nil {
+		return part{}, err
 	}
 	p := read(view, o, l.after)
 	if l.kind == objects.KindStream {
@@ -311,46 +305,77 @@ func (l *reader) poll(before string) error {
 // stream tells a reader of what comes as server-sent events, until one of the two has
 // enough.
 func (l *reader) stream(before string) error {
-	header := l.w.Header()
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-cache, no-store")
-	header.Set("X-Accel-Buffering", "no") // by a proxy
 	first := true
-	timer := time.NewTimer(heartbeat)
-	defer timer.Stop()
-	for {
+	return l.follow(func() (told, error) {
 		p, err := l.next()
 		if err != nil {
-			if first {
-				return err
-			}
-			return nil // it has been answered: the connection ends
+			return told{}, err
 		}
-		e := p.encoding()
+		e, t := p.encoding(), told{more: !p.whole, last: p.ended()}
 		if first && e == base64Text {
-			header.Set("Stream-Sse-Data-Encoding", "base64")
+			l.w.Header().Set("Stream-Sse-Data-Encoding", "base64")
 		}
-		var b []byte
 		if len(p.items) > 0 {
-			b = e.appendData(b, p.items)
+			t.bytes = e.appendData(t.bytes, p.items)
 		}
-		if len(p.items) > 0 || first || p.ended() {
+		if len(p.items) > 0 || first || t.last {
 			before = cursor(l.config.Clock(), before)
-			b = p.appendControl(b, before)
+			t.bytes = p.appendControl(t.bytes, before)
 		}
 		first = false
-		if !l.send(b) || p.ended() {
+		return t, nil
+	}, nil)
+}
+
+// told is what a reader is told at a time.
+type told struct {
+	bytes []byte
+	more  bool // there is more already
+	last  bool // nothing can follow
+}
+
+// follow sends server-sent events for as long as next has some, or may have some
+// later. Of an error that ends them the reader is told by ended, if there is such a
+// function, and by the status if it is the first thing to be told.
+func (l *reader) follow(next func() (told, error), ended func(b []byte, why *objects.Error) []byte) error {
+	timer := time.NewTimer(heartbeat)
+	defer timer.Stop()
+	for first := true; ; first = false {
+		t, err := next()
+		if err != nil {
+			return l.giveUp(first, err, ended)
+		}
+		if first {
+			header := l.w.Header()
+			header.Set("Content-Type", "text/event-stream")
+			header.Set("Cache-Control", "no-cache, no-store")
+			header.Set("X-Accel-Buffering", "no") // by a proxy
+		}
+		if !l.send(t.bytes) || t.last {
 			return nil
 		}
-		if !p.whole {
+		if t.more {
 			continue
 		}
 		timer.Reset(heartbeat)
-		more, err := l.wait(timer)
-		if err != nil || !more && !l.send([]byte(":\n\n")) {
+		switch more, err := l.wait(timer); {
+		case err != nil:
+			return l.giveUp(false, err, ended)
+		case !more && !l.send([]byte(":\n\n")):
 			return nil
 		}
 	}
+}
+
+// giveUp ends what was followed. Once something was told, the answer's status is.
+func (l *reader) giveUp(first bool, err error, ended func(b []byte, why *objects.Error) []byte) error {
+	if first {
+		return err
+	}
+	if why, ok := errors.AsType[*objects.Error](err); ok && ended != nil {
+		l.send(ended(nil, why))
+	}
+	return nil
 }
 
 // send writes to a reader, and reports whether it is still there.
@@ -374,7 +399,11 @@ func (e encoding) appendData(b []byte, items []*objects.Item) []byte {
 	}
 	body = bytes.ReplaceAll(body, []byte("\r\n"), []byte("\n"))
 	for line := range bytes.SplitSeq(bytes.ReplaceAll(body, []byte("\r"), []byte("\n")), []byte("\n")) {
-		b = append(append(append(b, "data: "...), line...), '\n')
+		b = append(b, "data:"...)
+		if len(line) > 0 && line[0] == ' ' {
+			b = append(b, ' ') // one is taken for the field's
+		}
+		b = append(append(b, line...), '\n')
 	}
 	return append(b, '\n')
 }
@@ -383,7 +412,7 @@ func (e encoding) appendData(b []byte, items []*objects.Item) []byte {
 // by which a browser comes back.
 func (p *part) appendControl(b []byte, cursor string) []byte {
 	at := offset(p.object, p.to)
-	b = append(append(append(b, "event: control\nid: "...), at...), "\ndata: {\"streamNextOffset\":\""...)
+	b = append(append(append(b, "id: "...), at...), "\nevent: control\ndata:{\"streamNextOffset\":\""...)
 	b = append(append(b, at...), '"')
 	if p.ended() {
 		return append(b, ",\"upToDate\":true,\"streamClosed\":true}\n\n"...)

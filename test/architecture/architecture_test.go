@@ -94,7 +94,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/enrol":       {"lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server":             {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 
-	"lockstep/server/durablestreams": {"lockstep/server/api", "lockstep/server/hub", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/durablestreams": {"lockstep/server/api", "lockstep/server/hub", "lockstep/server/resource", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 
 	"lockstep/server/realtime/wire": {"lockstep/server/resource", "lockstep/objects"},
 
