@@ -21,8 +21,8 @@ type requests struct {
 	busy   time.Time        // when one was last started or answered
 	bytes  int64            // of those under way
 	closed bool             // stopped is
-	last   map[string]*turn // of the last request by key, until it is done
-	lanes  map[string]*lane // of the writes under way, by object
+	last   map[string]*turn // of the last request by key, until it is done; nil: there is none
+	lanes  map[string]*lane // of the writes under way, by object; likewise
 }
 
 func (q *requests) init(limit int, bytes int64) {
@@ -30,7 +30,6 @@ func (q *requests) init(limit int, bytes int64) {
 	q.slots = make(chan struct{}, limit)
 	q.answering = make(chan struct{}, 1)
 	q.stopped = make(chan struct{})
-	q.last, q.lanes = make(map[string]*turn), make(map[string]*lane)
 }
 
 // reserve waits until the requests under way leave room for one of this size.
@@ -96,7 +95,13 @@ func (q *requests) start(ctx context.Context, keys []string, lane string, run fu
 // enter is called with the lock held.
 func (q *requests) enter(keys []string, name string) *turn {
 	t := &turn{keys: keys, done: make(chan struct{})}
+	if q.last == nil {
+		q.last = make(map[string]*turn)
+	}
 	if name != "" {
+		if q.lanes == nil {
+			q.lanes = make(map[string]*lane)
+		}
 		if q.lanes[name] == nil {
 			q.lanes[name] = &lane{name: name}
 		}
@@ -125,6 +130,13 @@ func (q *requests) leave(t *turn) {
 		if t.lane.users--; t.lane.users == 0 {
 			delete(q.lanes, t.lane.name)
 		}
+	}
+	// An idle client keeps neither.
+	if len(q.last) == 0 {
+		q.last = nil
+	}
+	if len(q.lanes) == 0 {
+		q.lanes = nil
 	}
 	q.busy = time.Now()
 	t.earlier = nil

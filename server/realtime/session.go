@@ -71,7 +71,8 @@ func newSession(server *Server, conn *wire.Conn, origin, source string, network 
 		server: server, config: &server.config, api: server.config.API,
 		id: wire.NewID("CN"), source: source, network: network, conn: conn, encoder: server.config.API.Encoder(origin, resource.Realtime), gone: make(chan struct{}),
 	}
-	s.ctx, s.cancel = context.WithCancel(server.ctx)
+	// Not below the server's, which would keep a list of all: Close cancels each.
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.requests.init(server.config.RequestsPerSession, server.config.SessionRequestBytes)
 	s.conn.SetPace(s.ctx, server.config.SessionByteRate)
 	return s

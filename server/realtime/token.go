@@ -19,15 +19,16 @@ const noticeGrace = 500 * time.Millisecond
 
 // token is the access token of a session, which may be renewed: it is announced
 // when it is about to expire, and when it has expired, or when its key is
-// revoked, the session ends. Its timers run for moments and block nowhere.
+// revoked, the session ends. Its timer runs for moments and blocks nowhere.
 type token struct {
 	session *session
 
 	mu        sync.Mutex
 	principal auth.Principal
 	ended     bool
-	notice    *time.Timer
-	expiry    *time.Timer
+	timer     *time.Timer // until it is announced, and then until it has expired
+	expiry    time.Time
+	renewals  int
 	key       *hub.Following
 }
 
@@ -66,14 +67,29 @@ func (t *token) schedule(left time.Duration) {
 	if warn <= 0 {
 		warn = min(left/4, noticeGrace)
 	}
-	t.notice = time.AfterFunc(warn, func() { s.queue.Push(wire.TokenAboutToExpire()) })
-	t.expiry = time.AfterFunc(left, func() { s.end(endExpired) })
+	t.expiry = time.Now().Add(left)
+	t.renewals++
+	renewal := t.renewals
+	t.timer = time.AfterFunc(warn, func() { t.announce(renewal) })
+}
+
+// announce tells that the token is about to expire.
+func (t *token) announce(renewal int) {
+	t.mu.Lock()
+	current := !t.ended && t.renewals == renewal
+	if current {
+		t.timer = time.AfterFunc(time.Until(t.expiry), func() { t.session.end(endExpired) })
+	}
+	t.mu.Unlock()
+	if current {
+		t.session.queue.Push(wire.TokenAboutToExpire())
+	}
 }
 
 func (t *token) stop() {
-	if t.notice != nil {
-		t.notice.Stop()
-		t.expiry.Stop()
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
 	}
 }
 
