@@ -186,6 +186,18 @@ func TestAllElseIsServedByNetHTTP(t *testing.T) {
 }
 
 // What does not arrive in a moment is waited for by net/http.
+// A target of long answers is net/http's, and the connection stays there.
+func TestExceptedTargetsAreServedByNetHTTP(t *testing.T) {
+	r := run(t, hello(), func(s *plain.Server) { s.Except = []string{"/long/"} })
+	c := r.dial("GET /v1/short HTTP/1.1\r\nHost: x\r\n\r\n")
+	body, _ := c.answer()
+	require.NotEqual(t, "net/http", body)
+	c.send("GET /v1/a/long/b HTTP/1.1\r\nHost: x\r\n\r\n")
+	body, _ = c.answer()
+	require.Equal(t, "net/http", body)
+	require.EqualValues(t, 1, r.handed.Load())
+}
+
 func TestSlowRequestsAreServedByNetHTTP(t *testing.T) {
 	r := run(t, hello())
 	for i, cut := range []int{1, 20, len(post) - 10, len(post) - 3} {
