@@ -261,6 +261,9 @@ func TestIdleStreamEnds(t *testing.T) {
 	require.EqualValues(t, 10_000, ends())
 	c.is(204, c.send("POST", lists+"l", "1", "Content-Type", isJSON))
 	require.EqualValues(t, 60_000, ends())
+	c.clock = c.clock.Add(50 * time.Second)
+	c.is(200, c.send("GET", lists+"l", ""))
+	require.EqualValues(t, 60_000, ends(), "although nothing else was written meanwhile")
 	c.is(201, c.send("PUT", lists+"m", "", "Stream-Expires-At", "2026-03-05T00:00:00.5+01:00"))
 	require.Equal(t, "2026-03-04T23:00:00.5Z", c.send("HEAD", lists+"m", "").Header().Get("Stream-Expires-At"))
 }
