@@ -66,6 +66,7 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		wire.ClusterKey:   body(keyring.Request{ID: fsm.KeyIDOf(testKey)}),
 		wire.Digest:       body(replica.Request{Index: 1}),
 		wire.Recall:       body(recall.Request{Process: 1}),
+		wire.Question:     []byte("anything"),
 	}
 	for _, n := range m.nodes {
 		if n.life.Context().Err() != nil {

@@ -108,6 +108,8 @@ type Node struct {
 
 	stopping sync.Once
 	stopErr  error
+
+	asked atomic.Pointer[Answerer]
 }
 
 // Open starts a node on its data directory. A node that neither bootstraps nor

@@ -31,6 +31,7 @@ type Limits struct {
 	now      atomic.Pointer[limiter]
 	clock    func() time.Time
 	admitted recent
+	refused  refusals
 }
 
 // limiter is the rates with what they are counted in.
@@ -91,6 +92,11 @@ func (l *Limits) admit(id fsm.CommandID, known bool, costs []charge) *objects.Er
 		l.admitted.add(id)
 		return nil
 	}
+	for _, c := range costs {
+		if limited(c) {
+			l.refused.note(c.bucket, 1, l.clock())
+		}
+	}
 	of := "this transaction"
 	if len(costs) == 1 {
 		of = costs[0].bucket.String()
@@ -112,6 +118,9 @@ func (l *Limits) AdmitReads(charges []cluster.ReadCharge) []cluster.ReadGrant {
 			if g.RetryAfter = l.take(now, charge{c.Bucket, 1}); g.RetryAfter == 0 {
 				g.Count++
 			}
+		}
+		if g.Count < c.Count {
+			l.refused.note(c.Bucket, int(c.Count-g.Count), now)
 		}
 	}
 	return grants

@@ -322,6 +322,13 @@ func (s *Server) gone(x *session) {
 	s.work.Done()
 }
 
+// Sessions returns how many sessions are connected.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
 func (s *Server) countSubscriptions() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -100,6 +101,9 @@ type Sender struct {
 	proxied  *http.Client // through the proxy of the environment, which decides itself where it connects
 	attempts *prometheus.CounterVec
 	took     prometheus.Histogram
+	recent   recent
+	hurried  chan uint64
+	running  atomic.Bool
 }
 
 // New returns a Sender.
@@ -108,6 +112,7 @@ func New(config Config) *Sender {
 	g := guard{allow: config.Allow, cluster: config.Cluster, own: net.InterfaceAddrs}
 	s := &Sender{
 		config:  config,
+		hurried: make(chan uint64, hurryLength),
 		direct:  client(config, &http.Transport{DialContext: g.dial}),
 		proxied: client(config, &http.Transport{Proxy: http.ProxyFromEnvironment}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -152,6 +157,8 @@ func (s *Sender) Run(ctx context.Context) {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	s.running.Store(true)
+	defer s.running.Store(false)
 	for ctx.Err() == nil {
 		now := s.config.Clock() // the same for both, or a delivery that falls due in between is missed
 		for _, a := range q.due(now) {
@@ -164,6 +171,8 @@ func (s *Sender) Run(ctx context.Context) {
 		case o := <-finished:
 			q.finish(o, s.config.Clock())
 			outcomes.put(ctx, o)
+		case seq := <-s.hurried:
+			q.hurry(seq, s.config.Clock())
 		case <-timer.C:
 		case <-ctx.Done():
 		}
@@ -240,12 +249,16 @@ func (s *Sender) attempt(ctx context.Context, a attempt) outcome {
 	now, tries := s.config.Clock(), d.Attempts+1
 	s.took.Observe(now.Sub(started).Seconds())
 	o.hung = now.Sub(started) >= s.config.Timeout/3
+	made := Attempt{Seq: d.Seq, Service: d.Service, Fact: d.Fact, At: started, Took: now.Sub(started), Number: tries}
 	if err == nil {
+		s.recent.add(made)
 		s.attempts.WithLabelValues("delivered").Inc()
 		return o
 	}
 	next := now.Add(backoff[min(tries, len(backoff))-1])
-	if next.Sub(time.UnixMilli(d.Created)) > giveUpAfter {
+	made.Error, made.GivenUp = err.Error(), next.Sub(time.UnixMilli(d.Created)) > giveUpAfter
+	s.recent.add(made)
+	if made.GivenUp {
 		s.giveUp(service, d, tries, err)
 		return o
 	}

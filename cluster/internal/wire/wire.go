@@ -49,6 +49,7 @@ const (
 	Recall       byte = 41
 	Vouch        byte = 50
 	ClusterKey   byte = 51
+	Question     byte = 60
 )
 
 // None is a request or an answer that says nothing.
