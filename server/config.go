@@ -113,6 +113,9 @@ type Config struct {
 	SnapshotThreshold uint64
 	TrailingLogs      uint64
 
+	// NoConsole leaves the console out.
+	NoConsole bool
+
 	// Backups is where, and how often, this node keeps backups of its own making.
 	Backups backup.Plan
 

@@ -120,7 +120,7 @@ func (l *listener) show(clients, operators http.Handler) { l.shown.Store(&shown{
 
 // toAll serves clients and operators on one listener.
 func (l *listener) toAll(w http.ResponseWriter, r *http.Request) {
-	if isForOperators(r.URL.Path) && r.Method != http.MethodOptions {
+	if isForOperators(r.URL.Path) && (r.Method != http.MethodOptions || isConsole(r.URL.Path)) {
 		l.toOperators(w, r)
 		return
 	}
@@ -163,9 +163,9 @@ var (
 
 var notHere = rest.Refusal(objects.ErrNotFound.With("This is the node's address for clients; operators have one of their own (--admin-addr)"))
 
-// isForOperators reports whether a path is one of package admin's.
+// isForOperators reports whether a path is one of package admin's or of the console.
 func isForOperators(path string) bool {
-	return path == "/healthz" || path == "/readyz" || path == metricsPath || path == admin.ResetPath || path == "/cluster" || strings.HasPrefix(path, "/cluster/")
+	return isConsole(path) || path == "/healthz" || path == "/readyz" || path == metricsPath || path == admin.ResetPath || path == "/cluster" || strings.HasPrefix(path, "/cluster/")
 }
 
 // close stops accepting, and waits for the requests under way until ctx ends;

@@ -12,6 +12,7 @@ import (
 	"lockstep/cluster"
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/console"
 	"lockstep/server/histogram"
 	"lockstep/server/panics"
 )
@@ -27,6 +28,8 @@ type metrics struct {
 	writes   *prometheus.HistogramVec
 	reads    *prometheus.HistogramVec
 	panics   *panics.Catcher
+
+	writeMeter, readMeter console.Meter // for people who look on
 
 	written, found prometheus.Observer // writes and reads that were done, as nearly all are
 	cluster        [cluster.Measures]prometheus.Observer
@@ -119,6 +122,7 @@ func (r *requests) answered(write bool, refused *objects.Error, took time.Durati
 func (m *metrics) observe(what cluster.Measure, value float64) { m.cluster[what].Observe(value) }
 
 func (m *metrics) proposed(r *fsm.Result, err error, took time.Duration) {
+	m.writeMeter.Observe(took)
 	switch {
 	case err != nil:
 		m.writes.WithLabelValues("failed").Observe(took.Seconds())
@@ -133,6 +137,7 @@ func (m *metrics) proposed(r *fsm.Result, err error, took time.Duration) {
 }
 
 func (m *metrics) read(err error, took time.Duration) {
+	m.readMeter.Observe(took)
 	if err == nil {
 		m.found.Observe(took.Seconds())
 		return

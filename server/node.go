@@ -17,6 +17,7 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/backup"
 	"lockstep/server/budget"
+	"lockstep/server/console"
 	"lockstep/server/durablestreams"
 	"lockstep/server/enrol"
 	"lockstep/server/guard"
@@ -62,6 +63,10 @@ type node struct {
 	router   *router      // of clients
 	operator http.Handler // of operators
 
+	webhooks *webhook.Sender
+	backups  *backups
+	console  *console.Console // nil: without
+
 	gate     drainGate
 	stopping atomic.Bool // or leaving
 	leaving  sync.Mutex  // held while it leaves: one leave at a time
@@ -101,21 +106,26 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 		rest: newREST(n, p), durable: n.durable, realtime: n.realtime, cluster: n.cluster, keys: n.keys,
 		gate: &n.gate, stopping: &n.stopping, adminURL: l.adminURL,
 	}
-	backups := newBackups(n.cluster, c, n.room)
-	n.schedule = backups.schedule(n.metrics)
+	n.backups = newBackups(n.cluster, c, n.room)
+	n.schedule = n.backups.schedule(n.metrics)
+	asOperator := operator{
+		cluster: n.cluster, store: n.store, record: n.record, gossipAddr: c.advertised(r.GossipAddr),
+		ready: n.ready, leave: n.leave, backup: n.backups.forOperator,
+		notes: []func() string{func() string { return n.space.note(n.store.View()) }, n.room.note, n.certificateNote},
+	}
 	var reset func(context.Context) error
 	if c.Emulator != nil {
 		reset = c.Emulator.reset
 	}
 	n.operator = admin.New(admin.Config{
-		Node: operator{
-			cluster: n.cluster, store: n.store, record: n.record, gossipAddr: c.advertised(r.GossipAddr),
-			ready: n.ready, leave: n.leave, backup: backups.forOperator,
-			notes: []func() string{func() string { return n.space.note(n.store.View()) }, n.room.note, n.certificateNote},
-		},
-		Allow: n.allow, Reset: reset, Metrics: n.metrics.registry, Audit: p.audit, Logger: c.Logger,
+		Node: asOperator, Allow: n.allow, Reset: reset, Metrics: n.metrics.registry, Audit: p.audit, Logger: c.Logger,
 	})
-	n.cluster.OnLead("webhooks", newWebhooks(n).Run)
+	n.webhooks = newWebhooks(n)
+	if !c.NoConsole {
+		n.console = newConsole(n, asOperator, p.audit)
+		n.operator = beside(n.console, n.operator)
+	}
+	n.cluster.OnLead("webhooks", n.webhooks.Run)
 	n.cluster.OnLead("lost endpoints", func(ctx context.Context) {
 		webhook.ReapEndpoints(ctx, n.store, n.reachable, c.Logger)
 	})
@@ -145,6 +155,10 @@ func (n *node) run(ctx context.Context) error {
 	work.Go(func() { n.guard.Run(working) })
 	work.Go(func() { n.followAccount(working) })
 	work.Go(func() { n.watchFault(working) })
+	if n.console != nil {
+		n.cluster.OnAsk(n.console.Answer)
+		work.Go(func() { n.console.Run(working) })
+	}
 	if n.acme != nil {
 		work.Go(func() { n.keepCertificate(working) })
 	}
@@ -157,6 +171,9 @@ func (n *node) run(ctx context.Context) error {
 	err := n.wait(ctx, settled)
 
 	n.stopping.Store(true)
+	if n.console != nil {
+		n.console.Close()
+	}
 	if errors.Is(context.Cause(ctx), errReset) {
 		err = errors.Join(err, n.realtime.Close())
 	} else {

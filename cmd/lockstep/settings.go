@@ -29,6 +29,7 @@ type nodeSettings struct {
 	server.Config
 	host        string
 	port        int
+	console     bool
 	rateLimits  parsed[limits.Rates]
 	accountFile string
 	level       slog.Level
@@ -89,6 +90,7 @@ func (s *nodeSettings) config(level slog.Leveler) server.Config {
 	c := s.Config
 	c.HTTPAddr = net.JoinHostPort(s.host, strconv.Itoa(s.port))
 	c.RateLimits = s.rateLimits.value
+	c.NoConsole = !s.console
 	c.Version = version
 	c.Logger, c.Audit = newLogger(level, s.logFormat), newLogger(slog.LevelInfo, s.logFormat)
 	return c
@@ -110,11 +112,12 @@ func (s *nodeSettings) define() {
 	f.IntVar(&s.port, "http-port", 8080, "port that clients connect to")
 	f.StringVar(&s.AdminAddr, "admin-addr", "", "HOST:PORT for operators and nodes that join: /healthz, /readyz, /metrics and /cluster/ are there only (default: where clients connect)")
 	f.StringVar(&s.MetricsAddr, "metrics-addr", "", "HOST:PORT where /metrics is and nothing else, without TLS; it is nowhere else then (default: where operators are)")
+	f.BoolVar(&s.console, "console", true, "serve the console, a web page for people who have an API key, at /console/ (where operators are served: docs/console.md)")
 	f.StringVar(&s.InternalAddr, "internal-addr", "127.0.0.1:0", "HOST:PORT for the other nodes; port 0: a free one, chosen once and kept")
 	f.StringVar(&s.GossipAddr, "gossip-addr", "127.0.0.1:0", "HOST:PORT for gossip, TCP and UDP; port 0 likewise")
 	f.StringVar(&s.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
 	f.StringSliceVar(&s.Seeds, "seed", nil, "gossip HOST:PORT of other nodes to look for besides those remembered, for when all have moved; at most 16")
-	part(f, "The node and where it is", "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "metrics-addr", "internal-addr", "gossip-addr", "advertise", "seed")
+	part(f, "The node and where it is", "data-dir", "node-id", "http-addr", "http-port", "admin-addr", "metrics-addr", "console", "internal-addr", "gossip-addr", "advertise", "seed")
 
 	f.BoolVar(&s.Bootstrap, "bootstrap", false, "make a new cluster, if this node belongs to none and nobody looks for it")
 	f.StringVar(&s.accountFile, "account-file", "", accountFileHelp)

@@ -86,6 +86,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/rest":        {"lockstep/server/api", "lockstep/server/resource", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/realtime":    {"lockstep/server/realtime/wire", "lockstep/server/api", "lockstep/server/resource", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/source", "lockstep/server/ratelimit", "lockstep/server/hub", "lockstep/server/livequery", "lockstep/server/histogram", "lockstep/server/panics", "lockstep/server/query", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/admin":       {"lockstep/server/audit", "lockstep/server/auth", "lockstep/server/refusal", "lockstep/objects"},
+	"lockstep/server/console":     {"lockstep/server/admin", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/limits", "lockstep/server/origin", "lockstep/server/realtime", "lockstep/server/refusal", "lockstep/server/webhook", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/memory":      {},
 	"lockstep/server/acme":        {"lockstep/server/certificate", "lockstep/fsm"},
 	"lockstep/server/certificate": {},

@@ -1,0 +1,212 @@
+import { get, paths, post, remove } from '../api.js';
+import { confirmed, field, formDialog, h, put, toast } from '../dom.js';
+import { Editor } from '../editor.js';
+import { ago, clock, preview } from '../format.js';
+import { icon } from '../icons.js';
+import { followObject, identityOf, useIdentity } from '../live.js';
+import { itemsFrom, page } from '../pages.js';
+import { badge, empty, live, loading, note, sid } from '../parts.js';
+import { VirtualList } from '../virtual.js';
+import { permissions } from './permissions.js';
+import { kinds, nameOf } from './service.js';
+import { eventRow } from './events.js';
+import { follow } from '../tail.js';
+
+export function object(context, serviceSid, kind, ref) {
+  const body = h('div.stack', loading());
+  load(context, serviceSid, kind, ref, body);
+  return body;
+}
+
+async function load(context, serviceSid, kind, ref, body) {
+  let s, o;
+  try {
+    [s, o] = await Promise.all([get(paths.service(serviceSid)), get(paths.object(serviceSid, kind, ref))]);
+  } catch (error) {
+    put(body, note('bad', error.message));
+    return;
+  }
+  const { who, query } = context;
+  const { noun, icon: drawing } = kinds[kind];
+  const base = `#/services/${s.sid}/${kind}`;
+  const title = o.unique_name ?? o.sid;
+  context.crumbs(['Services', '#/services'], [nameOf(s), `#/services/${s.sid}`], [kind, base], [title, '']);
+
+  const tab = query.get('tab') ?? 'data';
+  const tabs = [['data', kind === 'Streams' ? 'Messages' : 'Data'], ...(kind === 'Streams' ? [] : [['permissions', 'Permissions']]), ['events', 'Events']];
+  const status = h('span', { 'aria-live': 'polite' });
+  const drop = async () => {
+    if (!await confirmed(`Remove ${title}?`, `The ${noun} and all that it holds are removed for everybody, for good.`, 'Remove')) return;
+    try {
+      await remove(paths.object(s.sid, kind, o.sid));
+      toast('Removed');
+      location.hash = base;
+    } catch (error) {
+      toast(error.message, 'bad');
+    }
+  };
+  const see = async () => {
+    const chosen = await formDialog('See it as an identity', [field('Identity', 'identity', { value: identityOf(), required: true }, 'The SDK opens the object with a token of this identity, and its permissions.')], 'Use', (f) => f.identity || 'console');
+    if (!chosen) return;
+    useIdentity(chosen);
+    dispatchEvent(new Event('hashchange'));
+  };
+  const content = h('div.stack');
+  put(body,
+    h('div.head', h('div.text', h('h1', title), h('p', sid(o.sid, true), ' ', badge(noun), ' ', o.date_expires && badge(`expires ${ago(o.date_expires)}`, 'warn'))),
+      h('div.actions', status, who.rights.sign && tab === 'data' && h('button.button.slim', { type: 'button', title: 'Whose token opens it', onclick: see }, `as ${identityOf()}`),
+        who.rights.write && h('button.icon-button', { type: 'button', 'aria-label': `Remove ${title}`, title: 'Remove', onclick: drop }, icon('trash')))),
+    h('nav.tabs', { 'aria-label': `Parts of the ${noun}` }, tabs.map(([name, text]) => h('a', { href: `${base}/${o.sid}?tab=${name}`, 'aria-current': name === tab ? 'page' : null }, text))),
+    content);
+
+  const target = { s, o, kind, who, title, status, content, drawing };
+  if (tab === 'permissions') put(content, permissions(context, s, o, kind));
+  else if (tab === 'events') eventsOf(context, target);
+  else ({ Documents: documentView, Lists: itemsView, Maps: itemsView, Streams: streamView })[kind](context, target);
+}
+
+/** Follows the object for as long as the page is shown. */
+function watch(context, { s, o, kind, who, status }, told) {
+  context.onEnd(followObject({ service: s.sid, kind, sid: o.sid, mayLive: who.rights.sign }, told, (state) => put(status, live(state))));
+}
+
+const removedNote = () => note('warn', 'The object was removed, or has expired.');
+
+function documentView(context, target) {
+  const { s, o, kind, who, title, content } = target;
+  const editor = new Editor({ path: paths.object(s.sid, kind, o.sid), title, noun: 'document', write: who.rights.write, onRemoved: () => { location.hash = `#/services/${s.sid}/${kind}`; } });
+  put(content, editor.el);
+  editor.load();
+  watch(context, target, (e) => {
+    if (e.what === 'document' || e.what === 'reload') editor.changed();
+    if (e.what === 'removed') editor.gone();
+  });
+}
+
+const size = 100;
+
+function itemsView(context, target) {
+  const { s, o, kind, who, title, content } = target;
+  const isMap = kind === 'Maps';
+  const key = (i) => String(isMap ? i.key : i.index);
+  const path = paths.items(s.sid, kind, o.sid);
+  let order = 'asc', editor = null;
+  const compare = (a, b) => {
+    const d = isMap ? compareKeys(a.key, b.key) : Number(a.index) - Number(b.index);
+    return order === 'desc' ? -d : d;
+  };
+  const side = h('div.panel', empty('info', 'Choose an item', 'to see all of it and to change it'));
+  const split = h('div.split');
+  const close = () => {
+    editor = null;
+    split.classList.remove('chosen');
+    put(side, empty('info', 'Choose an item', 'to see all of it and to change it'));
+  };
+  const list = new VirtualList({
+    label: `Items of ${title}`, id: key, compare,
+    load: (cursor) => (cursor.from === undefined ? page(cursor) : itemsFrom(path, cursor.from, size, order)),
+    optionLabel: (i) => `${key(i)} ${preview(i.data).slice(0, 80)}`,
+    render: (i) => [h('span.col-key', key(i)), h('span.col-data', i.data === undefined ? '…' : preview(i.data)), i.date_expires && badge('expires', 'warn'), h('span.col-rev.hide-small', i.revision ?? ''), h('span.col-when', ago(i.date_updated))],
+    onOpen: (i) => {
+      editor = new Editor({ path: paths.item(s.sid, kind, o.sid, key(i)), title: key(i), noun: 'item', write: who.rights.write, onRemoved: close, onClose: close });
+      editor.key = key(i);
+      editor.load();
+      put(side, editor.el);
+      split.classList.add('chosen');
+    },
+    empty: ['No items yet', isMap ? 'Items have a key and data.' : 'Items have an index and data.'],
+  });
+  const start = () => list.start(`${path}?PageSize=${size}&Order=${order}`);
+  start();
+
+  const jump = h('input.input', { type: 'search', placeholder: isMap ? 'Go to a key' : 'Go to an index', 'aria-label': isMap ? 'Go to a key' : 'Go to an index', inputmode: isMap ? 'text' : 'numeric' });
+  const go = (e) => {
+    e.preventDefault();
+    if (jump.value.trim() === '') start(); else list.start({ from: jump.value.trim() });
+  };
+  const orders = h('div.segments', { role: 'group', 'aria-label': 'Order' }, [['asc', 'First'], ['desc', 'Last']].map(([value, text]) => h('button', { type: 'button', 'aria-pressed': String(value === order), onclick: (e) => {
+    order = value;
+    for (const b of orders.children) b.setAttribute('aria-pressed', String(b === e.target));
+    start();
+  } }, text)));
+  const add = async () => {
+    const made = await formDialog('New item', [
+      isMap && field('Key', 'Key', { required: true, maxlength: 320 }),
+      field('Data', 'Data', { area: true, value: '{}' }, 'A JSON object, up to 16 KiB.'),
+      field('Seconds to live', 'ItemTtl', { type: 'number', min: 0, max: 31536000, placeholder: 'for ever' }),
+    ], 'Add', (f) => post(path, { form: { Key: f.Key, Data: f.Data, ItemTtl: f.ItemTtl || undefined } }));
+    if (made) { toast('Added'); list.put(made); }
+  };
+  put(split,
+    h('section.card.browser', h('form.bar', { role: 'search', onsubmit: go }, jump, h('button.icon-button', { type: 'submit', 'aria-label': 'Go' }, icon('search')), orders, h('span.fill'),
+      who.rights.write && h('button.button.primary', { type: 'button', onclick: add }, icon('plus', 16), 'New item')), list.el, list.foot), side);
+  put(content, split);
+
+  watch(context, target, (e) => {
+    switch (e.what) {
+      case 'item': {
+        const row = { [isMap ? 'key' : 'index']: isMap ? e.key : Number(e.key), date_updated: e.at ?? Date.now(), revision: e.revision ?? '' };
+        if (!e.long) row.data = e.data;
+        list.put(row);
+        if (editor?.key === e.key) editor.changed();
+        break;
+      }
+      case 'item-removed':
+        list.remove(e.key);
+        if (editor?.key === e.key) editor.gone();
+        break;
+      case 'reload':
+        start();
+        editor?.changed();
+        break;
+      case 'removed':
+        put(content, removedNote());
+    }
+  });
+}
+
+/** Keys are ordered by their bytes in UTF-8, which is by code points. */
+function compareKeys(a, b) {
+  const x = [...a], y = [...b];
+  for (let i = 0; i < Math.min(x.length, y.length); i++) {
+    if (x[i] !== y[i]) return x[i].codePointAt(0) - y[i].codePointAt(0);
+  }
+  return x.length - y.length;
+}
+
+function streamView(context, target) {
+  const { s, o, kind, who, content } = target;
+  const messages = h('div.tail', { tabindex: 0, role: 'log', 'aria-label': 'Messages' }, empty('stream', 'Messages appear here as they are published', 'A stream keeps none.'));
+  const data = h('textarea.area', { 'aria-label': 'Data of a message', spellcheck: 'false', value: '{}' });
+  const problem = h('p.problem', { role: 'alert' });
+  const publish = async (e) => {
+    e.preventDefault();
+    problem.textContent = '';
+    try {
+      await post(`${paths.object(s.sid, kind, o.sid)}/Messages`, { form: { Data: data.value } });
+      toast('Published');
+    } catch (error) {
+      problem.textContent = error.message;
+    }
+  };
+  put(content, h('div.split', h('section.card', messages),
+    who.rights.write ? h('section.card', h('header', h('h2', 'Publish a message')), h('form.body.form', { onsubmit: publish }, data, problem, h('div', h('button.button.primary', { type: 'submit' }, 'Publish')))) : h('div')));
+  watch(context, target, (e) => {
+    if (e.what === 'removed') put(content, removedNote());
+    if (e.what !== 'message') return;
+    messages.querySelector('.empty')?.remove();
+    messages.prepend(h('div.event', h('time', clock(Date.now())), h('span.what.add', 'message'), h('span.where.mono', preview(e.data))));
+    while (messages.children.length > 500) messages.lastChild.remove();
+  });
+}
+
+function eventsOf(context, { s, o, status, content }) {
+  const log = h('div.tail', { tabindex: 0, role: 'log', 'aria-label': 'Events of the object' }, empty('events', 'Waiting for something to happen', 'What happens to the object appears here.'));
+  put(content, h('section.card', log));
+  context.onEnd(follow({ service: s.sid, object: o.sid }, (e) => {
+    if (e.type === 'ready') return;
+    log.querySelector('.empty')?.remove();
+    log.prepend(eventRow(e));
+    while (log.children.length > 500) log.lastChild.remove();
+  }, (is) => put(status, live({ is }))));
+}
