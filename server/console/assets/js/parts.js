@@ -4,8 +4,8 @@ import { icon } from './icons.js';
 import { shortSid } from './format.js';
 
 /** A SID that can be copied. */
-export const sid = (text, whole = false) => h('button.sid', { type: 'button', title: `Copy ${text}`, 'aria-label': `Copy ${text}`, onclick: (e) => { e.preventDefault(); copy(text); } },
-  h('span', whole ? text : shortSid(text)), icon('copy', 14));
+export const sid = (text, whole = false) => h('button.sid', { type: 'button', title: `Copy ${text}`, onclick: (e) => { e.preventDefault(); copy(text); } },
+  h('span.unseen', 'Copy '), h('span', whole ? text : shortSid(text)), icon('copy', 14));
 
 export const badge = (text, kind = '', dot = false) => h(`span.badge${kind ? `.${kind}` : ''}`, dot && h('span.dot'), text);
 

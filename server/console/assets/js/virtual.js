@@ -13,8 +13,8 @@ export class VirtualList {
    * load(cursor) gives { rows, next, previous }, cursors or null; first is the cursor to
    * begin with. render(row) gives the contents of a row, id(row) what tells rows apart.
    */
-  constructor({ label, load, render, id, compare, onOpen, empty, rowHeight = 44, optionLabel }) {
-    Object.assign(this, { label, load, render, id, compare, onOpen, rowHeight, optionLabel });
+  constructor({ label, load, render, id, compare, onOpen, empty, rowHeight = 44 }) {
+    Object.assign(this, { label, load, render, id, compare, onOpen, rowHeight });
     this.emptyText = empty ?? ['Nothing here', ''];
     this.chunks = [];
     this.active = -1;
@@ -151,7 +151,7 @@ export class VirtualList {
   #drawRow(id, row, i) {
     let el = this.drawn.get(id);
     if (!el) {
-      el = h('div.vrow', { role: 'option', 'aria-label': this.optionLabel?.(row), onclick: () => this.#open(id) }, this.render(row));
+      el = h('div.vrow', { role: 'option', onclick: () => this.#open(id) }, this.render(row));
       this.drawn.set(id, el);
       this.space.append(el);
     }

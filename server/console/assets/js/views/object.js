@@ -105,7 +105,6 @@ function itemsView(context, target) {
   const list = new VirtualList({
     label: `Items of ${title}`, id: key, compare,
     load: (cursor) => (cursor.from === undefined ? page(cursor) : itemsFrom(path, cursor.from, size, order)),
-    optionLabel: (i) => `${key(i)} ${preview(i.data).slice(0, 80)}`,
     render: (i) => [h('span.col-key', key(i)), h('span.col-data', i.data === undefined ? '…' : preview(i.data)), i.date_expires && badge('expires', 'warn'), h('span.col-rev.hide-small', i.revision ?? ''), h('span.col-when', ago(i.date_updated))],
     onOpen: (i) => {
       editor = new Editor({ path: paths.item(s.sid, kind, o.sid, key(i)), title: key(i), noun: 'item', write: who.rights.write, onRemoved: close, onClose: close });

@@ -41,7 +41,6 @@ function objects({ who }, s, kind) {
   const path = paths.objects(s.sid, kind);
   const list = new VirtualList({
     label: `${kind} of ${nameOf(s)}`, load: page, id: (o) => o.sid, compare: () => 1,
-    optionLabel: (o) => o.unique_name ?? o.sid,
     render: (o) => [
       icon(drawing, 17), h(`span.col-name${o.unique_name ? '' : '.none'}`, o.unique_name ?? 'without a name'),
       kind === 'Documents' && h('span.col-data.hide-small', preview(o.data)),

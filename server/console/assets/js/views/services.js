@@ -12,7 +12,6 @@ export function services({ who }) {
     label: 'Services', rowHeight: 54,
     load: one ? async () => ({ rows: [await get(paths.service(one))] }) : page,
     id: (s) => s.sid, compare: () => 1,
-    optionLabel: (s) => s.friendly_name || s.unique_name || s.sid,
     render: (s) => [
       icon('services', 20),
       h(`span.col-name${s.friendly_name || s.unique_name ? '' : '.none'}`, s.friendly_name || s.unique_name || 'without a name'),

@@ -30,7 +30,7 @@ export function webhooks({ who }) {
     put(waiting, now.waiting.length ? table('Waiting deliveries', [{ name: 'What happened' }, { name: 'Receiver', small: true }, { name: 'Tried', right: true }, { name: 'Why it waits' }, { name: h('span.unseen', 'Retry'), fit: true }], now.waiting.map((d) => [
       what(d), d.receiver, d.attempts,
       d.error ? h('span', badge(d.error, 'bad'), ' ', h('span.quiet.small', d.next ? `again ${ago(d.next)}` : '')) : h('span.quiet', d.next ? `again ${ago(d.next)}` : 'its turn comes'),
-      who.rights.write ? h('button.button.slim', { type: 'button', disabled: hurried.has(d.seq), 'aria-label': `Try delivery ${d.seq} now`, onclick: (e) => retry(d, e.currentTarget) }, icon('retry', 15), 'Retry') : '',
+      who.rights.write ? h('button.button.slim', { type: 'button', disabled: hurried.has(d.seq), 'aria-label': `Retry delivery ${d.seq}`, onclick: (e) => retry(d, e.currentTarget) }, icon('retry', 15), 'Retry') : '',
     ]), now.waiting.length > 8) : empty('webhooks', 'Nothing waits', 'What happens is delivered at once; what fails is tried again for a day.'));
     put(attempts, now.attempts.length ? table('Last attempts', [{ name: 'When', fit: true }, { name: 'What happened' }, { name: 'Receiver', small: true }, { name: 'Attempt', right: true }, { name: 'Took', right: true }, { name: 'Outcome', fit: true }], now.attempts.map((d) => [
       h('span.number.quiet', clock(d.at)), what(d), d.receiver, d.attempts, ms(d.took_ms),
