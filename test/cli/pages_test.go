@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,6 +71,8 @@ func runPage(t *testing.T, name string) {
 		cmd.Dir = here
 		cmd.Env = append(c.Environment(), "PATH="+bin+":"+filepath.Dir(harness.Binary())+":"+os.Getenv("PATH"), "HOME="+here, "GORACE=atexit_sleep_ms=0",
 			"LOCKSTEP_URLS="+node.URL, "LOCKSTEP_API_KEY="+key.SID, "LOCKSTEP_API_SECRET="+key.Secret)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that what it left behind ends with it, too
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s\n%s", script, out)
 	}

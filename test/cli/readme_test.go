@@ -23,6 +23,11 @@ func TestReadmeNamesWhatExists(t *testing.T) {
 	require.NoError(t, err)
 	readme := string(b)
 	require.Less(t, strings.Count(readme, "\n"), 100, "one page")
+	start, err := os.ReadFile(filepath.Join("..", "..", "docs", "getting-started.md"))
+	require.NoError(t, err)
+	app := regexp.MustCompile("(?s)```js\n.*?```").FindString(readme)
+	require.NotEmpty(t, app)
+	require.Contains(t, string(start), app, "the first app, which is run from there")
 	for _, name := range pages {
 		page, err := os.ReadFile(filepath.Join("..", "..", "docs", name+".md"))
 		require.NoError(t, err)

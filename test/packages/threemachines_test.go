@@ -57,6 +57,8 @@ func TestThreeMachinesWithTLS(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script+"wait $!\n")
 	cmd.Dir, cmd.Env = w.dir, []string{"PATH=" + w.dir + "/bin:" + os.Getenv("PATH"), "HOME=" + w.dir}
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // so that what it left behind ends with it, too
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	out, err := cmd.CombinedOutput()
 	took := time.Since(began)
 	require.NoError(t, err, "%s\n%s", out, w.logs())
