@@ -184,7 +184,8 @@ func (tx *tx) emit(e objects.Event) {
 	if e.Identity == "" {
 		e.Identity = tx.command.Actor.name()
 	}
-	if e.Service != nil {
+	_, e.Imported = tx.command.Op.(*Import)
+	if e.Service != nil && !e.Imported {
 		tx.enqueueWebhook(e)
 	}
 	tx.events = append(tx.events, Event{Event: e, Origin: tx.command.ID})

@@ -68,7 +68,7 @@ func (tx *tx) evictTombstone(next *storedObject, t *Tombstone) {
 	tx.dropTombstone(t)
 	next.Tombstones--
 	next.TombstoneBytes -= t.size()
-	next.HistoryFloor = t.EventID
+	next.HistoryFloor = max(next.HistoryFloor, t.EventID)
 }
 
 func (tx *tx) dropTombstone(t *Tombstone) {

@@ -84,6 +84,7 @@ var operations = append([]operation{
 	{56, of[OpenDurable], Level1, byClient, PerCreation, once, needsRoom},
 	{57, of[AppendDurable], Level1, byClient, PerWrite, once, needsRoom},
 	{58, of[TouchDurable], Level1, byCluster, Free, repeatable, always},
+	{60, of[Import], Level1, byClient, Free, once, needsRoom},
 
 	{100, of[Initialise], Level1, byCluster, Free, repeatable, always},
 	{101, of[startTerm], Level1, byCluster, Free, repeatable, always},

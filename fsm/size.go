@@ -106,6 +106,9 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 	if op, ok := c.Op.(*CreateService); ok {
 		return 0, serviceSize(&objects.Service{UniqueName: op.UniqueName, ServiceSettings: op.Settings})
 	}
+	if op, ok := c.Op.(*Import); ok {
+		return 0, v.importGrowth(op)
+	}
 	s, ok := v.Service(Ref{SID: c.Service})
 	if !ok {
 		return 0, 0

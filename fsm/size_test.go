@@ -162,6 +162,8 @@ func TestWhatGrowsTheState(t *testing.T) {
 		"a removal of a key":            {&RevokeKey{}, false},
 		"a second token":                {&AddAuthToken{}, false},
 		"the second as the first":       {&PromoteAuthToken{}, false},
+		"an import of what is new":      {&Import{Records: []Imported{{Of: testService, Object: &objects.Object{SID: s.sid(objects.KindMap)}}}}, true},
+		"an import of what is there":    {&Import{Records: []Imported{{Of: testService, Object: s.object(s.create(objects.KindMap, ""))}}}, false},
 		"no second token":               {&DropAuthToken{}, false},
 		"another key of the cluster":    {&RotateKey{}, false},
 		"a transaction that grows":      {transaction(&RemoveObject{Kind: objects.KindMap, Object: m}, &CreateObject{SID: s.sid(objects.KindDocument), Data: big}), true},

@@ -268,11 +268,15 @@ func (v *View) Object(service uint64, kind objects.Kind, ref Ref) (*objects.Obje
 
 // ObjectBySID finds an object whatever its service.
 func (v *View) ObjectBySID(sid objects.SID) (*objects.Object, bool) {
+	return whatItIs(v.objectBySID(sid))
+}
+
+func (v *View) objectBySID(sid objects.SID) (*storedObject, bool) {
 	e, ok := v.sids.Get(sidEntry{sid: sid})
 	if !ok || sid.Kind() == objects.KindService {
 		return nil, false
 	}
-	return whatItIs(v.object(e.service, sid.Kind(), e.num))
+	return v.object(e.service, sid.Kind(), e.num)
 }
 
 // ServiceOf returns the service of an object.

@@ -41,6 +41,7 @@ type Event struct {
 	Identity string // who did it (PermissionChanged: whose permission it is); "system" for REST and expiry
 	Key      SID    // KeyRevoked
 	Message  *Message
+	Imported bool // by the owner's import: it costs nobody anything, and webhooks do not hear of it
 }
 
 // Message is one message of a stream.

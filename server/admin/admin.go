@@ -14,6 +14,8 @@
 //	POST   /cluster/snapshot      this node writes a snapshot and shortens its log
 //	POST   /cluster/backup        the whole state, as a file
 //	GET    /cluster/pprof/{profile}  a profile of the process: cpu, heap, allocs, goroutine
+//	POST   /cluster/import        makes services, objects, items and permissions as they
+//	                              are elsewhere, a line of JSON each, or compares them
 //	POST   /cluster/keys          makes an API key; the only time its secret is shown
 //	GET    /cluster/keys          all API keys
 //	DELETE /cluster/keys/{sid}    revokes an API key
@@ -49,6 +51,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/refusal"
+	"lockstep/server/transfer"
 )
 
 // Node is what this package needs of the node. An error that is an
@@ -70,6 +73,10 @@ type Node interface {
 	Leave(ctx context.Context) error
 	Snapshot(ctx context.Context) error
 	Backup(ctx context.Context) (Backup, error)
+
+	// Import makes records as they are elsewhere, or compares them with what is
+	// there. It returns an outcome for each.
+	Import(ctx context.Context, records []transfer.Record, compare bool) ([]Outcome, error)
 
 	CreateKey(ctx context.Context, k NewKey) (Key, error)
 	Keys(ctx context.Context) ([]Key, error)
@@ -124,7 +131,7 @@ func (n Needs) By(role objects.Role) bool {
 	return role == objects.RoleAdmin && n <= Admin || role == objects.RoleViewer && n == Viewer
 }
 
-// maxBody is more than any request to this API needs.
+// maxBody is more than any request to this API needs, but for imports.
 const maxBody = 64 << 10
 
 type handler struct {
@@ -155,6 +162,7 @@ func New(c Config) http.Handler {
 	h.route(mux, "POST /cluster/snapshot", Admin, h.snapshot)
 	mux.HandleFunc("POST /cluster/backup", h.backup)
 	mux.HandleFunc("GET /cluster/pprof/{profile}", h.profile)
+	mux.HandleFunc("POST /cluster/import", h.importRecords)
 	h.route(mux, "POST /cluster/keys", Account, h.createKey)
 	h.route(mux, "GET /cluster/keys", Admin, h.keys)
 	h.route(mux, "DELETE /cluster/keys/{sid}", Account, h.revokeKey)
@@ -204,13 +212,18 @@ func (h *handler) route(mux *http.ServeMux, pattern string, needs Needs, e endpo
 // enter returns a request that is allowed, with its actor in the context. It
 // answers one that is not.
 func (h *handler) enter(w http.ResponseWriter, r *http.Request, needs Needs) (_ *http.Request, ok bool) {
+	return h.enterWith(w, r, needs, maxBody)
+}
+
+// enterWith is enter for a request whose body may be larger than others'.
+func (h *handler) enterWith(w http.ResponseWriter, r *http.Request, needs Needs, body int64) (_ *http.Request, ok bool) {
 	actor, err := h.allow(r, needs)
 	if err != nil {
 		writeError(w, r, err)
 		return r, false
 	}
 	r = r.WithContext(context.WithValue(r.Context(), actorKey{}, actor))
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, body)
 	return r, true
 }
 

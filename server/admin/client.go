@@ -148,6 +148,11 @@ func (c *Client) do(ctx context.Context, method, path string, body, answer any) 
 			return fmt.Errorf("encode request: %w", err)
 		}
 	}
+	return c.post(ctx, method, path, payload, answer)
+}
+
+// post sends a request with a body that is encoded already.
+func (c *Client) post(ctx context.Context, method, path string, payload []byte, answer any) error {
 	var unreachable []error
 	for _, u := range c.URLs {
 		status, b, err := c.send(ctx, u, method, path, payload)

@@ -152,6 +152,9 @@ func target(op fsm.Op) (kind objects.Kind, ref fsm.Ref, bytes int, known bool) {
 
 // ofEvent returns the charge for the command that caused an event.
 func ofEvent(e objects.Event) charge {
+	if e.Imported {
+		return charge{}
+	}
 	identity := e.Identity
 	if identity == objects.SystemIdentity {
 		identity = "" // REST credentials
