@@ -88,7 +88,7 @@ flag on the command line comes first.`,
 		PersistentPreRunE: prepare,
 	}
 	root.SetVersionTemplate("lockstep {{.Version}}\n")
-	inGroup(root, "Nodes and clusters", newDev(), newInit(), newServe(), newJoin(), newLeave(), newStatus(), newHealth(), newVerify(), newSnapshot(), newBackup(), newRestore(), newRecover(), newConfig(), newBench(), newProfile())
+	inGroup(root, "Nodes and clusters", newDev(), newInit(), newServe(), newJoin(), newLeave(), newStatus(), newHealth(), newVerify(), newSnapshot(), newBackup(), newRestore(), newExport(), newImport(), newMirror(), newRecover(), newConfig(), newBench(), newProfile())
 	inGroup(root, "Services and objects", newService(), newObjects(documents), newObjects(lists), newObjects(maps), newObjects(streams), newPermissions(), newWatch())
 	inGroup(root, "Credentials", newKeys(), newToken(), newContext())
 	root.AddCommand(newExplain(), newMan(), newVersion(), newExitCodes(), newClusters())

@@ -21,3 +21,14 @@ func newProgress(out io.Writer, what string, total int64) *progressbar.ProgressB
 		progressbar.OptionThrottle(progressInterval), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30),
 	)
 }
+
+// newCounter shows likewise how many records were done.
+func newCounter(out io.Writer, what string) *progressbar.ProgressBar {
+	if !isTerminal(out) {
+		out = io.Discard
+	}
+	return progressbar.NewOptions64(-1,
+		progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(what), progressbar.OptionShowIts(), progressbar.OptionShowCount(),
+		progressbar.OptionSetItsString("records"), progressbar.OptionThrottle(progressInterval), progressbar.OptionClearOnFinish(),
+	)
+}

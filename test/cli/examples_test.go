@@ -30,6 +30,7 @@ var notHere = map[string]string{
 	"dev":     "test/cluster",
 	"join":    "testdata/join.txtar",
 	"leave":   "testdata/join.txtar",
+	"mirror":  "testdata/objects/transfer.txtar",
 	"recover": "testdata/recover.txtar",
 }
 
@@ -97,6 +98,7 @@ func newExamples(t *testing.T) *examples {
 		"PATH=" + filepath.Dir(harness.Binary()) + string(os.PathListSeparator) + os.Getenv("PATH"), "HOME=" + e.here,
 		"GORACE=atexit_sleep_ms=0", // or every call takes a second
 		"LOCKSTEP_ACCOUNT_SID=" + c.Account.SID, "LOCKSTEP_AUTH_TOKEN=" + c.Account.AuthToken, "LOCKSTEP_API_SECRET=" + key.Secret,
+		"TWILIO_AUTH_TOKEN=" + c.Account.AuthToken,
 	}
 	return e
 }
@@ -146,7 +148,7 @@ func (e *examples) examplesOf(name string) (lines []string) {
 }
 
 var (
-	realURL = regexp.MustCompile(`(http://10\.0\.0\.1:8080|https://sync1?\.example\.com)`)
+	realURL = regexp.MustCompile(`(http://10\.0\.0\.1:8080|https://sync1?\.example\.com|https://sync\.twilio\.com)`)
 	fakeKey = regexp.MustCompile(`SK0{31}2`)
 
 	fakeAccount = regexp.MustCompile(`AC0{31}1`)
