@@ -36,7 +36,7 @@ five minutes on end ends the command, which goes on where it was when it is call
 again.
 
 What was copied stands in the file of --state, which may be removed when all is done: the
-default is lockstep-import-ACCOUNT.state, here. It has names of objects and no data.`
+default is lockstep-import-ACCOUNT.state, here. It has SIDs of objects and no data.`
 
 func (f *foreign) flags(cmd *cobra.Command) {
 	fs := cmd.Flags()

@@ -41,7 +41,7 @@ var mayUse = map[string][]string{
 	"github.com/gorilla/websocket":   {"server/realtime/wire/conn.go", "cmd/lockstep/internal/live/conn.go"},
 	"github.com/golang-jwt/jwt/v5":   {"server/auth"},
 	"github.com/cenkalti/backoff/v5": {"server/retry"},
-	"golang.org/x/sync":              {"server/realtime/query.go"},
+	"golang.org/x/sync":              {"server/realtime/query.go", "cmd/lockstep/internal/migrate/copy.go"},
 	"golang.org/x/sys":               {"cluster/durable/room.go"},
 
 	"github.com/prometheus/client_golang": {

@@ -35,7 +35,7 @@ func TestReadmeNamesWhatExists(t *testing.T) {
 	}
 
 	var help strings.Builder
-	for _, command := range []string{"", "serve", "dev", "init", "join", "leave", "recover", "backup", "backup verify", "restore", "status", "verify", "snapshot", "keys create", "keys list", "keys revoke", "token create", "token check", "doc get", "map set", "stream publish", "watch", "context add", "explain", "bench", "health", "keys rotate-account", "keys rotate-cluster-key"} {
+	for _, command := range []string{"", "serve", "dev", "init", "join", "leave", "recover", "backup", "backup verify", "restore", "status", "verify", "snapshot", "import", "keys create", "keys list", "keys revoke", "token create", "token check", "doc get", "map set", "stream publish", "watch", "context add", "explain", "bench", "health", "keys rotate-account", "keys rotate-cluster-key"} {
 		out, err := exec.Command(harness.Binary(), append(strings.Fields(command), "--help")...).Output()
 		require.NoError(t, err, command)
 		help.Write(out)
