@@ -119,7 +119,7 @@ func (r *reporting) target(cmd *cobra.Command, a *access, dryRun bool) (*migrate
 		if err != nil {
 			return err
 		}
-		return r.print(cmd.OutOrStdout(), report, dryRun)
+		return r.print(cmd.OutOrStdout(), to.Report, dryRun)
 	}
 }
 

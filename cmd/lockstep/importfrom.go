@@ -182,7 +182,7 @@ it is there, or the source was still written to.
 			}
 			defer c.State.Close() // each line is written when it is added
 			m := &migrate.Mirror{Copier: c, Every: every}
-			return mirror(cmd, m, &hooks, untilSwitch, told, end)
+			return mirror(cmd, m, &hooks, untilSwitch, end)
 		}),
 	}
 	t.flags(cmd)
@@ -197,8 +197,8 @@ it is there, or the source was still written to.
 	return cmd
 }
 
-// mirror follows a source, and ends with a comparison.
-func mirror(cmd *cobra.Command, m *migrate.Mirror, hooks *hooks, untilSwitch bool, told reporting, end func(error) error) (err error) {
+// mirror follows a source, and ends with a comparison, whose report end prints.
+func mirror(cmd *cobra.Command, m *migrate.Mirror, hooks *hooks, untilSwitch bool, end func(error) error) (err error) {
 	note := func(format string, args ...any) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "lockstep: "+format+"\n", args...)
 	}
@@ -220,12 +220,8 @@ func mirror(cmd *cobra.Command, m *migrate.Mirror, hooks *hooks, untilSwitch boo
 	// The first Ctrl-C has ended the following; the next one ends this.
 	ctx, done := interrupted(context.WithoutCancel(ctx))
 	defer done()
-	report := &migrate.Report{Progress: m.To.Report.Progress}
-	if err := m.Switch(ctx, report); err != nil {
-		return fmt.Errorf("it is not safe to switch: %w", end(err))
-	}
-	if err := told.print(cmd.OutOrStdout(), report, false); err != nil {
-		return fmt.Errorf("look at the differences before you switch: %w", err)
+	if err := end(m.Switch(ctx, &migrate.Report{Progress: m.To.Report.Progress})); err != nil {
+		return fmt.Errorf("it is not safe to switch: %w", err)
 	}
 	note("everything is here as it is there: it is safe to switch")
 	return nil
