@@ -143,6 +143,9 @@ type Config struct {
 	// block, and may be called by several at a time. Nil: nobody is told.
 	Observe func(what Measure, value float64)
 
+	// Tracer follows commands through the cluster. Nil: none is followed.
+	Tracer Tracer
+
 	// Parts replaces the network and the disk; for simulations.
 	Parts *Parts
 
@@ -198,6 +201,19 @@ type (
 	ReadCharge = readindex.Charge
 	ReadGrant  = readindex.Grant
 )
+
+// Span names the span of a trace: trace, span and flags, as W3C Trace Context has them.
+type Span = wire.Span
+
+// Tracer knows which commands are followed, and records what is done for them. Its
+// methods are called on the goroutines that do the work, and must not block.
+type Tracer interface {
+	// Of returns the span in which a command of this node is followed, or nil.
+	Of(id fsm.CommandID) *Span
+
+	// Record notes a span within another one, of this node or of the one that asked.
+	Record(within *Span, name string, begun, ended time.Time)
+}
 
 // Peers carries requests between members.
 type Peers = wire.Peers

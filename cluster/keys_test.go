@@ -56,17 +56,18 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		return b
 	}
 	requests := map[byte][]byte{
-		wire.Propose:      proposer.EncodeProposals([]*batch.Proposal{batch.NewProposal(m.context(), createKey, false)}),
-		wire.ReadIndex:    body(readindex.Request{Term: m.leader().raft.CurrentTerm()}),
-		wire.ConfirmTerm:  body(wire.None{}),
-		wire.Status:       body(wire.None{}),
-		wire.AddMember:    body(membership.AddRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
-		wire.RemoveMember: body(membership.RemoveRequest{ID: "n1"}),
-		wire.Vouch:        body(membership.VouchRequest{Server: m.leader().self}),
-		wire.ClusterKey:   body(keyring.Request{ID: fsm.KeyIDOf(testKey)}),
-		wire.Digest:       body(replica.Request{Index: 1}),
-		wire.Recall:       body(recall.Request{Process: 1}),
-		wire.Question:     []byte("anything"),
+		wire.Propose:       proposer.EncodeProposals([]*batch.Proposal{batch.NewProposal(m.context(), createKey, false)}),
+		wire.ProposeTraced: append(wire.AppendBytes(nil, nil), proposer.EncodeProposals([]*batch.Proposal{batch.NewProposal(m.context(), createKey, false)})...),
+		wire.ReadIndex:     body(readindex.Request{Term: m.leader().raft.CurrentTerm()}),
+		wire.ConfirmTerm:   body(wire.None{}),
+		wire.Status:        body(wire.None{}),
+		wire.AddMember:     body(membership.AddRequest{Spec: MemberSpec{ID: "mine", InternalAddr: stranger.Addr()}}),
+		wire.RemoveMember:  body(membership.RemoveRequest{ID: "n1"}),
+		wire.Vouch:         body(membership.VouchRequest{Server: m.leader().self}),
+		wire.ClusterKey:    body(keyring.Request{ID: fsm.KeyIDOf(testKey)}),
+		wire.Digest:        body(replica.Request{Index: 1}),
+		wire.Recall:        body(recall.Request{Process: 1}),
+		wire.Question:      []byte("anything"),
 	}
 	for _, n := range m.nodes {
 		if n.life.Context().Err() != nil {

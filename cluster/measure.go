@@ -75,6 +75,15 @@ func (n *Node) batches() batch.Observer {
 				n.config.observe(MeasureCommitted, wait.Seconds())
 			}
 		},
+		Traced: func(span *Span, arrived, handed time.Time) {
+			wait, ok := n.history.began(handed)
+			if n.config.Tracer == nil || !ok {
+				return
+			}
+			n.config.Tracer.Record(span, "queue", arrived, handed)
+			n.config.Tracer.Record(span, "commit", handed, handed.Add(wait))
+			n.config.Tracer.Record(span, "apply", handed.Add(wait), time.Now())
+		},
 	}
 }
 

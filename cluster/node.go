@@ -285,6 +285,9 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 		Self: n.self, Leadership: n.leadership, Peers: n.peers, Store: n.fsm, Waiters: waiters, Life: n.life,
 		Admit: n.config.Admit, Forwarded: n.config.took(MeasureForwarded),
 	})
+	if n.config.Tracer != nil {
+		n.proposer.Follows, n.proposer.Record = n.config.Tracer.Of, n.config.Tracer.Record
+	}
 	n.reads = readindex.New(readindex.Config{
 		Self: n.self, Leadership: n.leadership, Raft: n.raft, Servers: &n.members, Peers: n.peers, Store: n.fsm, Life: n.life,
 		Scale: n.config.scaled, Admit: n.config.AdmitReads,

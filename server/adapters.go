@@ -11,6 +11,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/auth"
 	"lockstep/server/limits"
+	"lockstep/server/trace"
 )
 
 // store is the cluster as the client-facing packages see it: api.Node and
@@ -19,14 +20,19 @@ type store struct {
 	cluster *cluster.Node
 	limits  *limits.Limits
 	metrics *metrics
+	tracer  *trace.Tracer
 }
 
 // Propose implements api.Node.
-func (s store) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+func (s store) Propose(ctx context.Context, c *fsm.Command) (r *fsm.Result, err error) {
 	start := time.Now()
-	r, err := s.cluster.Propose(ctx, c)
+	if end := s.tracer.Propose(ctx, c.ID); end != nil {
+		defer func() { end(err) }()
+	}
+	r, err = s.cluster.Propose(ctx, c)
 	s.metrics.proposed(r, err, time.Since(start))
-	return r, overloaded(err)
+	err = overloaded(err)
+	return r, err
 }
 
 // ProposeAll implements realtime.Node.

@@ -18,6 +18,7 @@ import (
 	"lockstep/server/enrol"
 	"lockstep/server/limits"
 	"lockstep/server/origin"
+	"lockstep/server/trace"
 )
 
 // Config sets up a Server. What a node chooses at its first start (its id, free
@@ -124,8 +125,11 @@ type Config struct {
 	Welcome func(auth.Account)
 
 	Version string
-	Clock   func() time.Time // default time.Now
-	Logger  *slog.Logger     // default slog.Default
+	// Trace is where traces are sent, if anywhere.
+	Trace Trace
+
+	Clock  func() time.Time // default time.Now
+	Logger *slog.Logger     // default slog.Default
 
 	// Audit is the logger for what an operator should know, whatever the level
 	// of the other one, which is the default.
@@ -137,6 +141,13 @@ type Config struct {
 type TLS struct{ Cert, Key string }
 
 func (t TLS) on() bool { return t != TLS{} }
+
+// Trace says where traces are sent (OTLP over HTTP; empty: nowhere), and which share of
+// the requests is followed.
+type Trace struct {
+	URL    string
+	Sample float64
+}
 
 const localhost = "127.0.0.1:0"
 
@@ -246,6 +257,9 @@ func (c Config) Validate() error {
 	}
 	if c.TimeoutScale < 0 {
 		fault("--timeout-scale must be positive")
+	}
+	if err := trace.Validate(c.Trace.URL, c.Trace.Sample); err != nil {
+		faults = append(faults, err)
 	}
 	if err := c.Backups.Validate(); err != nil {
 		faults = append(faults, err)

@@ -24,6 +24,7 @@ import (
 	"lockstep/server/limits"
 	"lockstep/server/nodedir"
 	"lockstep/server/realtime"
+	"lockstep/server/trace"
 	"lockstep/server/webhook"
 )
 
@@ -51,6 +52,7 @@ type node struct {
 	space   space
 	room    *diskRoom
 	metrics *metrics
+	tracer  *trace.Tracer // nil: off
 
 	certificate certificates  // nil: without TLS
 	acme        *acme.Manager // nil: it does not come from an authority
@@ -75,14 +77,22 @@ type node struct {
 }
 
 // newNode opens the node's part of its cluster and makes all that serves it.
-func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *nodedir.Record) (*node, error) {
+func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *nodedir.Record) (_ *node, err error) {
 	c := s.config
+	tracer, err := newTracer(c, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, tracer.Close(ctx))
+		}
+	}()
 	n := &node{
 		config: c, log: c.Logger, listener: l, enroller: e, record: enrol.NewRecord(c.DataDir),
-		live: s.live, limits: s.live.limits, certificate: s.certificate, acme: s.acme, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger),
+		live: s.live, limits: s.live.limits, certificate: s.certificate, acme: s.acme, space: newSpace(c.Bounds), room: newDiskRoom(c.Bounds, c.DataDir, c.Logger), metrics: newMetrics(c.Logger), tracer: tracer,
 	}
-	var err error
-	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record, metrics: n.metrics}
+	o := opener{config: c, enroller: e, admission: admission{n.limits, n.space, n.room}, record: n.record, metrics: n.metrics, tracer: tracer}
 	if n.cluster, err = o.openOrRejoin(ctx, r); err != nil {
 		return nil, err
 	}
@@ -93,7 +103,7 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 	}
 	n.metrics.registry.MustRegister(nodeCollector{n.cluster, n.space, n.room})
 	n.measureCertificate()
-	n.store = store{cluster: n.cluster, limits: n.limits, metrics: n.metrics}
+	n.store = store{cluster: n.cluster, limits: n.limits, metrics: n.metrics, tracer: tracer}
 	n.keys = keyring{n.store.View}
 	n.reporter = webhook.NewReporter(n.store, r.ID, c.Logger)
 	p := shared{api: api.New(n.store), bodies: budget.New(int64(c.Bounds.RequestBytes)), audit: audit.New(c.Audit)}
@@ -181,7 +191,21 @@ func (n *node) run(ctx context.Context) error {
 	}
 	stopWork()
 	work.Wait()
-	return errors.Join(err, n.cluster.Close())
+	err = errors.Join(err, n.cluster.Close())
+	sending, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	if failed := n.tracer.Close(sending); failed != nil {
+		n.log.Warn("the last traces were not sent", "error", failed)
+	}
+	return err
+}
+
+// newTracer returns what follows requests, or nil.
+func newTracer(c Config, id string) (*trace.Tracer, error) {
+	if c.Trace.URL == "" {
+		return nil, nil
+	}
+	return trace.New(trace.Config{URL: c.Trace.URL, Sample: c.Trace.Sample, Node: id, Version: c.Version, Logger: c.Logger})
 }
 
 // dismiss lets the clients go, in order.

@@ -11,6 +11,7 @@ import (
 	"lockstep/server/bounds"
 	"lockstep/server/enrol"
 	"lockstep/server/nodedir"
+	"lockstep/server/trace"
 )
 
 // opener opens the node's part of its cluster.
@@ -20,6 +21,7 @@ type opener struct {
 	admission admission
 	record    *enrol.Record
 	metrics   *metrics
+	tracer    *trace.Tracer // nil: off
 }
 
 // openOrRejoin opens the node. One whose state is lost, and that was told so,
@@ -60,6 +62,9 @@ func (o opener) open(ctx context.Context, r *nodedir.Record) (*cluster.Node, err
 	}
 	config.Nonvoter, config.Reserve = c.Nonvoter, c.Reserve
 	config.Clock, config.Logger, config.Observe = c.Clock, c.Logger, o.metrics.observe
+	if o.tracer != nil {
+		config.Tracer = o.tracer
+	}
 	config.Seeds = append(config.Seeds, c.Seeds...)
 	config.InternalAdvertise = c.advertised(r.InternalAddr)
 	if config.GossipAdvertise, err = resolve(ctx, c.advertised(r.GossipAddr)); err != nil {

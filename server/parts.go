@@ -3,7 +3,10 @@ package server
 import (
 	"context"
 	"net/http"
+	"time"
 
+	"lockstep/fsm"
+	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/audit"
 	"lockstep/server/budget"
@@ -12,6 +15,7 @@ import (
 	"lockstep/server/ratelimit"
 	"lockstep/server/realtime"
 	"lockstep/server/rest"
+	"lockstep/server/trace"
 	"lockstep/server/webhook"
 )
 
@@ -25,7 +29,7 @@ type shared struct {
 func newREST(n *node, p shared) http.Handler {
 	c := n.config
 	return rest.New(rest.Config{
-		API: p.api, Keyring: n.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: n.metrics.panics, Answered: n.metrics.rest.answered,
+		API: p.api, Keyring: n.keys, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies, Logger: c.Logger, Panics: n.metrics.panics, Answered: n.metrics.rest.answered, Trace: traced(n.tracer, "REST"),
 		Audit: p.audit, Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
 		Bodies: p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
 	})
@@ -52,6 +56,7 @@ func newRealtime(n *node, p shared) *realtime.Server {
 		Refused: func(ctx context.Context, source string) { n.guard.Refused(ctx, "realtime", source) },
 		Limits:  ratelimit.New[string](c.RateLimits.Burst), SessionRequests: c.RateLimits.Requests, Clock: c.Clock, Logger: c.Logger, Metrics: n.metrics.registry, Panics: n.metrics.panics,
 		Answered: n.metrics.realtime.answered, SinceApplied: n.cluster.SinceApplied,
+		Trace: traced(n.tracer, "realtime"), Follow: n.tracer.Propose, Told: told(n.tracer),
 
 		Sessions: c.Bounds.Sessions, QueueLength: c.Bounds.QueueLength, QueueBytes: int(c.Bounds.QueueBytes),
 		RequestsPerSession: c.Bounds.RequestsPerSession, InitTimeout: c.Bounds.InitTimeout,
@@ -84,4 +89,22 @@ func newWebhooks(n *node) *webhook.Sender {
 		Timeout: c.Bounds.WebhookTimeout, Total: c.Bounds.WebhookRequests,
 		PerService: c.Bounds.WebhookRequestsPerService, PerHost: c.Bounds.WebhookRequestsPerHost,
 	})
+}
+
+// traced returns what begins the span of a request of a protocol; nil: tracing is off.
+func traced(t *trace.Tracer, protocol string) func(ctx context.Context, method, traceparent string) (context.Context, func(int, *objects.Error)) {
+	if t == nil {
+		return nil
+	}
+	return func(ctx context.Context, method, traceparent string) (context.Context, func(int, *objects.Error)) {
+		return t.Begin(ctx, protocol, method, traceparent)
+	}
+}
+
+// told returns what is told of events that were handed to their subscribers, likewise.
+func told(t *trace.Tracer) func(events []fsm.Event, begun, ended time.Time) {
+	if t == nil {
+		return nil
+	}
+	return t.Told
 }

@@ -153,9 +153,11 @@ func (s *nodeSettings) define() {
 	f.DurationVar(&s.Backups.Every, "backup-every", 24*time.Hour, "how often it makes one")
 	f.IntVar(&s.Backups.Keep, "backup-keep", 7, "how many of its own it keeps, the newest; none goes before a new one was made and read again")
 	f.TextVar(&s.level, "log-level", slog.LevelInfo, "debug (which has a line for each request), info, warn or error")
+	f.StringVar(&s.Trace.URL, "trace-otlp", "", "URL of a collector that traces are sent to, by OTLP over HTTP, such as http://localhost:4318: where requests spend their time, on all nodes (default: none are made)")
+	f.Float64Var(&s.Trace.Sample, "trace-sample", 0.01, "share of the requests that are traced, from 0 to 1, of those whose client has not decided it (traceparent)")
 	s.logFormat = logText
 	f.TextVar(&s.logFormat, "log-format", logText, "text or json")
-	part(f, "Operation", "timeout-scale", "snapshot-threshold", "trailing-logs", "backup-dir", "backup-every", "backup-keep", "log-level", "log-format")
+	part(f, "Operation", "timeout-scale", "snapshot-threshold", "trailing-logs", "backup-dir", "backup-every", "backup-keep", "log-level", "log-format", "trace-otlp", "trace-sample")
 
 	s.Bounds.Flags(f)
 	for _, b := range bounds.Table() {

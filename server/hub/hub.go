@@ -58,6 +58,10 @@ type Config struct {
 	// was; nil: nobody is told.
 	Framed       prometheus.Observer
 	SinceApplied func(index uint64) (time.Duration, bool)
+
+	// Told is told of the events of each round, and when they were handed to their
+	// subscribers. Nil: nobody is told.
+	Told func(events []fsm.Event, begun, ended time.Time)
 }
 
 func (c Config) withDefaults() Config {
@@ -111,10 +115,17 @@ func (h *Hub) Run(ctx context.Context) {
 		case err != nil:
 			return
 		default:
-			h.dispatchAll(batch.Events)
-			h.measure(batch.Index)
+			h.dispatchRound(batch)
 		}
 	}
+}
+
+func (h *Hub) dispatchRound(batch fsm.Batch) {
+	if h.config.Told != nil {
+		defer func(begun time.Time) { h.config.Told(batch.Events, begun, time.Now()) }(time.Now())
+	}
+	h.dispatchAll(batch.Events)
+	h.measure(batch.Index)
 }
 
 // measure tells how long it has been since the round that ends with an entry.

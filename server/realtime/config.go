@@ -74,6 +74,14 @@ type Config struct {
 	Answered     func(write bool, refused *objects.Error, took time.Duration)
 	SinceApplied func(index uint64) (time.Duration, bool)
 
+	// Trace begins the span of a request, within the trace that a traceparent (W3C) names,
+	// and Follow that of its write, by whose command others find it; what they return ends
+	// them, nil if there is none. Told is told of events that were handed to their
+	// subscribers. Trace and Told nil: tracing is off.
+	Trace  func(ctx context.Context, method, traceparent string) (context.Context, func(status int, refused *objects.Error))
+	Follow func(ctx context.Context, id fsm.CommandID) func(failed error)
+	Told   func(events []fsm.Event, begun, ended time.Time)
+
 	Sessions                               int     // at a time; 50 000
 	SessionsPerIdentity, SessionsPerSource int     // of them; 1000 and 10 000
 	ConnectsPerIdentity, ConnectsPerSource float64 // new ones a second; 50 and 200

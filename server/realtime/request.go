@@ -28,6 +28,7 @@ type call struct {
 	session *session
 	begun   time.Time      // it was read
 	refused *objects.Error // what it is answered with, if it is refused
+	status  int            // of the answer
 	turn    *turn
 	done    func() // gives back what the request had under way; nil when it was called
 
@@ -280,6 +281,12 @@ func (s *session) serve(c *call) {
 	defer s.config.Panics.Catch("answer", func(error) { s.fault() })
 	ctx, cancel := context.WithTimeout(s.ctx, s.config.RequestTimeout)
 	defer cancel()
+	if s.config.Trace != nil {
+		var end func(int, *objects.Error)
+		if ctx, end = s.config.Trace(ctx, c.Method, c.Header("traceparent")); end != nil {
+			defer func() { end(c.status, c.refused) }()
+		}
+	}
 	a, err := s.carryOut(ctx, c)
 	if err != nil {
 		a = s.failure(c, s.first(ctx, c, err))
@@ -349,6 +356,7 @@ func (s *session) answer(c *call, a answer) {
 		}
 	})
 	<-s.requests.answering
+	c.status = a.status
 	took := time.Since(c.begun)
 	s.config.Answered(c.changes(), c.refused, took)
 	s.note(c, a.status, took)
@@ -443,8 +451,13 @@ func (s *session) reader() api.Caller {
 // over its own retries: it is the idempotency key of the identity.
 func (c *call) writer() api.Caller {
 	w := c.session.reader()
-	w.Propose = func(ctx context.Context, command *fsm.Command) (*fsm.Result, error) {
+	w.Propose = func(ctx context.Context, command *fsm.Command) (r *fsm.Result, err error) {
 		c.command = command.ID
+		if c.session.config.Trace != nil {
+			if end := c.session.config.Follow(ctx, command.ID); end != nil {
+				defer func() { end(err) }()
+			}
+		}
 		// Looked up again: another object may have got the name while the request
 		// waited.
 		if o, ok := c.session.config.Node.View().Object(c.session.service.Num, c.kind, c.ref); ok {

@@ -93,7 +93,7 @@ func New(config Config) *Server {
 	s.hub = hub.New(hub.Config{
 		Feed: config.Feed, View: config.Node.View, Encode: s.encode,
 		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes, Panics: config.Panics,
-		Behind: s.metrics.behind, Dropped: s.metrics.dropped, Framed: s.metrics.framed, SinceApplied: config.SinceApplied,
+		Behind: s.metrics.behind, Dropped: s.metrics.dropped, Framed: s.metrics.framed, SinceApplied: config.SinceApplied, Told: config.Told,
 	})
 	s.queries = livequery.New(s.liveQueries())
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -69,6 +69,10 @@ type Config struct {
 	// refused, if it was, and how long that took. It may be nil.
 	Answered func(write bool, refused *objects.Error, took time.Duration)
 
+	// Trace begins the span of a request, within the trace that a traceparent (W3C) names;
+	// what it returns ends it, nil if there is none. Nil: tracing is off.
+	Trace func(ctx context.Context, method, traceparent string) (context.Context, func(status int, refused *objects.Error))
+
 	Logger *slog.Logger    // default: slog.Default
 	Panics *panics.Catcher // of requests; nil: caught, and not told of
 }
@@ -115,6 +119,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	write := r.Method != http.MethodGet && r.Method != http.MethodHead
 	out := outputs.Get().(*output)
 	defer out.release()
+	r, end := h.trace(r)
 	a, err := h.guard(w, r, id, out)
 	if err != nil {
 		setCommon(w.Header(), id)
@@ -122,18 +127,36 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		took := time.Since(begun)
 		h.Answered(write, refused, took)
 		h.note(r, id, refused.Status, refused, took)
+		if end != nil {
+			end(refused.Status, refused)
+		}
 		h.refuse(w.Header(), r, refused).write(w, r)
 		return
 	}
 	took := time.Since(begun)
 	h.Answered(write, nil, took)
 	h.note(r, id, a.status, nil, took)
+	if end != nil {
+		end(a.status, nil)
+	}
 	if x, ok := w.(wholeWriter); ok {
 		a.writeWhole(x, id, out)
 		return
 	}
 	setCommon(w.Header(), id)
 	a.write(w, r)
+}
+
+// trace begins the span of a request, where it is followed.
+func (h *handler) trace(r *http.Request) (_ *http.Request, end func(status int, refused *objects.Error)) {
+	if h.Trace == nil {
+		return r, nil
+	}
+	ctx, end := h.Trace(r.Context(), r.Method, r.Header.Get("traceparent"))
+	if end != nil {
+		r = r.WithContext(ctx)
+	}
+	return r, end
 }
 
 // note writes a line for a request, where the log has lines for debugging. It names the

@@ -73,6 +73,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/guard":       {"lockstep/server/audit"},
 	"lockstep/server/panics":      {},
 	"lockstep/server/histogram":   {},
+	"lockstep/server/trace":       {"lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server/cond":        {},
 	"lockstep/server/query":       {"lockstep/objects"},
 	"lockstep/server/ratelimit":   {},

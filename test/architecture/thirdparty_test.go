@@ -47,6 +47,7 @@ var mayUse = map[string][]string{
 	"github.com/prometheus/client_golang": {
 		"server", "server/admin", "server/backup", "server/guard", "server/histogram", "server/hub", "server/livequery", "server/panics", "server/realtime", "server/webhook",
 	},
+	"go.opentelemetry.io/otel":              {"server/trace"},
 	"github.com/caddyserver/certmagic":      {"server/acme"},
 	"go.uber.org/zap":                       {"server/acme/log.go", "server/acme/acme.go"},
 	"github.com/KimMachineGun/automemlimit": {"server/memory"},

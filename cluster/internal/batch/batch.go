@@ -31,6 +31,10 @@ type Batcher struct {
 type Observer struct {
 	Made    func(commands, bytes int, waited time.Duration)
 	Applied func(handed time.Time)
+
+	// Traced is told of each command that is followed when it was applied: when it came,
+	// and when raft was given it.
+	Traced func(span *wire.Span, arrived, handed time.Time)
 }
 
 // NewBatcher returns a batcher that hands entries to apply, with the time that stamp
@@ -66,6 +70,11 @@ func (b *Batcher) write(group []*Proposal) {
 	future := b.apply(entry)
 	if answerGroup(group, future) {
 		b.Applied(handed)
+		for _, p := range group {
+			if p.Span != nil {
+				b.Traced(p.Span, p.arrived, handed)
+			}
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func (f *heldFuture) Response() any { return f.results }
 func TestBatcherGathersWhileOneIsUnderWay(t *testing.T) {
 	futures := make(chan *heldFuture, 10)
 	var made []int
-	applied := 0
+	applied, traced := 0, 0
 	b := NewBatcher(func([]byte) raft.ApplyFuture {
 		f := &heldFuture{release: make(chan error, 1)}
 		futures <- f
@@ -127,6 +127,7 @@ func TestBatcherGathersWhileOneIsUnderWay(t *testing.T) {
 	}, func() int64 { return 1 }, Observer{
 		Made:    func(commands, _ int, waited time.Duration) { made = append(made, commands) },
 		Applied: func(time.Time) { applied++ },
+		Traced:  func(*wire.Span, time.Time, time.Time) { traced++ },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -135,6 +136,9 @@ func TestBatcherGathersWhileOneIsUnderWay(t *testing.T) {
 	var all []*Proposal
 	put := func() {
 		p := NewProposal(context.Background(), []byte("x"), false)
+		if len(all)%2 == 0 {
+			p.Span = new(wire.Span)
+		}
 		all = append(all, p)
 		require.NoError(t, b.Put(p))
 	}
@@ -167,5 +171,6 @@ func TestBatcherGathersWhileOneIsUnderWay(t *testing.T) {
 	running.Wait()
 	require.Equal(t, []int{1, 10, 1}, made, "what each entry was told to be made of")
 	require.Equal(t, 1, applied, "only what was applied is told to be")
+	require.Equal(t, 1, traced, "of what was applied, what is followed")
 	require.ErrorIs(t, b.Put(all[0]), wire.ErrNotLeader)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"lockstep/cluster/internal/wire"
 	"lockstep/fsm"
 )
 
@@ -11,6 +12,8 @@ import (
 type Proposal struct {
 	Body  []byte // the command's encoding
 	Again bool   // an earlier attempt may have been written: it is admitted already
+
+	Span *wire.Span // the command is followed in; nil: it is not
 
 	tied    bool      // it stays together with the one behind it in the queue
 	arrived time.Time // in the queue

@@ -75,3 +75,27 @@ func DecodeOutcomes(b []byte) (outcomes []batch.Outcome, err error) {
 	}
 	return outcomes, nil
 }
+
+// encodeSpans returns the spans of those of a group that are followed, each behind its
+// place, or nil if there are none.
+func encodeSpans(group []*batch.Proposal) (b []byte) {
+	for i, p := range group {
+		if p.Span != nil {
+			b = append(binary.AppendUvarint(b, uint64(i)), p.Span[:]...)
+		}
+	}
+	return b
+}
+
+func decodeSpans(b []byte, group []*batch.Proposal) error {
+	for len(b) > 0 {
+		i, n := binary.Uvarint(b)
+		if n <= 0 || i >= uint64(len(group)) || len(b) < n+len(wire.Span{}) {
+			return fmt.Errorf("%w: spans", wire.ErrBadRequest)
+		}
+		span := wire.Span(b[n:])
+		group[i].Span = &span
+		b = b[n+len(span):]
+	}
+	return nil
+}

@@ -53,3 +53,49 @@ func FuzzDecodeFromPeer(f *testing.F) {
 		DecodeOutcomes(b)
 	})
 }
+
+func TestSpansRoundTrip(t *testing.T) {
+	ctx := context.Background()
+	group := func() (g []*batch.Proposal) {
+		for range 300 {
+			g = append(g, batch.NewProposal(ctx, nil, false))
+		}
+		return g
+	}
+	sent, got := group(), group()
+	require.Nil(t, encodeSpans(sent), "nothing is followed")
+	sent[0].Span, sent[299].Span = &wire.Span{1}, &wire.Span{2, 24: 1}
+	b := encodeSpans(sent)
+	require.NoError(t, decodeSpans(b, got))
+	for i := range sent {
+		require.Equal(t, sent[i].Span, got[i].Span)
+	}
+	require.ErrorIs(t, decodeSpans(b[:len(b)-1], group()), wire.ErrBadRequest)
+	require.ErrorIs(t, decodeSpans(b, group()[:10]), wire.ErrBadRequest, "of none of the group")
+}
+
+// older is a leader that knows nothing of spans.
+type older struct{ asked []byte }
+
+func (o *older) Call(_ context.Context, _ string, kind byte, body []byte) ([]byte, error) {
+	o.asked = append(o.asked, kind)
+	if kind != wire.Propose {
+		return wire.Answer(nil, wire.ErrBadRequest), nil
+	}
+	return wire.Answer(body, nil), nil
+}
+
+func TestLeaderThatKnowsNoSpansIsAskedAsBefore(t *testing.T) {
+	leader := new(older)
+	p := New(Config{Peers: leader})
+	group := []*batch.Proposal{batch.NewProposal(t.Context(), []byte("x"), false)}
+	answer, err := p.send(t.Context(), "leader", group)
+	require.NoError(t, err)
+	require.Equal(t, EncodeProposals(group), answer)
+	require.Equal(t, []byte{wire.Propose}, leader.asked, "at once, if nothing is followed")
+	group[0].Span = new(wire.Span)
+	answer, err = p.send(t.Context(), "leader", group)
+	require.NoError(t, err)
+	require.Equal(t, EncodeProposals(group), answer)
+	require.Equal(t, []byte{wire.Propose, wire.ProposeTraced, wire.Propose}, leader.asked)
+}

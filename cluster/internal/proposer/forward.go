@@ -77,12 +77,13 @@ func (p *Proposer) forward(e *leaderEpoch, group []*batch.Proposal) {
 	ctx, cancel := context.WithDeadline(e.ctx, lastDeadline(group))
 	defer cancel()
 	begun := time.Now()
-	answer, err := wire.Call(ctx, p.Peers, e.state.Leader, wire.Propose, EncodeProposals(group))
+	answer, err := p.send(ctx, e.state.Leader, group)
 	if err != nil {
 		batch.Fail(group, err)
 		return
 	}
 	p.Forwarded(time.Since(begun))
+	p.recordForward(group, begun)
 	outcomes, err := DecodeOutcomes(answer)
 	for i, attempt := range group {
 		if i >= len(outcomes) {
@@ -90,6 +91,27 @@ func (p *Proposer) forward(e *leaderEpoch, group []*batch.Proposal) {
 			continue
 		}
 		attempt.Resolve(outcomes[i].Result, outcomes[i].Err)
+	}
+}
+
+// send asks the leader to have a group written. Which of its commands are followed it
+// tells only when some are, and not to a leader that does not know of it.
+func (p *Proposer) send(ctx context.Context, leader string, group []*batch.Proposal) ([]byte, error) {
+	body := EncodeProposals(group)
+	if spans := encodeSpans(group); spans != nil {
+		answer, err := wire.Call(ctx, p.Peers, leader, wire.ProposeTraced, append(wire.AppendBytes(nil, spans), body...))
+		if !errors.Is(err, wire.ErrBadRequest) {
+			return answer, err
+		}
+	}
+	return wire.Call(ctx, p.Peers, leader, wire.Propose, body)
+}
+
+func (p *Proposer) recordForward(group []*batch.Proposal, begun time.Time) {
+	for _, attempt := range group {
+		if attempt.Span != nil {
+			p.Record(attempt.Span, "forward", begun, time.Now())
+		}
 	}
 }
 
@@ -115,6 +137,32 @@ func (p *Proposer) Answer(ctx context.Context, _ string, body []byte) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	return p.answerGroup(ctx, t, group), nil
+}
+
+// AnswerTraced is Answer for a group of which some commands are followed.
+func (p *Proposer) AnswerTraced(ctx context.Context, _ string, body []byte) ([]byte, error) {
+	t, err := p.Leadership.Started(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spans, body, err := wire.CutBytes(body)
+	if err != nil {
+		return nil, err
+	}
+	group, err := decodeProposals(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	if p.Follows != nil { // this node sends traces, too
+		if err := decodeSpans(spans, group); err != nil {
+			return nil, err
+		}
+	}
+	return p.answerGroup(ctx, t, group), nil
+}
+
+func (p *Proposer) answerGroup(ctx context.Context, t *leadership.Term, group []*batch.Proposal) (answer []byte) {
 	sound, commands := make([]*batch.Proposal, 0, len(group)), make([]*fsm.Command, 0, len(group))
 	for _, attempt := range group {
 		c, err := fsm.DecodeCommand(attempt.Body)
@@ -125,7 +173,6 @@ func (p *Proposer) Answer(ctx context.Context, _ string, body []byte) ([]byte, e
 		sound, commands = append(sound, attempt), append(commands, c)
 	}
 	p.submitAll(t, sound, commands)
-	var answer []byte
 	for _, attempt := range group {
 		select {
 		case o := <-attempt.Outcome():
@@ -134,5 +181,5 @@ func (p *Proposer) Answer(ctx context.Context, _ string, body []byte) ([]byte, e
 			answer = encodeOutcome(answer, batch.Outcome{Err: fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, ctx.Err())})
 		}
 	}
-	return answer, nil
+	return answer
 }

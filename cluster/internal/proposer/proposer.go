@@ -49,6 +49,11 @@ type Config struct {
 	// Forwarded is told how long a group of commands took to the leader and its answer
 	// back. Nil: nobody is told.
 	Forwarded func(time.Duration)
+
+	// Follows returns the span in which a command is followed, or nil, and Record notes
+	// another one within it. Nil: nothing is followed.
+	Follows func(id fsm.CommandID) *wire.Span
+	Record  func(within *wire.Span, name string, begun, ended time.Time)
 }
 
 // Proposer has commands written for one node. Its methods may be called from any
@@ -110,6 +115,9 @@ func (p *Proposer) begin(c *fsm.Command) (w *write, refusal *fsm.Result, err err
 		return nil, nil, fmt.Errorf("%w: %d bytes", wire.ErrTooLarge, len(body))
 	}
 	w = &write{proposer: p, command: c, body: body}
+	if p.Follows != nil {
+		w.span = p.Follows(c.ID)
+	}
 	// A client's key may be used for two requests at a time, so that an applied
 	// id alone does not say whose result it is; the leader's answer does.
 	if !c.ClientChosen {
@@ -129,6 +137,7 @@ type write struct {
 	proposer *Proposer
 	command  *fsm.Command
 	body     []byte
+	span     *wire.Span       // it is followed in
 	applied  chan *fsm.Result // the result of this node's own store; nil: not asked
 	again    bool             // some attempt may have been written
 }
@@ -151,6 +160,7 @@ func (w *write) run(ctx context.Context) (*fsm.Result, error) {
 			continue
 		}
 		attempt := batch.NewProposal(ctx, w.body, w.again)
+		attempt.Span = w.span
 		p.dispatch(attempt, w.command, state)
 		select {
 		case r := <-w.applied:

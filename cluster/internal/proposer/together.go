@@ -108,6 +108,7 @@ func (g *group) attempt(ctx context.Context, state leadership.State, changed <-c
 	attempts := make([]*batch.Proposal, len(g.open))
 	for i, m := range g.open {
 		attempts[i] = batch.NewProposal(ctx, m.body, m.again)
+		attempts[i].Span = m.span
 	}
 	p.dispatchAll(attempts, g.open, state)
 	left := attempts

@@ -50,7 +50,13 @@ const (
 	Vouch        byte = 50
 	ClusterKey   byte = 51
 	Question     byte = 60
+
+	ProposeTraced byte = 70 // members of before it answer ErrBadRequest
 )
+
+// Span names the span of a trace in which something is done: trace, span and flags, as
+// W3C Trace Context has them.
+type Span [25]byte
 
 // None is a request or an answer that says nothing.
 type None struct{}
