@@ -85,8 +85,7 @@ func (c consoleNode) Ask(ctx context.Context, id string, question []byte) ([]byt
 
 // Gauges implements console.Node.
 func (c consoleNode) Gauges() console.Gauges {
-	n := c.node.cluster
-	return console.Gauges{Leads: n.IsLeader(), Applied: n.FSM().View().Index(), Age: n.Age(), Sessions: c.node.realtime.Sessions()}
+	return console.Gauges{Age: c.node.cluster.Age(), Sessions: c.node.realtime.Sessions()}
 }
 
 // Notes implements console.Node.

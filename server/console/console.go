@@ -71,8 +71,6 @@ type Node interface {
 
 // Gauges are what a node has at a moment.
 type Gauges struct {
-	Leads    bool
-	Applied  uint64        // log index
 	Age      time.Duration // since its store last had all that was committed
 	Sessions int
 }

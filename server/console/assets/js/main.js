@@ -4,7 +4,6 @@ import { h, put } from './dom.js';
 import { icon } from './icons.js';
 import { leave } from './live.js';
 import { shortSid } from './format.js';
-import { badge } from './parts.js';
 import { backups } from './views/backups.js';
 import { tail } from './views/events.js';
 import { limits } from './views/limits.js';

@@ -155,13 +155,13 @@ export class VirtualList {
       this.drawn.set(id, el);
       this.space.append(el);
     }
+    el.id = this.#domId(i);
+    el.style.transform = `translateY(${i * this.rowHeight}px)`;
     if (this.flashing?.delete(id)) {
       el.classList.remove('flash');
       void el.offsetWidth; // begins the animation again
       el.classList.add('flash');
     }
-    el.id = this.#domId(i);
-    el.style.transform = `translateY(${i * this.rowHeight}px)`;
     el.classList.toggle('active', i === this.active);
     el.setAttribute('aria-selected', String(i === this.active));
   }

@@ -87,8 +87,8 @@ function summary(now, samples) {
   return [h(`div.state.${kind}`, h('div.mark', icon(kind === 'good' ? 'ok' : kind, 22)), h('div', { role: 'status' }, h('h2', title), h('p', text))),
     h('dl.figures',
       figure('Writes', short(total('writes')), '/s'), figure('Reads', short(total('reads')), '/s'),
-      figure('Slowest 1% of writes', ms(Math.max(0, ...latest.map((x) => x.w99)))), figure('Clients', count(total('sessions'))),
-      figure('Objects', count(now.stored.objects)), figure('Items', count(now.stored.items)), figure('State', bytes(now.stored.bytes)), figure('Webhooks waiting', count(now.webhooks.waiting)))];
+      figure('Writes, 99%', ms(Math.max(0, ...latest.map((x) => x.w99)))), figure('Clients', count(total('sessions'))),
+      figure('Objects', count(now.stored.objects)), figure('Items', count(now.stored.items)), figure('State', bytes(now.stored.bytes)), figure('Webhooks due', count(now.webhooks.waiting)))];
 }
 
 const roles = { leader: ['Leader', 'accent'], follower: ['Follower', ''], nonvoter: ['No vote', ''], unreachable: ['Unreachable', 'bad'] };
