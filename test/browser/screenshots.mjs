@@ -30,7 +30,7 @@ try {
     }
   })();
   const seconds = (n) => new Promise((resolve) => setTimeout(resolve, n * 1000));
-  await seconds(Number(process.env.SECONDS ?? 75)); // of history
+  await seconds(Number(process.env.HISTORY ?? 75)); // of history
   const vans = `services/${service.sid}/Maps/${map.sid}`;
   for (const [name, look] of Object.entries(looks)) {
     const p = await Person.at(browser, cluster.urls[0], look);
@@ -39,7 +39,7 @@ try {
     await p.loggedIn({ key: cluster.env.LOCKSTEP_ACCOUNT_SID, secret: cluster.env.LOCKSTEP_AUTH_TOKEN });
     for (const [what, place, selector] of [
       ['overview', 'overview', '.node'], ['services', 'services', '.vrow'], ['service', `services/${service.sid}`, '.vrow'], ['object', vans, '.vrow'], ['permissions', `${vans}?tab=permissions`, 'table'],
-      ['events', 'events', '.event'], ['webhooks', 'webhooks', 'table'], ['limits', 'limits', 'table'], ['backups', 'backups', 'table'],
+      ['events', 'events', '.event'], ['webhooks', 'webhooks', 'table'], ['limits', 'limits', 'table, .empty'], ['backups', 'backups', 'table'],
     ]) {
       await p.go(place, selector);
       await seconds(1.2);
