@@ -32,6 +32,8 @@ func Balance(t testing.TB, nodes []string) string {
 		address := strings.TrimPrefix(url, "http://")
 		b.nodes = append(b.nodes, address)
 		b.ready[address] = true
+	}
+	for _, address := range b.nodes {
 		b.work.Go(func() { b.check(address) })
 	}
 	b.work.Go(func() {
