@@ -60,13 +60,15 @@ func (n *Node) prepareTerm(ctx context.Context) {
 	n.keeper.Prepare(ctx)
 }
 
-// answerPropose answers commands that another node forwards, unless what this
-// node's store says of them may not be passed on.
-func (n *Node) answerPropose(ctx context.Context, from string, body []byte) ([]byte, error) {
-	if n.replica.Wrong() {
-		return nil, wire.ErrNotLeader
+// unlessWrong is a handler of commands that another node forwards, which answers
+// nothing when what this node's store says of them may not be passed on.
+func (n *Node) unlessWrong(answer wire.Handler) wire.Handler {
+	return func(ctx context.Context, from string, body []byte) ([]byte, error) {
+		if n.replica.Wrong() {
+			return nil, wire.ErrNotLeader
+		}
+		return answer(ctx, from, body)
 	}
-	return n.proposer.Answer(ctx, from, body)
 }
 
 // unfit reports whether this node must not stand for election.

@@ -10,15 +10,10 @@ import (
 // handlers returns the handler of each kind of request.
 func (n *Node) handlers() map[byte]wire.Handler {
 	return map[byte]wire.Handler{
-		wire.Propose: n.answerPropose,
-		wire.ProposeTraced: func(ctx context.Context, from string, body []byte) ([]byte, error) {
-			if n.replica.Wrong() {
-				return nil, wire.ErrNotLeader
-			}
-			return n.proposer.AnswerTraced(ctx, from, body)
-		},
-		wire.ReadIndex:   wire.Handle(n.reads.Answer),
-		wire.ConfirmTerm: wire.Handle(n.reads.AnswerTerm),
+		wire.Propose:       n.unlessWrong(n.proposer.Answer),
+		wire.ProposeTraced: n.unlessWrong(n.proposer.AnswerTraced),
+		wire.ReadIndex:     wire.Handle(n.reads.Answer),
+		wire.ConfirmTerm:   wire.Handle(n.reads.AnswerTerm),
 		wire.Status: wire.Handle(func(context.Context, string, wire.None) (NodeStatus, error) {
 			return n.ownStatus(), nil
 		}),

@@ -168,10 +168,13 @@ func (c *call) finish() {
 	}
 }
 
-// isWrite reports whether the call changes an object.
-func (c *call) isWrite() bool {
-	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index && c.ref != (fsm.Ref{})
+// changes reports whether the call changes an object, or makes one.
+func (c *call) changes() bool {
+	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index
 }
+
+// isWrite reports whether the call changes an object.
+func (c *call) isWrite() bool { return c.changes() && c.ref != (fsm.Ref{}) }
 
 // note writes a line for a request, where the log has lines for debugging.
 func (s *session) note(c *call, status int, took time.Duration) {
@@ -195,11 +198,6 @@ func (c *call) name() string {
 
 // maxRequestName is how much of an id that a client chose goes into the log.
 const maxRequestName = 128
-
-// changes reports whether the call changes an object, or makes one.
-func (c *call) changes() bool {
-	return c.Method != http.MethodGet && c.kind != objects.KindNone && !c.index
-}
 
 // turnAway answers a request at once, before any more is read.
 func (s *session) turnAway(m *wire.Message, c *call, refused error) {
