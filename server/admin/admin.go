@@ -51,6 +51,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/refusal"
+	"lockstep/server/requestid"
 	"lockstep/server/transfer"
 )
 
@@ -177,7 +178,15 @@ func New(c Config) http.Handler {
 		})
 	}
 	h.route(mux, "/", Viewer, func(*http.Request) (int, any, error) { return 0, nil, objects.ErrNotFound })
-	return sameOrigin(mux)
+	return identified(sameOrigin(mux))
+}
+
+// identified gives each answer an id.
+func identified(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(requestid.Header, requestid.New().String())
+		next.ServeHTTP(w, r)
+	})
 }
 
 // sameOrigin keeps other sites from leading a browser here that remembers the
@@ -228,7 +237,7 @@ func (h *handler) enterWith(w http.ResponseWriter, r *http.Request, needs Needs,
 }
 
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	h.logger.Info("operator's request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	h.logger.Info("operator's request failed", "request", w.Header().Get(requestid.Header), "method", r.Method, "path", r.URL.Path, "error", err)
 	writeError(w, r, err)
 }
 

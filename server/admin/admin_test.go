@@ -1,10 +1,12 @@
 package admin_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -115,6 +117,23 @@ func TestNodeThatServesMayHaveNotes(t *testing.T) {
 	res, body := ask(t, "GET", url+"/readyz", "")
 	require.Equal(t, 200, res.StatusCode)
 	require.JSONEq(t, `{"status":"ready","notes":["the state is full"]}`, body)
+}
+
+func TestAnswersHaveAnIDByWhichTheLogHasThem(t *testing.T) {
+	var log bytes.Buffer
+	_, url := serveHandler(t, admin.New(admin.Config{Node: fake{}, Allow: allow, Metrics: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(&log, nil))}))
+	ids := map[string]bool{}
+	for _, r := range []struct{ method, path, credentials string }{
+		{"GET", "/cluster/status", "Basic YWNjb3VudDp0b2tlbg=="}, {"GET", "/cluster/status", ""}, {"GET", "/cluster/unknown", ""}, {"GET", "/healthz", ""},
+		{"POST", "/cluster/snapshot", "Basic YWNjb3VudDp0b2tlbg=="},
+	} {
+		res, _ := ask(t, r.method, url+r.path, "", "Authorization", r.credentials)
+		id := res.Header.Get("Twilio-Request-Id")
+		require.Regexp(t, "^RQ[0-9a-f]{32}$", id, r)
+		require.NotContains(t, ids, id, r)
+		ids[id] = true
+		require.Equal(t, r.path == "/cluster/snapshot", strings.Contains(log.String(), "request="+id), "%v: %s", r, log.String())
+	}
 }
 
 func TestClusterEndpointsRequireAccount(t *testing.T) {

@@ -18,14 +18,14 @@ type JoinFunc func(context.Context, Join) (id string, err error)
 // join.
 func PreJoinHandler(reason string, clients http.Handler, allow Allow, join JoinFunc) http.Handler {
 	why := errors.New(reason)
-	joining := sameOrigin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	joining := identified(sameOrigin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		j, err := readJoin(w, r, allow, join)
 		if err != nil {
 			writeError(w, r, err)
 			return
 		}
 		writeJSON(w, http.StatusAccepted, j)
-	}))
+	})))
 	// Not by a ServeMux: it redirects from paths that it finds unclean.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		read := r.Method == http.MethodGet || r.Method == http.MethodHead

@@ -18,6 +18,7 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/budget"
 	"lockstep/server/refusal"
+	"lockstep/server/requestid"
 )
 
 // maxBody is how much of a body is read. Percent-encoding and JSON escapes make
@@ -184,7 +185,7 @@ type wholeWriter interface {
 }
 
 // writeWhole is write with the common headers, and the same bytes.
-func (a answer) writeWhole(w wholeWriter, id requestID, out *output) {
+func (a answer) writeWhole(w wholeWriter, id requestid.ID, out *output) {
 	b := append(out.header[:0], commonLines...)
 	if a.body != nil {
 		b = append(b, "Content-Length: "...)
@@ -194,7 +195,7 @@ func (a answer) writeWhole(w wholeWriter, id requestID, out *output) {
 	if a.tagged {
 		b = append(a.appendTag(append(b, "Etag: "...)), "\r\n"...)
 	}
-	b = append(id.append(append(b, "Twilio-Request-Id: "...)), "\r\n"...)
+	b = append(id.Append(append(b, requestid.Header+": "...)), "\r\n"...)
 	w.WriteAnswer(a.status, b, a.body)
 	out.header = b
 }
@@ -222,7 +223,7 @@ func (o *output) release() {
 }
 
 // refusal returns what the client is told of an error.
-func (h *handler) refusal(r *http.Request, id requestID, err error) *objects.Error {
+func (h *handler) refusal(r *http.Request, id requestid.ID, err error) *objects.Error {
 	e, ok := errors.AsType[*objects.Error](err)
 	if !ok {
 		h.Logger.Error("request failed", "request", id.String(), "method", r.Method, "error", err)

@@ -8,11 +8,8 @@ package rest
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -26,6 +23,7 @@ import (
 	"lockstep/server/budget"
 	"lockstep/server/origin"
 	"lockstep/server/panics"
+	"lockstep/server/requestid"
 	"lockstep/server/resource"
 )
 
@@ -109,7 +107,7 @@ var commonHeaders = http.Header{
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := newRequestID()
+	id := requestid.New()
 	if r.Method == http.MethodOptions {
 		setCommon(w.Header(), id)
 		w.WriteHeader(http.StatusNoContent)
@@ -161,7 +159,7 @@ func (h *handler) trace(r *http.Request) (_ *http.Request, end func(status int, 
 
 // note writes a line for a request, where the log has lines for debugging. It names the
 // path as it came, and no parameters: they may be data.
-func (h *handler) note(r *http.Request, id requestID, status int, refused *objects.Error, took time.Duration) {
+func (h *handler) note(r *http.Request, id requestid.ID, status int, refused *objects.Error, took time.Duration) {
 	if !h.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		return
 	}
@@ -174,9 +172,9 @@ func (h *handler) note(r *http.Request, id requestID, status int, refused *objec
 }
 
 // setCommon sets the headers that every answer has.
-func setCommon(header http.Header, id requestID) {
+func setCommon(header http.Header, id requestid.ID) {
 	maps.Copy(header, commonHeaders)
-	header["Twilio-Request-Id"] = []string{id.String()}
+	header[requestid.Header] = []string{id.String()}
 }
 
 // Unavailable is the handler while there is nothing to serve with: it answers
@@ -188,7 +186,7 @@ func Unavailable(reason string) http.Handler {
 // Refusal is the handler of what is refused, whatever it may be.
 func Refusal(e *objects.Error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		setCommon(w.Header(), newRequestID())
+		setCommon(w.Header(), requestid.New())
 		if r.Method == http.MethodOptions {
 			w.WriteHeader(http.StatusNoContent)
 			return
@@ -198,7 +196,7 @@ func Refusal(e *objects.Error) http.Handler {
 }
 
 // guard serves a request, and turns a panic into an error of its own.
-func (h *handler) guard(w http.ResponseWriter, r *http.Request, id requestID, out *output) (a answer, err error) {
+func (h *handler) guard(w http.ResponseWriter, r *http.Request, id requestid.ID, out *output) (a answer, err error) {
 	defer h.Panics.Catch("rest request", func(fault error) {
 		h.Logger.Error("request failed", "request", id.String(), "error", fault)
 		err = objects.ErrInternal
@@ -336,17 +334,3 @@ func (c *call) refuse(ctx context.Context, err error) error {
 	}
 	return c.api.Refuse(ctx, c.caller, c.kind, c.ref(), objects.Read, err)
 }
-
-// requestID is by which an answer is found in the log.
-type requestID [16]byte
-
-func newRequestID() (id requestID) {
-	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
-	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
-	return id
-}
-
-func (id requestID) append(b []byte) []byte { return hex.AppendEncode(append(b, "RQ"...), id[:]) }
-
-// String returns the id as in the answer's header.
-func (id requestID) String() string { return string(id.append(nil)) }
