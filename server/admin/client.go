@@ -148,21 +148,33 @@ func (c *Client) do(ctx context.Context, method, path string, body, answer any) 
 			return fmt.Errorf("encode request: %w", err)
 		}
 	}
-	return c.post(ctx, method, path, payload, answer)
+	return c.exchange(ctx, method, path, payload, answer)
 }
 
-// post sends a request with a body that is encoded already.
-func (c *Client) post(ctx context.Context, method, path string, payload []byte, answer any) error {
+// exchange is do with a body that is encoded already.
+func (c *Client) exchange(ctx context.Context, method, path string, payload []byte, answer any) error {
+	content, err := c.ask(ctx, method, path, payload)
+	if err != nil || answer == nil {
+		return err
+	}
+	if err := json.Unmarshal(content, answer); err != nil {
+		return fmt.Errorf("decode answer: %w", err)
+	}
+	return nil
+}
+
+// ask is exchange with an answer that is not decoded.
+func (c *Client) ask(ctx context.Context, method, path string, payload []byte) (answer []byte, err error) {
 	var unreachable []error
 	for _, u := range c.URLs {
-		status, b, err := c.send(ctx, u, method, path, payload)
+		status, content, err := c.send(ctx, u, method, path, payload)
 		if err != nil {
 			unreachable = append(unreachable, err)
 			continue
 		}
-		return decode(status, b, answer)
+		return content, refusalOf(status, content)
 	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(unreachable...))
+	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(unreachable...))
 }
 
 func (c *Client) send(ctx context.Context, origin, method, path string, body []byte) (status int, answer []byte, err error) {
@@ -190,22 +202,17 @@ func (c *Client) send(ctx context.Context, origin, method, path string, body []b
 // maxAnswer is more than a cluster's status or its API keys take.
 const maxAnswer = 16 << 20
 
-func decode(status int, body []byte, answer any) error {
-	if status >= 300 {
-		var f struct {
-			Code    int    `json:"code"`
-			Message string `json:"message"`
-		}
-		if err := json.Unmarshal(body, &f); err != nil || f.Code == 0 {
-			return fmt.Errorf("the node answered with status %d", status)
-		}
-		return &objects.Error{Code: f.Code, Status: status, Message: f.Message}
-	}
-	if answer == nil {
+// refusalOf returns the error that an answer is; nil if it is none.
+func refusalOf(status int, body []byte) error {
+	if status < 300 {
 		return nil
 	}
-	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("decode answer: %w", err)
+	var f struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
 	}
-	return nil
+	if err := json.Unmarshal(body, &f); err != nil || f.Code == 0 {
+		return fmt.Errorf("the node answered with status %d", status)
+	}
+	return &objects.Error{Code: f.Code, Status: status, Message: f.Message}
 }

@@ -87,6 +87,6 @@ func (c *Client) Import(ctx context.Context, lines []byte, compare bool) ([]Outc
 		path += "?compare=true"
 	}
 	var answer Import
-	err := c.post(ctx, http.MethodPost, path, lines, &answer)
+	err := c.exchange(ctx, http.MethodPost, path, lines, &answer)
 	return answer.Outcomes, err
 }

@@ -3,8 +3,6 @@ package admin
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"runtime/pprof"
@@ -87,24 +85,13 @@ func profileCPU(ctx context.Context, content *bytes.Buffer, seconds string) erro
 	}
 }
 
-// Profile returns a profile of the first of the nodes that can be reached, in the
-// form of `go tool pprof`. span is for how long a CPU profile is made; the others take no time.
+// Profile returns a profile of the first of the nodes that can be reached, in the form
+// of `go tool pprof`. span is for how long a CPU profile is made; the others take no
+// time.
 func (c *Client) Profile(ctx context.Context, name string, span time.Duration) ([]byte, error) {
 	path := "/cluster/pprof/" + url.PathEscape(name)
 	if name == ProfileCPU {
 		path += "?seconds=" + strconv.FormatFloat(span.Seconds(), 'f', -1, 64)
 	}
-	var unreachable []error
-	for _, u := range c.URLs {
-		status, content, err := c.send(ctx, u, http.MethodGet, path, nil)
-		switch {
-		case err != nil:
-			unreachable = append(unreachable, err)
-		case status != http.StatusOK:
-			return nil, decode(status, content, nil)
-		default:
-			return content, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(unreachable...))
+	return c.ask(ctx, http.MethodGet, path, nil)
 }
