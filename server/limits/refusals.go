@@ -11,8 +11,8 @@ import (
 // maxRefusals is how many buckets are remembered that refused lately.
 const maxRefusals = 256
 
-// Refusal is what one bucket has refused on this node since it began to lead, or
-// since the bucket was last forgotten for want of room.
+// Refusal is what one bucket has refused on this node since it started, or since the
+// bucket was last forgotten for want of room.
 type Refusal struct {
 	Bucket      objects.Bucket
 	Count       uint64

@@ -19,7 +19,7 @@ export function limits() {
       put(body, h('div.body', note('warn', error.message)));
       return;
     }
-    total.textContent = `${plural(now.total, 'request')} refused since the present leader began`;
+    total.textContent = `${plural(now.total, 'request')} refused by the present leader since it started`;
     if (!now.refusals.length) {
       put(body, empty('limits', 'No request was refused', 'What comes faster than --rate-limits allows is answered 429, and appears here.'));
       return;
