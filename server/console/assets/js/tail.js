@@ -35,16 +35,20 @@ async function run(signal, query, onLine, onState) {
 /** Reads lines to the end; reports whether the session is over. */
 async function read(body, onLine) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let rest = ''; ;) {
-    const { value, done } = await silentFor(reader.read(), 15_000);
-    if (done) return false;
-    const lines = (rest + value).split('\n');
-    rest = lines.pop();
-    for (const line of lines) {
-      const event = JSON.parse(line);
-      if (event.type === 'logged_out') return true;
-      if (event.type !== 'beat') onLine(event);
+  try {
+    for (let rest = ''; ;) {
+      const { value, done } = await silentFor(reader.read(), 15_000);
+      if (done) return false;
+      const lines = (rest + value).split('\n');
+      rest = lines.pop();
+      for (const line of lines) {
+        const event = JSON.parse(line);
+        if (event.type === 'logged_out') return true;
+        if (event.type !== 'beat') onLine(event);
+      }
     }
+  } finally { // a session has few streams, and one that is given up would stay one of them
+    reader.cancel().catch(() => {});
   }
 }
 
