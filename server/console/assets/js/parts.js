@@ -17,10 +17,13 @@ export const note = (kind, ...text) => h(`div.note${kind ? `.${kind}` : ''}`, ic
 
 export const head = (title, text, ...actions) => h('div.head', h('div.text', h('h1', title), text && h('p', text)), h('div.actions', actions));
 
-/** A table that scrolls by itself where it is too wide. */
-export const table = (label, columns, rows, tall) => h(`div.wide${tall ? '.tall' : ''}`, { tabindex: 0, role: 'region', 'aria-label': label }, h('table.table',
-  h('thead', h('tr', columns.map((c) => h(`th${c.right ? '.right' : ''}${c.small ? '.hide-small' : ''}`, { scope: 'col' }, c.name ?? c)))),
-  h('tbody', rows.map((row) => h('tr', row.map((cell, i) => h(`td${columns[i].right ? '.right' : ''}${columns[i].fit ? '.fit' : ''}${columns[i].small ? '.hide-small' : ''}`, cell)))))));
+/** A table that scrolls by itself where it is too wide; a column that acts stays in sight. */
+export const table = (label, columns, rows, tall) => {
+  const classes = (c) => `${c.right ? '.right' : ''}${c.fit ? '.fit' : ''}${c.acts ? '.acts' : ''}${c.small ? '.hide-small' : ''}`;
+  return h(`div.wide${tall ? '.tall' : ''}`, { tabindex: 0, role: 'region', 'aria-label': label }, h('table.table',
+    h('thead', h('tr', columns.map((c) => h(`th${classes(c)}`, { scope: 'col' }, c.name)))),
+    h('tbody', rows.map((row) => h('tr', row.map((cell, i) => h(`td${classes(columns[i])}`, cell)))))));
+};
 
 export const live = (state) => {
   const text = state.is === 'live' ? 'Live' : 'Reconnecting';

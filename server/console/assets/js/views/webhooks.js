@@ -27,7 +27,7 @@ export function webhooks({ who }) {
     const now = await get('webhooks');
     put(problem, now.problem && note('warn', now.problem));
     number.textContent = now.waiting_count > now.waiting.length ? `${plural(now.waiting_count, 'delivery', 'deliveries')}, the first ${now.waiting.length} are here` : '';
-    put(waiting, now.waiting.length ? table('Waiting deliveries', [{ name: 'What happened' }, { name: 'Receiver', small: true }, { name: 'Tried', right: true }, { name: 'Why it waits' }, { name: h('span.unseen', 'Retry'), fit: true }], now.waiting.map((d) => [
+    put(waiting, now.waiting.length ? table('Waiting deliveries', [{ name: 'What happened' }, { name: 'Receiver', small: true }, { name: 'Tried', right: true }, { name: 'Why it waits' }, { name: h('span.unseen', 'Retry'), acts: true }], now.waiting.map((d) => [
       what(d), d.receiver, d.attempts,
       d.error ? h('span', badge(d.error, 'bad'), ' ', h('span.quiet.small', d.next ? `again ${ago(d.next)}` : '')) : h('span.quiet', d.next ? `again ${ago(d.next)}` : 'its turn comes'),
       who.rights.write ? h('button.button.slim', { type: 'button', disabled: hurried.has(d.seq), 'aria-label': `Retry delivery ${d.seq}`, onclick: (e) => retry(d, e.currentTarget) }, icon('retry', 15), 'Retry') : '',
