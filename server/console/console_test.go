@@ -1,13 +1,16 @@
 package console_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -245,10 +248,53 @@ func TestRoles(t *testing.T) {
 func TestOverviewHidesAddressesFromDataKeys(t *testing.T) {
 	c := newCluster(t)
 	_, login := c.key(t, objects.KeyScope{})
-	contains(t, c.loggedIn(t, asAccount).do("GET", "/console/api/overview", nil), "10.0.0.1")
-	w := c.loggedIn(t, login).do("GET", "/console/api/overview", nil)
+	w := c.loggedIn(t, asAccount).do("GET", "/console/api/overview", nil)
+	require.Contains(t, w.Body.String(), "10.0.0.1")
+	w = c.loggedIn(t, login).do("GET", "/console/api/overview", nil)
 	require.NotContains(t, w.Body.String(), "10.0.0.1")
-	contains(t, w, `"role":"leader"`)
+	require.Contains(t, w.Body.String(), `"role":"leader"`)
+}
+
+// Each node measures what comes to it, and any of them tells of all.
+func TestOverviewHasWhatEachNodeMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		for _, x := range c.consoles {
+			running.Go(func() { x.Run(ctx) })
+		}
+		synctest.Wait()
+		for range 10 {
+			c.consoles["n2"].Writes.Observe(4 * time.Millisecond)
+		}
+		c.consoles["n2"].Reads.Observe(time.Second)
+		time.Sleep(5 * time.Second) // two intervals of two seconds, the second of them without requests
+		cancel()
+		running.Wait()
+
+		type node struct {
+			ID      string
+			Samples []console.Sample
+		}
+		var now struct{ Nodes []node }
+		c.loggedIn(t, asAccount).get("/console/api/overview", 200, &now)
+		require.Len(t, now.Nodes, 3)
+		for _, n := range now.Nodes {
+			require.Len(t, n.Samples, 2, n.ID)
+			first, second := n.Samples[0], n.Samples[1]
+			require.Equal(t, 3, first.Sessions)
+			require.Zero(t, second.Writes+second.Reads+second.WriteP99, n.ID)
+			if n.ID != "n2" {
+				require.Zero(t, first.Writes+first.Reads, n.ID)
+				continue
+			}
+			require.Equal(t, 5.0, first.Writes)
+			require.Equal(t, .5, first.Reads)
+			require.InEpsilon(t, 4, first.WriteP50, .125)
+			require.InEpsilon(t, 1000, first.ReadP99, .125)
+		}
+	})
 }
 
 func TestRefusalsAreTheServicesOwn(t *testing.T) {
@@ -270,15 +316,15 @@ func TestRefusalsAreTheServicesOwn(t *testing.T) {
 	_, login = c.key(t, objects.KeyScope{Role: objects.RoleViewer})
 	w := c.loggedIn(t, login).do("GET", "/console/api/refusals", nil)
 	require.NotContains(t, w.Body.String(), "alice", "operators see no data")
-	contains(t, w, "create-map")
+	require.Contains(t, w.Body.String(), "create-map")
 }
 
 func TestBackupsOfAllNodes(t *testing.T) {
 	c := newCluster(t)
 	c.backups = console.Backups{Dir: "/backups", Keep: 7}
 	w := c.loggedIn(t, asAccount).do("GET", "/console/api/backups", nil)
-	contains(t, w, `{"node":"n2","dir":"/backups"`)
-	contains(t, w, `{"node":"n3","dir":""`)
+	require.Contains(t, w.Body.String(), `{"node":"n2","dir":"/backups"`)
+	require.Contains(t, w.Body.String(), `{"node":"n3","dir":""`)
 }
 
 func TestRetriedWebhookIsTheLeaders(t *testing.T) {
@@ -288,8 +334,8 @@ func TestRetriedWebhookIsTheLeaders(t *testing.T) {
 	p := c.loggedIn(t, asAccount)
 	p.node = "n3"
 	w := p.do("GET", "/console/api/webhooks", nil)
-	contains(t, w, `"event":"document_created"`)
-	contains(t, w, `"receiver":"https://example.com"`)
+	require.Contains(t, w.Body.String(), `"event":"document_created"`)
+	require.Contains(t, w.Body.String(), `"receiver":"https://example.com"`)
 	require.NotContains(t, w.Body.String(), "secret", "the path of a receiver may be one")
 	seq := c.View().NewestDelivery()
 	require.Equal(t, 204, p.do("POST", fmt.Sprintf("/console/api/webhooks/%d/attempts", seq), nil).Code)

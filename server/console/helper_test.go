@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"path"
 	"regexp"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -232,11 +231,6 @@ func (c *cluster) loggedIn(t *testing.T, with map[string]string) *page {
 }
 
 var asAccount = map[string]string{"Key": account, "Secret": authToken}
-
-func contains(t *testing.T, w *httptest.ResponseRecorder, text string) {
-	t.Helper()
-	require.True(t, strings.Contains(w.Body.String(), text), "%s", w.Body)
-}
 
 var (
 	references = regexp.MustCompile(`(?:src|href)="([^"]+)"`)
