@@ -2,25 +2,19 @@
 import http from 'node:http';
 import { once } from 'node:events';
 
-/** Requests to the REST API of a node, with the credentials of the account or of a key. */
-export function restOf(url, key, secret) {
+async function ask(url, key, secret, method, path, body) {
   const authorization = `Basic ${Buffer.from(`${key}:${secret}`).toString('base64')}`;
-  return async (method, path, form, headers = {}) => {
-    const answer = await fetch(url + path, { method, headers: { authorization, ...headers }, body: form && new URLSearchParams(form) });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-    return text ? JSON.parse(text) : null;
-  };
-}
-
-/** The operators' API of a node. */
-export async function operate(env, method, path, body) {
-  const authorization = `Basic ${Buffer.from(`${env.LOCKSTEP_ACCOUNT_SID}:${env.LOCKSTEP_AUTH_TOKEN}`).toString('base64')}`;
-  const answer = await fetch(env.LOCKSTEP_URLS.split(',')[0] + path, { method, headers: { authorization }, body: body && JSON.stringify(body) });
+  const answer = await fetch(url + path, { method, headers: { authorization }, body });
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
   return text ? JSON.parse(text) : null;
 }
+
+/** Requests to the REST API of a node, with the credentials of the account or of a key. */
+export const restOf = (url, key, secret) => (method, path, form) => ask(url, key, secret, method, path, form && new URLSearchParams(form));
+
+/** A request to the operators' API. */
+export const operate = (env, method, path, body) => ask(env.LOCKSTEP_URLS.split(',')[0], env.LOCKSTEP_ACCOUNT_SID, env.LOCKSTEP_AUTH_TOKEN, method, path, body && JSON.stringify(body));
 
 /** A receiver of webhooks that answers as it is told. */
 export async function receiver(status = 204) {

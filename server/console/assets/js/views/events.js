@@ -3,9 +3,9 @@ import { clock, preview } from '../format.js';
 import { icon } from '../icons.js';
 import { empty, head, live } from '../parts.js';
 import { follow } from '../tail.js';
+import { pageOf } from './service.js';
 
 const kept = 500;
-const plurals = { document: 'Documents', list: 'Lists', map: 'Maps', stream: 'Streams' };
 const shade = (type) => (/(created|added|published)$/.test(type) ? '.add' : /(removed|revoked)$/.test(type) ? '.del' : '.upd');
 
 /** One event as a row. */
@@ -14,7 +14,7 @@ export function eventRow(e) {
   if (e.type === 'skipped') return h('div.event.marker', `${e.count.toLocaleString('en')} more events in that second are not shown`);
   return h('div.event',
     h('time', clock(e.at)), h(`span.what${shade(e.type)}`, e.type.replaceAll('_', ' ')),
-    h('span.where', e.object ? h('a', { href: `#/services/${e.service}/${plurals[e.kind]}/${e.object}` }, e.name || e.object) : e.service ?? '', e.item && [' ', h('code', e.item)]),
+    h('span.where', e.object ? h('a', { href: pageOf(e.service, e.kind, e.object) }, e.name || e.object) : e.service ?? '', e.item && [' ', h('code', e.item)]),
     h('span.who', e.identity),
     e.bytes > 0 && h('span.data', e.data === undefined ? `${e.bytes.toLocaleString('en')} bytes` : preview(e.data)));
 }

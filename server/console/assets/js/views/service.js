@@ -13,6 +13,9 @@ export const kinds = {
   Streams: { icon: 'stream', noun: 'stream', text: 'Messages that are not kept.' },
 };
 
+/** The page of an object of a kind, which is named as events name it: "map". */
+export const pageOf = (service, noun, object) => `#/services/${service}/${Object.keys(kinds).find((k) => kinds[k].noun === noun)}/${object}`;
+
 export const nameOf = (s) => s.friendly_name || s.unique_name || shortSid(s.sid);
 
 export function service(context, ref, tab) {

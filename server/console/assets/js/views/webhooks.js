@@ -3,10 +3,10 @@ import { every, h, put, toast } from '../dom.js';
 import { ago, clock, ms, plural } from '../format.js';
 import { icon } from '../icons.js';
 import { badge, empty, head, loading, note, table } from '../parts.js';
+import { pageOf } from './service.js';
 
-const plurals = { document: 'Documents', list: 'Lists', map: 'Maps', stream: 'Streams' };
 const words = (event) => event.replaceAll('_', ' ');
-const what = (d) => [h('b', words(d.event)), ' ', d.object ? h('a', { href: `#/services/${d.service}/${plurals[d.event.split('_')[0]]}/${d.object}` }, d.name || d.object.slice(0, 10) + '…') : d.identity, d.item && [' ', h('code', d.item)]];
+const what = (d) => [h('b', words(d.event)), ' ', d.object ? h('a', { href: pageOf(d.service, d.event.split('_')[0], d.object) }, d.name || d.object.slice(0, 10) + '…') : d.identity, d.item && [' ', h('code', d.item)]];
 
 export function webhooks({ who }) {
   const waiting = h('div', loading()), attempts = h('div', loading()), number = h('span.quiet.small'), problem = h('div');
