@@ -152,10 +152,14 @@ func newMachine(t *testing.T) machine {
 	return machine{t, root}
 }
 
+// atHome is how a script on the machine begins: root's home is where the machine's own
+// list of users says.
+const atHome = "HOME=~root && export HOME"
+
 // command is a script that is run on the machine by root.
 func (m machine) command(script string) *exec.Cmd {
-	cmd := exec.CommandContext(m.t.Context(), "chroot", m.root, "/bin/sh", "-e", "-c", script)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "HOME=/root"}
+	cmd := exec.CommandContext(m.t.Context(), "chroot", m.root, "/bin/sh", "-e", "-c", atHome+"\n"+script)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}
 	return cmd
 }
 

@@ -131,8 +131,8 @@ echo $! > /run/node
 		t.Cleanup(m.killNode)
 	}
 	for name, does := range map[string]string{
-		"ssh": `to=$1; shift; way; exec chroot "$root" /bin/sh -c "cd /root && export DEBIAN_FRONTEND=noninteractive && $*"`,
-		"scp": `for to; do :; done; to=${to%:}; way; while [ $# -gt 1 ]; do cp "$1" "$root/root/"; shift; done`,
+		"ssh": `to=$1; shift; way; exec chroot "$root" /bin/sh -c "` + atHome + ` && cd && export DEBIAN_FRONTEND=noninteractive && $*"`,
+		"scp": `for to; do :; done; to=${to%:}; way; while [ $# -gt 1 ]; do chroot "$root" /bin/sh -c "` + atHome + ` && cat > ~/'$1'" < "$1"; shift; done`,
 	} {
 		text := "#!/bin/sh -e\nway() { case $to in\n" + ways + "*) exit 1 ;;\nesac; }\n" + does + "\n"
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755))
