@@ -301,7 +301,8 @@ func (c *Copier) purge(ctx context.Context, o *transfer.Record, below, kind stri
 
 // remove takes an object away that was copied and is gone at the source.
 func (c *Copier) remove(ctx context.Context, o *transfer.Record) error {
-	if _, known := c.State.has(o.SID); !known {
+	last, known := c.State.has(o.SID)
+	if !known || last.Service != o.ServiceSID || last.Kind != o.Kind { // as a forged webhook may say
 		return nil
 	}
 	if c.To.Compare {

@@ -343,6 +343,26 @@ func TestWebhooksSayWhatToLookAt(t *testing.T) {
 	require.Empty(t, tw.services[1]["webhook_url"])
 }
 
+// What a webhook says is not believed: one that names another service or kind has
+// nothing removed or forgotten, and one whose names are none is not kept.
+func TestForgedWebhookDoesNoHarm(t *testing.T) {
+	c, tw := startCluster(t), newTwilio(t)
+	_, _, aMap := tw.fill(3)
+	m := &Mirror{Copier: tw.copier(c, ""), Hints: NewHints()}
+	require.NoError(t, m.Import(t.Context()))
+	hooks := serve(t, m.Hints)
+	for _, form := range []string{"ServiceSid=" + theirDefault + "&MapSid=" + aMap, "ServiceSid=" + theirShop + "&DocumentSid=" + aMap} {
+		post(t, hooks, form)
+		_, err := m.hinted(t.Context())
+		require.NoError(t, err)
+		_, known := m.State.has(aMap)
+		require.True(t, known, form)
+	}
+	tw.same(c)
+	post(t, hooks, "ServiceSid="+strings.Repeat("x", 1000)+"&MapSid="+aMap)
+	require.Empty(t, m.Hints.take())
+}
+
 func TestFileIsBroughtInMuchLikeAnInstallation(t *testing.T) {
 	c, tw := startCluster(t), newTwilio(t)
 	tw.fill(150)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,9 +135,11 @@ func (h *Hints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	service := r.PostForm.Get("ServiceSid")
 	for parameter, kind := range map[string]string{"DocumentSid": transfer.Document, "ListSid": transfer.List, "MapSid": transfer.Map} {
-		if sid := r.PostForm.Get(parameter); objects.LooksLikeSID(sid) {
-			h.add(&transfer.Record{Kind: kind, SID: sid, ServiceSID: r.PostForm.Get("ServiceSid")})
+		if sid := r.PostForm.Get(parameter); objects.LooksLikeSID(service) && objects.LooksLikeSID(sid) {
+			// Copies: a part of the body would keep all of it.
+			h.add(&transfer.Record{Kind: kind, SID: strings.Clone(sid), ServiceSID: strings.Clone(service)})
 		}
 	}
 	w.WriteHeader(http.StatusNoContent)
