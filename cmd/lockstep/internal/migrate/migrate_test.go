@@ -185,6 +185,26 @@ func TestImportThatWasKilledGoesOn(t *testing.T) {
 	require.ErrorContains(t, err, "is not the state of an import from "+tw.url+" (AC2)")
 }
 
+// A file of something else stays as it is, even one whose only line has no end.
+func TestStateIsKeptInNoOtherFile(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	for _, text := range []string{"secret", "secret\n", `{"lockstep_import":1,"from":"another"`} {
+		require.NoError(t, os.WriteFile(state, []byte(text), 0o600))
+		_, err := OpenState(state, "http://there", "AC1", "cluster")
+		require.ErrorContains(t, err, "is not the state of an import from http://there (AC1)")
+		kept, err := os.ReadFile(state)
+		require.NoError(t, err)
+		require.Equal(t, text, string(kept))
+	}
+	require.NoError(t, os.WriteFile(state, []byte(`{"lockstep_import":1,"from":"http:`), 0o600)) // killed while it was begun
+	s, err := OpenState(state, "http://there", "AC1", "cluster")
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	kept, err := os.ReadFile(state)
+	require.NoError(t, err)
+	require.Equal(t, `{"lockstep_import":1,"from":"http://there","account":"AC1","to":"cluster"}`+"\n", string(kept))
+}
+
 func TestPagesThatGoRoundAreNoticed(t *testing.T) {
 	c, tw := startCluster(t), newTwilio(t)
 	tw.before = func(w http.ResponseWriter, r *http.Request) bool {

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,11 +65,21 @@ func OpenState(path, from, account, to string) (*State, error) {
 }
 
 func (s *State) load(f *os.File, path string, want stateHeader) error {
+	header, err := transfer.Line(want)
+	if err != nil {
+		return err
+	}
+	other := func() error {
+		return fmt.Errorf("%s is not the state of an import from %s (%s) into the cluster %s: name another file with --state", path, want.From, want.Account, want.To)
+	}
 	in := bufio.NewReaderSize(f, 256<<10)
 	var whole int64 // bytes of lines that have an end
 	for first := true; ; first = false {
 		line, err := in.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
+			if first && !bytes.HasPrefix(header, line) {
+				return other()
+			}
 			break // what is left of a line was being written when the command was killed
 		}
 		if err != nil {
@@ -78,7 +89,7 @@ func (s *State) load(f *os.File, path string, want stateHeader) error {
 		if first {
 			var h stateHeader
 			if err := json.Unmarshal(line, &h); err != nil || h != want {
-				return fmt.Errorf("%s is not the state of an import from %s (%s) into the cluster %s: name another file with --state", path, want.From, want.Account, want.To)
+				return other()
 			}
 			continue
 		}
@@ -97,10 +108,7 @@ func (s *State) load(f *os.File, path string, want stateHeader) error {
 	if whole > 0 {
 		return nil
 	}
-	line, err := transfer.Line(want)
-	if err == nil {
-		_, err = f.Write(line)
-	}
+	_, err = f.Write(header)
 	return err
 }
 
