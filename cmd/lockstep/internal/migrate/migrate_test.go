@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/server/admin"
 	"lockstep/server/transfer"
 )
 
@@ -381,6 +382,18 @@ func TestForgedWebhookDoesNoHarm(t *testing.T) {
 	tw.same(c)
 	post(t, hooks, "ServiceSid="+strings.Repeat("x", 1000)+"&MapSid="+aMap)
 	require.Empty(t, m.Hints.take())
+}
+
+// An answer with more outcomes than there are records is an error like any other.
+func TestAnswerThatIsNotOfTheRequestIsAnError(t *testing.T) {
+	node := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, admin.Import{Outcomes: make([]admin.Outcome, 3)})
+	}))
+	to := &Target{Operator: &admin.Client{URLs: []string{node}, HTTP: httpClient}, Report: &Report{}}
+	b := &batch{target: to}
+	require.NoError(t, b.add(t.Context(), record(t, `{"kind":"service","sid":"`+theirShop+`"}`)))
+	require.ErrorContains(t, b.flush(t.Context()), "3 outcomes of 1 records")
+	require.Zero(t, to.Report.Counts())
 }
 
 func TestFileIsBroughtInMuchLikeAnInstallation(t *testing.T) {

@@ -194,10 +194,13 @@ func (b *batch) send(ctx context.Context) ([]admin.Outcome, error) {
 		return nil, nil
 	}
 	outcomes, err := b.target.send(ctx, b.lines)
-	if err == nil && len(outcomes) != len(b.records) {
-		err = fmt.Errorf("the node answered with %d outcomes of %d records", len(outcomes), len(b.records))
+	if err != nil {
+		return nil, err
 	}
-	return outcomes, err
+	if len(outcomes) != len(b.records) {
+		return nil, fmt.Errorf("the node answered with %d outcomes of %d records", len(outcomes), len(b.records))
+	}
+	return outcomes, nil
 }
 
 // last sends what was added, and then one more record, whose outcome it returns
