@@ -31,7 +31,7 @@ func firstWrite(t *testing.T) time.Duration {
 	cmd := exec.Command(harness.Binary(), "dev", "--nodes", "1", "--memory", "--http-port", portOf(url))
 	cmd.Dir, cmd.Env = here, []string{"TMPDIR=" + here, "HOME=" + here}
 	began := time.Now()
-	require.NoError(t, cmd.Start())
+	start(t, cmd)
 	for deadline := began.Add(time.Minute); write(t, url, "first") != http.StatusCreated; time.Sleep(2 * time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), "it does not start")
 	}
@@ -125,7 +125,7 @@ func TestEmulatorPrintsWhatItsPageShows(t *testing.T) {
 	cmd.Dir, cmd.Env = here, []string{"LOCKSTEP_JOIN=http://127.0.0.1:1", "GORACE=atexit_sleep_ms=0"}
 	var out bytes.Buffer
 	cmd.Stdout = &out
-	require.NoError(t, cmd.Start())
+	start(t, cmd)
 	for deadline := time.Now().Add(time.Minute); write(t, url, "first") != http.StatusCreated; time.Sleep(10 * time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), "it does not start")
 	}

@@ -73,7 +73,7 @@ func untilCopied(t *testing.T, cmd *exec.Cmd, here string) {
 	t.Helper()
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
-	require.NoError(t, cmd.Start())
+	start(t, cmd)
 	harness.Until(t, "everything is copied", func() error {
 		states, err := filepath.Glob(filepath.Join(here, "lockstep-import-AC*.state"))
 		if err != nil || len(states) != 1 {

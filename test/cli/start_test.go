@@ -69,7 +69,7 @@ func TestGettingStartedRuns(t *testing.T) {
 	watch := command(env + "exec lockstep watch map/scores --count 2")
 	var watched bytes.Buffer
 	watch.Stdout = &watched
-	require.NoError(t, watch.Start())
+	start(t, watch)
 
 	for _, file := range []string{"package.json", "package-lock.json"} { // the packages that the page names, as the suites pin them
 		content, err := os.ReadFile(filepath.Join("..", "conformance", "sdk", file))
@@ -91,6 +91,13 @@ func TestGettingStartedRuns(t *testing.T) {
 	require.Regexp(t, `(?s)item updated\s+alice.*item added\s+carol`, watched.String())
 }
 
+// start starts a program, which the end of the test stops if it has failed before.
+func start(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // or it has ended
+}
+
 // untilItSays starts a program and waits until it has said something.
 func untilItSays(t *testing.T, cmd *exec.Cmd, words string) {
 	t.Helper()
@@ -98,7 +105,7 @@ func untilItSays(t *testing.T, cmd *exec.Cmd, words string) {
 	require.NoError(t, err)
 	defer said.Close()
 	cmd.Stdout, cmd.Stderr = said, said
-	require.NoError(t, cmd.Start())
+	start(t, cmd)
 	harness.Until(t, "it says "+words, func() error {
 		now, err := os.ReadFile(said.Name())
 		if err == nil && !bytes.Contains(now, []byte(words)) {
