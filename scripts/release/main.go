@@ -16,13 +16,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -238,23 +236,16 @@ func debianVersion(version string) string {
 // checksums writes the SHA-256 of every file, as sha256sum -c reads it.
 func (r *release) checksums() error {
 	var sums strings.Builder
-	var files []string
-	err := filepath.WalkDir(r.out, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			files = append(files, path)
-		}
-		return err
-	})
+	entries, err := os.ReadDir(r.out) // sorted
 	if err != nil {
 		return err
 	}
-	slices.Sort(files)
-	for _, path := range files {
-		content, err := os.ReadFile(path)
+	for _, e := range entries {
+		content, err := os.ReadFile(filepath.Join(r.out, e.Name()))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(content), filepath.Base(path))
+		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(content), e.Name())
 	}
 	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(sums.String()), 0o644)
 }
