@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lockstep/cmd/lockstep/internal/client"
 	"lockstep/cmd/lockstep/internal/migrate"
 )
 
@@ -111,7 +110,7 @@ func (r *reporting) target(cmd *cobra.Command, a *access, dryRun bool) (*migrate
 	}
 	shown := newCounter(cmd.ErrOrStderr(), what)
 	report.Progress = func(n int) { _ = shown.Add(n) } // what cannot be shown is not
-	to := &migrate.Target{Operator: a.operator(), REST: func() *client.Client { return a.rest() }, Report: report, Compare: dryRun}
+	to := &migrate.Target{Operator: a.operator(), REST: a.rest, Report: report, Compare: dryRun}
 	return to, func(err error) error {
 		if ended := shown.Finish(); err == nil {
 			err = ended

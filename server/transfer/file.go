@@ -54,9 +54,6 @@ func (w *Writer) Write(r *Record) error {
 	return w.line(r)
 }
 
-// Lines returns the number of records so far.
-func (w *Writer) Lines() int { return w.lines }
-
 // Close ends the file.
 func (w *Writer) Close() error {
 	if err := w.line(trailer{end, w.lines, hex.EncodeToString(w.sum.Sum(nil))}); err != nil {

@@ -1,6 +1,5 @@
 // Package dev runs a cluster on one machine, for development: three processes of the
-// same program, or another number, each with a directory of its own. Emulate runs one
-// node in this process that keeps nothing, for the tests of applications.
+// same program, or another number, each with a directory of its own.
 //
 // Run starts the processes, tells when all serve, and stops them. In between it
 // supervises nothing: a node that is killed stays dead until its run script, or
