@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"lockstep/cmd/lockstep/internal/migrate"
 )
 
@@ -32,7 +34,7 @@ func (h *hooks) start(ctx context.Context, m *migrate.Mirror) (stop func() error
 	m.Hints = migrate.NewHints()
 	s := &http.Server{Handler: m.Hints, ReadTimeout: 15 * time.Second, WriteTimeout: 15 * time.Second, MaxHeaderBytes: 64 << 10}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	go func() { served <- s.Serve(netutil.LimitListener(l, hookConnections)) }()
 	quiet := func() error {
 		closed := s.Close()
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
@@ -54,6 +56,10 @@ func (h *hooks) start(ctx context.Context, m *migrate.Mirror) (stop func() error
 	}
 	return stop, nil
 }
+
+// hookConnections is how many connections are open to the address for webhooks, which
+// strangers may find. The others wait.
+const hookConnections = 64
 
 // unhookTime is how long the source has to take the webhooks back.
 const unhookTime = 20 * time.Second

@@ -57,6 +57,7 @@ var mayUse = map[string][]string{
 	"github.com/mattn/go-isatty":            {"cmd/lockstep"},
 	"github.com/jedib0t/go-pretty/v6":       {"cmd/lockstep"},
 	"github.com/schollz/progressbar/v3":     {"cmd/lockstep/benchbars.go", "cmd/lockstep/progress.go"},
+	"golang.org/x/net":                      {"cmd/lockstep/mirrorhooks.go"},
 	"golang.org/x/term":                     {"cmd/lockstep"},
 
 	"github.com/stretchr/testify": {"cluster/internal/rafttest"},
