@@ -243,6 +243,9 @@ func (tx *tx) bringItem(s *objects.Service, o *storedObject, r *Imported) Result
 	if kind != objects.KindList && kind != objects.KindMap {
 		return refuse(objects.ErrGone(kind))
 	}
+	if (kind == objects.KindMap) != (r.Item.Key != "") || kind == objects.KindMap && r.Item.Index != 0 {
+		return refuse(objects.ErrParameter.With("It is not an item of a %s", kind))
+	}
 	old, exists := tx.view.Item(&o.Object, ItemKey{r.Item.Index, r.Item.Key})
 	if r.Remove {
 		if exists {
@@ -252,6 +255,9 @@ func (tx *tx) bringItem(s *objects.Service, o *storedObject, r *Imported) Result
 	}
 	if exists && sameItem(old, r.Item) {
 		return Result{}
+	}
+	if kind == objects.KindList && tx.view.Durable(&o.Object).Closed {
+		return refuse(objects.ErrClosed)
 	}
 	if !exists && o.Items >= objects.MaxItems {
 		return refuse(objects.ErrTooManyItems)

@@ -171,6 +171,37 @@ func TestImportRefusesWhatIsTaken(t *testing.T) {
 	refused(t, objects.ErrParameter, s.do(asREST, &Import{Records: make([]Imported, MaxImported+1)}))
 }
 
+// A list that was closed as a stream stays as it is, but for what is taken away.
+func TestImportAddsNothingToAClosedList(t *testing.T) {
+	s := newStore(t)
+	s.bring(foreign()...)
+	require.Nil(t, s.inForeign(&AppendDurable{List: Ref{SID: foreignList}, Close: true}).Err)
+	changed := foreign()[8:10]
+	changed[0].Item.Data = []byte(`"other"`)
+	changed[1].Item.Index = 9
+	r := s.must(asREST, &Import{Records: changed})
+	require.ErrorIs(t, r.Parts[0].Err, objects.ErrClosed)
+	require.ErrorIs(t, r.Parts[1].Err, objects.ErrClosed)
+	s.bring(foreign()...)
+	s.bring(Imported{Of: foreignList, Item: &objects.Item{Index: 3}, Remove: true})
+	l, _ := s.fsm.View().ObjectBySID(foreignList)
+	require.EqualValues(t, 1, l.Items)
+}
+
+func TestImportRefusesItemsOfAnotherKind(t *testing.T) {
+	s := newStore(t)
+	s.bring(foreign()...)
+	r := s.must(asREST, &Import{Records: []Imported{
+		{Of: foreignMap, Item: foreign()[8].Item},
+		{Of: foreignList, Item: foreign()[3].Item},
+		{Of: foreignMap, Item: &objects.Item{Key: "a", Index: 1, Data: []byte(`1`)}},
+		{Of: foreignDoc, Item: foreign()[3].Item},
+	}})
+	for i, want := range []*objects.Error{objects.ErrParameter, objects.ErrParameter, objects.ErrParameter, objects.ErrDocumentGone} {
+		require.ErrorIs(t, r.Parts[i].Err, want, "record %d", i)
+	}
+}
+
 func TestDefaultServiceTakesTheSIDOver(t *testing.T) {
 	theirs := Imported{Service: &objects.Service{SID: foreignService, UniqueName: DefaultService, ServiceSettings: DefaultSettings()}}
 	s := newStore(t)
