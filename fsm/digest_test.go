@@ -73,6 +73,10 @@ func TestHashOfARecordCoversAllOfIt(t *testing.T) {
 	covers(t, new(expiry), func(e *expiry) hash64 { return hashExpiry(*e) })
 	covers(t, new(garbage), func(g *garbage) hash64 { return hashGarbage(*g) })
 	covers(t, new(Delivery), hashDelivery)
+	covers(t, new(Durable), hashDurable)
+	covers(t, new(knownProducer), hashProducer)
+	covers(t, new(Sealed), hashSealed)
+	covers(t, new(Lease), func(l *Lease) hash64 { return hashLease(*l) })
 	covers(t, new(Endpoint), func(e *Endpoint) hash64 { return hashEndpoint(*e) })
 	covers(t, &meta{Rotation: &KeyRotation{}}, func(m *meta) hash64 {
 		v := newView()
