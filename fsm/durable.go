@@ -18,10 +18,14 @@ type Durable struct {
 	Closer      Producer `cbor:"6,keyasint,omitempty"` // whose write closed it; without an id: nobody's
 }
 
-// IsJSON reports whether items are messages of JSON, and not pieces of something else.
-func (d *Durable) IsJSON() bool {
-	media := objects.MediaType(d.ContentType)
-	return media == "" || media == objects.JSONType
+// takes reports whether what has a content type can be in the stream.
+func (d *Durable) takes(contentType string) bool {
+	return mediaType(d.ContentType) == mediaType(contentType)
+}
+
+// mediaType is that of a content type; JSON goes without saying.
+func mediaType(contentType string) string {
+	return cmp.Or(objects.MediaType(contentType), objects.JSONType)
 }
 
 // Producer is a place in the writes of one writer, who numbers them from 0 on in each
@@ -175,9 +179,7 @@ func (op *OpenDurable) confirm(tx *tx, s *objects.Service, o *storedObject) Resu
 	if d.TTL > 0 {
 		expires = 0
 	}
-	asked := Durable{ContentType: op.ContentType}
-	same := objects.MediaType(d.ContentType) == objects.MediaType(op.ContentType) || d.IsJSON() && asked.IsJSON()
-	if !same || d.Closed != op.Closed || d.TTL != op.TTL || expires != op.Expires {
+	if !d.takes(op.ContentType) || d.Closed != op.Closed || d.TTL != op.TTL || expires != op.Expires {
 		return refuse(objects.ErrDurableConfig)
 	}
 	return Result{Object: leanObject(&o.Object), Durable: &DurableResult{Durable: d}}
@@ -264,8 +266,7 @@ func (op *AppendDurable) check(tx *tx, o *storedObject, found *DurableResult) *o
 		}
 		return objects.ErrClosed
 	}
-	asked := Durable{ContentType: op.ContentType}
-	if len(op.Items) > 0 && objects.MediaType(op.ContentType) != objects.MediaType(d.ContentType) && !(asked.IsJSON() && d.IsJSON()) {
+	if len(op.Items) > 0 && !d.takes(op.ContentType) {
 		return objects.ErrDurableConfig.With("The content type is not the stream's, which is %s", cmp.Or(d.ContentType, objects.JSONType))
 	}
 	if op.Producer != nil {
@@ -294,7 +295,7 @@ func (op *AppendDurable) next(last *knownProducer, found *DurableResult) *object
 	case p.Epoch > last.Last.Epoch && p.Seq != 0:
 		return objects.ErrParameter.With("A new epoch of a producer begins with Producer-Seq 0")
 	case p.Epoch > last.Last.Epoch:
-		return nil
+		found.Expected = 0
 	case p.Seq <= last.Last.Seq:
 		found.Known = true
 	case p.Seq != found.Expected:

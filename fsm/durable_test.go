@@ -143,6 +143,21 @@ func TestWritersOwnSequenceRises(t *testing.T) {
 	require.Nil(t, write("2"), "they are texts")
 }
 
+// What is refused for the writers' sequence says of a new epoch that it may begin.
+func TestNewEpochBeginsAnew(t *testing.T) {
+	s := newStore(t)
+	s.create(objects.KindList, "l")
+	write := func(epoch, seq uint64, own string) *Result {
+		return s.append("l", AppendDurable{Items: items(`1`), Seq: own, Producer: &Producer{"p", epoch, seq}})
+	}
+	require.Nil(t, write(0, 0, "1").Err)
+	require.Nil(t, write(0, 1, "2").Err)
+	early := write(1, 0, "2")
+	require.ErrorIs(t, early.Err, objects.ErrSequence)
+	require.Zero(t, early.Durable.Expected)
+	require.Nil(t, write(1, 0, "3").Err)
+}
+
 func TestProducersAreForgottenByTheirSilence(t *testing.T) {
 	s := newStore(t)
 	s.create(objects.KindList, "l")
