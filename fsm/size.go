@@ -133,8 +133,8 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 				durableSize(&Durable{ContentType: op.ContentType}) + appendedSize(c, op.Items)
 		}
 	case *AppendDurable:
-		if _, there := v.Object(s.Num, objects.KindList, op.List); there {
-			bytes = appendedSize(c, op.Items)
+		if o, there := v.lookUp(s.Num, objects.KindList, op.List); there && len(op.Items) > 0 {
+			bytes = appendedSize(c, op.Items) + v.noteGrowth(o, op)
 		}
 	case *SetPermission:
 		if o, ok := v.Object(s.Num, op.Kind, op.Object); ok {
@@ -165,6 +165,23 @@ func appendedSize(c *Command, items [][]byte) (bytes int64) {
 		bytes += itemSize(&objects.Item{CreatedBy: c.Actor.name(), Data: data})
 	}
 	return bytes
+}
+
+// noteGrowth is the growth by what is noted of those who append to a list.
+func (v *View) noteGrowth(o *storedObject, op *AppendDurable) (bytes int64) {
+	if op.Producer != nil {
+		if _, known := v.producer(o, op.Producer.ID); !known {
+			bytes = producerSize(&knownProducer{Last: *op.Producer})
+		}
+	}
+	if op.Seq == "" {
+		return bytes
+	}
+	old, there := v.durables.Get(&Durable{Object: o.Num})
+	if !there {
+		return bytes + durableSize(&Durable{Seq: op.Seq})
+	}
+	return bytes + int64(len(op.Seq)-len(old.Seq))
 }
 
 func (v *View) itemGrowth(s *objects.Service, c *Command, op *WriteItem) int64 {

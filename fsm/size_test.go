@@ -199,6 +199,25 @@ func TestTransactionGrowsByWhatItPutsIntoWhatItMakes(t *testing.T) {
 	require.Equal(t, s.fsm.View().Bytes()-before.Bytes(), foreseen)
 }
 
+// What is foreseen of a stream is what it takes, with what is noted of its writers.
+func TestStreamGrowsByWhatIsForeseen(t *testing.T) {
+	s := newStore(t)
+	log := Ref{Name: "log"}
+	for _, op := range []Op{
+		&OpenDurable{List: log, SID: s.sid(objects.KindList), ContentType: "text/plain", TTL: 60, Items: items(`"a"`, `"b"`)},
+		&AppendDurable{List: log, ContentType: "text/plain", Items: items(`"c"`), Producer: &Producer{ID: "p"}},
+		&AppendDurable{List: log, ContentType: "text/plain", Items: items(`"d"`), Producer: &Producer{ID: "p", Seq: 1}, Seq: "1"},
+		&AppendDurable{List: log, ContentType: "text/plain", Items: items(`"e"`), Seq: "234"},
+		&CreateObject{SID: s.sid(objects.KindList), UniqueName: "plain"},
+		&AppendDurable{List: Ref{Name: "plain"}, Items: items(`1`), Producer: &Producer{ID: "q"}, Seq: "1"},
+	} {
+		before := s.fsm.View()
+		_, foreseen := before.Growth(s.command(asREST, op))
+		s.must(asREST, op)
+		require.Equal(t, s.fsm.View().Bytes()-before.Bytes(), foreseen, "%+v", op)
+	}
+}
+
 func TestRemovalsAreForgottenAfterADay(t *testing.T) {
 	s := newStore(t)
 	m := s.create(objects.KindMap, "")
