@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"lockstep/objects"
 )
@@ -195,4 +196,111 @@ func TestIdleTimeBeginsAnewWithEachUse(t *testing.T) {
 	s.expireAll()
 	_, there := s.fsm.View().Object(s.service().Num, objects.KindList, Ref{Name: "l"})
 	require.False(t, there)
+}
+
+// streams makes, writes, closes, reads, removes and imports lists at random.
+type streams struct {
+	*machine
+	closed map[uint64]uint64 // of each list, the items at its end
+}
+
+func (m *streams) ref(t *rapid.T) Ref {
+	return Ref{Name: rapid.SampledFrom([]string{"own", "foreign"}).Draw(t, "list")}
+}
+
+func (m *streams) open(t *rapid.T) {
+	op := &OpenDurable{List: m.ref(t), SID: m.sid(objects.KindList), TTL: rapid.SampledFrom([]int64{0, 0, 0, 3}).Draw(t, "ttl"), Closed: rapid.IntRange(0, 9).Draw(t, "closed") == 0}
+	op.ContentType = rapid.SampledFrom([]string{"", "", "application/json", "text/plain"}).Draw(t, "content type")
+	if op.TTL == 0 && rapid.Bool().Draw(t, "with an end") {
+		op.Expires = m.time + 1000
+	}
+	op.Items = items(`"first"`, `"second"`)[:rapid.IntRange(0, 2).Draw(t, "items")]
+	m.do(asREST, op)
+}
+
+func (m *streams) append(t *rapid.T) {
+	op := &AppendDurable{List: m.ref(t), Close: rapid.IntRange(0, 4).Draw(t, "close") == 0, Seq: rapid.SampledFrom([]string{"", "", "", "1", "2"}).Draw(t, "sequence")}
+	op.ContentType = rapid.SampledFrom([]string{"", "", "", "text/plain"}).Draw(t, "content type")
+	text := `"by nobody"`
+	if rapid.Bool().Draw(t, "by a producer") {
+		op.Producer = &Producer{ID: rapid.SampledFrom([]string{"p", "q"}).Draw(t, "producer"), Epoch: rapid.Uint64Range(0, 1).Draw(t, "epoch"), Seq: rapid.SampledFrom([]uint64{0, 0, 1}).Draw(t, "number")}
+		text = fmt.Sprintf(`"%s %d %d"`, op.Producer.ID, op.Producer.Epoch, op.Producer.Seq)
+	}
+	op.Items = items(text)
+	m.do(asREST, op)
+}
+
+func (m *streams) write(t *rapid.T) {
+	op := &WriteItem{Kind: objects.KindList, Object: m.ref(t), Mode: rapid.SampledFrom([]WriteMode{AppendItem, UpdateItem}).Draw(t, "mode"), Data: []byte(`"by the SDK"`)}
+	op.TTL = ptr(m.ttl(t))
+	m.do(asREST, op)
+}
+
+func (m *streams) read(t *rapid.T) {
+	if o, there := m.fsm.View().Object(m.service().Num, objects.KindList, m.ref(t)); there {
+		m.must(asREST, &TouchDurable{List: o.SID})
+	}
+}
+
+func (m *streams) remove(t *rapid.T) {
+	if rapid.IntRange(0, 4).Draw(t, "all of it") == 0 {
+		m.do(asREST, &RemoveObject{Kind: objects.KindList, Object: m.ref(t)})
+	} else {
+		m.do(asREST, &RemoveItem{Kind: objects.KindList, Object: m.ref(t)})
+	}
+}
+
+func (m *streams) bring(t *rapid.T) {
+	item := &objects.Item{Index: rapid.Uint64Range(0, 3).Draw(t, "index"), Revision: 3, Data: []byte(`"imported"`), Expires: m.at(m.ttl(t))}
+	object := func(count, event uint64) *objects.Object {
+		return &objects.Object{SID: foreignList, UniqueName: "foreign", CreatedBy: "bob", Items: count, EventID: objects.EventID(event)}
+	}
+	all := []Imported{
+		{Of: testService, Object: object(0, 0)},
+		{Of: foreignList, Item: item},
+		{Of: foreignList, Item: &objects.Item{Index: 1}, Remove: true},
+		{Of: foreignList, Permission: &objects.Permission{Identity: "alice", Rights: objects.Read}, Remove: rapid.Bool().Draw(t, "take it away")},
+		{Of: testService, Object: object(rapid.Uint64Range(0, 3).Draw(t, "items"), rapid.Uint64Range(0, 30).Draw(t, "event")), Whole: true},
+		{Of: testService, Object: object(0, 0), Remove: true},
+	}
+	from := rapid.IntRange(0, 2).Draw(t, "from")
+	m.must(asREST, &Import{Records: all[from:rapid.SampledFrom([]int{3, 3, 4, 5, 6}).Draw(t, "to")]})
+}
+
+func (m *streams) check(t *rapid.T) {
+	m.agree(t)
+	v := m.fsm.View()
+	for _, o := range v.Objects(m.service().Num, objects.KindList, Span[uint64]{Limit: 10}) {
+		once := map[string]bool{}
+		for _, i := range v.ItemsAfter(o, 0, 1000) {
+			var p Producer
+			if n, _ := fmt.Sscanf(string(i.Data), `"%s %d %d"`, &p.ID, &p.Epoch, &p.Seq); n == 3 {
+				require.False(t, once[string(i.Data)], "%s is there twice", i.Data)
+				once[string(i.Data)] = true
+			}
+		}
+		if !v.Durable(o).Closed {
+			continue
+		}
+		before, known := m.closed[o.Num]
+		require.True(t, !known || o.Items <= before, "a closed list has more items than before")
+		m.closed[o.Num] = o.Items
+	}
+}
+
+func TestStreamsAndImportsAreTheSameOnAllReplicas(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &streams{newMachine(t), map[uint64]uint64{}}
+		t.Repeat(map[string]func(*rapid.T){
+			"open":    m.open,
+			"append":  m.append,
+			"write":   m.write,
+			"read":    m.read,
+			"remove":  m.remove,
+			"import":  m.bring,
+			"pass":    m.pass,
+			"restore": m.snapshotAndRestore,
+			"":        m.check,
+		})
+	})
 }

@@ -330,6 +330,12 @@ func (m *machine) check(t *rapid.T) {
 		}
 	}
 	require.Equal(t, len(m.model.objects), live)
+	m.agree(t)
+}
+
+// agree compares the replicas with each other.
+func (m *machine) agree(t *rapid.T) {
+	v := m.fsm.View()
 	m.follow()
 	require.Equal(t, sum(t, m.fsm), sum(t, m.restored), "a replica that came by snapshot")
 	require.Equal(t, v.Digest(), m.restored.View().Digest(), "likewise")
@@ -378,7 +384,7 @@ func TestEveryWriteIsInTheModel(t *testing.T) {
 		&CreateObject{}, &UpdateObject{}, &RemoveObject{}, &WriteItem{}, &RemoveItem{},
 		&Publish{}, &SetPermission{}, &RemovePermission{}, // these leave objects and items as they are
 		&Transact{},                      // is what its operations are: TestTransactionIsAllOrNothing
-		&OpenDurable{}, &AppendDurable{}, // create and append: TestDurableIsAList
+		&OpenDurable{}, &AppendDurable{}, // create and append: TestStreamsAndImportsAreTheSameOnAllReplicas
 	} {
 		decided[opName(op)] = true
 	}
