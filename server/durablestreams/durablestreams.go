@@ -1,8 +1,8 @@
 // Package durablestreams serves lists by the Durable Streams protocol, an open one
 // over HTTP: PUT makes a stream, POST appends, GET reads on from an offset, HEAD tells
-// where the end is. Live readers wait, or are sent server-sent events. Streams of Sync can be read by it while they are sent. How a list
-// is a stream, and what the protocol leaves to its servers, is in
-// docs/durable-streams.md.
+// where the end is. Live readers wait, or are sent server-sent events. Streams of Sync
+// can be read by it while they are sent. How a list is a stream, and what the protocol
+// leaves to its servers, is in docs/durable-streams.md.
 //
 // What a reader has not seen is read from the state, by the ids of events: there is
 // nothing that a slow reader could miss, and nothing is kept for one.
@@ -144,6 +144,7 @@ type request struct {
 	kind    objects.Kind
 	ref     fsm.Ref
 	control *http.ResponseController
+	body    []byte // of a PUT or POST of a list
 
 	following bool // events are asked for
 }
@@ -203,6 +204,18 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := h.config.API.WithinScope(ctx, q.who.Scope, q.caller.Service, writes); err != nil {
 		return err
 	}
+	if q.hasBody() {
+		if err := q.reserveBody(); err != nil {
+			return err
+		}
+		defer q.returnBody()
+		if err := q.readBody(); err != nil {
+			return err
+		}
+		// It has arrived, in a time of its own.
+		ctx, cancel = context.WithTimeout(r.Context(), h.config.Timeout)
+		defer cancel()
+	}
 	switch {
 	case q.following:
 		return q.serveEvents(ctx)
@@ -247,8 +260,7 @@ func (q *request) authenticate() (service *objects.Service, err error) {
 }
 
 // address reads the path: /v1/Services/{service}/durable/{Lists or Streams}/{object},
-// or that of events.
-// granted is the service of the caller's token.
+// or that of events. granted is the service of the caller's token.
 func (q *request) address(granted *objects.Service) error {
 	s := strings.Split(strings.TrimPrefix(rawPath(q.r.URL), prefix), "/")
 	if len(s) != 4 {

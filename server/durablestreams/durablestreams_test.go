@@ -3,6 +3,7 @@ package durablestreams_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/api"
 	"lockstep/server/auth"
+	"lockstep/server/budget"
 	"lockstep/server/durablestreams"
 	"lockstep/server/hub"
 )
@@ -44,7 +46,8 @@ type client struct {
 	lifetime time.Duration // of tokens
 }
 
-func start(t *testing.T) *client {
+// start makes a handler on a new store. change may alter its configuration.
+func start(t *testing.T, change ...func(*client, *durablestreams.Config)) *client {
 	c := &client{t: t, lifetime: time.Hour, clock: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
 	c.node = fsmtest.New(func() time.Time { return c.clock })
 	c.api = api.New(c.node)
@@ -59,7 +62,7 @@ func start(t *testing.T) *client {
 		stop()
 		<-followed
 	})
-	c.handler = durablestreams.New(durablestreams.Config{
+	config := durablestreams.Config{
 		API: c.api, Keyring: keyring{c.node}, Hub: c.hub, View: c.node.View, LongPoll: 100 * time.Millisecond, WaitingOfEach: 8, Clock: func() time.Time { return c.clock }, Logger: slog.New(slog.DiscardHandler),
 		Token: func(_ *http.Request, token string) (auth.Principal, *objects.Service, *objects.Error) {
 			if token == "expired" {
@@ -68,7 +71,11 @@ func start(t *testing.T) *client {
 			s, _ := c.node.View().Service(fsm.Ref{SID: fsmtest.Service})
 			return auth.Principal{Token: true, Identity: token, Expires: c.clock.Add(c.lifetime)}, s, nil
 		},
-	})
+	}
+	for _, f := range change {
+		f(c, &config)
+	}
+	c.handler = durablestreams.New(config)
 	return c
 }
 
@@ -266,6 +273,51 @@ func TestIdleStreamEnds(t *testing.T) {
 	require.EqualValues(t, 60_000, ends(), "although nothing else was written meanwhile")
 	c.is(201, c.send("PUT", lists+"m", "", "Stream-Expires-At", "2026-03-05T00:00:00.5+01:00"))
 	require.Equal(t, "2026-03-04T23:00:00.5Z", c.send("HEAD", lists+"m", "").Header().Get("Stream-Expires-At"))
+}
+
+// during calls something before each command is carried out.
+type during struct {
+	api.Node
+	call func()
+}
+
+func (d during) Propose(ctx context.Context, c *fsm.Command) (*fsm.Result, error) {
+	d.call()
+	return d.Node.Propose(ctx, c)
+}
+
+// Bytes of bodies are taken before a body is read, and given back with the answer.
+func TestBodiesUnderWayAreBounded(t *testing.T) {
+	bodies, used := budget.New(-1), int64(0)
+	c := start(t, func(c *client, config *durablestreams.Config) {
+		config.API = api.New(during{c.node, func() { used = bodies.Used() }})
+		config.Bodies = bodies.Share(1000)
+	})
+	c.is(201, c.send("PUT", lists+"l", "", "Content-Type", isText))
+	c.is(204, c.send("POST", lists+"l", strings.Repeat("x", 1000), "Content-Type", isText))
+	require.EqualValues(t, 1000, used, "while it is carried out")
+	refused := c.is(429, c.send("POST", lists+"l", strings.Repeat("x", 1001), "Content-Type", isText))
+	require.Equal(t, "1", refused.Header().Get("Retry-After"))
+	require.Zero(t, bodies.Used())
+}
+
+// A body may take longer to arrive than what follows may take.
+func TestBodyHasATimeOfItsOwn(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	c := start(t, func(_ *client, config *durablestreams.Config) { config.Timeout = timeout })
+	r, body := io.Pipe()
+	go func() {
+		time.Sleep(timeout + 100*time.Millisecond) // the request is as old then
+		_, _ = io.WriteString(body, "1")
+		body.Close()
+	}()
+	request, err := http.NewRequestWithContext(t.Context(), "PUT", c.serve()+lists+"l", r)
+	require.NoError(t, err)
+	request.SetBasicAuth(fsmtest.AccountSID, fsmtest.AuthToken)
+	answer, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	require.Equal(t, 201, answer.StatusCode)
 }
 
 func TestPathsOfStreams(t *testing.T) {

@@ -28,13 +28,9 @@ const (
 
 // put makes a stream, or finds that it is there.
 func (q *request) put(ctx context.Context) error {
-	body, err := q.readBody()
-	if err != nil {
-		return err
-	}
-	open, err := q.openForm(body)
+	open, err := q.openForm()
 	if err == nil {
-		err = q.readKey(body)
+		err = q.readKey()
 	}
 	if err != nil {
 		return q.config.API.Refuse(ctx, q.caller, objects.KindNone, fsm.Ref{}, objects.Write, err)
@@ -57,7 +53,7 @@ func (q *request) put(ctx context.Context) error {
 }
 
 // openForm reads what a stream is to be like.
-func (q *request) openForm(body []byte) (open api.DurableOpen, err error) {
+func (q *request) openForm() (open api.DurableOpen, err error) {
 	open.ContentType, open.Closed = q.r.Header.Get("Content-Type"), q.closes()
 	if open.ContentType == "" {
 		open.ContentType = objects.JSONType
@@ -71,8 +67,8 @@ func (q *request) openForm(body []byte) (open api.DurableOpen, err error) {
 	if err := checkContentType(open.ContentType); err != nil {
 		return open, err
 	}
-	if len(body) > 0 {
-		open.Items, err = itemsOf(encodingOf(open.ContentType), body)
+	if len(q.body) > 0 {
+		open.Items, err = itemsOf(encodingOf(open.ContentType), q.body)
 	}
 	return open, err
 }
@@ -110,13 +106,9 @@ func checkContentType(text string) error {
 
 // post appends to a stream, or closes it, or both.
 func (q *request) post(ctx context.Context) error {
-	body, err := q.readBody()
-	if err != nil {
-		return err
-	}
-	op, err := q.appendForm(body)
+	op, err := q.appendForm()
 	if err == nil {
-		err = q.readKey(body)
+		err = q.readKey()
 	}
 	if err != nil {
 		return q.config.API.Refuse(ctx, q.caller, q.kind, q.ref, objects.Write, err)
@@ -139,7 +131,7 @@ func (q *request) post(ctx context.Context) error {
 }
 
 // appendForm reads what is to be appended, and how.
-func (q *request) appendForm(body []byte) (op fsm.AppendDurable, err error) {
+func (q *request) appendForm() (op fsm.AppendDurable, err error) {
 	op = fsm.AppendDurable{List: q.ref, Close: q.closes(), Seq: q.r.Header.Get("Stream-Seq")}
 	if op.Producer, err = producer(q.r.Header); err != nil {
 		return op, err
@@ -147,7 +139,7 @@ func (q *request) appendForm(body []byte) (op fsm.AppendDurable, err error) {
 	if len(op.Seq) > maxSeq || !utf8.ValidString(op.Seq) {
 		return op, objects.ErrParameter.With("Stream-Seq must have at most %d bytes", maxSeq)
 	}
-	if len(body) == 0 {
+	if len(q.body) == 0 {
 		if !op.Close {
 			return op, objects.ErrParameter.With("There is nothing to append: the body is empty")
 		}
@@ -160,7 +152,7 @@ func (q *request) appendForm(body []byte) (op fsm.AppendDurable, err error) {
 	if err := checkContentType(op.ContentType); err != nil {
 		return op, err
 	}
-	if op.Items, err = itemsOf(encodingOf(op.ContentType), body); err == nil && len(op.Items) == 0 {
+	if op.Items, err = itemsOf(encodingOf(op.ContentType), q.body); err == nil && len(op.Items) == 0 {
 		err = objects.ErrParameter.With("There is nothing to append: the array is empty")
 	}
 	return op, err
@@ -231,7 +223,7 @@ func (q *request) remove(ctx context.Context) error {
 
 // readKey reads the idempotency key of a write, with which it can be sent again as with
 // REST: for those who have no producer's numbers.
-func (q *request) readKey(body []byte) error {
+func (q *request) readKey() error {
 	key := q.r.Header.Get("Idempotency-Key")
 	if key == "" {
 		return nil
@@ -240,38 +232,55 @@ func (q *request) readKey(body []byte) error {
 		return objects.ErrParameter.With("Idempotency-Key must have at most %d characters", maxKey)
 	}
 	q.caller.Key, q.caller.Scope = key, q.who.AccountSID+"/"+q.who.KeySID+"/"+q.who.Identity
-	q.caller.Fingerprint = api.Fingerprint(string(body), q.r.Method, rawPath(q.r.URL))
+	q.caller.Fingerprint = api.Fingerprint(string(q.body), q.r.Method, rawPath(q.r.URL))
 	return nil
 }
 
 var errBodyTooLarge = objects.ErrTooLarge.With("The body is larger than %d bytes", maxBody)
 
-// readBody reads the body of a request, which takes its bytes from what the credential
-// may have under way for as long.
-func (q *request) readBody() ([]byte, error) {
-	size := q.r.ContentLength
-	switch {
-	case size > maxBody:
-		return nil, errBodyTooLarge
-	case size < 0:
-		size = maxBody
+// hasBody reports whether a request is one whose body is read.
+func (q *request) hasBody() bool {
+	return q.kind == objects.KindList && !q.following && (q.r.Method == http.MethodPut || q.r.Method == http.MethodPost)
+}
+
+// bodySize is what a body takes of the bytes that a credential may have under way: one
+// that does not say its size may be the largest one.
+func (q *request) bodySize() int64 {
+	if q.r.ContentLength < 0 {
+		return maxBody
 	}
-	if b := q.config.Bodies; b != nil && size > 0 {
-		if !b.Take(q.who.Name(), size) {
-			return nil, objects.ErrTooMany.With("Too many bytes of requests are under way").After(1)
-		}
-		defer b.Return(q.who.Name(), size)
+	return q.r.ContentLength
+}
+
+// reserveBody takes the bytes of the body from what the credential may have under way;
+// returnBody gives them back when the request is answered.
+func (q *request) reserveBody() error {
+	if q.r.ContentLength > maxBody {
+		return errBodyTooLarge
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, maxBody))
+	if size := q.bodySize(); size > 0 && q.config.Bodies != nil && !q.config.Bodies.Take(q.who.Name(), size) {
+		return objects.ErrTooMany.With("Too many bytes of requests are under way").After(1)
+	}
+	return nil
+}
+
+func (q *request) returnBody() {
+	if q.config.Bodies != nil {
+		q.config.Bodies.Return(q.who.Name(), q.bodySize())
+	}
+}
+
+func (q *request) readBody() (err error) {
+	q.body, err = io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, maxBody))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, errBodyTooLarge
+		return errBodyTooLarge
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, objects.ErrTimeout
+		return objects.ErrTimeout
 	case err != nil:
-		return nil, objects.ErrParameter.With("The body is not readable")
+		return objects.ErrParameter.With("The body is not readable")
 	}
 	_ = q.control.SetReadDeadline(time.Time{})
-	return body, nil
+	return nil
 }
