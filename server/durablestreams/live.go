@@ -246,14 +246,7 @@ func (q *request) live(ctx context.Context, query url.Values) error {
 	if err != nil {
 		return q.config.API.Refuse(ctx, q.caller, q.kind, q.ref, objects.Read, err)
 	}
-	found, err := q.find(ctx)
-	if err != nil {
-		return err
-	}
-	if err := q.config.API.TouchDurable(ctx, q.caller, found); err != nil {
-		return err
-	}
-	after, err := at.in(found.Object)
+	found, after, err := q.goOn(ctx, at)
 	if err != nil {
 		return err
 	}

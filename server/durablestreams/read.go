@@ -84,6 +84,18 @@ func (q *request) find(ctx context.Context) (api.Found, error) {
 	return q.config.API.FetchObject(ctx, q.caller, q.kind, q.ref)
 }
 
+// goOn finds the stream, which is read now, and the event after which reading goes on.
+func (q *request) goOn(ctx context.Context, at position) (found api.Found, after objects.EventID, err error) {
+	if found, err = q.find(ctx); err != nil {
+		return found, 0, err
+	}
+	if err := q.config.API.TouchDurable(ctx, q.caller, found); err != nil {
+		return found, 0, err
+	}
+	after, err = at.in(found.Object)
+	return found, after, err
+}
+
 // get answers with what comes after an offset.
 func (q *request) get(ctx context.Context) error {
 	query := q.r.URL.Query()
@@ -94,14 +106,7 @@ func (q *request) get(ctx context.Context) error {
 	if err != nil {
 		return q.config.API.Refuse(ctx, q.caller, q.kind, q.ref, objects.Read, err)
 	}
-	found, err := q.find(ctx)
-	if err != nil {
-		return err
-	}
-	if err := q.config.API.TouchDurable(ctx, q.caller, found); err != nil {
-		return err
-	}
-	after, err := at.in(found.Object)
+	found, after, err := q.goOn(ctx, at)
 	if err != nil {
 		return err
 	}
