@@ -287,9 +287,12 @@ func (l *reader) poll(before string) error {
 			l.answer(http.StatusOK, p.encoding().body(nil, p.items))
 			return nil
 		}
-		if more, err = l.wait(timer); errors.Is(err, errEnded) {
+		switch more, err = l.wait(timer); {
+		case errors.Is(err, errEnded):
 			more = false
-		} else if err != nil {
+		case l.r.Context().Err() != nil:
+			return nil // nobody is there to be answered
+		case err != nil:
 			return err
 		}
 	}

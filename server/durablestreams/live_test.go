@@ -2,8 +2,10 @@ package durablestreams_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/durablestreams"
 )
 
 var caller = api.Caller{Service: fsm.Ref{SID: fsmtest.Service}}
@@ -123,6 +126,29 @@ func TestPollIsAnsweredWhenThereIsSomething(t *testing.T) {
 	require.Equal(t, "[2]", body(c.open(url+at)))
 	require.Equal(t, 400, c.open(strings.TrimSuffix(url, "&offset=")).StatusCode)
 	require.Equal(t, 400, c.open(strings.Replace(url, "long-poll", "x", 1)+"-1").StatusCode)
+}
+
+// That a client goes while it waits is its right, and no line of the log.
+func TestPollerMayGo(t *testing.T) {
+	log := new(bytes.Buffer)
+	c := start(t, func(_ *client, config *durablestreams.Config) {
+		config.LongPoll = time.Minute
+		config.Logger = slog.New(slog.NewTextHandler(log, nil))
+	})
+	c.is(201, c.send("PUT", lists+"l", "", "Content-Type", isJSON))
+	ctx, goes := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, "GET", lists+"l?live=long-poll&offset=now", nil)
+	r.SetBasicAuth(fsmtest.AccountSID, fsmtest.AuthToken)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c.handler.ServeHTTP(httptest.NewRecorder(), r)
+	}()
+	require.Eventually(t, func() bool { return c.hub.Topics() > 0 }, 5*time.Second, time.Millisecond)
+	goes()
+	<-served
+	require.Empty(t, log.String())
+	require.Zero(t, c.hub.Topics())
 }
 
 // A live reader goes when it may not read any more, and when the node wants it to.
