@@ -35,7 +35,8 @@ func encodingOf(contentType string) encoding {
 // binaryPiece is how much of a body that is neither JSON nor text goes into an item.
 const binaryPiece = (objects.MaxData - 2) / 4 * 3
 
-// itemsOf makes the items of a body.
+// itemsOf makes the items of a body. Messages may be too many; pieces of the largest body
+// are not.
 func itemsOf(e encoding, body []byte) (items [][]byte, err error) {
 	switch e {
 	case jsonMessages:
@@ -48,7 +49,7 @@ func itemsOf(e encoding, body []byte) (items [][]byte, err error) {
 		items = append(items, append(base64.StdEncoding.AppendEncode([]byte(`"`), body[:n]), '"'))
 		body = body[n:]
 	}
-	return items, tooMany(items)
+	return items, nil
 }
 
 // messagesOf makes items of JSON: one of each element of an array, or of anything else.
@@ -63,6 +64,9 @@ func messagesOf(body []byte) (items [][]byte, err error) {
 			return nil, objects.ErrData
 		}
 	}
+	if len(all) > fsm.MaxAppend {
+		return nil, objects.ErrTooLarge.With("%d messages; at most %d can be appended at once", len(all), fsm.MaxAppend)
+	}
 	for _, raw := range all {
 		if string(raw) == "null" { // a message as any other
 			items = append(items, raw)
@@ -74,7 +78,7 @@ func messagesOf(body []byte) (items [][]byte, err error) {
 		}
 		items = append(items, data)
 	}
-	return items, tooMany(items)
+	return items, nil
 }
 
 // piecesOf makes items of text, none of them larger than an item may be.
@@ -96,14 +100,7 @@ func piecesOf(body []byte) (items [][]byte, err error) {
 		items = append(items, objects.AppendString(nil, string(body[:n])))
 		body = body[n:]
 	}
-	return items, tooMany(items)
-}
-
-func tooMany(items [][]byte) error {
-	if len(items) > fsm.MaxAppend {
-		return objects.ErrTooLarge.With("%d messages; at most %d can be appended at once", len(items), fsm.MaxAppend)
-	}
-	return nil
+	return items, nil
 }
 
 // appendItem appends to b what an item stands for. What was put there by other doors
