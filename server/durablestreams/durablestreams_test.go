@@ -33,7 +33,14 @@ func (k keyring) Account() (sid string, tokens []string) {
 	return sid, k.node.View().AuthTokens()
 }
 
-func (k keyring) Key(string) (auth.Key, bool) { return auth.Key{}, false }
+func (k keyring) Key(text string) (auth.Key, bool) {
+	sid, _ := objects.ParseSID(text)
+	key, ok := k.node.View().Key(sid)
+	if !ok {
+		return auth.Key{}, false
+	}
+	return auth.Key{Secret: key.Secret, Scope: key.KeyScope}, true
+}
 
 type client struct {
 	t       *testing.T

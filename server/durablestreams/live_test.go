@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
@@ -64,6 +66,13 @@ func event(t *testing.T, r *bufio.Reader) (text string) {
 
 func (c *client) push(data string) {
 	c.is(204, c.send("POST", lists+"l", data, "Content-Type", isJSON))
+}
+
+// must carries out an operation of the installation's owner.
+func (c *client) must(op fsm.Op) {
+	r, err := c.node.Propose(context.Background(), &fsm.Command{ID: commandid.New(), Op: op})
+	require.NoError(c.t, err)
+	require.Nil(c.t, r.Err)
 }
 
 func TestReaderIsToldOfWhatComes(t *testing.T) {
@@ -153,14 +162,14 @@ func TestPollerMayGo(t *testing.T) {
 
 // A live reader goes when it may not read any more, and when the node wants it to.
 func TestReaderIsSentAway(t *testing.T) {
+	key := objects.NewSID(objects.KindKey, [16]byte{1})
 	for name, why := range map[string]func(c *client){
 		"permission": func(c *client) {
 			_, _, err := c.api.SetPermission(context.Background(), caller, objects.KindList, fsm.Ref{Name: "l"}, "alice", 0)
 			require.NoError(t, err)
 		},
-		"service": func(c *client) {
-			c.is(204, c.send("DELETE", lists+"l", ""))
-		},
+		"list":  func(c *client) { c.is(204, c.send("DELETE", lists+"l", "")) },
+		"key":   func(c *client) { c.must(&fsm.RevokeKey{SID: key}) },
 		"drain": func(c *client) { c.handler.Drain() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,7 +178,12 @@ func TestReaderIsSentAway(t *testing.T) {
 			require.NoError(t, err)
 			c.is(201, c.send("PUT", lists+"l", "", "Authorization", "Bearer alice"))
 			url := c.serve() + lists + "l?offset=now&live=sse"
-			events := bufio.NewReader(c.open(url, "Authorization", "Bearer alice").Body)
+			credentials := []string{"Authorization", "Bearer alice"}
+			if name == "key" {
+				c.must(&fsm.CreateKey{SID: key, Secret: "secret"})
+				credentials[1] = "Basic " + base64.StdEncoding.EncodeToString([]byte(key.String()+":secret"))
+			}
+			events := bufio.NewReader(c.open(url, credentials...).Body)
 			require.Contains(t, event(t, events), "control")
 			why(c)
 			require.Empty(t, event(t, events))
