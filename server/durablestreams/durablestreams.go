@@ -155,6 +155,8 @@ var commonHeaders = http.Header{
 	"Access-Control-Allow-Headers": {"Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Producer-Epoch, Producer-Id, Producer-Seq, Stream-Closed, Stream-Expires-At, Stream-Seq, Stream-TTL"},
 	"Access-Control-Expose-Headers": {"Content-Type, ETag, Location, Producer-Epoch, Producer-Expected-Seq, Producer-Received-Seq, Producer-Seq, " +
 		"Stream-Closed, Stream-Cursor, Stream-Expires-At, Stream-Next-Offset, Stream-Sse-Data-Encoding, Stream-Ttl, Stream-Up-To-Date"},
+	// What a writer calls HTML is no page of this origin, whose other pages are for operators.
+	"Content-Security-Policy":      {"default-src 'none'; sandbox"},
 	"Cross-Origin-Resource-Policy": {"cross-origin"},
 	"X-Content-Type-Options":       {"nosniff"},
 }

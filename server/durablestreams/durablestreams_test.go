@@ -185,6 +185,16 @@ func TestBytesAreKept(t *testing.T) {
 	c.is(400, c.send("PUT", lists+"t", string(all), "Content-Type", isText))
 }
 
+// Whoever may write to a stream chooses its content type.
+func TestStreamOfHTMLIsNoPage(t *testing.T) {
+	c := start(t)
+	c.is(201, c.send("PUT", lists+"l", "<script>alert(1)</script>", "Content-Type", "text/html"))
+	read := c.is(200, c.send("GET", lists+"l", ""))
+	require.Equal(t, "text/html", read.Header().Get("Content-Type"))
+	require.Contains(t, read.Header().Get("Content-Security-Policy"), "sandbox")
+	require.Equal(t, "nosniff", read.Header().Get("X-Content-Type-Options"))
+}
+
 func TestWhatIsRefused(t *testing.T) {
 	c := start(t)
 	c.is(201, c.send("PUT", lists+"l", "", "Content-Type", isJSON))
