@@ -108,9 +108,15 @@ func (w *writers) refused(a harness.Answer) {
 // more waits until so many more writes were acknowledged.
 func (w *writers) more(t *testing.T, n int) {
 	t.Helper()
-	want := w.writes.Done() + n
-	harness.Until(t, fmt.Sprintf("%d more writes are acknowledged", n), func() error {
-		if have := w.writes.Done(); have < want {
+	moreOf(t, "writes are acknowledged", n, w.writes.Done)
+}
+
+// moreOf waits until so many more things are done.
+func moreOf(t *testing.T, what string, n int, done func() int) {
+	t.Helper()
+	want := done() + n
+	harness.Until(t, fmt.Sprintf("%d more %s", n, what), func() error {
+		if have := done(); have < want {
 			return fmt.Errorf("%d of %d", have, want)
 		}
 		return nil

@@ -138,11 +138,5 @@ func TestLinearizable(t *testing.T) {
 // more waits until so many more calls were answered.
 func (r *recorder) more(t *testing.T, n int) {
 	t.Helper()
-	want := r.history.Len() + n
-	harness.Until(t, "more calls are answered", func() error {
-		if have := r.history.Len(); have < want {
-			return fmt.Errorf("%d of %d", have, want)
-		}
-		return nil
-	})
+	moreOf(t, "calls are answered", n, r.history.Len)
 }

@@ -151,13 +151,7 @@ func (w *movers) carryOut(m move, of map[string]account, node func() *harness.RE
 // more waits until so many more moves were made.
 func (w *movers) more(t *testing.T, n int) {
 	t.Helper()
-	want := w.moves.Done() + n
-	harness.Until(t, fmt.Sprintf("%d more moves are made", n), func() error {
-		if have := w.moves.Done(); have < want {
-			return fmt.Errorf("%d of %d", have, want)
-		}
-		return nil
-	})
+	moreOf(t, "moves are made", n, w.moves.Done)
 }
 
 // Money is moved between accounts by transactions while leaders die: no reader
