@@ -108,7 +108,7 @@ func TestNodesOnKubernetes(t *testing.T) {
 	for _, v := range set.Spec.VolumeClaimTemplates {
 		volumes[v.Name] = true
 	}
-	data := ""
+	data, directory := "", ""
 	for _, m := range c.VolumeMounts {
 		require.True(t, volumes[m.Name], m.Name)
 		if m.Name == "data" {
@@ -117,9 +117,11 @@ func TestNodesOnKubernetes(t *testing.T) {
 	}
 	for _, e := range c.Env {
 		if e.Name == "LOCKSTEP_DATA_DIR" {
-			require.True(t, strings.HasPrefix(e.Value, data+"/"), "below the volume's root, whose mode is not the node's to set")
+			directory = e.Value
 		}
 	}
+	require.NotEmpty(t, data)
+	require.True(t, strings.HasPrefix(directory, data+"/"), "below the volume's root, whose mode is not the node's to set")
 	for _, name := range []string{"found.yaml", "join.yaml"} {
 		settings := only(t, read(t, name), func(*core.ConfigMap) bool { return true })
 		require.Equal(t, pod.Volumes[0].ConfigMap.Name, settings.Name)
