@@ -106,7 +106,7 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 	n.store = store{cluster: n.cluster, limits: n.limits, metrics: n.metrics, tracer: tracer}
 	n.keys = keyring{n.store.View}
 	n.reporter = webhook.NewReporter(n.store, r.ID, c.Logger)
-	p := shared{api: api.New(n.store), bodies: budget.New(int64(c.Bounds.RequestBytes)), audit: audit.New(c.Audit)}
+	p := shared{api: api.New(n.store), bodies: budget.New(int64(c.Bounds.RequestBytes)), answers: budget.New(int64(c.Bounds.AnswerBytes)), audit: audit.New(c.Audit)}
 	n.guard = guard.New(guard.Config{
 		Delay: c.Bounds.FailureDelay, Waiting: c.Bounds.FailuresWaiting, Audit: p.audit, Metrics: n.metrics.registry,
 	})

@@ -21,9 +21,10 @@ import (
 
 // shared is what both protocols for clients use.
 type shared struct {
-	api    *api.API
-	bodies *budget.Budget // bytes of requests that are being read
-	audit  audit.Log
+	api     *api.API
+	bodies  *budget.Budget // bytes of requests that are being read
+	answers *budget.Budget // and of answers that wait to be taken
+	audit   audit.Log
 }
 
 func newREST(n *node, p shared) http.Handler {
@@ -44,6 +45,7 @@ func newDurableStreams(n *node, p shared) *durablestreams.Handler {
 		Logger: c.Logger, Clock: c.Clock, Panics: n.metrics.panics,
 		Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
 		Bodies:  p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
+		Answers: p.answers.Share(int64(c.Bounds.IdentityAnswerBytes)),
 	})
 }
 
@@ -70,7 +72,7 @@ func newRealtime(n *node, p shared) *realtime.Server {
 		SessionByteRate: int64(c.Bounds.SessionByteRate), SessionRequestBytes: int64(c.Bounds.SessionRequestBytes),
 		IdentityRequests: c.Bounds.IdentityRequests, FloodRefusals: c.Bounds.FloodRefusals,
 		RequestBytes: p.bodies.Share(int64(c.Bounds.IdentityRequestBytes)),
-		AnswerBytes:  budget.New(int64(c.Bounds.AnswerBytes)).Share(int64(c.Bounds.IdentityAnswerBytes)),
+		AnswerBytes:  p.answers.Share(int64(c.Bounds.IdentityAnswerBytes)),
 		SlowBytes:    int64(c.Bounds.SlowBytes), SlowRate: int64(c.Bounds.SlowRate), SlowWindow: c.Bounds.SlowWindow,
 
 		LiveQueries: livequery.Config{

@@ -67,8 +67,8 @@ type Bounds struct {
 	IdentityRequestBytes   Bytes   `name:"identity-request-bytes" default:"4MiB" off:"load" help:"requests of all realtime sessions of one identity under way" full:"a new one is answered 429 with backoff"`
 	CredentialRequestBytes Bytes   `name:"credential-request-bytes" default:"32MiB" off:"load" help:"bodies of REST requests of one API key, or of the account, under way" full:"a new one is answered 429"`
 	RequestBytes           Bytes   `name:"request-bytes" default:"64MiB" help:"both of all clients of this node" full:"likewise"`
-	IdentityAnswerBytes    Bytes   `name:"identity-answer-bytes" default:"16MiB" off:"load" help:"answers that wait for the realtime clients of one identity to take them" full:"its next ones wait to be written"`
-	AnswerBytes            Bytes   `name:"answer-bytes" default:"128MiB" help:"answers that wait for all realtime clients of this node" full:"likewise"`
+	IdentityAnswerBytes    Bytes   `name:"identity-answer-bytes" default:"16MiB" off:"load" help:"answers that wait for the realtime clients, or the live readers, of one identity to take them" full:"its next ones wait to be written"`
+	AnswerBytes            Bytes   `name:"answer-bytes" default:"128MiB" help:"answers that wait for all realtime clients and live readers of this node" full:"likewise"`
 
 	SlowBytes  Bytes         `name:"slow-bytes" default:"512KiB" help:"what waits for a realtime client that takes less than slow-rate" full:"after slow-window it is disconnected"`
 	SlowRate   Bytes         `name:"slow-rate" default:"32KiB" off:"yes" help:"what a realtime client takes a second, at least, when slow-bytes wait" full:"likewise"`

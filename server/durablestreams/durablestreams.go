@@ -55,6 +55,7 @@ type Config struct {
 	Timeout     time.Duration // of the work on a request that has arrived; default 9 s
 	BodyTimeout time.Duration // of the arrival of a body; default 30 s
 	Bodies      *budget.Share // those of requests under way, by credential; nil: not bounded
+	Answers     *budget.Share // what live readers have not taken yet, by whose they are; nil: not bounded
 
 	// Refused is called before wrong credentials are answered; see package rest.
 	Refused func(ctx context.Context, source string) bool
@@ -79,6 +80,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.WaitingOfEach == 0 {
 		c.WaitingOfEach = 1000
+	}
+	if c.Answers == nil {
+		c.Answers = budget.New(-1).Share(-1)
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

@@ -103,6 +103,7 @@ func (h *Handler) Resume() {
 // state. Only messages of streams, which are not there, wait in it.
 type reader struct {
 	*request
+	holder  string // of its bytes
 	object  objects.SID
 	after   objects.EventID
 	ended   <-chan struct{}
@@ -128,12 +129,12 @@ func (q *request) listen(object objects.SID, after objects.EventID) (*reader, er
 	if service == nil {
 		return nil, objects.ErrServiceGone
 	}
-	// Not of one name in all services.
-	ended, leave, err := q.places.enter(service.SID.String() + q.who.Name() + "/" + q.who.Identity)
+	holder := service.SID.String() + q.who.Name() + "/" + q.who.Identity // not of one name in all services
+	ended, leave, err := q.places.enter(holder)
 	if err != nil {
 		return nil, err
 	}
-	l := &reader{request: q, object: object, after: after, ended: ended, wake: make(chan struct{}, 1)}
+	l := &reader{request: q, holder: holder, object: object, after: after, ended: ended, wake: make(chan struct{}, 1)}
 	topics := []objects.SID{object, service.SID}
 	if key, ok := objects.ParseSID(q.who.KeySID); ok {
 		topics = append(topics, key)
@@ -267,6 +268,9 @@ func (l *reader) poll(before string) error {
 	defer timer.Stop()
 	from := l.after
 	for more := true; ; {
+		if err := l.room(); err != nil {
+			return err
+		}
 		p, err := l.next()
 		if err != nil {
 			return err
@@ -284,7 +288,9 @@ func (l *reader) poll(before string) error {
 				return nil
 			}
 			l.w.Header().Set("ETag", p.tag())
-			l.answer(http.StatusOK, p.encoding().body(nil, p.items))
+			body := p.encoding().body(nil, p.items)
+			defer l.charge(len(body))()
+			l.answer(http.StatusOK, body)
 			return nil
 		}
 		switch more, err = l.wait(timer); {
@@ -337,7 +343,11 @@ func (l *reader) follow(next func() (told, error), ended func(b []byte, why *obj
 	timer := time.NewTimer(heartbeat)
 	defer timer.Stop()
 	for first := true; ; first = false {
-		t, err := next()
+		var t told
+		err := l.room()
+		if err == nil {
+			t, err = next()
+		}
 		if err != nil {
 			return l.giveUp(first, err, ended)
 		}
@@ -374,11 +384,29 @@ func (l *reader) giveUp(first bool, err error, ended func(b []byte, why *objects
 	return nil
 }
 
+// room waits until what readers have not taken yet leaves room for more. None holds
+// its bytes for longer than this waits.
+func (l *reader) room() error {
+	ctx, cancel := context.WithTimeout(l.r.Context(), writeTimeout)
+	defer cancel()
+	if l.config.Answers.Room(ctx, l.holder) != nil && l.r.Context().Err() == nil {
+		return objects.ErrUnavailable
+	}
+	return nil // a client that is gone is met where it is written to
+}
+
+// charge counts bytes until what it returns is called.
+func (l *reader) charge(n int) (taken func()) {
+	l.config.Answers.Charge(l.holder, int64(n))
+	return func() { l.config.Answers.Return(l.holder, int64(n)) }
+}
+
 // send writes to a reader, and reports whether it is still there.
 func (l *reader) send(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
+	defer l.charge(len(b))()
 	_ = l.control.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, err := l.w.Write(b); err != nil {
 		return false

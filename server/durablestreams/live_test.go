@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"lockstep/fsm/fsmtest"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/budget"
 	"lockstep/server/durablestreams"
 )
 
@@ -225,4 +227,50 @@ func TestMessagesOfStreamsAreHeard(t *testing.T) {
 	_, _, err = c.api.Publish(t.Context(), caller, fsm.Ref{Name: "s"}, []byte(`{"x":1}`))
 	require.NoError(t, err)
 	require.Equal(t, "event: data\ndata:[{\"x\":1}]\n", event(t, events))
+}
+
+// takes is a client that takes nothing until it is told to.
+type takes struct {
+	*httptest.ResponseRecorder
+	begun chan struct{} // closed when something is written
+	may   chan struct{}
+	once  sync.Once
+}
+
+func (w *takes) Write(b []byte) (int, error) {
+	w.once.Do(func() { close(w.begun) })
+	<-w.may
+	return w.ResponseRecorder.Write(b)
+}
+
+// What a reader has not taken yet keeps the next one of its identity waiting, not more
+// bytes in memory.
+func TestWhatReadersDoNotTakeIsBounded(t *testing.T) {
+	answers := budget.New(-1)
+	c := start(t, func(_ *client, config *durablestreams.Config) { config.Answers = answers.Share(10) })
+	c.is(201, c.send("PUT", lists+"l", `["a message of some length"]`, "Content-Type", isJSON))
+	request := func() *http.Request {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", lists+"l?live=long-poll&offset=-1", nil)
+		r.SetBasicAuth(fsmtest.AccountSID, fsmtest.AuthToken)
+		return r
+	}
+	slow := &takes{ResponseRecorder: httptest.NewRecorder(), begun: make(chan struct{}), may: make(chan struct{})}
+	var served sync.WaitGroup
+	served.Go(func() { c.handler.ServeHTTP(slow, request()) })
+	<-slow.begun
+	require.Greater(t, answers.Used(), int64(10))
+
+	next := &takes{ResponseRecorder: httptest.NewRecorder(), begun: make(chan struct{}), may: make(chan struct{})}
+	served.Go(func() { c.handler.ServeHTTP(next, request()) })
+	select {
+	case <-next.begun:
+		t.Error("another one is written to")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(slow.may)
+	<-next.begun
+	close(next.may)
+	served.Wait()
+	require.Equal(t, `["a message of some length"]`, next.Body.String())
+	require.Zero(t, answers.Used())
 }
