@@ -8,6 +8,7 @@ import (
 )
 
 func TestMembersAskEachOther(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	asking := m.leader()
 	_, err := asking.Ask(m.context(), asking.ID(), []byte("?"))

@@ -58,6 +58,7 @@ func TestDamagedTermOrVoteIsDetected(t *testing.T) {
 
 // A node whose vote was altered on its disk is not opened, and says why.
 func TestOpenRefusesDamagedVote(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	m.crash(m.nodes["n1"])
 	s, err := openStores(m.config("n1").withDefaults())

@@ -44,6 +44,7 @@ func (m *members) transfer(to *Node) {
 // TestTimeIsMonotonicAcrossLeadersWithSkewedClocks moves leadership between nodes whose clocks
 // differ by more than the dedup window, while they are written to.
 func TestTimeIsMonotonicAcrossLeadersWithSkewedClocks(t *testing.T) {
+	t.Parallel()
 	all, edit := clocks()
 	m := newMembers(t, 3, edit)
 	m.must(m.nodes["n1"], &fsm.CreateObject{SID: newSID(objects.KindDocument), UniqueName: "lasting", TTL: 60})
@@ -89,6 +90,7 @@ func TestTimeIsMonotonicAcrossLeadersWithSkewedClocks(t *testing.T) {
 // TestClockYearAheadNeitherExpiresNorStopsExpiry has the leader's clock a
 // year ahead: it hands leadership over, and no TTL is felt by it.
 func TestClockYearAheadNeitherExpiresNorStopsExpiry(t *testing.T) {
+	t.Parallel()
 	all, edit := clocks()
 	m := newMembers(t, 3, edit)
 	leader := m.leader()
@@ -122,6 +124,7 @@ func TestClockYearAheadNeitherExpiresNorStopsExpiry(t *testing.T) {
 // TestDowntimeCountsTowardsExpiry has a whole cluster down for an hour: its time goes on from
 // where the clocks of its nodes are, and what fell due meanwhile expires.
 func TestDowntimeCountsTowardsExpiry(t *testing.T) {
+	t.Parallel()
 	all, edit := clocks()
 	m := newMembers(t, 3, edit)
 	sid := newSID(objects.KindDocument)

@@ -23,6 +23,7 @@ import (
 )
 
 func TestEveryNodeWritesAndReads(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	written := 0
 	for _, writer := range m.nodes {
@@ -46,6 +47,7 @@ func TestEveryNodeWritesAndReads(t *testing.T) {
 }
 
 func TestStatusShowsUnreachableNode(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	gone := m.followers()[0]
 	m.crash(gone)
@@ -56,6 +58,7 @@ func TestStatusShowsUnreachableNode(t *testing.T) {
 }
 
 func TestRestartKeepsAcknowledgedWrites(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	for range 20 {
 		m.must(m.followers()[0], appendItem())
@@ -73,6 +76,7 @@ func TestRestartKeepsAcknowledgedWrites(t *testing.T) {
 }
 
 func TestRetryAfterLeadershipLostAppliesOnce(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	var acknowledged atomic.Int64
 	var writers sync.WaitGroup
@@ -116,6 +120,7 @@ func TestRetryAfterLeadershipLostAppliesOnce(t *testing.T) {
 // Commands that are proposed together take effect in their order, once, on whichever
 // node and however often the leader changes.
 func TestCommandsTogetherKeepTheirOrderOverLeaderChanges(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	ctx := m.context()
 	var groups atomic.Int64
@@ -193,6 +198,7 @@ func TestCommandsTogetherKeepTheirOrderOverLeaderChanges(t *testing.T) {
 }
 
 func TestSameCommandTwiceIsAppliedOnce(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	c := command(appendItem())
 	for _, n := range m.nodes {
@@ -205,6 +211,7 @@ func TestSameCommandTwiceIsAppliedOnce(t *testing.T) {
 }
 
 func TestKeyedCommandsAreToldApart(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	id := commandid.New()
 	for _, n := range m.nodes {
@@ -232,6 +239,7 @@ func TestKeyedCommandsAreToldApart(t *testing.T) {
 }
 
 func TestReadIndexIgnoresNonvoters(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 30 }) // so that the leader goes on leading
 	leader, followers := m.leader(), m.followers()
 	joining := m.open("n4")
@@ -264,6 +272,7 @@ func TestReadIndexIgnoresNonvoters(t *testing.T) {
 }
 
 func TestJoinNeverRaisesQuorumEarly(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	alone := m.leader()
 	err := alone.AddMember(m.context(), MemberSpec{ID: "n2", InternalAddr: "127.0.0.1:1"})
@@ -283,6 +292,7 @@ func TestJoinNeverRaisesQuorumEarly(t *testing.T) {
 }
 
 func TestAddMemberRefusesConflicts(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 2, nil)
 	addr := m.nodes["n2"].InternalAddr()
 	for _, n := range m.nodes { // on the leader, and passed on to it
@@ -296,6 +306,7 @@ func TestAddMemberRefusesConflicts(t *testing.T) {
 }
 
 func TestLeaveThenRestartRefuses(t *testing.T) {
+	t.Parallel()
 	for _, who := range []string{"leader", "follower"} {
 		t.Run(who, func(t *testing.T) {
 			m := newMembers(t, 3, nil)
@@ -315,6 +326,7 @@ func TestLeaveThenRestartRefuses(t *testing.T) {
 }
 
 func TestLastNodesCannotLeave(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	gone := m.followers()
 	m.crash(gone[0])
@@ -325,6 +337,7 @@ func TestLastNodesCannotLeave(t *testing.T) {
 }
 
 func TestRemovedWhileAwayLearnsOfIt(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	away := m.followers()[0]
 	m.crash(away)
@@ -335,14 +348,17 @@ func TestRemovedWhileAwayLearnsOfIt(t *testing.T) {
 	case <-time.After(patience):
 		require.FailNow(t, "removal not noticed")
 	}
-	_, err := back.Propose(m.context(), command(appendItem()))
-	require.Error(t, err)
+	ctx := m.context()
+	_, err := back.Propose(ctx, command(appendItem()))
+	require.ErrorIs(t, err, ErrNoLeader)
+	require.NoError(t, ctx.Err(), "the removed node waited for a leader")
 	m.crash(back)
 	_, err = Open(context.Background(), m.config(away.ID()))
 	require.ErrorIs(t, err, ErrLeft)
 }
 
 func TestNodeComesBackUnderAnotherAddress(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	moving := m.followers()[0]
 	m.crash(moving)
@@ -357,6 +373,7 @@ func TestNodeComesBackUnderAnotherAddress(t *testing.T) {
 // Without takeover, the time-outs of this cluster would keep it waiting longer
 // than the test does.
 func TestTakeoverAfterCrash(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 60 })
 	for range 2 {
 		dead := m.leader()
@@ -371,6 +388,7 @@ func TestTakeoverAfterCrash(t *testing.T) {
 }
 
 func TestFollowerCatchesUpBySnapshot(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, func(c *Config) { c.TrailingLogs = 1 })
 	away := m.followers()[0]
 	m.crash(away)
@@ -390,6 +408,7 @@ func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 }
 
 func TestBootstrapRefusesState(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	m.crash(m.nodes["n1"])
 	c := m.config("n1")
@@ -399,6 +418,7 @@ func TestBootstrapRefusesState(t *testing.T) {
 }
 
 func TestSecondProcessOnOneDirectoryFails(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	c := m.config("n1")
 	c.InternalAddr = "127.0.0.1:0"
@@ -410,6 +430,7 @@ func TestSecondProcessOnOneDirectoryFails(t *testing.T) {
 }
 
 func TestUnfinishedSnapshotsAreSwept(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	m.crash(m.nodes["n1"])
 	unfinished := filepath.Join(m.dir, "n1", "raft", "snapshots", "1-2-3.tmp")
@@ -419,6 +440,7 @@ func TestUnfinishedSnapshotsAreSwept(t *testing.T) {
 }
 
 func TestOnLeadFollowsLeadership(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	var running atomic.Int64
 	started := make(chan string, 16)
@@ -443,6 +465,7 @@ func TestOnLeadFollowsLeadership(t *testing.T) {
 }
 
 func TestDueObjectsExpire(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	document := newSID(objects.KindDocument)
 	m.must(m.leader(), &fsm.CreateObject{SID: document, Data: []byte(`{}`), TTL: 1})
@@ -457,6 +480,7 @@ func TestDueObjectsExpire(t *testing.T) {
 }
 
 func TestLeaderAdmits(t *testing.T) {
+	t.Parallel()
 	refusal := &fsm.Result{Err: objects.ErrRate.After(7)}
 	spent := objects.Bucket{Class: objects.BucketReads, SID: testList, Identity: "alice"}
 	fresh := objects.Bucket{Class: objects.BucketReads, SID: testList, Identity: "bob"}
@@ -497,6 +521,7 @@ func TestLeaderAdmits(t *testing.T) {
 }
 
 func TestWithoutQuorumRequestsGiveUp(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	left := m.followers()[0]
 	for _, n := range m.nodes {
@@ -513,6 +538,7 @@ func TestWithoutQuorumRequestsGiveUp(t *testing.T) {
 }
 
 func TestClosedNodeRefuses(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	n := m.leader()
 	require.NoError(t, n.Close())
@@ -525,6 +551,7 @@ func TestClosedNodeRefuses(t *testing.T) {
 }
 
 func TestCommandTooLarge(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	op := appendItem()
 	op.Data = make([]byte, 1<<20)
@@ -533,6 +560,7 @@ func TestCommandTooLarge(t *testing.T) {
 }
 
 func TestGossipCarriesAddresses(t *testing.T) {
+	t.Parallel()
 	var m *members
 	m = newMembers(t, 1, func(c *Config) {
 		c.GossipAddr = "127.0.0.1:0"
@@ -557,6 +585,7 @@ func TestGossipCarriesAddresses(t *testing.T) {
 func isUnknown(err error) bool { return err != nil && !wire.NotWritten(err) }
 
 func TestReadIndexRefusesOtherTerm(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	leader := m.leader()
 	term := leader.raft.CurrentTerm()
@@ -572,6 +601,7 @@ func TestReadIndexRefusesOtherTerm(t *testing.T) {
 
 // What may have been written must not be refused by the rate limit.
 func TestRetryIsNotChargedAgain(t *testing.T) {
+	t.Parallel()
 	var charged atomic.Int64
 	m := newMembers(t, 3, func(c *Config) {
 		c.Admit = func(*fsm.View, *fsm.Command, bool) *fsm.Result { charged.Add(1); return nil }

@@ -40,6 +40,11 @@ func (n *Node) mayServe() error {
 	if err := n.diskError(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoLeader, err)
 	}
+	select {
+	case <-n.Removed(): // nobody would answer
+		return fmt.Errorf("%w: this node is no longer a member", ErrNoLeader)
+	default:
+	}
 	_, err := n.Fault()
 	return err
 }

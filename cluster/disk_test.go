@@ -257,6 +257,7 @@ func TestSnapshotIsNotWaitedForLongerThanAsked(t *testing.T) {
 // Each node tells the others whether its disk has room. What leads to refusals is a
 // majority without it, or the leader's own.
 func TestDisksAreFullWhenLeaderOrMajorityIsShort(t *testing.T) {
+	t.Parallel()
 	var short, told [3]atomic.Bool
 	m := newMembers(t, 3, func(c *Config) {
 		i := int(c.ID[1] - '1')

@@ -41,6 +41,7 @@ func fault(n *Node) error {
 // touched: that node, a leader even, serves and leads no more, says so, and its
 // next start asks for a new copy. The others go on.
 func TestNodeWithDifferingStateStopsServing(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	sick := m.leader()
 	m.must(sick, appendItem())
@@ -95,6 +96,7 @@ func TestNodeWithDifferingStateStopsServing(t *testing.T) {
 // Two nodes that differ have no majority: neither guesses, and both serve nothing,
 // until one of them is taken out.
 func TestTwoDifferingNodesBothStopServing(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 2, nil)
 	sick, healthy := m.nodes["n2"], m.nodes["n1"]
 	m.must(healthy, appendItem())
@@ -117,6 +119,7 @@ func TestTwoDifferingNodesBothStopServing(t *testing.T) {
 
 // Verify finds what nobody has touched since.
 func TestVerifyFindsFlippedBit(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	m.must(m.leader(), appendItem())
 	v := m.nodes["n1"].Verify(m.context())

@@ -25,6 +25,7 @@ func (s *stalling) GetLog(index uint64, l *raft.Log) error {
 // who asks whether it is ready, in the cluster's status, and by the age of what it
 // has. It is well again when it has caught up.
 func TestLaggingFollowerReportsUnhealthy(t *testing.T) {
+	t.Parallel()
 	var slow stalling
 	m := newMembers(t, 3, func(c *Config) {
 		if c.ID == "n3" {

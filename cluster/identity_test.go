@@ -32,6 +32,7 @@ func (m *members) wipe(id string) {
 }
 
 func TestLostLogIsDetected(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	lost := m.followers()[0]
 	m.crash(lost)
@@ -50,6 +51,7 @@ func TestLostLogIsDetected(t *testing.T) {
 }
 
 func TestMemberIsReplacedOnlyWithReplace(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	m.must(m.leader(), appendItem())
 	lost := m.followers()[0]
@@ -78,6 +80,7 @@ func TestMemberIsReplacedOnlyWithReplace(t *testing.T) {
 // The one that is replaced keeps its vote until the new one has it, and then
 // learns that it is out, even if it leads.
 func TestLiveMemberIsReplaced(t *testing.T) {
+	t.Parallel()
 	for _, who := range []string{"leader", "follower"} {
 		t.Run(who, func(t *testing.T) {
 			m := newMembers(t, 3, nil)
@@ -107,6 +110,7 @@ func TestLiveMemberIsReplaced(t *testing.T) {
 }
 
 func TestNodeWithoutConfigurationDoesNotVote(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	empty := m.open("n2")
 	candidate := m.leader()
@@ -171,6 +175,7 @@ func TestBootstrapResumesAfterCrash(t *testing.T) {
 }
 
 func TestCopiedDataDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	original := m.followers()[0]
 	m.crash(original)
@@ -201,6 +206,7 @@ func (n *Node) membershipOf(other *Node) membership.Answer {
 // A removal that is in the leader's log only may never be: nobody is told that it
 // is out before a majority has it.
 func TestRemovalCountsOnceCommitted(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 4 })
 	leader, followers := m.leader(), m.followers()
 	out := followers[0]

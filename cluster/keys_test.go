@@ -104,12 +104,14 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 }
 
 func TestClusterKeyAloneGrantsNothing(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	m.getsNothing(machine(t, "stranger", nil), "a stranger with the key")
 	m.getsNothing(machine(t, m.leader().ID(), nil), "a stranger who says that he is the leader")
 }
 
 func TestRemovedMemberIsRefusedEverything(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 4, nil)
 	removed := m.followers()[0]
 	own, _, err := incarnate(removed.stores.stable, "")
@@ -138,6 +140,7 @@ func TestRemovedMemberIsRefusedEverything(t *testing.T) {
 // A node that was away when others were added may find itself led by one that it
 // does not know: those that it knows vouch for it.
 func TestReturningNodeAcceptsUnknownLeader(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, nil)
 	away := m.followers()[0]
 	m.crash(away)
@@ -177,6 +180,7 @@ func (m *members) rotated() bool {
 }
 
 func TestClusterKeyRotatesUnderLoad(t *testing.T) {
+	t.Parallel()
 	k := &kept{keys: make(map[string][][32]byte)}
 	m := newMembers(t, 3, k.edit)
 	var written, failed atomic.Int64
@@ -248,6 +252,7 @@ func TestClusterKeyRotatesUnderLoad(t *testing.T) {
 }
 
 func TestKeyRotationWaitsForAbsentMember(t *testing.T) {
+	t.Parallel()
 	k := &kept{keys: make(map[string][][32]byte)}
 	m := newMembers(t, 3, k.edit)
 	away := m.followers()[0]
@@ -276,6 +281,7 @@ func TestKeyRotationWaitsForAbsentMember(t *testing.T) {
 // What is sealed with the cluster's key can be opened by every member before and after
 // the key has changed, and by nobody who has only the old one.
 func TestVaultIsSealedAnewWhenTheKeyChanges(t *testing.T) {
+	t.Parallel()
 	k := &kept{keys: make(map[string][][32]byte)}
 	m := newMembers(t, 3, k.edit)
 	store := func(n *Node, name, plain string) {

@@ -58,6 +58,7 @@ func content(t *testing.T, dir string) (sum [32]byte) {
 var newKey = [32]byte{7}
 
 func TestRecoverMakesNewClusterFromSurvivor(t *testing.T) {
+	t.Parallel()
 	for _, snapshot := range []string{"log alone", "snapshot and log"} {
 		t.Run(snapshot, func(t *testing.T) {
 			m := newMembers(t, 3, nil)
@@ -119,6 +120,7 @@ func TestRecoverMakesNewClusterFromSurvivor(t *testing.T) {
 // Whatever a crash leaves of a recovery, a repetition finishes it, or the old
 // state stands.
 func TestInterruptedRecoveryIsRepeatable(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	n := m.leader()
 	m.must(n, appendItem())
@@ -145,6 +147,7 @@ func TestInterruptedRecoveryIsRepeatable(t *testing.T) {
 }
 
 func TestRecoverRefusesUnusableState(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 1, nil)
 	n := m.leader()
 	_, err := OpenRemains(m.config("n1"))
@@ -172,6 +175,7 @@ func TestRecoverRefusesUnusableState(t *testing.T) {
 // A machine that was removed, which has only the cluster's key, cannot talk
 // members out of their cluster.
 func TestRecoveryNoticeIsBelievedFromMembersOnly(t *testing.T) {
+	t.Parallel()
 	m := newMembers(t, 3, func(c *Config) { c.TimeoutScale = 2 })
 	leader, gone := m.leader(), m.followers()[0]
 	m.crash(gone)

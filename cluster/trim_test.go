@@ -37,6 +37,7 @@ func TestMeterCountsNewestEntries(t *testing.T) {
 // TestLogIsBoundedInBytes writes large entries: raft's bounds, which count
 // entries, keep to what fits.
 func TestLogIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
 	const size, trailing = 100 << 10, 8 << 20
 	m := newMembers(t, 1, func(c *Config) { c.TrailingBytes = trailing })
 	n := m.leader()
