@@ -23,6 +23,9 @@ BENCH       ?=
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
+# These only start the program and look at what it does: the race detector in it would double their time.
+COMMANDS := ./test/cli ./test/durable ./test/packages
+
 .PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers bench-compare verify lint fmt soak soak-sim soak-age
 
 help: ## list the targets
@@ -54,8 +57,9 @@ test-unit: ## run the tests that start no cluster, without the race detector
 	go test $$(go list ./... | grep -v '/test/')
 	cd test/bench && go test ./...
 
-test-race: ## run all Go tests with the race detector
-	go test -race -timeout 20m $$(go list ./... | grep -vE '/test/(cluster|rolling|sim)$$')
+test-race: ## run all Go tests, with the race detector where it can find something
+	go test -race -timeout 20m $$(go list ./... | grep -vE '/test/(cluster|rolling|sim|cli|durable|packages)$$')
+	go test -timeout 10m $(COMMANDS)
 	cd test/bench && go test ./...
 	go test -race -timeout 10m -p 1 $(CLUSTERS)
 	cd test/cluster/acme && go test -timeout 10m .

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares a handful of hot paths with those of the commit where this branch left
 # main, or with the commit before: scripts/benchstat.sh TOOL. It informs and decides
-# nothing: whatever happens, it ends well, and within two minutes.
+# nothing: whatever happens, it ends well, and within ninety seconds.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 tool=$1
@@ -15,7 +15,7 @@ if [ -z "$base" ]; then
 fi
 work=$(mktemp -d)
 trap 'git worktree remove --force "$work/base" >/dev/null 2>&1; rm -rf "$work"' EXIT
-deadline=$((SECONDS + 100))
+deadline=$((SECONDS + 70))
 
 compare() {
   git worktree add -q --detach "$work/base" "$base" || return
