@@ -30,7 +30,9 @@ func newContextAdd() *cobra.Command {
 		Use:   "add NAME",
 		Short: "Keep a cluster's address and credentials under a name",
 		Long: `Keep a cluster's address and credentials under a name, in a file that only its owner
-can read. The first one is used from then on; lockstep context use chooses another.
+can read. Of a cluster whose certificate no authority of this machine has vouched for,
+--ca names the file with those that do, or with the certificate itself; its path is kept,
+and the file is read each time, so that it may be renewed. The first context is used from then on; lockstep context use chooses another.
 
 Give --account, --key or both: the account's SID, whose auth token opens everything, or
 the SID of an API key, whose secret opens what the key may. watch and token create need a
@@ -42,6 +44,7 @@ lockstep dev is read again each time.
 ` + targetHelp,
 		Example: `  lockstep context add prod --url https://sync.example.com --account AC00000000000000000000000000000001
   lockstep context add staging --url http://10.0.0.1:8080 --key SK00000000000000000000000000000002 --secret-file -
+  lockstep context add office --url https://10.0.0.1:8080 --ca cert.pem --account AC00000000000000000000000000000001
   lockstep context add local --data-dir data/dev`,
 		Args: cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
@@ -57,6 +60,7 @@ lockstep dev is read again each time.
 				if _, err := byDirectory(dataDir); err != nil {
 					return err
 				}
+				c.CA = "" // of the environment; the directory says it
 				if c.DataDir, err = filepath.Abs(dataDir); err != nil {
 					return fmt.Errorf("find the directory: %w", err)
 				}
@@ -86,7 +90,7 @@ lockstep dev is read again each time.
 	f.StringVar(&c.APIKey, "key", "", "SID of an API key")
 	f.StringVar(&c.Service, "service", "", "the service of commands that name none")
 	f.StringVar(&secretFile, "secret-file", "", "file with the one secret that is not in the environment; - reads standard input")
-	f.StringVar(&c.CA, "ca", "", "file with authorities, in PEM, that are believed besides the machine's")
+	caFlag(f, &c.CA)
 	f.StringVar(&dataDir, "data-dir", "", "take addresses and credentials from the directory of a node, or of lockstep dev")
 	f.BoolVar(&replace, "replace", false, "put it in the place of a context of this name")
 	for _, name := range []string{"url", "account", "key", "ca"} {
@@ -191,12 +195,13 @@ func newContextList() *cobra.Command {
 				Key     string   `json:"api_key,omitempty"`
 				Service string   `json:"service,omitempty"`
 				DataDir string   `json:"data_dir,omitempty"`
+				CA      string   `json:"ca,omitempty"`
 			}
 			all := []shown{}
 			table := newTable(cmd.OutOrStdout(), "", "NAME", "URL", "AS", "SERVICE")
 			for _, name := range file.Names() {
 				c := file.Contexts[name]
-				s := shown{name, name == file.Current, c.URLs, c.AccountSID, c.APIKey, c.Service, c.DataDir}
+				s := shown{name, name == file.Current, c.URLs, c.AccountSID, c.APIKey, c.Service, c.DataDir, c.CA}
 				all = append(all, s)
 				mark, as := " ", c.AccountSID
 				if s.Current {
@@ -213,7 +218,7 @@ func newContextList() *cobra.Command {
 			return table.print()
 		}),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: [] with name, current, urls or data_dir, account_sid, api_key, service")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: [] with name, current, urls or data_dir, account_sid, api_key, service, ca")
 	return cmd
 }
 
@@ -269,13 +274,4 @@ func newContextRemove() *cobra.Command {
 			return nil
 		}),
 	}
-}
-
-// completeContexts offers the names of contexts to a shell.
-func completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	file, err := contexts.Load()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return file.Names(), cobra.ShellCompDirectiveNoFileComp
 }

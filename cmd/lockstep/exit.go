@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -116,6 +117,9 @@ func nextStep(err error, asked *cobra.Command) string {
 	}
 	if e, ok := errors.AsType[*objects.Error](err); ok {
 		return explain.Advice(e.Code, e.Status, e.Message)
+	}
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return "Nobody whom this machine believes vouches for the certificate: name the file with the authority, or with the certificate, by --ca or LOCKSTEP_CA; lockstep context add --ca keeps it."
 	}
 	for _, unreachable := range []error{client.ErrUnreachable, live.ErrUnreachable, admin.ErrUnreachable} {
 		if errors.Is(err, unreachable) && !errors.Is(err, context.Canceled) {

@@ -36,6 +36,7 @@ func newItems(k kind) *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeNames(k)
 	l.flags(cmd.Flags())
 	cmd.Flags().StringVar(&order, "order", "asc", "asc or desc")
 	cmd.Flags().StringVar(&from, "from", "", fmt.Sprintf("%s of the first one", k.item()))
@@ -80,6 +81,7 @@ func newPush() *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeNames(lists)
 	change.ttlFlag(cmd.Flags())
 	reply.flags(cmd.Flags())
 	return cmd
@@ -132,6 +134,7 @@ With --if-match it is only changed, and only if that is its revision still.
 		cmd.Example += "\n  lockstep map set scores bob @bob.json --ttl 1h"
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeItems(k)
 	change.ttlFlag(cmd.Flags())
 	change.matchFlag(cmd.Flags())
 	reply.flags(cmd.Flags())
@@ -163,6 +166,7 @@ func newItemRemove(k kind) *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeItems(k)
 	change.matchFlag(cmd.Flags())
 	return cmd
 }

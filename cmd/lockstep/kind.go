@@ -91,7 +91,7 @@ func (p *place) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&p.service, "service", "", "the service: its SID or name (default: the context's, or the one called default)")
 	bind(f, "service", "LOCKSTEP_SERVICE_SID")
-	if err := cmd.RegisterFlagCompletionFunc("service", p.completeServices); err != nil {
+	if err := cmd.RegisterFlagCompletionFunc("service", p.completeServiceFlag); err != nil {
 		panic(err) // there is no such flag
 	}
 }

@@ -255,6 +255,7 @@ func newObjectCreate(k kind) *cobra.Command {
   lockstep doc create --ttl 1h`
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	change.ttlFlag(cmd.Flags())
 	reply.flags(cmd.Flags())
 	return cmd
@@ -317,6 +318,7 @@ func newObjectGet(k kind) *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeItems(k)
 	reply.flags(cmd.Flags())
 	if k != streams {
 		cmd.Flags().BoolVar(&reply.data, "data", false, "print the data alone")
@@ -412,6 +414,7 @@ func newObjectUpdate(k kind) *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeNames(k)
 	change.ttlFlag(cmd.Flags())
 	if k.holdsData() {
 		cmd.Use, cmd.Args = "update NAME [DATA] [--ttl TTL]", cobra.RangeArgs(1, 2)
@@ -449,6 +452,7 @@ func newObjectDelete(k kind) *cobra.Command {
 		cmd.Short = fmt.Sprintf("Delete a %s with all its items", k.noun)
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeNames(k)
 	return cmd
 }
 
@@ -508,6 +512,7 @@ changed, and only if that is its revision still.
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeNames(documents)
 	change.ttlFlag(cmd.Flags())
 	change.matchFlag(cmd.Flags())
 	reply.flags(cmd.Flags())
@@ -555,6 +560,7 @@ func newPublish() *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeNames(streams)
 	reply.flags(cmd.Flags())
 	return cmd
 }

@@ -88,6 +88,7 @@ func newPermissionList() *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeObject(documents, lists, maps)
 	reply.flags(cmd.Flags())
 	return cmd
 }
@@ -128,6 +129,7 @@ func newPermissionGet() *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeObject(documents, lists, maps)
 	reply.flags(cmd.Flags())
 	return cmd
 }
@@ -161,6 +163,7 @@ func newPermissionSet() *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeObject(documents, lists, maps)
 	f := cmd.Flags()
 	f.BoolVar(&rights.Read, "read", false, "may see it")
 	f.BoolVar(&rights.Write, "write", false, "may change it")
@@ -191,5 +194,6 @@ func newPermissionRemove() *cobra.Command {
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeObject(documents, lists, maps)
 	return cmd
 }

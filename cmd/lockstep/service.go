@@ -173,6 +173,7 @@ func newServiceGet() *cobra.Command {
 		}),
 	}
 	t.flags(cmd)
+	cmd.ValidArgsFunction = t.completeServices
 	reply.flags(cmd.Flags())
 	return cmd
 }
@@ -199,6 +200,7 @@ func newServiceUpdate() *cobra.Command {
 		}),
 	}
 	t.flags(cmd)
+	cmd.ValidArgsFunction = t.completeServices
 	s.flags(cmd.Flags())
 	reply.flags(cmd.Flags())
 	return cmd
@@ -235,6 +237,7 @@ func newServiceDelete() *cobra.Command {
 		}),
 	}
 	t.flags(cmd)
+	cmd.ValidArgsFunction = t.completeServices
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
 	return cmd
 }

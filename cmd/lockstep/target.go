@@ -71,20 +71,20 @@ func (t *target) access(f *pflag.FlagSet) (access, error) {
 	case f.Changed("url"):
 		return t.byURL()
 	case f.Changed("context"):
-		return byContext(t.context)
+		return t.byContext(f, t.context)
 	case t.dataDir != "":
 		return byDirectory(t.dataDir)
 	case len(t.urls) > 0:
 		return t.byURL()
 	case t.context != "":
-		return byContext(t.context)
+		return t.byContext(f, t.context)
 	}
 	file, err := contexts.Load()
 	if err != nil {
 		return access{}, err
 	}
 	if file.Current != "" {
-		return byContext(file.Current)
+		return t.byContext(f, file.Current)
 	}
 	if dir := nearDirectory(); dir != "" {
 		return byDirectory(dir)
@@ -116,7 +116,9 @@ func (a *access) fromEnvironment() {
 func (a *access) hasAccount() bool { return a.AccountSID != "" && a.AuthToken != "" }
 func (a *access) hasKey() bool     { return a.APIKey != "" && a.APISecret != "" }
 
-func byContext(name string) (access, error) {
+// byContext reads what is kept of a cluster. Its authorities come before those of the
+// environment, which are another cluster's, perhaps.
+func (t *target) byContext(f *pflag.FlagSet, name string) (access, error) {
 	file, err := contexts.Load()
 	if err != nil {
 		return access{}, err
@@ -131,7 +133,11 @@ func byContext(name string) (access, error) {
 		a.Service = service
 		return a, err
 	}
-	a.trusted, err = trusting(a.CA)
+	ca := cmp.Or(a.CA, t.ca)
+	if f.Changed("ca") {
+		ca = t.ca
+	}
+	a.trusted, err = trusting(ca)
 	return a, err
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
-	"lockstep/cmd/lockstep/internal/client"
 	"lockstep/cmd/lockstep/internal/live"
 	"lockstep/server/auth"
 )
@@ -81,6 +80,7 @@ happens to the connection is told on standard error.`,
 		}),
 	}
 	p.flags(cmd)
+	cmd.ValidArgsFunction = p.completeObject(kinds...)
 	f := cmd.Flags()
 	f.StringVar(&identity, "as", "lockstep-watch", "identity of the client")
 	f.Uint64Var(&after, "after", 0, "begin behind this event, as far as the history reaches back (default: with what happens from now on)")
@@ -213,32 +213,3 @@ func (v *viewer) line(at, what, which string, data json.RawMessage) error {
 	_, err := fmt.Fprintln(v.out, strings.Join(parts, "  "))
 	return err
 }
-
-// completeServices offers the names of services to a shell.
-func (p *place) completeServices(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if err := fromEnvironment(cmd.Flags()); err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	a, err := p.access(cmd.Flags())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	c := a.rest()
-	c.Patience = completionTime
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
-	defer cancel()
-	names := []string{"default"}
-	for raw, err := range c.All(ctx, client.Path("Services"), nil) {
-		var s service
-		if err != nil || decode(raw, &s) != nil {
-			break
-		}
-		if s.FriendlyName != nil {
-			names = append(names, *s.FriendlyName)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// completionTime is how long somebody waits who pressed a key.
-const completionTime = 2 * time.Second

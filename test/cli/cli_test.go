@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"lockstep/server/certificate"
 	"lockstep/server/nodedir"
 	"lockstep/test/harness"
 )
@@ -61,6 +62,8 @@ func runScripts(t *testing.T, c *harness.Cluster, dir string) {
 				"waitfor": waitFor,
 				// waitforfile FILE waits until there is something in a file.
 				"waitforfile": waitForFile,
+				// certify writes a certificate for 127.0.0.1, its key and its authority.
+				"certify": certify,
 			},
 		})
 	})
@@ -133,6 +136,22 @@ func waitForFile(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s does not appear", args[0])
+}
+
+func certify(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: certify CERT KEY AUTHORITY")
+	}
+	until := time.Now().Add(time.Hour)
+	authority, err := certificate.NewAuthority("test", until)
+	ts.Check(err)
+	cert, key, err := authority.Issue(until, "127.0.0.1")
+	ts.Check(err)
+	root, _, err := authority.PEM()
+	ts.Check(err)
+	for i, content := range [][]byte{cert, key, root} {
+		ts.Check(os.WriteFile(ts.MkAbs(args[i]), content, 0o600))
+	}
 }
 
 func exitCode(err error) (int, bool) {

@@ -203,7 +203,7 @@ func TestDebianPackage(t *testing.T) {
 	// What the unit starts does, as its user and without capabilities.
 	unit := m.run("grep ^ExecStart= /usr/lib/systemd/system/lockstep.service")
 	start := strings.TrimSpace(strings.TrimPrefix(unit, "ExecStart="))
-	m.run(asNode("lockstep init --data-dir /var/lib/lockstep"))
+	m.run(asNode("lockstep init"))
 	m.runNode(start, func() {
 		m.run("lockstep doc create greeting '{\"hello\":\"world\"}'")
 		require.Contains(t, m.run("lockstep status"), "leader")

@@ -8,6 +8,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,7 +146,8 @@ func again(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.RetryAfter
 	}
-	if errors.Is(err, ErrUnreachable) {
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	if errors.Is(err, ErrUnreachable) && !distrusted {
 		return pause
 	}
 	return 0
