@@ -13,6 +13,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/console"
+	"lockstep/server/durablestreams"
 	"lockstep/server/histogram"
 	"lockstep/server/panics"
 )
@@ -35,6 +36,7 @@ type metrics struct {
 	cluster        [cluster.Measures]prometheus.Observer
 
 	rest, realtime       requests
+	durable              requests // durable streams, and objects' events
 	shedWrites, shedRead prometheus.Counter
 }
 
@@ -85,7 +87,7 @@ func (m *metrics) measureCluster() {
 // measureRequests makes the metrics of clients' requests.
 func (m *metrics) measureRequests() {
 	took := prometheus.NewHistogramVec(histogram.Seconds("lockstep_request_seconds",
-		"Time of clients' requests on this node, from when they were read until they are answered, by protocol and whether they write."), []string{"protocol", "kind"})
+		"Time of clients' requests on this node, from when they were read until they are answered, by protocol and whether they write; of live readers until they have been told what was there."), []string{"protocol", "kind"})
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "lockstep_refusals_total", Help: "Clients' requests that were refused, by protocol and the code of the error (lockstep explain CODE).",
 	}, []string{"protocol", "code"})
@@ -102,8 +104,15 @@ func (m *metrics) measureRequests() {
 			refused: refused.MustCurryWith(prometheus.Labels{"protocol": protocol}),
 		}
 	}
-	m.rest, m.realtime = of("rest"), of("realtime")
+	m.rest, m.realtime, m.durable = of("rest"), of("realtime"), of("durable")
 	m.shedWrites, m.shedRead = shed.WithLabelValues("write"), shed.WithLabelValues("read")
+}
+
+// watchLiveReaders has the readers of durable streams, and of objects' events, counted.
+func (m *metrics) watchLiveReaders(h *durablestreams.Handler) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "lockstep_live_readers", Help: "Live readers of durable streams, long-polling ones among them, and of objects' events.",
+	}, func() float64 { return float64(h.LiveReaders()) }))
 }
 
 // answered counts a request that was answered, with a refusal or nil.

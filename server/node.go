@@ -112,6 +112,7 @@ func (s *Server) newNode(ctx context.Context, l *listener, e enrol.Enroller, r *
 	})
 	n.realtime = newRealtime(n, p)
 	n.durable = newDurableStreams(n, p)
+	n.metrics.watchLiveReaders(n.durable)
 	n.router = &router{
 		rest: newREST(n, p), durable: n.durable, realtime: n.realtime, cluster: n.cluster, keys: n.keys,
 		gate: &n.gate, stopping: &n.stopping, adminURL: l.adminURL,

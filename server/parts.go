@@ -42,7 +42,7 @@ func newDurableStreams(n *node, p shared) *durablestreams.Handler {
 		API: p.api, Keyring: n.keys, Token: n.realtime.Admit, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 		Hub: n.realtime.Hub(), View: n.store.View,
 		LongPoll: c.Bounds.LongPoll, Waiting: c.Bounds.LiveReaders, WaitingOfEach: c.Bounds.LiveReadersPerIdentity,
-		Logger: c.Logger, Clock: c.Clock, Panics: n.metrics.panics,
+		Logger: c.Logger, Clock: c.Clock, Panics: n.metrics.panics, Answered: n.metrics.durable.answered, Trace: traced(n.tracer, "durable"),
 		Refused: func(ctx context.Context, source string) bool { return n.guard.Refused(ctx, "rest", source) },
 		Bodies:  p.bodies.Share(int64(c.Bounds.CredentialRequestBytes)),
 		Answers: p.answers.Share(int64(c.Bounds.IdentityAnswerBytes)),

@@ -81,8 +81,18 @@ func TestWriteIsFollowedAcrossNodes(t *testing.T) {
 	res.Body.Close()
 	require.Equal(t, http.StatusCreated, res.StatusCode)
 
+	stream, err := http.NewRequestWithContext(t.Context(), "PUT", second.url+"/v1/Services/default/durable/Lists/followed", strings.NewReader("[1]"))
+	require.NoError(t, err)
+	stream.Header.Set("Content-Type", "application/json")
+	stream.Header.Set("traceparent", "00-30313233343536373839616263646566-00f067aa0ba902b7-01")
+	stream.SetBasicAuth(testAccount.SID, testAccount.AuthToken)
+	res, err = http.DefaultClient.Do(stream)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusCreated, res.StatusCode)
+
 	for name, node := range map[string]string{
-		"REST POST": "second", "propose": "second", "forward": "second", "fan-out": "second",
+		"REST POST": "second", "durable PUT": "second", "propose": "second", "forward": "second", "fan-out": "second",
 		"queue": "first", "commit": "first", "apply": "first",
 	} {
 		require.Eventually(t, func() bool { return seen.by(name, node) }, 10*time.Second, 10*time.Millisecond, "%s by %s", name, node)

@@ -28,6 +28,7 @@ import (
 	"lockstep/server/auth"
 	"lockstep/server/budget"
 	"lockstep/server/hub"
+	"lockstep/server/origin"
 	"lockstep/server/panics"
 	"lockstep/server/refusal"
 	"lockstep/server/resource"
@@ -60,6 +61,15 @@ type Config struct {
 	// Refused is called before wrong credentials are answered; see package rest.
 	Refused func(ctx context.Context, source string) bool
 
+	// Answered is told of each request that was answered: whether it writes, why it was
+	// refused, if it was, and how long that took. Of a live reader that is until it has
+	// been told what was there already. It may be nil.
+	Answered func(write bool, refused *objects.Error, took time.Duration)
+
+	// Trace begins the span of a request; see package rest. That of a live reader ends
+	// as above.
+	Trace func(ctx context.Context, method, traceparent string) (context.Context, func(status int, refused *objects.Error))
+
 	Clock  func() time.Time // default: time.Now
 	Logger *slog.Logger     // default: slog.Default
 	Panics *panics.Catcher  // of requests; nil: caught, and not told of
@@ -83,6 +93,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Answers == nil {
 		c.Answers = budget.New(-1).Share(-1)
+	}
+	if c.Answered == nil {
+		c.Answered = func(bool, *objects.Error, time.Duration) {}
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -108,13 +121,13 @@ func New(c Config) *Handler {
 // Serves reports whether a URL is one of this package:
 // /v1/Services/{service}/durable/… and /v1/Services/{service}/{kind}/{object}/Events.
 func Serves(u *url.URL) bool {
-	if strings.HasSuffix(u.Path, eventsSuffix) && isEvents(rawPath(u)) {
+	if strings.HasSuffix(u.Path, eventsSuffix) && isEvents(origin.RawPath(u)) {
 		return strings.HasPrefix(u.Path, prefix)
 	}
 	if !strings.Contains(u.Path, Mark) {
 		return false
 	}
-	rest, ok := strings.CutPrefix(rawPath(u), prefix)
+	rest, ok := strings.CutPrefix(origin.RawPath(u), prefix)
 	if !ok {
 		return false
 	}
@@ -130,14 +143,6 @@ const (
 	EventsMark = eventsSuffix
 )
 
-// rawPath returns a path as it came.
-func rawPath(u *url.URL) string {
-	if u.RawPath != "" {
-		return u.RawPath
-	}
-	return u.EscapedPath()
-}
-
 // request is one that is being served.
 type request struct {
 	*Handler
@@ -148,6 +153,7 @@ type request struct {
 	kind    objects.Kind
 	ref     fsm.Ref
 	control *http.ResponseController
+	record  *record
 	body    []byte // of a PUT or POST of a list
 
 	following bool // events are asked for
@@ -158,7 +164,7 @@ var commonHeaders = http.Header{
 	"Access-Control-Allow-Methods": {"GET, HEAD, PUT, POST, DELETE, OPTIONS"},
 	"Access-Control-Allow-Headers": {"Accept, Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Producer-Epoch, Producer-Id, Producer-Seq, Stream-Closed, Stream-Expires-At, Stream-Seq, Stream-TTL"},
 	"Access-Control-Expose-Headers": {"Content-Type, ETag, Location, Producer-Epoch, Producer-Expected-Seq, Producer-Received-Seq, Producer-Seq, " +
-		"Stream-Closed, Stream-Cursor, Stream-Expires-At, Stream-Next-Offset, Stream-Sse-Data-Encoding, Stream-Ttl, Stream-Up-To-Date"},
+		"Stream-Closed, Stream-Cursor, Stream-Expires-At, Stream-Next-Offset, Stream-Sse-Data-Encoding, Stream-Ttl, Stream-Up-To-Date, Twilio-Request-Id"},
 	// What a writer calls HTML is no page of this origin, whose other pages are for operators.
 	"Content-Security-Policy":      {"default-src 'none'; sandbox"},
 	"Cross-Origin-Resource-Policy": {"cross-origin"},
@@ -170,27 +176,37 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name, values := range commonHeaders {
 		w.Header()[name] = values
 	}
+	c := h.record(w, r)
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if err := h.guard(w, r); err != nil {
-		h.refuse(w, r, err)
+	c.trace()
+	err := h.guard(c)
+	if err == nil {
+		c.answered(statusGone, nil) // if nothing was
+		return
+	}
+	e, begun := h.refusal(c, err), c.status != 0
+	c.answered(e.Status, e)
+	if !begun {
+		h.refuse(c, r, e)
 	}
 }
 
-// guard serves a request, and turns a panic into an error of its own. With an error,
-// nothing was answered.
-func (h *Handler) guard(w http.ResponseWriter, r *http.Request) (err error) {
+// guard serves a request, and turns a panic into an error of its own.
+func (h *Handler) guard(c *record) (err error) {
 	defer h.config.Panics.Catch("durable stream", func(fault error) {
-		h.config.Logger.Error("request failed", "error", fault)
+		h.config.Logger.Error("request failed", "request", c.id.String(), "error", fault)
 		err = objects.ErrInternal
 	})
-	return h.serve(w, r)
+	return h.serve(c)
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
-	q := &request{Handler: h, w: w, r: r, control: http.NewResponseController(w)}
+// serve answers a request; with an error, nothing was answered.
+func (h *Handler) serve(c *record) error {
+	w, r := http.ResponseWriter(c), c.request
+	q := &request{Handler: h, w: w, r: r, record: c, control: http.NewResponseController(c)}
 	// Also for the rest of a body that is refused, which net/http reads. Only writers
 	// that have no connection, as in tests, know no deadline.
 	_ = q.control.SetReadDeadline(time.Now().Add(h.config.BodyTimeout))
@@ -268,7 +284,7 @@ func (q *request) authenticate() (service *objects.Service, err error) {
 // address reads the path: /v1/Services/{service}/durable/{Lists or Streams}/{object},
 // or that of events. granted is the service of the caller's token.
 func (q *request) address(granted *objects.Service) error {
-	s := strings.Split(strings.TrimPrefix(rawPath(q.r.URL), prefix), "/")
+	s := strings.Split(strings.TrimPrefix(origin.RawPath(q.r.URL), prefix), "/")
 	if len(s) != 4 {
 		return objects.ErrNotFound
 	}
@@ -280,7 +296,7 @@ func (q *request) address(granted *objects.Service) error {
 	}
 	q.caller.Service = fsm.ParseRef(s[0])
 	kind, object := s[2], s[3]
-	if q.following = isEvents(rawPath(q.r.URL)); q.following {
+	if q.following = isEvents(origin.RawPath(q.r.URL)); q.following {
 		kind, object = s[1], s[2]
 	}
 	q.kind, q.ref = resource.KindOf(kind), fsm.ParseRef(object)
@@ -307,13 +323,17 @@ func (q *request) address(granted *objects.Service) error {
 	return nil
 }
 
-// refuse answers a request with an error.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	e, ok := errors.AsType[*objects.Error](err)
-	if !ok {
-		h.config.Logger.Error("request failed", "method", r.Method, "error", err)
-		e = objects.ErrInternal
+// refusal returns what the client is told of an error.
+func (h *Handler) refusal(c *record, err error) *objects.Error {
+	if e, ok := errors.AsType[*objects.Error](err); ok {
+		return e
 	}
+	h.config.Logger.Error("request failed", "request", c.id.String(), "method", c.request.Method, "error", err)
+	return objects.ErrInternal
+}
+
+// refuse answers a request with an error.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, e *objects.Error) {
 	if e.Status == http.StatusUnauthorized {
 		auth.Challenge(w.Header(), r)
 	}

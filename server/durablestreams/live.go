@@ -79,6 +79,13 @@ func (p *places) enter(who string) (ended <-chan struct{}, leave func(), err err
 	}, nil
 }
 
+// LiveReaders returns how many readers are being told of what comes.
+func (h *Handler) LiveReaders() int {
+	h.places.mu.Lock()
+	defer h.places.mu.Unlock()
+	return h.places.all
+}
+
 // Drain sends all live readers away, and takes no more until Resume.
 func (h *Handler) Drain() {
 	h.places.mu.Lock()
@@ -293,6 +300,7 @@ func (l *reader) poll(before string) error {
 			l.answer(http.StatusOK, body)
 			return nil
 		}
+		l.record.stop()
 		switch more, err = l.wait(timer); {
 		case errors.Is(err, errEnded):
 			more = false
@@ -342,6 +350,7 @@ type told struct {
 func (l *reader) follow(next func() (told, error), ended func(b []byte, why *objects.Error) []byte) error {
 	timer := time.NewTimer(heartbeat)
 	defer timer.Stop()
+	defer l.record.left()
 	for first := true; ; first = false {
 		var t told
 		err := l.room()

@@ -232,7 +232,7 @@ func (q *request) readKey() error {
 		return objects.ErrParameter.With("Idempotency-Key must have at most %d characters", maxKey)
 	}
 	q.caller.Key, q.caller.Scope = key, q.who.AccountSID+"/"+q.who.KeySID+"/"+q.who.Identity
-	q.caller.Fingerprint = api.Fingerprint(string(q.body), q.r.Method, rawPath(q.r.URL))
+	q.caller.Fingerprint = api.Fingerprint(string(q.body), q.r.Method, origin.RawPath(q.r.URL))
 	return nil
 }
 

@@ -1,5 +1,5 @@
 // Package origin finds the scheme and host of URLs: those by which a client
-// reaches this node, and those that people type.
+// reaches this node, and those that people type. And it has their path as it came.
 package origin
 
 import (
@@ -122,4 +122,14 @@ func Validate(text string) error {
 		return fmt.Errorf("%s is not an origin such as http://10.0.0.1:8080", text)
 	}
 	return nil
+}
+
+// RawPath returns a path as it came. URL.EscapedPath is not that: where it finds
+// characters that should have been encoded, it encodes the decoded path anew,
+// and what was %2F has become a slash.
+func RawPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath()
 }

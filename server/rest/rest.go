@@ -124,7 +124,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused := h.refusal(r, id, err)
 		took := time.Since(begun)
 		h.Answered(write, refused, took)
-		h.note(r, id, refused.Status, refused, took)
+		requestid.Note(h.Logger, r, id, refused.Status, refused, took, h.TrustedProxies)
 		if end != nil {
 			end(refused.Status, refused)
 		}
@@ -133,7 +133,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	took := time.Since(begun)
 	h.Answered(write, nil, took)
-	h.note(r, id, a.status, nil, took)
+	requestid.Note(h.Logger, r, id, a.status, nil, took, h.TrustedProxies)
 	if end != nil {
 		end(a.status, nil)
 	}
@@ -155,20 +155,6 @@ func (h *handler) trace(r *http.Request) (_ *http.Request, end func(status int, 
 		r = r.WithContext(ctx)
 	}
 	return r, end
-}
-
-// note writes a line for a request, where the log has lines for debugging. It names the
-// path as it came, and no parameters: they may be data.
-func (h *handler) note(r *http.Request, id requestid.ID, status int, refused *objects.Error, took time.Duration) {
-	if !h.Logger.Enabled(r.Context(), slog.LevelDebug) {
-		return
-	}
-	code := 0
-	if refused != nil {
-		code = refused.Code
-	}
-	h.Logger.Debug("request", "request", id.String(), "method", r.Method, "path", rawPath(r.URL), "status", status, "code", code,
-		"took", took, "source", audit.Source(r, h.TrustedProxies))
 }
 
 // setCommon sets the headers that every answer has.
@@ -216,7 +202,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, out *output) (a 
 	if err != nil {
 		return answer{}, err
 	}
-	target, endpoint, err := route(rawPath(r.URL))
+	target, endpoint, err := route(origin.RawPath(r.URL))
 	if err != nil {
 		return answer{}, err
 	}

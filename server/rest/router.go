@@ -9,6 +9,7 @@ import (
 
 	"lockstep/fsm"
 	"lockstep/objects"
+	"lockstep/server/origin"
 	"lockstep/server/resource"
 )
 
@@ -91,21 +92,11 @@ func route(escapedPath string) (target, *endpoint, error) {
 	return t, res, nil
 }
 
-// rawPath returns a path as it came. URL.EscapedPath is not that: where it finds
-// characters that should have been encoded, it encodes the decoded path anew,
-// and what was %2F has become a slash.
-func rawPath(u *url.URL) string {
-	if u.RawPath != "" {
-		return u.RawPath
-	}
-	return u.EscapedPath()
-}
-
 // cleanPath returns a path that can be part of a URL and of a message: as it came,
 // or, if it has characters that should have been encoded, with each segment
 // encoded anew.
 func cleanPath(u *url.URL) string {
-	raw := rawPath(u)
+	raw := origin.RawPath(u)
 	if u.EscapedPath() == raw {
 		return raw
 	}

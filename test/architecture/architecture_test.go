@@ -66,7 +66,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/bounds":      {},
 	"lockstep/server/source":      {},
 	"lockstep/server/refusal":     {"lockstep/objects"},
-	"lockstep/server/requestid":   {},
+	"lockstep/server/requestid":   {"lockstep/server/audit", "lockstep/server/origin", "lockstep/objects"},
 	"lockstep/server/origin":      {"lockstep/server/source"},
 	"lockstep/server/plain":       {},
 	"lockstep/server/budget":      {"lockstep/server/cond"},
@@ -98,7 +98,7 @@ var mayImport = map[string][]string{
 	"lockstep/server/enrol":       {"lockstep/server/admin", "lockstep/server/auth", "lockstep/server/backup", "lockstep/server/nodedir", "lockstep/server/origin", "lockstep/server/retry", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 	"lockstep/server":             {"lockstep/server/...", "lockstep/cluster", "lockstep/fsm", "lockstep/objects"},
 
-	"lockstep/server/durablestreams": {"lockstep/server/api", "lockstep/server/hub", "lockstep/server/resource", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
+	"lockstep/server/durablestreams": {"lockstep/server/api", "lockstep/server/requestid", "lockstep/server/hub", "lockstep/server/resource", "lockstep/server/audit", "lockstep/server/auth", "lockstep/server/budget", "lockstep/server/refusal", "lockstep/server/origin", "lockstep/server/panics", "lockstep/fsm", "lockstep/objects"},
 
 	"lockstep/server/realtime/wire": {"lockstep/server/resource", "lockstep/objects"},
 
