@@ -142,7 +142,7 @@ func (r *reporting) print(out io.Writer, report *migrate.Report, dryRun bool) er
 	}
 	if dryRun {
 		fmt.Fprintf(out, "compared %s\n", countsText(counts))
-		fmt.Fprintf(out, "not here: %d; here in another form: %d; with other items: %d; with a greater revision: %d; would be refused: %d\n", found.Missing, found.Other, found.Extra, found.Ahead, found.Refused)
+		fmt.Fprintf(out, "not here: %d; here in another form: %d; with other items: %d; with a greater revision: %d; would be refused: %d; only here: %d\n", found.Missing, found.Other, found.Extra, found.Ahead, found.Refused, found.OnlyHere)
 		fmt.Fprintln(out, "nothing was changed")
 	} else {
 		fmt.Fprintf(out, "here are %s\n", countsText(counts))

@@ -140,15 +140,21 @@ func newMirror() *cobra.Command {
 	var told reporting
 	var hooks hooks
 	var every time.Duration
-	var untilSwitch bool
+	var untilSwitch, remove bool
 	cmd := &cobra.Command{
 		Use:   "mirror --from URL",
 		Short: "Copy another installation, and follow it until clients are switched over",
 		Long: `Copy another installation as lockstep import --from does, and then follow it: every
---every it looks which objects have another revision, and copies those; removals are
-followed, too. With --listen it also takes the webhooks of the source, which say at once
-what has changed; --webhook-url has the source send them there, and is taken back at the
-end. A service that sends its webhooks elsewhere already is not taken from its receiver.
+--every it looks which objects have another revision, and copies those; what was copied
+and is removed there is removed here, items, permissions and whole objects. With --listen
+it also takes the webhooks of the source, which say at once what has changed;
+--webhook-url has the source send them there, and is taken back at the end. A service
+that sends its webhooks elsewhere already is not taken from its receiver.
+
+A service that was copied and is removed there stays here, and the report says so; so
+does an object that the mirror did not make, in a service that it copies. --delete
+removes both: such services at the next look, such objects with the comparison for the
+switch. Services that the source never had are nobody's business.
 
 Stop the writers at the source, then press Ctrl-C: the mirror copies what is left, brings
 every record once more, and says whether it is safe to switch. With --until-switch it does
@@ -181,6 +187,7 @@ it is there, or the source was still written to.
 				return err
 			}
 			defer c.State.Close() // each line is written when it is added
+			c.Delete = remove
 			m := &migrate.Mirror{Copier: c, Every: every}
 			return mirror(cmd, m, &hooks, untilSwitch, end)
 		}),
@@ -192,6 +199,7 @@ it is there, or the source was still written to.
 	fl.DurationVar(&every, "every", 30*time.Second, "how often it looks what has changed")
 	fl.StringVar(&hooks.listen, "listen", "", "HOST:PORT where it takes the source's webhooks, by HTTP")
 	fl.StringVar(&hooks.url, "webhook-url", "", "URL by which the source reaches --listen: has the source send its webhooks there, until the end")
+	fl.BoolVar(&remove, "delete", false, "remove services, too, that are gone there, and objects that only this cluster has")
 	fl.BoolVar(&untilSwitch, "until-switch", false, "end when a look has found nothing to copy, instead of with Ctrl-C")
 	told.flags(cmd)
 	return cmd

@@ -6,6 +6,7 @@
 package transfer
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -86,8 +87,8 @@ func (r *Record) Name() string {
 	case Permission:
 		return fmt.Sprintf("permission of %q on %s", r.Identity, r.Of())
 	}
-	if r.UniqueName != "" {
-		return fmt.Sprintf("%s %s (%s)", r.Kind, r.SID, r.UniqueName)
+	if name := cmp.Or(r.UniqueName, r.FriendlyName); name != "" {
+		return fmt.Sprintf("%s %s (%s)", r.Kind, r.SID, name)
 	}
 	return r.Kind + " " + r.SID
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"net/http"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,11 @@ type Copier struct {
 
 	// Requests is how many may be under way at the source. Default: 4.
 	Requests int
+
+	// Delete removes what is here alone: services that were copied and are gone at the
+	// source, and objects of the services that are copied which it does not have. Without
+	// it the report says so. Objects that were copied are removed in either case.
+	Delete bool
 
 	// Service, if it is set, changes what is copied of a service.
 	Service func(*transfer.Record)
@@ -70,6 +76,7 @@ func (c *Copier) round(ctx context.Context, all bool) (changed int, err error) {
 	if requests == 0 {
 		requests = defaultRequests
 	}
+	seen := map[string]bool{}
 	for s, err := range c.From.services(ctx, c.Only) {
 		if err != nil {
 			return changed, err
@@ -77,19 +84,67 @@ func (c *Copier) round(ctx context.Context, all bool) (changed int, err error) {
 		if c.Service != nil {
 			c.Service(s)
 		}
-		if err := c.To.putService(ctx, s); err != nil {
+		if err := c.service(ctx, s); err != nil {
 			return changed, err
 		}
-		c.knows(s.SID)
+		seen[s.SID] = true
 		for _, kind := range objectKinds {
 			n, err := c.objects(ctx, s.SID, kind, requests, all)
 			changed += n
+			if client.IsNotFound(err) { // it is gone since it was listed
+				delete(seen, s.SID)
+				break
+			}
 			if err != nil {
 				return changed, err
 			}
 		}
 	}
+	for _, e := range c.State.of("", transfer.Service, seen) {
+		removed, err := c.unlisted(ctx, e)
+		if err != nil {
+			return changed, err
+		}
+		if removed {
+			changed++
+		}
+	}
 	return changed, nil
+}
+
+// service brings a service, without what is in it.
+func (c *Copier) service(ctx context.Context, s *transfer.Record) error {
+	if err := c.To.putService(ctx, s); err != nil {
+		return err
+	}
+	c.knows(s.SID)
+	if _, known := c.State.has(s.SID); known || c.To.Compare {
+		return nil
+	}
+	return c.State.add(entry{Kind: s.Kind, SID: s.SID, Name: s.FriendlyName})
+}
+
+// unlisted does a service that was copied and is not listed any more: it is gone, or
+// has another name than those that are meant.
+func (c *Copier) unlisted(ctx context.Context, e entry) (removed bool, err error) {
+	s := &transfer.Record{Kind: e.Kind, SID: e.SID, FriendlyName: e.Name}
+	if !c.Only.has(s) {
+		return false, nil
+	}
+	if there, err := c.From.fork().hasService(ctx, e.SID); there || err != nil {
+		return false, err
+	}
+	if !c.Delete || c.To.Compare {
+		c.To.Report.onlyHere(s)
+		return false, nil
+	}
+	err = c.To.REST().Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("Services", e.SID)}, nil)
+	if err != nil && !client.IsNotFound(err) {
+		return false, fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	s.Remove = true
+	c.To.Report.add(s)
+	return true, c.State.add(entry{Kind: e.Kind, SID: e.SID, Gone: true})
 }
 
 func (c *Copier) knows(service string) {
@@ -138,13 +193,59 @@ func (c *Copier) objects(ctx context.Context, service, kind string, requests int
 	if err := work.Wait(); err != nil {
 		return changed, err
 	}
-	for _, e := range c.State.of(service, kind, seen) {
-		changed++
-		if err := c.object(ctx, c.From, &transfer.Record{Kind: e.Kind, SID: e.SID, ServiceSID: e.Service}); err != nil {
-			return changed, err
+	if !c.To.Compare {
+		for _, e := range c.State.of(service, kind, seen) {
+			changed++
+			if err := c.object(ctx, c.From, &transfer.Record{Kind: e.Kind, SID: e.SID, ServiceSID: e.Service}); err != nil {
+				return changed, err
+			}
+			c.forgive()
 		}
 	}
-	return changed, nil
+	if all {
+		err = c.surplus(ctx, service, kind, seen)
+	}
+	return changed, err
+}
+
+// forgive has what was refused tried again, once something is removed whose name it
+// may have.
+func (c *Copier) forgive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.refused)
+}
+
+// surplus does the objects of a kind in a service that are here and were not seen at
+// the source. Where the source's service is another one here, which has objects of its
+// own, that is only what was copied.
+func (c *Copier) surplus(ctx context.Context, service, kind string, seen map[string]bool) error {
+	mapped := c.To.here(&transfer.Record{ServiceSID: service}).ServiceSID
+	here := &Source{Client: c.To.REST(), Patience: c.To.Patience}
+	b := &batch{target: c.To}
+	for o, err := range here.objects(ctx, mapped, kind) {
+		if client.IsNotFound(err) {
+			break // nothing of it is here
+		}
+		if err != nil {
+			return err
+		}
+		if seen[o.SID] {
+			continue
+		}
+		if _, copied := c.State.has(o.SID); !copied && mapped != service {
+			continue
+		}
+		if !c.Delete || c.To.Compare {
+			c.To.Report.onlyHere(o)
+			continue
+		}
+		o.Remove = true
+		if err := b.add(ctx, o); err != nil {
+			return err
+		}
+	}
+	return b.flush(ctx)
 }
 
 // object copies one object as it is now, or removes it if it is gone.
@@ -306,8 +407,11 @@ func (c *Copier) remove(ctx context.Context, o *transfer.Record) error {
 		return nil
 	}
 	if c.To.Compare {
-		c.To.Report.differs(o, "is gone there")
+		c.To.Report.onlyHere(o)
 		return nil
+	}
+	if there, err := c.From.fork().hasService(ctx, o.ServiceSID); !there || err != nil {
+		return err // with its service, which is another matter
 	}
 	gone := *o
 	gone.Remove, gone.Items = true, nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -249,6 +250,14 @@ func (tw *twilio) remove(sid string) {
 	}
 }
 
+// removeService takes a service away, with all that is in it.
+func (tw *twilio) removeService(sid string) {
+	tw.mu.Lock()
+	defer tw.mu.Unlock()
+	tw.services = slices.DeleteFunc(tw.services, func(s resource) bool { return s["sid"] == sid })
+	maps.DeleteFunc(tw.objects, func(name string, _ []resource) bool { return strings.HasPrefix(name, sid) })
+}
+
 func (tw *twilio) set(sid string, data any) {
 	tw.mu.Lock()
 	defer tw.mu.Unlock()
@@ -290,16 +299,19 @@ func (tw *twilio) serve(w http.ResponseWriter, r *http.Request) {
 	tw.mu.Lock()
 	defer tw.mu.Unlock()
 	segments := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/v1/"), "/")
-	switch {
-	case r.Method == http.MethodPost && len(segments) == 2:
-		for _, s := range tw.services {
-			if s["sid"] == segments[1] {
-				s["webhook_url"], s["webhooks_from_rest_enabled"] = r.PostFormValue("WebhookUrl"), r.PostFormValue("WebhooksFromRestEnabled") == "true"
-				answer(w, s)
-			}
-		}
-	case len(segments) == 1:
+	if len(segments) == 1 {
 		tw.page(w, r, "services", tw.services)
+		return
+	}
+	s := slices.IndexFunc(tw.services, func(s resource) bool { return s["sid"] == segments[1] })
+	switch {
+	case s < 0:
+		refuse(w, 404, 20404)
+	case len(segments) == 2:
+		if r.Method == http.MethodPost {
+			tw.services[s]["webhook_url"], tw.services[s]["webhooks_from_rest_enabled"] = r.PostFormValue("WebhookUrl"), r.PostFormValue("WebhooksFromRestEnabled") == "true"
+		}
+		answer(w, tw.services[s])
 	case len(segments) == 3:
 		tw.page(w, r, strings.ToLower(segments[2]), tw.objects[segments[1]+"/"+segments[2]])
 	default:

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/cmd/lockstep/internal/client"
 	"lockstep/server/admin"
 	"lockstep/server/transfer"
 )
@@ -141,7 +142,8 @@ func TestImportThatWasKilledGoesOn(t *testing.T) {
 	c, tw := startCluster(t), newTwilio(t)
 	tw.fill(150)
 	state := filepath.Join(t.TempDir(), "state")
-	for _, after := range []int64{3, 9, 20} {
+	killed := 0
+	for after := int64(1); ; after++ { // at this request
 		ctx, kill := context.WithCancel(t.Context())
 		var n atomic.Int64
 		tw.mu.Lock()
@@ -153,16 +155,22 @@ func TestImportThatWasKilledGoesOn(t *testing.T) {
 		}
 		tw.mu.Unlock()
 		m := tw.copier(c, state)
-		require.Error(t, m.Import(ctx))
-		require.False(t, m.State.Finished())
-		require.NoError(t, m.State.Close())
+		err := m.Import(ctx)
 		kill()
+		require.NoError(t, m.State.Close())
 		// A line that was being written.
-		f, err := os.OpenFile(state, os.O_APPEND|os.O_WRONLY, 0)
-		require.NoError(t, err)
-		_, err = f.WriteString(`{"service":"IS0`)
-		require.NoError(t, errors.Join(err, f.Close()))
+		f, ended := os.OpenFile(state, os.O_APPEND|os.O_WRONLY, 0)
+		require.NoError(t, ended)
+		_, ended = f.WriteString(`{"service":"IS0`)
+		require.NoError(t, errors.Join(ended, f.Close()))
+		if len(m.State.objects) > 20 { // what is left is for the last one
+			break
+		}
+		require.Error(t, err)
+		require.False(t, m.State.Finished())
+		killed++
 	}
+	require.Greater(t, killed, 10)
 	tw.mu.Lock()
 	tw.before = nil
 	clear(tw.requests)
@@ -320,6 +328,92 @@ func TestMirrorFollows(t *testing.T) {
 	require.Len(t, differences, 1)
 	require.Contains(t, differences[0], list)
 	require.Contains(t, strings.Join(c.service(theirShop), ""), "once more")
+}
+
+// A service that is removed there while it is followed stays here and is told of, and
+// goes with Delete; what is in other services, and was never the source's, stays.
+func TestMirrorOfServicesThatAreRemoved(t *testing.T) {
+	for _, remove := range []bool{false, true} {
+		t.Run(fmt.Sprintf("delete=%t", remove), func(t *testing.T) {
+			c, tw := startCluster(t), newTwilio(t)
+			_, _, aMap := tw.fill(10)
+			const old = "IS000000000000000000000000000000d2"
+			tw.addService(old, "")
+			tw.put(tw.add(old, "Lists", "past", 0), 0, 1)
+			tw.add(old, "Documents", "d", 1)
+			require.NoError(t, c.rest().Do(t.Context(), client.Request{Method: http.MethodPost, Path: client.Path("Services")}, nil))
+			state := filepath.Join(t.TempDir(), "state")
+			m := &Mirror{Copier: tw.copier(c, state), Every: 10 * time.Millisecond}
+			m.Delete = remove
+			require.NoError(t, m.Import(t.Context()))
+			require.Len(t, c.service(old), 4)
+
+			// It goes while it is read: between its documents and its lists.
+			tw.mu.Lock()
+			tw.before = func(_ http.ResponseWriter, r *http.Request) bool {
+				if strings.HasSuffix(r.URL.Path, old+"/Lists") {
+					tw.removeService(old)
+				}
+				return false
+			}
+			tw.mu.Unlock()
+			require.NoError(t, c.rest().Do(t.Context(), created(theirShop, "Maps"), nil)) // which is nothing of the source's
+			require.NoError(t, m.Follow(t.Context(), true))
+			mine := len(c.service(theirShop))
+			require.NoError(t, m.State.Close())
+
+			m = &Mirror{Copier: tw.copier(c, state)}
+			m.Delete = remove
+			report := &Report{}
+			require.NoError(t, m.Switch(t.Context(), report))
+			differences, _ := report.Differences()
+			var services struct{ Services []resource }
+			require.NoError(t, c.rest().Get(t.Context(), client.Path("Services"), &services))
+			if remove {
+				require.Empty(t, differences)
+				require.Empty(t, c.service(old))
+				require.Len(t, services.Services, 3, "the one that was never the source's is here")
+				require.Len(t, c.service(theirShop), mine-1)
+			} else {
+				require.Len(t, differences, 2)
+				require.Contains(t, differences[0], "is here and not there")
+				require.Equal(t, "service "+old+" (shop): is here and not there", differences[1])
+				require.Equal(t, 2, report.Found().OnlyHere)
+				require.Len(t, c.service(old), 4, "all of it")
+				require.Len(t, c.service(theirShop), mine)
+			}
+			require.Contains(t, strings.Join(c.service(theirShop), ""), aMap)
+		})
+	}
+}
+
+// A service that has another name than the one that is mirrored is not gone.
+func TestMirrorOfARenamedServiceRemovesNothing(t *testing.T) {
+	c, tw := startCluster(t), newTwilio(t)
+	tw.fill(3)
+	m := &Mirror{Copier: tw.copier(c, ""), Every: 10 * time.Millisecond}
+	m.Only, m.Delete = Filter{"shop"}, true
+	require.NoError(t, m.Import(t.Context()))
+	before := c.service(theirShop)
+	tw.mu.Lock()
+	tw.services[1]["friendly_name"] = "store"
+	tw.mu.Unlock()
+	require.NoError(t, m.Follow(t.Context(), true))
+	require.Equal(t, before, c.service(theirShop))
+}
+
+// An object that is removed there and made again under its name is here, too, at the
+// second look: at the first one the old object has the name.
+func TestMirrorOfANameThatIsGivenAgain(t *testing.T) {
+	c, tw := startCluster(t), newTwilio(t)
+	doc, _, _ := tw.fill(3)
+	m := &Mirror{Copier: tw.copier(c, ""), Every: 10 * time.Millisecond}
+	require.NoError(t, m.Import(t.Context()))
+	tw.remove(doc)
+	again := tw.add(theirShop, "Documents", "config", 0)
+	require.NoError(t, m.Follow(t.Context(), true))
+	require.Contains(t, strings.Join(c.service(theirShop), ""), again)
+	tw.same(c)
 }
 
 func TestMirrorEndsByItselfWhenAllIsQuiet(t *testing.T) {

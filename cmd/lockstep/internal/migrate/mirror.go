@@ -174,7 +174,7 @@ func (m *Mirror) Hook(ctx context.Context, target string) (unhook func(context.C
 	before := map[string]bool{} // whether changes by REST were told, by service
 	unhook = func(ctx context.Context) error {
 		for sid, fromREST := range before {
-			if err := m.hook(ctx, sid, "", fromREST); err != nil {
+			if err := m.hook(ctx, sid, "", fromREST); err != nil && !client.IsNotFound(err) {
 				return fmt.Errorf("service %s of the source still sends its webhooks to %s: %w", sid, target, err)
 			}
 		}

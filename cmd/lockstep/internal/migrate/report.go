@@ -41,6 +41,8 @@ type Found struct {
 	Extra   int `json:"extra"` // collections with other items
 	Ahead   int `json:"ahead"` // with a greater revision
 	Refused int `json:"refused"`
+
+	OnlyHere int `json:"only_here"` // objects and services that the source does not have
 }
 
 // Found returns how many records were found to differ.
@@ -104,13 +106,23 @@ func (r *Report) add(rec *transfer.Record) {
 	}
 }
 
-// differs adds a difference.
-func (r *Report) differs(rec *transfer.Record, format string, args ...any) {
+// onlyHere adds that something is here which the source does not have.
+func (r *Report) onlyHere(rec *transfer.Record) {
+	if r.differs(rec, "is here and not there") {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.found.OnlyHere++
+	}
+}
+
+// differs adds a difference, and reports whether it was not known yet.
+func (r *Report) differs(rec *transfer.Record, format string, args ...any) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	text := rec.Name() + ": " + fmt.Sprintf(format, args...)
 	switch {
 	case r.told[text]: // another round found it again
+		return false
 	case len(r.differences) == maxTold:
 		r.untold++
 	default:
@@ -120,4 +132,5 @@ func (r *Report) differs(rec *transfer.Record, format string, args ...any) {
 		r.told[text] = true
 		r.differences = append(r.differences, text)
 	}
+	return true
 }

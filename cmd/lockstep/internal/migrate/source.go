@@ -175,6 +175,15 @@ func (s *Source) services(ctx context.Context, only Filter) iter.Seq2[*transfer.
 	}
 }
 
+// hasService reports whether a service is there.
+func (s *Source) hasService(ctx context.Context, sid string) (bool, error) {
+	err := s.get(ctx, client.Path("Services", sid), nil, func(json.RawMessage) error { return nil })
+	if client.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // objects returns the objects of a kind in a service.
 func (s *Source) objects(ctx context.Context, service, kind string) iter.Seq2[*transfer.Record, error] {
 	return s.list(ctx, client.Path("Services", service, collections[kind]), kind)

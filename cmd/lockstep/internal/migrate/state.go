@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"sync"
 
@@ -25,12 +26,14 @@ type stateHeader struct {
 	To      string `json:"to"`      // id of the cluster
 }
 
-// entry is one line of a state file: an object that was copied, as it was then.
+// entry is one line of a state file: an object that was copied, as it was then, or a
+// service.
 type entry struct {
-	Service string `json:"service,omitempty"`
+	Service string `json:"service,omitempty"` // none: it is one
 	Kind    string `json:"kind,omitempty"`
 	SID     string `json:"sid,omitempty"`
 	Version string `json:"version,omitempty"` // see versionOf
+	Name    string `json:"name,omitempty"`    // of a service, for people
 
 	Gone     bool `json:"gone,omitempty"`     // it was removed
 	Finished bool `json:"finished,omitempty"` // of the whole import
@@ -118,6 +121,9 @@ func (s *State) take(e entry) {
 		s.finished = true
 	case e.Gone:
 		delete(s.objects, e.SID)
+		if e.Kind == transfer.Service {
+			maps.DeleteFunc(s.objects, func(_ string, o entry) bool { return o.Service == e.SID })
+		}
 	default:
 		s.objects[e.SID] = e
 	}
@@ -154,7 +160,7 @@ func (s *State) has(sid string) (e entry, ok bool) {
 }
 
 // of returns the objects of a kind in a service that were copied and of which seen
-// does not know.
+// does not know; or the services.
 func (s *State) of(service, kind string, seen map[string]bool) (unseen []entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
