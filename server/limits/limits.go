@@ -87,16 +87,12 @@ func (l *Limits) admit(id fsm.CommandID, known bool, costs []charge) *objects.Er
 		l.admitted.add(id)
 		return nil
 	}
-	wait := l.take(l.clock(), costs...)
+	wait, lacking := l.take(l.clock(), costs...)
 	if wait == 0 {
 		l.admitted.add(id)
 		return nil
 	}
-	for _, c := range costs {
-		if limited(c) {
-			l.refused.note(c.bucket, 1, l.clock())
-		}
-	}
+	l.refused.note(lacking, 1, l.clock())
 	of := "this transaction"
 	if len(costs) == 1 {
 		of = costs[0].bucket.String()
@@ -115,7 +111,7 @@ func (l *Limits) AdmitReads(charges []cluster.ReadCharge) []cluster.ReadGrant {
 	for i, c := range charges {
 		g := &grants[i]
 		for g.Count < c.Count && g.RetryAfter == 0 {
-			if g.RetryAfter = l.take(now, charge{c.Bucket, 1}); g.RetryAfter == 0 {
+			if g.RetryAfter, _ = l.take(now, charge{c.Bucket, 1}); g.RetryAfter == 0 {
 				g.Count++
 			}
 		}
@@ -160,14 +156,16 @@ func (l *Limits) chargeEvent(e objects.Event) {
 	l.charge(ofEvent(e), at)
 }
 
-// take has all buckets of all charges pay, or none.
-func (l *Limits) take(now time.Time, charges ...charge) time.Duration {
+// take has all buckets of all charges pay, or none: then it returns how long to wait,
+// and which bucket lacks most.
+func (l *Limits) take(now time.Time, charges ...charge) (wait time.Duration, lacking objects.Bucket) {
 	limiter := l.now.Load()
 	if len(charges) == 1 {
 		own, shared := limiter.table.buckets(charges[0].bucket)
-		return limiter.buckets.Take(now, charges[0].price, own, shared)
+		return limiter.buckets.Take(now, charges[0].price, own, shared), charges[0].bucket
 	}
 	var all []ratelimit.Bucket[objects.Bucket]
+	var of []objects.Bucket // the charge's, of each
 	for _, c := range charges {
 		own, shared := limiter.table.buckets(c.bucket)
 		for _, b := range [...]ratelimit.Bucket[objects.Bucket]{own, shared} {
@@ -176,13 +174,17 @@ func (l *Limits) take(now time.Time, charges ...charge) time.Duration {
 			case c.price == 0 || b.Rate == 0:
 			case i < 0:
 				b.Times = c.price
-				all = append(all, b)
+				all, of = append(all, b), append(of, c.bucket)
 			default:
 				all[i].Times += c.price
 			}
 		}
 	}
-	return limiter.buckets.Take(now, 1, all...)
+	wait, i := limiter.buckets.TakeEach(now, all...)
+	if i >= 0 {
+		lacking = of[i]
+	}
+	return wait, lacking
 }
 
 func (l *Limits) charge(c charge, at time.Time) {

@@ -48,6 +48,12 @@ func admit(l *Limits, n *fsmtest.Node, c *fsm.Command) *objects.Error {
 
 func newSID(kind objects.Kind) objects.SID { return objects.NewSID(kind, commandid.New()) }
 
+// wait takes for a charge, and returns how long it has to wait.
+func (l *limited) wait(c charge) time.Duration {
+	wait, _ := l.take(l.now, c)
+	return wait
+}
+
 // count says how many of the same writes pass before the first refusal.
 func (l *limited) count(t *testing.T, op fsm.Op) (passed int, refused *objects.Error) {
 	t.Helper()
@@ -464,13 +470,13 @@ func TestLevelsOfIdentitiesOutliveTheLeader(t *testing.T) {
 	for range 150 {
 		l.chargeEvent(e)
 	}
-	require.NotZero(t, l.take(l.now, write(m, "mallory", 10)))
-	require.Zero(t, l.take(l.now, write(m, "alice", 10)))
+	require.NotZero(t, l.wait(write(m, "mallory", 10)))
+	require.Zero(t, l.wait(write(m, "alice", 10)))
 	e.At -= 10_000
 	for range 150 {
 		l.chargeEvent(e)
 	}
-	require.Zero(t, l.take(l.now, write(m, "alice", 10)), "what was long ago is earned again")
+	require.Zero(t, l.wait(write(m, "alice", 10)), "what was long ago is earned again")
 }
 
 func TestRecentForgetsTheOldest(t *testing.T) {
@@ -509,6 +515,10 @@ func TestTransactionPaysForItsOperations(t *testing.T) {
 	passed, refused := l.count(t, &fsm.Transact{Parts: []fsm.Part{{Op: put}, {Op: put}, {Op: update}}})
 	require.Equal(t, 100, passed, "two of the 200 tokens of the map each")
 	require.ErrorIs(t, refused, objects.ErrRate)
+	refusals, total := l.Refusals()
+	require.EqualValues(t, 1, total, "one request was refused, however many operations it has")
+	require.Len(t, refusals, 1)
+	require.Equal(t, m, refusals[0].Bucket.SID, "by the map, which lacks tokens")
 	passed, _ = l.count(t, update)
 	require.Equal(t, 100, passed, "the document pays for nothing that was refused")
 }

@@ -75,7 +75,15 @@ func (l *Limiter[K]) Burst() time.Duration { return l.burst }
 // A price above the capacity is let through by a full bucket, which then owes
 // the rest, but never more than another capacity.
 func (l *Limiter[K]) Take(now time.Time, price float64, buckets ...Bucket[K]) (retryAfter time.Duration) {
-	return wholeSeconds(l.spend(now, price, false, buckets))
+	wait, _ := l.spend(now, price, false, buckets)
+	return wholeSeconds(wait)
+}
+
+// TakeEach is Take of what each bucket is to pay (Bucket.Times), and returns which of
+// them has to wait longest; -1 if none has to.
+func (l *Limiter[K]) TakeEach(now time.Time, buckets ...Bucket[K]) (retryAfter time.Duration, lacking int) {
+	wait, lacking := l.spend(now, 1, false, buckets)
+	return wholeSeconds(wait), lacking
 }
 
 // Charge takes price tokens whether they are there or not: for what another
@@ -84,11 +92,12 @@ func (l *Limiter[K]) Charge(now time.Time, price float64, buckets ...Bucket[K]) 
 	l.spend(now, price, true, buckets)
 }
 
-// spend returns how long the price has to wait; it is not paid unless that is 0,
-// or forced.
-func (l *Limiter[K]) spend(now time.Time, price float64, forced bool, buckets []Bucket[K]) (wait time.Duration) {
+// spend returns how long the price has to wait, and for which bucket, -1 for none; it
+// is not paid unless it need not wait, or forced.
+func (l *Limiter[K]) spend(now time.Time, price float64, forced bool, buckets []Bucket[K]) (wait time.Duration, lacking int) {
+	lacking = -1
 	if !(price > 0) || !slices.ContainsFunc(buckets, Bucket[K].limits) {
-		return 0
+		return 0, lacking
 	}
 	const few = 4
 	places := make([]int, 0, few) // of the shards, bucket by bucket
@@ -98,8 +107,11 @@ func (l *Limiter[K]) spend(now time.Time, price float64, forced bool, buckets []
 	locked := distinct(places)
 	turned := l.lock(locked, now)
 	for i, b := range buckets {
-		if b.limits() {
-			wait = max(wait, l.shards[places[i]].wait(b.Key, now, l.burst, b.time(price, l.burst)))
+		if !b.limits() {
+			continue
+		}
+		if its := l.shards[places[i]].wait(b.Key, now, l.burst, b.time(price, l.burst)); its > wait {
+			wait, lacking = its, i
 		}
 	}
 	if wait == 0 || forced {
@@ -118,7 +130,7 @@ func (l *Limiter[K]) spend(now time.Time, price float64, forced bool, buckets []
 			l.shards[i].turnAlone(now, l.burst)
 		}
 	}
-	return wait
+	return wait, lacking
 }
 
 // lock locks shards, which come in the order in which everybody locks them.
