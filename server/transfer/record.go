@@ -96,17 +96,29 @@ func (r *Record) Name() string {
 // Of returns the SID of what the record is in: the service of an object, the object
 // of an item or permission; "" for a service.
 func (r *Record) Of() string {
+	sid, _ := r.parent()
+	return sid
+}
+
+// parent returns what the record is in, and of which kind that has to be.
+func (r *Record) parent() (sid string, kind objects.Kind) {
 	switch r.Kind {
 	case Document, List, Map, Stream:
-		return r.ServiceSID
+		return r.ServiceSID, objects.KindService
 	case ListItem:
-		return r.ListSID
+		return r.ListSID, objects.KindList
 	case MapItem:
-		return r.MapSID
-	case Permission:
-		return r.DocumentSID + r.ListSID + r.MapSID // one of them
+		return r.MapSID, objects.KindMap
+	case Permission: // one of them is there
+		switch sid = r.DocumentSID + r.ListSID + r.MapSID; sid {
+		case r.DocumentSID:
+			return sid, objects.KindDocument
+		case r.ListSID:
+			return sid, objects.KindList
+		}
+		return sid, objects.KindMap
 	}
-	return ""
+	return "", objects.KindNone
 }
 
 // IsCollection reports whether the record is a list or a map.
@@ -129,9 +141,15 @@ type Parsed struct {
 // Parse checks a record. A revision that is not hexadecimal counts as none.
 func (r *Record) Parse() (p Parsed, err error) {
 	if r.Kind != Service {
-		of, ok := objects.ParseSID(r.Of())
-		if !ok {
+		sid, kind := r.parent()
+		of, ok := objects.ParseSID(sid)
+		switch {
+		case kind == objects.KindNone:
+			return p, objects.ErrParameter.With("%q is no kind of record", r.Kind)
+		case !ok:
 			return p, objects.ErrParameter.With("%s is in nothing that has a SID", r.Name())
+		case of.Kind() != kind:
+			return p, objects.ErrParameter.With("%s is in %s, which is no SID of a %s", r.Name(), sid, kind)
 		}
 		p.Of = of
 	}
@@ -144,8 +162,6 @@ func (r *Record) Parse() (p Parsed, err error) {
 		p.Item, err = r.item()
 	case Permission:
 		p.Permission, err = r.permission()
-	default:
-		err = objects.ErrParameter.With("%q is no kind of record", r.Kind)
 	}
 	return p, err
 }

@@ -20,6 +20,7 @@ const (
 	aMap    = "MP00000000000000000000000000000001"
 	aList   = "ES00000000000000000000000000000001"
 	aDoc    = "ET00000000000000000000000000000001"
+	aStream = "TO00000000000000000000000000000001"
 )
 
 // answers are records as the REST API shows them, and the kind of each.
@@ -83,6 +84,12 @@ func TestWhatIsNoRecordIsRefused(t *testing.T) {
 		`{"kind":"map_item","map_sid":"` + aMap + `","data":1}`:                                              objects.ErrMapItemKey,
 		`{"kind":"map_item","map_sid":"` + aMap + `","key":"k","data":"` + strings.Repeat("x", 20000) + `"}`: objects.ErrTooLarge,
 		`{"kind":"list_item","list_sid":"` + aList + `","data":1}`:                                           objects.ErrIndex,
+		`{"kind":"permission","map_sid":"` + aStream + `","identity":"alice"}`:                               objects.ErrParameter,
+		`{"kind":"permission","map_sid":"` + aList + `","identity":"alice"}`:                                 objects.ErrParameter,
+		`{"kind":"permission","map_sid":"` + aMap + `","list_sid":"` + aList + `","identity":"alice"}`:       objects.ErrParameter,
+		`{"kind":"permission","identity":"alice"}`:                                                           objects.ErrParameter,
+		`{"kind":"map_item","map_sid":"` + aList + `","key":"k","data":1}`:                                   objects.ErrParameter,
+		`{"kind":"map","service_sid":"` + aMap + `","sid":"` + aMap + `"}`:                                   objects.ErrParameter,
 		`{"kind":"permission","map_sid":"` + aMap + `"}`:                                                     objects.ErrIdentity,
 		`{"kind":"service","sid":"` + service + `","unique_name":"shop"}`:                                    objects.ErrName,
 		`{"kind":"service","sid":"` + service + `","webhook_url":"nowhere"}`:                                 objects.ErrWebhookURL,
