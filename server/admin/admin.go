@@ -37,7 +37,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -50,6 +49,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/jsonbody"
 	"lockstep/server/refusal"
 	"lockstep/server/requestid"
 	"lockstep/server/transfer"
@@ -214,7 +214,7 @@ func (h *handler) route(mux *http.ServeMux, pattern string, needs Needs, e endpo
 			h.refuse(w, r, err)
 			return
 		}
-		writeJSON(w, status, body)
+		jsonbody.Write(w, status, body)
 	})
 }
 
@@ -265,7 +265,7 @@ func (h *handler) verify(r *http.Request) (int, any, error) {
 
 func (h *handler) enrol(r *http.Request) (int, any, error) {
 	var asked Enrol
-	if err := readJSON(r, &asked); err != nil {
+	if err := jsonbody.Read(r, &asked); err != nil {
 		return 0, nil, err
 	}
 	e, err := h.node.Enrolment(r.Context(), asked)
@@ -274,7 +274,7 @@ func (h *handler) enrol(r *http.Request) (int, any, error) {
 
 func (h *handler) addMember(r *http.Request) (int, any, error) {
 	var m Member
-	if err := readJSON(r, &m); err != nil {
+	if err := jsonbody.Read(r, &m); err != nil {
 		return 0, nil, err
 	}
 	if m.ID == "" || m.Raft == "" {
@@ -299,7 +299,7 @@ func (h *handler) snapshot(r *http.Request) (int, any, error) {
 
 func (h *handler) createKey(r *http.Request) (int, any, error) {
 	var k NewKey
-	if err := readJSON(r, &k); err != nil {
+	if err := jsonbody.Read(r, &k); err != nil {
 		return 0, nil, err
 	}
 	if k.FriendlyName != "" {
@@ -347,7 +347,7 @@ func (h *handler) dropAuthToken(r *http.Request) (int, any, error) {
 }
 
 func alive(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})
+	jsonbody.Write(w, http.StatusOK, map[string]string{"status": "alive"})
 }
 
 // readiness is the answer of /readyz.
@@ -359,31 +359,10 @@ type readiness struct {
 
 func ready(w http.ResponseWriter, why error, notes []string) {
 	if why != nil {
-		writeJSON(w, http.StatusServiceUnavailable, readiness{Status: "not ready", Reason: why.Error(), Notes: notes})
+		jsonbody.Write(w, http.StatusServiceUnavailable, readiness{Status: "not ready", Reason: why.Error(), Notes: notes})
 		return
 	}
-	writeJSON(w, http.StatusOK, readiness{Status: "ready", Notes: notes})
-}
-
-func readJSON(r *http.Request, into any) error {
-	if err := json.NewDecoder(r.Body).Decode(into); err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return objects.ErrTooLarge
-		}
-		return objects.ErrParameter.With("The body must be JSON: %v", err)
-	}
-	return nil
-}
-
-func writeJSON(w http.ResponseWriter, status int, body any) {
-	if status == http.StatusNoContent {
-		w.WriteHeader(status)
-		return
-	}
-	w.Header().Set("Content-Type", refusal.ContentType)
-	w.WriteHeader(status)
-	// What fails here is the connection; there is nobody left to tell.
-	_ = json.NewEncoder(w).Encode(body)
+	jsonbody.Write(w, http.StatusOK, readiness{Status: "ready", Notes: notes})
 }
 
 func writeError(w http.ResponseWriter, r *http.Request, err error) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"lockstep/objects"
+	"lockstep/server/jsonbody"
 	"lockstep/server/transfer"
 )
 
@@ -56,7 +57,7 @@ func (h *handler) importRecords(w http.ResponseWriter, r *http.Request) {
 			_ = h.record(r, nil, "service imported", "service", rec.SID)
 		}
 	}
-	writeJSON(w, http.StatusOK, done)
+	jsonbody.Write(w, http.StatusOK, done)
 }
 
 // readRecords reads the lines of a request.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+
+	"lockstep/server/jsonbody"
 )
 
 // JoinFunc has a waiting node enrol, and returns the node's id.
@@ -24,7 +26,7 @@ func PreJoinHandler(reason string, clients http.Handler, allow Allow, join JoinF
 			writeError(w, r, err)
 			return
 		}
-		writeJSON(w, http.StatusAccepted, j)
+		jsonbody.Write(w, http.StatusAccepted, j)
 	})))
 	// Not by a ServeMux: it redirects from paths that it finds unclean.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -48,7 +50,7 @@ func readJoin(w http.ResponseWriter, r *http.Request, allow Allow, join JoinFunc
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	var j Join
-	if err := readJSON(r, &j); err != nil {
+	if err := jsonbody.Read(r, &j); err != nil {
 		return Joining{}, err
 	}
 	id, err := join(r.Context(), j)

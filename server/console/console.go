@@ -34,6 +34,7 @@ import (
 	"lockstep/server/audit"
 	"lockstep/server/auth"
 	"lockstep/server/backup"
+	"lockstep/server/jsonbody"
 	"lockstep/server/limits"
 	"lockstep/server/refusal"
 	"lockstep/server/webhook"
@@ -150,7 +151,11 @@ func (c *Console) newRoutes() *http.ServeMux {
 				refuse(w, err)
 				return
 			}
-			writeJSON(w, body)
+			status := http.StatusOK
+			if body == nil {
+				status = http.StatusNoContent
+			}
+			jsonbody.Write(w, status, body)
 		})
 	}
 	m.HandleFunc("GET "+apiPrefix+"events", c.events)

@@ -6,8 +6,11 @@ import (
 	"slices"
 	"strings"
 
+	"lockstep/objects"
 	"lockstep/server/realtime"
 )
+
+var errNotRelayed = objects.ErrNotFound.With("The console does not lead there")
 
 // relayed are the requests of the operators' API that a page may send. Those that
 // hand out the cluster's key or end a node are for the command line.

@@ -15,6 +15,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/jsonbody"
 	"lockstep/server/origin"
 )
 
@@ -52,7 +53,8 @@ func digest(secret string) []byte {
 // login begins a session.
 func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	var asked struct{ Key, Secret string }
-	if err := readJSON(w, r, maxLogin, &asked); err != nil {
+	r.Body = http.MaxBytesReader(w, r.Body, maxLogin)
+	if err := jsonbody.Read(r, &asked); err != nil {
 		refuse(w, err)
 		return
 	}
@@ -84,7 +86,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	c.setCookie(w, r, base64.RawURLEncoding.EncodeToString(plain), int(Lifetime/time.Second))
 	c.Audit.Record("console login", audit.Actor{Name: p.Name(), Source: by})
 	who := &user{session: s, Principal: p}
-	writeJSON(w, c.describe(who))
+	jsonbody.Write(w, http.StatusOK, c.describe(who))
 }
 
 // setCookie sets the cookie, or takes it away.

@@ -8,6 +8,7 @@ import (
 	"lockstep/objects"
 	"lockstep/server/audit"
 	"lockstep/server/auth"
+	"lockstep/server/jsonbody"
 )
 
 // maxTokenRequest is more than any request for a token has.
@@ -21,7 +22,8 @@ func (c *Console) mint(w http.ResponseWriter, r *http.Request, who *user) (any, 
 		Seconds           int64
 		Page              bool // it is for a page's own use, which is nothing to record
 	}
-	if err := readJSON(w, r, maxTokenRequest, &asked); err != nil {
+	r.Body = http.MaxBytesReader(w, r.Body, maxTokenRequest)
+	if err := jsonbody.Read(r, &asked); err != nil {
 		return nil, err
 	}
 	if !who.rights().Sign {
