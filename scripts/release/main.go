@@ -40,8 +40,8 @@ type release struct {
 	ctx     context.Context
 	version string
 	epoch   time.Time // of every file: that of the commit
-	out     string
-	work    string // made anew, and removed: what goes into the archives
+	out     string    // made anew beside what it takes the place of
+	work    string    // made anew, and removed: what goes into the archives
 }
 
 // target is a system that the program is built for.
@@ -58,9 +58,9 @@ func main() {
 
 func run(ctx context.Context) error {
 	r := release{ctx: ctx}
-	var targets string
+	var targets, to string
 	flag.StringVar(&r.version, "version", "", "version of the release, such as v1.2.3")
-	flag.StringVar(&r.out, "out", "dist", "directory to make")
+	flag.StringVar(&to, "out", "dist", "directory to make; one that an earlier release made is replaced, any other is left alone")
 	flag.StringVar(&targets, "targets", allTargets, "systems to build for")
 	flag.Parse()
 	if r.version == "" || flag.NArg() > 0 {
@@ -70,12 +70,13 @@ func run(ctx context.Context) error {
 	if r.epoch, err = r.when(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(r.out); err != nil {
+	if err := replaceable(to); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(r.out, 0o755); err != nil {
+	if r.out, err = stage(to); err != nil {
 		return err
 	}
+	defer os.RemoveAll(r.out)
 	if r.work, err = os.MkdirTemp("", "lockstep-release-"); err != nil {
 		return err
 	}
@@ -92,7 +93,10 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return r.checksums()
+	if err := r.checksums(); err != nil {
+		return err
+	}
+	return r.replace(to)
 }
 
 // when returns the time that all files have: SOURCE_DATE_EPOCH, or that of the commit.
@@ -247,5 +251,5 @@ func (r *release) checksums() error {
 		}
 		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(content), e.Name())
 	}
-	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(sums.String()), 0o644)
+	return os.WriteFile(filepath.Join(r.out, sumsFile), []byte(sums.String()), 0o644)
 }
