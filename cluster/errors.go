@@ -70,6 +70,10 @@ var (
 	// its disk is another matter.
 	ErrAltered = replica.ErrAltered
 
+	// ErrUnsure: the sum that was kept of this node's state is not that of its records,
+	// and too few nodes have said whether theirs is.
+	ErrUnsure = replica.ErrUnsure
+
 	// ErrTwice: another process runs on a copy of this node's data directory.
 	ErrTwice = wire.ErrTwice
 

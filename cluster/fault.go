@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +13,8 @@ import (
 	"lockstep/cluster/internal/replica"
 	"lockstep/cluster/internal/transport"
 	"lockstep/cluster/internal/wire"
+	"lockstep/fsm"
+	"lockstep/fsm/commandid"
 )
 
 // giveWayInterval is how often a node whose state is wrong looks whether it leads.
@@ -20,8 +24,8 @@ const giveWayInterval = 200 * time.Millisecond
 const yieldPause = 2 * transport.RequestTimeout
 
 // Fault returns why this node's state may not be relied upon: ErrDiffers or
-// ErrAltered for good, ErrDisputed until a majority has one state; nil if there is
-// no reason. Nothing is served from the state then, and while it is wrong for good
+// ErrAltered for good, ErrDisputed until a majority has one state, and ErrUnsure
+// until a majority says what it has; nil if there is no reason. Nothing is served from the state then, and while it is wrong for good
 // this node does not lead. It votes on, and keeps the log, which has checksums of
 // its own. The channel is closed when the fault has changed.
 func (n *Node) Fault() (<-chan struct{}, error) { return n.replica.Fault() }
@@ -31,11 +35,41 @@ func (n *Node) Fault() (<-chan struct{}, error) { return n.replica.Fault() }
 func (n *Node) Verify(ctx context.Context) Verification { return n.replica.Verify(ctx) }
 
 // newReplica makes what compares this node's state with the others'.
-func (n *Node) newReplica() *replica.Replica {
+func (n *Node) newReplica() (*replica.Replica, error) {
+	drift, err := n.keptDrift()
+	if err != nil {
+		return nil, err
+	}
 	return replica.New(replica.Config{
 		Self: n.self, Store: n.fsm, Servers: &n.members, Peers: n.peers, Life: n.life, Scale: n.config.scaled,
 		Mark: func() error { return markDiffers(n.config) }, Logger: n.config.Logger,
-	})
+		Drift: drift, KeepDrift: n.keepDrift, Ready: n.ready, Leads: n.IsLeader,
+		Recount: func(ctx context.Context) error { // whatever this node serves meanwhile
+			_, err := n.proposer.Propose(ctx, fsm.RecountState(commandid.New()))
+			return err
+		},
+	}), nil
+}
+
+// driftKey is where the stable store keeps by how much the sum of the state was
+// wrong when the process before this one stopped serving.
+var driftKey = []byte("Drift")
+
+func (n *Node) keptDrift() (uint64, error) {
+	kept, err := n.stores.stable.Get(driftKey)
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return 0, err
+	case err != nil || len(kept) == 0: // that there is nothing is an error to some stores
+		return 0, nil
+	case len(kept) != 8:
+		return 0, fmt.Errorf("%w: the sum of its state", ErrDamaged)
+	}
+	return binary.BigEndian.Uint64(kept), nil
+}
+
+func (n *Node) keepDrift(drift uint64) error {
+	return n.stores.stable.Set(driftKey, binary.BigEndian.AppendUint64(nil, drift))
 }
 
 // noteAltered is told of snapshots whose content is not the state that they are
@@ -43,7 +77,7 @@ func (n *Node) newReplica() *replica.Replica {
 func (n *Node) noteAltered(restoring bool, err error) {
 	switch {
 	case !restoring:
-		n.replica.Altered(err)
+		n.replica.Suspect()
 	case len(n.members.All()) == 0: // as raft starts
 		err = fmt.Errorf("%w: %w", ErrSnapshots, err)
 		n.altered.Store(&err)
@@ -74,13 +108,13 @@ func (n *Node) unlessWrong(answer wire.Handler) wire.Handler {
 // unfit reports whether this node must not stand for election.
 func (n *Node) unfit() bool { return n.clock.FarOff() || n.replica.Wrong() }
 
-// giveWay hands leadership over while this node's state is wrong.
+// giveWay hands leadership over while this node's state is wrong, or may be.
 func (n *Node) giveWay() {
 	life := n.life.Context()
 	var yielded time.Time
 	for life.Err() == nil {
 		lifetime.Pause(life, giveWayInterval)
-		if !n.replica.Wrong() || n.raft.State() != raft.Leader || time.Since(yielded) < yieldPause {
+		if !n.replica.Wrong() && !n.replica.Doubted() || n.raft.State() != raft.Leader || time.Since(yielded) < yieldPause {
 			continue
 		}
 		yielded = time.Now()

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -138,4 +139,143 @@ func TestVerifyFindsFlippedBit(t *testing.T) {
 	}
 	require.ErrorIs(t, fault(m.nodes["n3"]), ErrAltered)
 	require.Error(t, m.nodes["n3"].Snapshot(m.context()), "nor is it written to a disk")
+	for _, n := range m.nodes {
+		require.Zero(t, wrongSums(n), "the others' sums match: it was its memory")
+	}
+}
+
+// wrongSums is how many recounts by all found a node's sum wrong.
+func wrongSums(n *Node) int { return n.FSM().View().Recounts().Wrong }
+
+// sums waits until all nodes' sums match, after so many recounts by all.
+func (m *members) sums(corrections int, nodes ...*Node) {
+	m.t.Helper()
+	m.eventually(func() bool {
+		for _, n := range nodes {
+			if wrongSums(n) < corrections || n.FSM().View().Drift() != 0 || fault(n) != nil {
+				return false
+			}
+		}
+		return true
+	})
+	for _, n := range nodes {
+		require.Equal(m.t, corrections, wrongSums(n))
+	}
+}
+
+// A record that all nodes changed without the sum that they keep of it is no reason
+// to stop: they hear from each other that it is the sum that is wrong, make it
+// anew, go on, and can be snapshotted and start again. Clients do not notice.
+func TestSumThatIsWrongOnAllNodesIsMadeAnew(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	m.must(m.leader(), appendItem())
+	m.settled()
+	var nodes []*Node
+	for _, n := range m.nodes {
+		flip(t, n)
+		nodes = append(nodes, n)
+	}
+	first := m.followers()[0]
+	require.Error(t, first.Snapshot(m.context()), "that is how it is noticed")
+	for wrongSums(first) == 0 {
+		m.must(first, appendItem())
+		require.Equal(t, m.items(first), m.items(m.leader()))
+	}
+	m.sums(1, nodes...)
+
+	for i, n := range nodes {
+		require.NoError(t, n.Snapshot(m.context()))
+		if i == 0 {
+			m.crash(n)
+			m.ready(m.open(n.ID()))
+		}
+		m.must(m.nodes[n.ID()], appendItem())
+	}
+	v := m.leader().Verify(m.context())
+	require.True(t, v.Equal, "%+v", v)
+}
+
+// One node has more changed than the others: all make their sums anew, and it is
+// known by what it has.
+func TestWrongSumsHideNoAlteredMemory(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	m.must(m.leader(), appendItem())
+	m.settled()
+	for _, n := range m.nodes {
+		flip(t, n)
+	}
+	sick := m.followers()[0]
+	list, _ := sick.FSM().View().ObjectBySID(testList)
+	sick.FSM().View().Items(list, fsm.Range{Limit: 1})[0].Revision++
+	m.leader().Verify(m.context())
+	var others []*Node
+	for _, n := range m.nodes {
+		if n != sick {
+			others = append(others, n)
+		}
+	}
+	m.sums(1, others...)
+	m.eventually(func() bool { return errors.Is(fault(sick), ErrDiffers) })
+	m.must(others[0], appendItem())
+}
+
+// Of two nodes, the one whose memory was altered is told by the other one's sum.
+func TestOneOfTwoIsAltered(t *testing.T) {
+	m := newMembers(t, 2, nil)
+	m.must(m.leader(), appendItem())
+	m.settled()
+	sick := m.leader()
+	flip(t, sick)
+	sick.Verify(m.context())
+	require.ErrorIs(t, fault(sick), ErrAltered)
+	m.eventually(func() bool { return m.leader() != sick })
+	m.must(m.leader(), appendItem())
+	require.NoError(t, fault(m.leader()))
+}
+
+// Who hears from nobody serves nothing, and guesses nothing.
+func TestWrongSumWaitsForOthers(t *testing.T) {
+	m := newMembers(t, 3, nil)
+	m.must(m.leader(), appendItem())
+	m.settled()
+	rest, sick := m.followers(), m.leader()
+	for _, n := range rest {
+		m.crash(n)
+	}
+	flip(t, sick)
+	sick.replica.Suspect()
+	m.eventually(func() bool { return errors.Is(fault(sick), ErrUnsure) })
+	_, err := sick.Read(t.Context(), objects.Bucket{})
+	require.ErrorIs(t, err, ErrUnsure)
+	for _, n := range rest {
+		m.open(n.ID())
+	}
+	m.eventually(func() bool { return errors.Is(fault(sick), ErrAltered) })
+	m.must(m.nodes[rest[0].ID()], appendItem())
+}
+
+// A node on its own whose sum does not match is started again. If it was its
+// memory, what it reads from its disk is right; else it comes to the same again,
+// and knows by that that it is the sum.
+func TestNodeAloneLearnsFromItsDiskWhatItsSumIsWorth(t *testing.T) {
+	m := newMembers(t, 1, nil)
+	alone := m.nodes["n1"]
+	m.must(alone, appendItem())
+	flip(t, alone)
+	v := alone.Verify(m.context())
+	require.Contains(t, v.Nodes[0].Problem, "altered")
+	require.ErrorIs(t, fault(alone), ErrAltered)
+	drift := alone.FSM().View().Drift()
+	kept, err := alone.keptDrift()
+	require.NoError(t, err)
+	require.Equal(t, drift, kept)
+
+	m.crash(alone)
+	alone = m.open("n1")
+	m.eventually(func() bool { return fault(alone) == nil })
+	require.Zero(t, wrongSums(alone), "it was its memory")
+	m.must(alone, appendItem())
+	kept, err = alone.keptDrift()
+	require.NoError(t, err)
+	require.Zero(t, kept)
 }

@@ -30,7 +30,7 @@ func everyMessage() []any {
 		&membership.AddRequest{}, &membership.RemoveRequest{}, &membership.VouchRequest{}, &membership.Answer{}, &keyring.Request{}, &keyring.Answer{},
 		&NodeStatus{}, &gossipMeta{},
 		&readindex.Request{}, &readindex.Answer{}, &readindex.TermAnswer{},
-		&replica.Request{}, &replica.Answer{},
+		&replica.Request{}, &replica.Answer{}, &replica.CountRequest{}, &replica.Count{},
 		&recall.Request{}, &recall.Extent{}, &recall.Told{},
 	}
 	for _, m := range messages {

@@ -66,6 +66,7 @@ func (m *members) getsNothing(stranger *link.Port, who string) {
 		wire.Vouch:         body(membership.VouchRequest{Server: m.leader().self}),
 		wire.ClusterKey:    body(keyring.Request{ID: fsm.KeyIDOf(testKey)}),
 		wire.Digest:        body(replica.Request{Index: 1}),
+		wire.Count:         body(replica.CountRequest{Index: 1}),
 		wire.Recall:        body(recall.Request{Process: 1}),
 		wire.Question:      []byte("anything"),
 	}

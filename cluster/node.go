@@ -250,7 +250,9 @@ func (n *Node) startRaft() error {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	n.replica = n.newReplica()
+	if n.replica, err = n.newReplica(); err != nil {
+		return err
+	}
 	r, err := n.newRaft(config, &timedStore{FSM: replica.FSM{FSM: n.fsm, Altered: n.noteAltered}, node: n})
 	n.raft = r
 	switch altered := n.altered.Load(); {

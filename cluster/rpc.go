@@ -23,6 +23,7 @@ func (n *Node) handlers() map[byte]wire.Handler {
 		wire.Vouch:        wire.Handle(n.admission.AnswerVouch),
 		wire.ClusterKey:   wire.Handle(n.keys.Answer),
 		wire.Digest:       wire.Handle(n.replica.Answer),
+		wire.Count:        wire.Handle(n.replica.AnswerCount),
 		wire.Recall:       wire.Handle(n.recall.Answer),
 		wire.Question:     n.answerAsk,
 	}

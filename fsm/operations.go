@@ -96,6 +96,7 @@ var operations = append([]operation{
 	{107, of[ReachKeyStage], Level1, byCluster, Free, repeatable, always},
 	{108, of[AdvanceKey], Level1, byCluster, Free, repeatable, always},
 	{109, of[RaiseLevel], Level1, byCluster, Free, repeatable, always},
+	{110, of[recountState], Level1, byCluster, Free, repeatable, always},
 	{120, of[Recover], Level1, byCluster, Free, repeatable, always},
 	{130, of[StoreSealed], Level1, byCluster, Free, once, always},
 	{131, of[RemoveSealed], Level1, byCluster, Free, once, always},

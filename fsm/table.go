@@ -56,3 +56,12 @@ func (t *table[T]) Delete(x T) (removed T, ok bool) {
 func (t *table[T]) Copy() *table[T] {
 	return &table[T]{BTreeG: t.BTreeG.Copy(), size: t.size, hash: t.hash, bytes: t.bytes, sum: t.sum}
 }
+
+// recount makes the sum of the records' hashes anew.
+func (t *table[T]) recount() (all hash64) {
+	t.Scan(func(x T) bool {
+		all += t.hash(x)
+		return true
+	})
+	return all
+}

@@ -41,6 +41,9 @@ type View struct {
 	leases      *table[Lease]               // by name
 	durables    *table[*Durable]            // by list
 	producers   *table[*knownProducer]      // by list, then id
+
+	corrections hash64   // what the tables' sums were off by, as recounts found
+	recounts    Recounts // all of them
 }
 
 // meta is the part of the state that is one record.
@@ -121,6 +124,7 @@ func (v *View) copy() *View {
 		connections: v.connections.Copy(), absences: v.absences.Copy(),
 		sealed: v.sealed.Copy(), leases: v.leases.Copy(),
 		durables: v.durables.Copy(), producers: v.producers.Copy(),
+		corrections: v.corrections, recounts: v.recounts,
 	}
 }
 

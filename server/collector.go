@@ -32,6 +32,7 @@ var (
 	clockDesc   = prometheus.NewDesc("lockstep_clock_offset_seconds", "How far this machine's clock is ahead of the cluster's time.", nil, nil)
 	clockFar    = prometheus.NewDesc("lockstep_clock_far_off", "1 if a majority of the nodes has it that this machine's clock is wrong: such a node does not lead.", nil, nil)
 	differsDesc = prometheus.NewDesc("lockstep_state_differs", "1 if this node's state may not be relied upon, as it differs from that of other nodes: it serves nothing then.", nil, nil)
+	sumDesc     = prometheus.NewDesc("lockstep_state_sum_wrong_total", "How often the sum that this node keeps of its state was found wrong, and made anew by all nodes alike: a fault of the release, which the state does not suffer from.", nil, nil)
 	digestDesc  = prometheus.NewDesc("lockstep_state_digest_index", "Log index of the newest digest of this node's state, by which nodes compare.", nil, nil)
 	waitingDesc = prometheus.NewDesc("lockstep_queue_length", "What waits on this node, by queue: commands for a log entry (on the leader), commands to be sent to the leader, reads for a round.", []string{"queue"}, nil)
 	hooksDesc   = prometheus.NewDesc("lockstep_outbox_deliveries", "Webhooks that wait to be sent, in the whole cluster.", nil, nil)
@@ -51,7 +52,7 @@ type nodeCollector struct {
 
 // Describe implements prometheus.Collector.
 func (nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, levelDesc, timeDesc, ageDesc, membersDesc, votersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, diskDesc, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, digestDesc, waitingDesc, hooksDesc, hooksAge, snapDesc, logDesc, entriesDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, appliedDesc, termDesc, levelDesc, timeDesc, ageDesc, membersDesc, votersDesc, storedDesc, dedupDesc, dedupBytes, dedupAge, answerAge, feedDesc, stateDesc, stateMax, diskDesc, tombDesc, outboxDesc, droppedDesc, clockDesc, clockFar, differsDesc, sumDesc, digestDesc, waitingDesc, hooksDesc, hooksAge, snapDesc, logDesc, entriesDesc} {
 		out <- d
 	}
 }
@@ -100,6 +101,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 		differs = 1
 	}
 	gauge(differsDesc, differs)
+	out <- prometheus.MustNewConstMetric(sumDesc, prometheus.CounterValue, float64(view.Recounts().Wrong))
 	gauge(digestDesc, float64(view.Digest().Index))
 	gauge(tombDesc, float64(view.TombstoneBytes()))
 	gauge(outboxDesc, float64(view.OutboxBytes()))

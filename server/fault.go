@@ -55,6 +55,8 @@ func (n *node) mending(fault error) error {
 	switch {
 	case errors.Is(fault, cluster.ErrDiffers):
 		return fmt.Errorf("%w. To mend it, stop this node and have it come back with the data of the others: %s", fault, comeBack(n.config.DataDir))
+	case errors.Is(fault, cluster.ErrUnsure):
+		return fmt.Errorf("%w. It serves again by itself as soon as a majority says that it has the same. A node of a cluster of one looks after its start whether its disk leads there again; until then, wait", fault)
 	case errors.Is(fault, cluster.ErrDisputed):
 		return fmt.Errorf("%w. When the other nodes are back, a majority will. If there are none: lockstep verify shows who differs; lockstep leave ID takes out the node that is wrong", fault)
 	}

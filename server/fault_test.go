@@ -94,5 +94,6 @@ func TestWhatMendsAState(t *testing.T) {
 	require.ErrorContains(t, n.mending(cluster.ErrDiffers), "lockstep serve --data-dir /data --join URL_OF_ANOTHER_NODE --replace")
 	require.ErrorContains(t, n.mending(cluster.ErrDisputed), "lockstep verify")
 	require.ErrorContains(t, n.mending(cluster.ErrAltered), "start it again")
+	require.ErrorContains(t, n.mending(cluster.ErrUnsure), "serves again by itself")
 	require.ErrorContains(t, stateError("/data", cluster.ErrDiffers), "--replace")
 }

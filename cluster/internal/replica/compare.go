@@ -38,7 +38,10 @@ func (r *Replica) Answer(ctx context.Context, _ string, q Request) (Answer, erro
 		if _, err := r.Store.Wait(ctx, q.Index); err != nil {
 			return Answer{}, fmt.Errorf("%w: it has come to index %d: %w", wire.ErrRemote, r.Store.View().Index(), err)
 		}
-		if err := r.recount(ctx); err != nil {
+		if r.recount(ctx) {
+			r.Suspect()
+		}
+		if err := ctx.Err(); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -90,6 +93,7 @@ func (r *Replica) Run() {
 	var warned time.Time
 	for ctx.Err() == nil {
 		lifetime.Pause(ctx, compareInterval)
+		r.noticeRecount()
 		if differing := r.compare(ctx); len(differing) > 0 && time.Since(warned) >= warnPause {
 			warned = time.Now()
 			r.Logger.Error("the state of other nodes differs from that of the majority", "nodes", differing)

@@ -4,12 +4,16 @@
 // Of several states that of a majority is right, and a node that has another one
 // says so for good. Without a majority nobody guesses: every node that differs
 // from another one serves nothing until there is one.
+//
+// Each node adds its state up anew now and then. If that gives another sum than the
+// one that was kept, either its memory was altered, or a fault of the store itself
+// has changed records without the sum. The latter happens on all nodes alike, so the
+// others are asked: see recount.go.
 package replica
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -27,6 +31,7 @@ var (
 	ErrDiffers  = errors.New("cluster: this node's state differs from that of the others")
 	ErrDisputed = errors.New("cluster: the nodes' states differ and no majority says whose is right")
 	ErrAltered  = errors.New("cluster: this node's state was altered in memory; start it again")
+	ErrUnsure   = errors.New("cluster: this node's state does not have the sum that was kept of it, and too few nodes say whether theirs does")
 )
 
 const (
@@ -36,6 +41,12 @@ const (
 	warnPause = time.Minute
 	// recountInterval is how often the whole state is added up anew, about.
 	recountInterval = 10 * time.Minute
+	// recountPause is the pause before a state that has another sum than the one that
+	// was kept is added up again.
+	recountPause = time.Second
+	// doubtAfter is how long the others' sums are waited for before nothing is served;
+	// scaled.
+	doubtAfter = 2 * time.Second
 	// askTimeout bounds asking a member for a digest, and verifyTimeout for one that
 	// it first has to reach and to add up; scaled.
 	askTimeout    = 500 * time.Millisecond
@@ -63,6 +74,19 @@ type Config struct {
 	// others.
 	Mark func() error
 
+	// Drift is what the process before this one kept with KeepDrift, if not 0.
+	Drift uint64
+	// KeepDrift makes the node remember over its end by how much the sum of its state
+	// is wrong; 0: by nothing.
+	KeepDrift func(drift uint64) error
+
+	// Ready is closed when the store has caught up since the node's start.
+	Ready <-chan struct{}
+	// Leads reports whether this node leads.
+	Leads func() bool
+	// Recount has every node make the sum of its state anew, by the log.
+	Recount func(context.Context) error
+
 	Logger *slog.Logger
 }
 
@@ -72,17 +96,27 @@ type Replica struct {
 	Config
 	fault      watch.Value[fault]
 	recounting chan struct{} // one slot, taken while the state is added up
+	suspected  chan struct{} // one slot, filled to have the state added up
+	judging    chan struct{} // one slot, taken while what that came to is judged
+	kept       uint64        // by KeepDrift; who judges may look
+	noticed    int           // recounts that were told of; Run's own
 }
 
 // fault is why the state may not be relied upon.
 type fault struct {
 	err   error
 	final bool // whatever the others say from now on
+	sum   bool // it is about this node's own sum, not about the others' states
 }
 
 // New returns the replica, which compares nothing before Run.
 func New(config Config) *Replica {
-	return &Replica{Config: config, recounting: make(chan struct{}, 1)}
+	r := &Replica{Config: config, recounting: make(chan struct{}, 1), suspected: make(chan struct{}, 1), judging: make(chan struct{}, 1), kept: config.Drift}
+	if r.kept != 0 { // until it is known whether what is on the disk leads there again
+		r.fault.Update(func(fault) fault { return fault{err: ErrUnsure, sum: true} })
+		r.Suspect()
+	}
+	return r
 }
 
 // Fault returns why the state may not be relied upon, or nil, and a channel that
@@ -90,6 +124,12 @@ func New(config Config) *Replica {
 func (r *Replica) Fault() (<-chan struct{}, error) {
 	f, changed := r.fault.Get()
 	return changed, f.err
+}
+
+// Doubted reports whether nobody knows yet what this node's sum is worth.
+func (r *Replica) Doubted() bool {
+	f, _ := r.fault.Get()
+	return f.sum
 }
 
 // Wrong reports whether the state is wrong for good.
@@ -122,43 +162,17 @@ func (r *Replica) disown(err error) {
 // with nil, that a majority has this state.
 func (r *Replica) dispute(err error) {
 	was := r.fault.Update(func(was fault) fault {
-		if was.final || (was.err == nil) == (err == nil) {
+		if was.final || was.sum || (was.err == nil) == (err == nil) {
 			return was
 		}
 		return fault{err: err}
 	})
 	switch {
-	case was.final:
+	case was.final || was.sum:
 	case was.err == nil && err != nil:
 		r.Logger.Error("this node serves no more until a majority has one state", "error", err)
 	case was.err != nil && err == nil:
 		r.Logger.Info("this node serves again: a majority has its state")
-	}
-}
-
-// recount adds the whole state up anew, once at a time.
-func (r *Replica) recount(ctx context.Context) error {
-	select {
-	case r.recounting <- struct{}{}:
-		defer func() { <-r.recounting }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := r.Store.View().Verify(); err != nil {
-		r.disown(fmt.Errorf("%w: %w", ErrAltered, err))
-	}
-	return nil
-}
-
-// RunRecount looks now and then, until the node ends, whether the state is still
-// what was put there.
-func (r *Replica) RunRecount() {
-	ctx := r.Life.Context()
-	for {
-		lifetime.Pause(ctx, lifetime.Jitter(recountInterval))
-		if r.recount(ctx) != nil || ctx.Err() != nil {
-			return
-		}
 	}
 }
 
@@ -200,6 +214,3 @@ func (s snapshot) Persist(sink raft.SnapshotSink) error {
 	}
 	return err
 }
-
-// Altered notes that the state in memory is not what was put there.
-func (r *Replica) Altered(err error) { r.disown(fmt.Errorf("%w: %w", ErrAltered, err)) }

@@ -47,6 +47,7 @@ const (
 	Membership   byte = 7
 	Digest       byte = 40
 	Recall       byte = 41
+	Count        byte = 42
 	Vouch        byte = 50
 	ClusterKey   byte = 51
 	Question     byte = 60
