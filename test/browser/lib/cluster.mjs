@@ -1,5 +1,6 @@
 // A fresh cluster of three nodes, in processes of its own and a directory of its own.
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import net from 'node:net';
@@ -33,6 +34,18 @@ export class Cluster {
     const token = new AccessToken(this.env.LOCKSTEP_ACCOUNT_SID, this.env.LOCKSTEP_API_KEY, this.env.LOCKSTEP_API_SECRET, { identity });
     token.addGrant(new AccessToken.SyncGrant({ serviceSid: 'default' }));
     return token.toJwt();
+  }
+
+  /** Brings objects and items, as lockstep import takes them, with which it is faster than by single requests. */
+  async bring(records) {
+    const lines = [{ lockstep_export: 1 }, ...records].map((r) => `${JSON.stringify(r)}\n`).join('');
+    const end = { kind: 'end', lines: records.length, sha256: createHash('sha256').update(lines).digest('hex') };
+    const child = spawn(binary, ['import', '-', '--data-dir', this.dir], { stdio: 'pipe' });
+    let said = '';
+    for (const out of [child.stdout, child.stderr]) out.on('data', (data) => { said += data; });
+    child.stdin.end(`${lines}${JSON.stringify(end)}\n`);
+    const [code] = await once(child, 'exit');
+    if (code) throw new Error(`lockstep import ended with ${code}: ${said}`);
   }
 
   /** Ends a node's process as a crash would; n counts from 0. */

@@ -66,22 +66,69 @@ test('an object is followed live, and a conflict of revisions is shown', async (
   assert.equal((await rest('GET', `${data.base}/Maps/vans/Items/van-0002`)).data.driver, 'mine');
 });
 
-test('a long list has only what is in sight in the page', async (t) => {
+/** Scrolls through a list to one end, and gives the keys that came into sight, in their order. */
+const walk = (p, down) => p.page.evaluate(async (down) => {
+  const list = document.querySelector('.vlist'), seen = [];
+  const drawn = () => new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+  const rows = () => [...list.querySelectorAll('.vrow')].map((r) => [Number(r.getAttribute('aria-posinset')), r.querySelector('.col-key').textContent]).sort(([a], [b]) => a - b).map(([, key]) => key);
+  for (;;) {
+    const keys = down ? rows() : rows().reverse();
+    const fresh = keys.slice(keys.indexOf(seen.at(-1)) + 1);
+    if (seen.length && fresh.length === keys.length) throw new Error(`after ${seen.at(-1)} there is ${keys}`);
+    seen.push(...fresh);
+    if (!fresh.length && !list.nextElementSibling.textContent.includes(down ? 'below' : 'above')) return seen;
+    list.scrollTop += down ? 800 : -800;
+    await drawn();
+  }
+}, down);
+
+test('a list that is longer than the page keeps is read from end to end, and from anywhere', async (t) => {
+  const count = 3200, key = (n) => `${n % 3 ? 'odd' : 'third'}/${String(n).padStart(5, '0')}`;
+  const keys = Array.from({ length: count }, (_, n) => key(n)).sort();
+  const sid = `MP${'7'.repeat(32)}`, service = `IS${'7'.repeat(32)}`, date_created = '2026-01-01T00:00:00Z';
+  const dates = { date_created, date_updated: date_created };
+  await cluster.bring([{ kind: 'service', sid: service, ...dates }, { kind: 'map', service_sid: service, sid, unique_name: 'meters', revision: count.toString(16), ...dates },
+    ...keys.map((k, n) => ({ kind: 'map_item', service_sid: service, map_sid: sid, key: k, revision: '0', data: { n }, ...dates }))]);
   const p = await person(t);
-  await p.go(vans(), '.vrow');
+  await p.go(`services/${service}/Maps/${sid}`, '.vrow');
+  const rows = () => p.page.locator('.vrow').count();
+  const inSight = (k) => p.page.locator('.vrow', { hasText: k }).first().waitFor();
+
+  assert.deepEqual(await walk(p, true), keys, 'downwards');
+  assert.ok(await rows() < 60, 'only what is in sight is in the page');
+  assert.deepEqual(await walk(p, false), keys.toReversed(), 'and back, past what was dropped');
+
   await p.page.focus('.vlist');
-  await eventually(async () => {
-    await p.page.keyboard.press('End');
-    return (await p.page.textContent('.vlist')).includes('van-0250');
-  }, 'the last row is in sight');
-  assert.ok(await p.page.locator('.vrow').count() < 60);
-  await p.page.fill('form.bar input', 'van-0150');
+  await p.page.keyboard.press('End');
+  await p.sees('.vrow.active', keys.at(-1));
+  await p.page.keyboard.press('Home');
+  await p.sees('.vrow.active', keys[0]);
+
+  await p.page.fill('form.bar input', keys[500]);
   await p.page.keyboard.press('Enter');
-  await p.sees('.vrow', 'van-0150');
-  await eventually(async () => {
-    await p.page.evaluate(() => { document.querySelector('.vlist').scrollTop = 0; });
-    return (await p.page.textContent('.vlist')).includes('van-0001');
-  }, 'what is before it is read, too');
+  await p.sees('.vrow.active', keys[500]);
+  const back = await walk(p, false);
+  assert.ok(back[0] > keys[500]);
+  assert.deepEqual(back, keys.slice(0, keys.indexOf(back[0]) + 1).toReversed(), 'what is before it is read, too');
+  await p.page.fill('form.bar input', 'zzz');
+  await p.page.keyboard.press('Enter');
+  await inSight(keys.at(-1));
+  await p.sees('.toast', 'no key');
+
+  await p.page.click('text=Filter');
+  await p.page.fill('form.bar input', 'third/');
+  await p.sees('.vfoot', 'third/00000');
+  const thirds = keys.filter((k) => k.startsWith('third/'));
+  assert.deepEqual(await walk(p, true), thirds, 'only what begins so');
+  await p.page.focus('.vlist');
+  await p.page.keyboard.press('Home');
+  await p.sees('.vrow.active', thirds[0]);
+  await rest('POST', `/v1/Services/${service}/Maps/meters/Items`, { Key: 'other', Data: '{}' });
+  await rest('POST', `/v1/Services/${service}/Maps/meters/Items`, { Key: 'third/000000', Data: '{}' });
+  await inSight('third/000000');
+  assert.equal(await p.page.locator('.vrow', { hasText: 'other' }).count(), 0, 'not what does not begin so');
+  await p.page.fill('form.bar input', 'fourth/');
+  await p.sees('.vlist', 'None begins with');
 });
 
 test('a key sees what it may', async (t) => {

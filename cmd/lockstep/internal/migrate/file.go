@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -84,7 +85,11 @@ func (f *filed) bring(ctx context.Context, rec *transfer.Record, only Filter) er
 			f.collection = rec
 		}
 	}
-	if !f.meant[rec.ServiceSID] {
+	meant, known := f.meant[rec.ServiceSID]
+	switch {
+	case !known:
+		return fmt.Errorf("%s: the file has no service %s before it", rec.Name(), rec.ServiceSID)
+	case !meant:
 		return nil
 	}
 	return f.add(ctx, rec)

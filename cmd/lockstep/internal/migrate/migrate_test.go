@@ -504,4 +504,6 @@ func TestFileIsBroughtInMuchLikeAnInstallation(t *testing.T) {
 	require.NoError(t, FromFile(t.Context(), bytes.NewReader(b.Bytes()), c.target(report), Filter{"nothing"}))
 	require.Zero(t, report.Counts())
 	require.ErrorIs(t, Check(bytes.NewReader(b.Bytes()[:b.Len()/2])), transfer.ErrFile)
+	lone := export(t, `{"kind":"map","service_sid":"`+theirShop+`","sid":"MP000000000000000000000000000000ff"}`)
+	require.ErrorContains(t, FromFile(t.Context(), lone, c.target(&Report{}), nil), "the file has no service "+theirShop)
 }

@@ -12,10 +12,28 @@ export async function page(cursor) {
   return { rows, next: turn(next), previous: turn(previous) };
 }
 
+const at = (path, query) => `${path}?${new URLSearchParams(query)}`;
+const turned = (order) => (order === 'desc' ? 'asc' : 'desc');
+
+/** The cursors of both ends of all items, or of those whose keys begin with a prefix. */
+export function endsOf(path, size, order, prefix = '') {
+  // No key that begins so is after the prefix with the greatest code point.
+  const from = { asc: prefix, desc: prefix && `${prefix}\u{10ffff}` };
+  const cursor = (o) => at(path, { PageSize: size, Order: o, ...(prefix && { From: from[o] }) });
+  return { first: cursor(order), last: { path: cursor(turned(order)), back: true } };
+}
+
 /** Reads the first page of items from one on; what is before it is read backwards. */
 export async function itemsFrom(path, from, size, order) {
-  const other = order === 'desc' ? 'asc' : 'desc';
-  const first = await page(`${path}?PageSize=${size}&Order=${order}&From=${encodeURIComponent(from)}`);
-  first.previous ??= { path: `${path}?PageSize=${size}&Order=${other}&From=${encodeURIComponent(from)}&Bounds=exclusive`, back: true };
+  const first = await page(at(path, { PageSize: size, Order: order, From: from }));
+  const before = { path: at(path, { PageSize: size, Order: turned(order), From: from, Bounds: 'exclusive' }), back: true };
+  if (!first.rows.length) return { ...await page(before), bottom: true }; // there is none from there on: the last ones
+  first.previous ??= before;
   return first;
+}
+
+/** A page without what does not fit; what fits is in a row, so nothing fits beyond. */
+export function fitting({ rows, next, previous, ...rest }, fits) {
+  const first = rows.findIndex(fits), last = rows.findLastIndex(fits);
+  return { ...rest, rows: first < 0 ? [] : rows.slice(first, last + 1), previous: first === 0 ? previous : null, next: last >= 0 && last === rows.length - 1 ? next : null };
 }

@@ -2,6 +2,7 @@
 // a few thousand rows of what it read, and has only those in sight in the page. So
 // neither a million rows nor the largest height that browsers draw is a bound.
 import { h, put } from './dom.js';
+import { plural } from './format.js';
 import { icon } from './icons.js';
 
 const overscan = 10;
@@ -10,11 +11,13 @@ const most = 3000; // rows that are kept
 
 export class VirtualList {
   /**
-   * load(cursor) gives { rows, next, previous }, cursors or null; first is the cursor to
-   * begin with. render(row) gives the contents of a row, id(row) what tells rows apart.
+   * load(cursor) gives { rows, next, previous }, cursors or null. ends() gives the cursors
+   * of both ends, { first, last }; without it, Home and End stay among what was read.
+   * render(row) gives the contents of a row, id(row) what tells rows apart, name(row) what
+   * the foot calls it.
    */
-  constructor({ label, load, render, id, compare, onOpen, empty, rowHeight = 44 }) {
-    Object.assign(this, { label, load, render, id, compare, onOpen, rowHeight });
+  constructor({ label, load, ends, render, id, name, compare, onOpen, empty, rowHeight = 44 }) {
+    Object.assign(this, { label, load, ends, render, id, name, compare, onOpen, rowHeight });
     this.emptyText = empty ?? ['Nothing here', ''];
     this.chunks = [];
     this.active = -1;
@@ -28,11 +31,16 @@ export class VirtualList {
   get rows() { return this.chunks.flatMap((c) => c.rows); }
   get length() { return this.chunks.reduce((n, c) => n + c.rows.length, 0); }
 
-  /** Begins anew at a cursor. */
-  async start(cursor) {
+  /** Whether the first row of all is among those that are kept. */
+  get begins() { return !this.chunks[0]?.previous; }
+
+  /** The first row in sight. */
+  get top() { return this.#at(Math.ceil(this.el.scrollTop / this.rowHeight)); }
+
+  /** Begins anew at a cursor; with bottom set, here or by the page, at the end of what that gives. */
+  async start(cursor, { bottom = false } = {}) {
     this.turn = (this.turn ?? 0) + 1;
     const turn = this.turn;
-    this.beginning = cursor;
     this.loading = true;
     put(this.space, h('div.loading', h('div.spin')));
     this.drawn.clear();
@@ -40,6 +48,7 @@ export class VirtualList {
       const page = await this.load(cursor);
       if (turn !== this.turn) return;
       this.chunks = [page];
+      bottom ||= page.bottom;
       this.active = -1;
       this.problem = null;
     } catch (error) {
@@ -50,7 +59,8 @@ export class VirtualList {
     this.loading = false;
     put(this.space);
     this.drawn.clear();
-    this.el.scrollTop = 0;
+    this.space.style.height = `${this.length * this.rowHeight}px`;
+    this.el.scrollTop = bottom ? this.el.scrollHeight : 0;
     this.draw();
   }
 
@@ -81,22 +91,28 @@ export class VirtualList {
     this.drawn.get(id)?.remove();
     this.drawn.delete(id);
     if (flash) this.flashing = new Set([...(this.flashing ?? []), id]);
-    this.draw();
+    this.#schedule();
   }
 
   #insert(row) {
     const { chunks } = this;
     if (!chunks.length) return false;
+    const before = (r) => this.compare(row, r) < 0;
+    if (chunks[0].previous && (!chunks[0].rows.length || before(chunks[0].rows[0]))) return false;
     let index = 0;
-    for (const [n, chunk] of chunks.entries()) {
-      const at = chunk.rows.findIndex((r) => this.compare(row, r) < 0);
-      if (at === 0 && n === 0 && chunk.previous) return false;
-      if (at >= 0) {
-        chunk.rows.splice(at, 0, row);
-        if (index + at <= this.active) this.active++;
+    for (const chunk of chunks) {
+      const { rows } = chunk;
+      if (rows.length && before(rows.at(-1))) {
+        let low = 0, high = rows.length - 1; // the first one that it is before
+        while (low < high) {
+          const middle = (low + high) >> 1;
+          if (before(rows[middle])) high = middle; else low = middle + 1;
+        }
+        rows.splice(low, 0, row);
+        if (index + low <= this.active) this.active++;
         return true;
       }
-      index += chunk.rows.length;
+      index += rows.length;
     }
     const last = chunks.at(-1);
     if (last.next) return false;
@@ -111,7 +127,7 @@ export class VirtualList {
     if (found.index < this.active) this.active--;
     this.drawn.get(id)?.remove();
     this.drawn.delete(id);
-    this.draw();
+    this.#schedule();
   }
 
   /** Makes a row the active one. */
@@ -164,6 +180,8 @@ export class VirtualList {
     }
     el.classList.toggle('active', i === this.active);
     el.setAttribute('aria-selected', String(i === this.active));
+    el.setAttribute('aria-posinset', i + 1);
+    el.setAttribute('aria-setsize', this.begins && !this.chunks.at(-1).next ? this.length : -1);
   }
 
   #say(length) {
@@ -177,9 +195,16 @@ export class VirtualList {
     } else {
       this.space.querySelector('.empty')?.remove();
     }
-    const more = this.chunks.at(-1)?.next, before = this.chunks[0]?.previous;
-    put(this.foot, h('span.number', `${length.toLocaleString('en')} ${length === 1 ? 'row' : 'rows'} read`),
-      h('span', more ? 'more below' : before ? 'end' : length ? 'all of them' : ''));
+    const sides = [!this.begins && 'above', this.chunks.at(-1)?.next && 'below'].filter(Boolean);
+    put(this.foot, this.name && length > 0 && h('span.range', this.#range(length)),
+      h('span.number', sides.length ? `more ${sides.join(' and ')}` : length ? plural(length, 'row') : ''));
+  }
+
+  /** What is in sight, from the first row to the last. */
+  #range(length) {
+    const at = (y) => this.name(this.#at(Math.min(length - 1, Math.max(0, y))));
+    const first = at(Math.ceil(this.el.scrollTop / this.rowHeight - 0.5)), last = at(Math.ceil((this.el.scrollTop + this.el.clientHeight) / this.rowHeight - 0.5) - 1);
+    return first === last ? [h('code', first)] : [h('code', first), ' – ', h('code', last)];
   }
 
   async #more(side) {
@@ -236,10 +261,22 @@ export class VirtualList {
     }
     if (to === undefined || !this.length) return;
     e.preventDefault();
+    if (this.ends && (e.key === 'Home' && !this.begins || e.key === 'End' && this.chunks.at(-1).next)) {
+      this.#toEnd(e.key === 'End');
+      return;
+    }
     this.active = Math.min(Math.max(to, 0), this.length - 1);
     const top = this.active * this.rowHeight;
     if (top < this.el.scrollTop) this.el.scrollTop = top;
     else if (top + this.rowHeight > this.el.scrollTop + this.el.clientHeight) this.el.scrollTop = top + this.rowHeight - this.el.clientHeight;
+    this.draw();
+  }
+
+  async #toEnd(last) {
+    const { first, last: end } = this.ends();
+    await this.start(last ? end : first, { bottom: last });
+    if (!this.length) return;
+    this.active = last ? this.length - 1 : 0;
     this.draw();
   }
 }

@@ -4,7 +4,7 @@ import { Editor } from '../editor.js';
 import { ago, clock, preview } from '../format.js';
 import { icon } from '../icons.js';
 import { followObject, identityOf, useIdentity } from '../live.js';
-import { itemsFrom, page } from '../pages.js';
+import { endsOf, fitting, itemsFrom, page } from '../pages.js';
 import { badge, empty, live, loading, note, sid } from '../parts.js';
 import { VirtualList } from '../virtual.js';
 import { permissions } from './permissions.js';
@@ -102,9 +102,12 @@ function itemsView(context, target) {
     split.classList.remove('chosen');
     put(side, empty('info', 'Choose an item', 'to see all of it and to change it'));
   };
+  let prefix = ''; // of the keys that are shown
+  const fits = (i) => prefix === '' || key(i).startsWith(prefix);
   const list = new VirtualList({
-    label: `Items of ${title}`, id: key, compare,
-    load: (cursor) => (cursor.from === undefined ? page(cursor) : itemsFrom(path, cursor.from, size, order)),
+    label: `Items of ${title}`, id: key, name: key, compare,
+    ends: () => endsOf(path, size, order, prefix),
+    load: async (cursor) => fitting(await (cursor.from === undefined ? page(cursor) : itemsFrom(path, cursor.from, size, order)), fits),
     render: (i) => [h('span.col-key', key(i)), h('span.col-data', i.data === undefined ? '…' : preview(i.data)), i.date_expires && badge('expires', 'warn'), h('span.col-rev.hide-small', i.revision ?? ''), h('span.col-when', ago(i.date_updated))],
     onOpen: (i) => {
       editor = new Editor({ path: paths.item(s.sid, kind, o.sid, key(i)), title: key(i), noun: 'item', write: who.rights.write, onRemoved: close, onClose: close });
@@ -113,16 +116,51 @@ function itemsView(context, target) {
       put(side, editor.el);
       split.classList.add('chosen');
     },
-    empty: ['No items yet', isMap ? 'Items have a key and data.' : 'Items have an index and data.'],
   });
-  const start = () => list.start(`${path}?PageSize=${size}&Order=${order}`);
+  const start = () => {
+    list.emptyText = prefix ? ['No such key', `None begins with “${prefix}”.`] : ['No items yet', isMap ? 'Items have a key and data.' : 'Items have an index and data.'];
+    return list.start(list.ends().first);
+  };
   start();
 
-  const jump = h('input.input', { type: 'search', placeholder: isMap ? 'Go to a key' : 'Go to an index', 'aria-label': isMap ? 'Go to a key' : 'Go to an index', inputmode: isMap ? 'text' : 'numeric' });
-  const go = (e) => {
+  const noun = isMap ? 'key' : 'index';
+  const search = h('input.input', { type: 'search', inputmode: isMap ? 'text' : 'numeric' });
+  let filters = false, later;
+  const go = async (e) => {
     e.preventDefault();
-    if (jump.value.trim() === '') start(); else list.start({ from: jump.value.trim() });
+    const text = search.value.trim();
+    if (filters) return narrow();
+    if (!text) return start();
+    await list.start({ from: text });
+    list.choose(isMap ? text : String(Number(text)));
+    list.el.focus({ preventScroll: true });
+    if (list.active < 0 && !list.problem) toast(`There is no ${noun} “${text}”; here is where it would be`);
   };
+  const narrow = () => {
+    clearTimeout(later);
+    const wanted = filters ? search.value : '';
+    if (wanted === prefix) return;
+    prefix = wanted;
+    start();
+  };
+  search.addEventListener('input', () => {
+    if (!filters) return;
+    clearTimeout(later);
+    later = setTimeout(narrow, 250);
+  });
+  const ask = () => {
+    const text = filters ? 'Keys that begin with' : `Go to ${isMap ? 'a key' : 'an index'}`;
+    search.placeholder = text;
+    search.setAttribute('aria-label', text);
+  };
+  ask();
+  const ways = isMap && h('div.segments', { role: 'group', 'aria-label': 'What the field does' }, [[false, 'Go to'], [true, 'Filter']].map(([value, text]) => h('button', { type: 'button', 'aria-pressed': String(value === filters), onclick: (e) => {
+    filters = value;
+    for (const b of e.currentTarget.parentNode.children) b.setAttribute('aria-pressed', String(b === e.currentTarget));
+    ask();
+    narrow();
+    search.focus();
+  } }, text)));
   const orders = h('div.segments', { role: 'group', 'aria-label': 'Order' }, [['asc', 'First'], ['desc', 'Last']].map(([value, text]) => h('button', { type: 'button', 'aria-pressed': String(value === order), onclick: (e) => {
     order = value;
     for (const b of orders.children) b.setAttribute('aria-pressed', String(b === e.target));
@@ -134,10 +172,10 @@ function itemsView(context, target) {
       field('Data', 'Data', { area: true, value: '{}' }, 'A JSON object, up to 16 KiB.'),
       field('Seconds to live', 'ItemTtl', { type: 'number', min: 0, max: 31536000, placeholder: 'for ever' }),
     ], 'Add', (f) => post(path, { form: { Key: f.Key, Data: f.Data, ItemTtl: f.ItemTtl || undefined } }));
-    if (made) { toast('Added'); list.put(made); }
+    if (made) { toast('Added'); if (fits(made)) list.put(made); }
   };
   put(split,
-    h('section.card.browser', h('form.bar', { role: 'search', onsubmit: go }, jump, h('button.icon-button', { type: 'submit', 'aria-label': 'Go' }, icon('search')), orders, h('span.fill'),
+    h('section.card.browser', h('form.bar', { role: 'search', onsubmit: go }, search, h('button.icon-button', { type: 'submit', 'aria-label': 'Go' }, icon('search')), ways, orders, h('span.fill'),
       who.rights.write && h('button.button.primary', { type: 'button', onclick: add }, icon('plus', 16), 'New item')), list.el, list.foot), side);
   put(content, split);
 
@@ -146,7 +184,7 @@ function itemsView(context, target) {
       case 'item': {
         const row = { [isMap ? 'key' : 'index']: isMap ? e.key : Number(e.key), date_updated: e.at ?? Date.now(), revision: e.revision ?? '' };
         if (!e.long) row.data = e.data;
-        list.put(row);
+        if (fits(row)) list.put(row);
         if (editor?.key === e.key) editor.changed();
         break;
       }
@@ -154,8 +192,8 @@ function itemsView(context, target) {
         list.remove(e.key);
         if (editor?.key === e.key) editor.gone();
         break;
-      case 'reload':
-        start();
+      case 'reload': // what is in sight stays there
+        if (list.begins || !list.top) start(); else list.start({ from: key(list.top) });
         editor?.changed();
         break;
       case 'removed':
@@ -166,11 +204,13 @@ function itemsView(context, target) {
 
 /** Keys are ordered by their bytes in UTF-8, which is by code points. */
 function compareKeys(a, b) {
-  const x = [...a], y = [...b];
-  for (let i = 0; i < Math.min(x.length, y.length); i++) {
-    if (x[i] !== y[i]) return x[i].codePointAt(0) - y[i].codePointAt(0);
+  // Of the units of UTF-16 those of pairs are below some that stand alone, but after them.
+  const rank = (unit) => (unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800);
+  for (let i = 0, n = Math.min(a.length, b.length); i < n; i++) {
+    const d = rank(a.charCodeAt(i)) - rank(b.charCodeAt(i));
+    if (d !== 0) return d;
   }
-  return x.length - y.length;
+  return a.length - b.length;
 }
 
 function streamView(context, target) {
