@@ -115,7 +115,10 @@ func nextStep(err error, asked *cobra.Command) string {
 	if e, ok := errors.AsType[*live.Refusal](err); ok {
 		return explain.Advice(e.Code, e.Status, e.Message)
 	}
-	if e, ok := errors.AsType[*objects.Error](err); ok {
+	if e, ok := errors.AsType[*objects.Error](err); ok { // by the operators' API
+		if e.Code == objects.ErrNotFound.Code {
+			return "lockstep status shows the nodes that there are, and lockstep keys list the API keys."
+		}
 		return explain.Advice(e.Code, e.Status, e.Message)
 	}
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
@@ -128,8 +131,11 @@ func nextStep(err error, asked *cobra.Command) string {
 	}
 	_, failed := errors.AsType[failure](err)
 	_, misused := errors.AsType[usage](err)
-	if !failed && !misused && asked != nil {
-		return "Call it as " + asked.UseLine() + "; see " + asked.CommandPath() + " --help."
+	switch {
+	case failed || misused || asked == nil:
+		return ""
+	case !asked.Runnable() || asked.HasAvailableSubCommands() && !asked.HasExample(): // it only holds others
+		return asked.CommandPath() + " --help lists its commands."
 	}
-	return ""
+	return "Call it as " + asked.UseLine() + "; see " + asked.CommandPath() + " --help."
 }

@@ -15,6 +15,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"lockstep/cmd/lockstep/internal/settings"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -64,9 +67,42 @@ func does(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, 
 	}
 }
 
-// oneLine returns joined errors, which stand on lines of their own, as one.
+// oneLine returns joined errors, and what cobra suggests, which stand on lines of their
+// own, as one.
 func oneLine(err error) string {
-	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	text, likely, suggested := strings.Cut(strings.TrimSpace(err.Error()), "\n\nDid you mean this?\n\t")
+	text = strings.ReplaceAll(text, "\n", "; ")
+	if suggested {
+		text += didYouMean(strings.Split(likely, "\n\t"))
+	}
+	return text
+}
+
+// didYouMean ends an error about a name that is not there.
+func didYouMean(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(names, " or ") + "?"
+}
+
+// unknownFlag adds to an error about a flag the one that is most likely meant.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	likely := settings.Nearest(unknown.GetSpecifiedName(), names)
+	if likely == "" {
+		return err
+	}
+	return fmt.Errorf("%w%s", err, didYouMean([]string{"--" + likely}))
 }
 
 func newRoot() *cobra.Command {
@@ -87,6 +123,7 @@ flag on the command line comes first.`,
 		SilenceErrors:     true,
 		PersistentPreRunE: prepare,
 	}
+	root.SetFlagErrorFunc(unknownFlag)
 	root.SetVersionTemplate("lockstep {{.Version}}\n")
 	inGroup(root, "Nodes and clusters", newDev(), newInit(), newServe(), newJoin(), newLeave(), newStatus(), newHealth(), newVerify(), newSnapshot(), newBackup(), newRestore(), newExport(), newImport(), newMirror(), newRecover(), newConfig(), newBench(), newProfile())
 	inGroup(root, "Services and objects", newService(), newObjects(documents), newObjects(lists), newObjects(maps), newObjects(streams), newPermissions(), newWatch())
@@ -139,7 +176,8 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 		Use: use, Short: short, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+				cmd.SuggestionsMinimumDistance = 2
+				return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), didYouMean(cmd.SuggestionsFor(args[0])))
 			}
 			return fmt.Errorf("%s needs one of its commands; see %s --help", cmd.CommandPath(), cmd.CommandPath())
 		},

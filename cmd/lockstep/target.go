@@ -157,7 +157,7 @@ func byDirectory(dir string) (access, error) {
 	}
 	e, err := dev.ReadEnv(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return access{}, fmt.Errorf("%s is the data directory neither of a node nor of lockstep dev", strings.TrimRight(dir, "/"))
+		return access{}, fmt.Errorf("%s is the data directory neither of a node nor of lockstep dev: lockstep init makes one, and lockstep help clusters says where else a cluster is looked for", strings.TrimRight(dir, "/"))
 	}
 	if err != nil {
 		return access{}, err

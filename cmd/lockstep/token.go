@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,9 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"lockstep/cmd/lockstep/internal/dev"
+	"lockstep/cmd/lockstep/internal/contexts"
 	"lockstep/cmd/lockstep/internal/live"
 	"lockstep/server/auth"
 )
@@ -107,34 +109,41 @@ func printClaims(out io.Writer, found []auth.Claim, asJSON bool) error {
 }
 
 func newTokenCreate() *cobra.Command {
-	var dataDir, secretFile string
+	var t target
+	var secretFile string
 	var spec auth.TokenSpec
 	cmd := &cobra.Command{
 		Use:   "create --identity NAME",
 		Short: "Make an access token, as an application's server does",
 		Long: `Make an access token, signed with an API key, and print it. No node is asked.
 
-The key comes from LOCKSTEP_API_KEY and LOCKSTEP_API_SECRET (or --secret-file), the
-account from LOCKSTEP_ACCOUNT_SID; or all three from the directory of lockstep dev.
-The secret cannot be an argument: all users of the machine would see it.`,
-		Example: "  lockstep token create --identity alice --data-dir data/dev",
-		Args:    cobra.NoArgs,
+The key comes from LOCKSTEP_API_KEY and LOCKSTEP_API_SECRET (or --secret-file), and the
+account from LOCKSTEP_ACCOUNT_SID; what these leave out, from where a command finds its
+cluster (lockstep help clusters): a context, or the directory of lockstep dev, which come
+first where the command line names them. The secret cannot be an argument: all users of
+the machine would see it.`,
+		Example: `  lockstep token create --identity alice
+  lockstep token create --identity alice --ttl 10m --data-dir data/dev`,
+		Args: cobra.NoArgs,
 		RunE: does(func(cmd *cobra.Command, _ []string) error {
-			spec.Secret = os.Getenv("LOCKSTEP_API_SECRET")
+			secret := os.Getenv("LOCKSTEP_API_SECRET")
 			if secretFile != "" {
 				var err error
-				if spec.Secret, err = readSecret(cmd.InOrStdin(), secretFile); err != nil {
+				if secret, err = readSecret(cmd.InOrStdin(), secretFile); err != nil {
 					return err
 				}
 			}
-			if dataDir != "" {
-				e, err := dev.ReadEnv(dataDir)
-				if err != nil {
-					return err
-				}
-				spec.AccountSID, spec.KeySID, spec.Secret = e.AccountSID, e.APIKey, e.APISecret
+			given := access{name: "the environment", Context: contexts.Context{AccountSID: spec.AccountSID, APIKey: spec.KeySID, APISecret: secret}}
+			a, err := t.signer(cmd.Flags(), given)
+			if err != nil {
+				return err
 			}
-			token, err := auth.Mint(spec, time.Now())
+			signed, err := a.tokens(spec.Identity, spec.ServiceSID)
+			if err != nil {
+				return err
+			}
+			signed.EndpointID, signed.Lifetime = spec.EndpointID, spec.Lifetime
+			token, err := auth.Mint(signed, time.Now())
 			if err != nil {
 				return usage{err}
 			}
@@ -142,12 +151,12 @@ The secret cannot be an argument: all users of the machine would see it.`,
 			return nil
 		}),
 	}
+	t.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&spec.Identity, "identity", "", "who the client is")
 	f.StringVar(&spec.ServiceSID, "service", "default", "SID of the service it may use, or default")
 	f.StringVar(&spec.EndpointID, "endpoint", "", "id of the client's endpoint")
 	f.DurationVar(&spec.Lifetime, "ttl", auth.DefaultLifetime, "how long it is valid, at most 24h")
-	f.StringVar(&dataDir, "data-dir", "", "directory of lockstep dev")
 	f.StringVar(&spec.AccountSID, "account", "", "SID of the account")
 	f.StringVar(&spec.KeySID, "key", "", "SID of the API key")
 	f.StringVar(&secretFile, "secret-file", "", "file with the secret of the API key in the place of LOCKSTEP_API_SECRET; - reads standard input")
@@ -155,4 +164,31 @@ The secret cannot be an argument: all users of the machine would see it.`,
 	bind(f, "key", "LOCKSTEP_API_KEY")
 	bind(f, "secret-file", "LOCKSTEP_API_SECRET_FILE")
 	return cmd
+}
+
+// signer returns the credentials that access tokens are signed with: those that are
+// given, and what they leave out of the cluster's, which come first where the command
+// line names it.
+func (t *target) signer(f *pflag.FlagSet, given access) (access, error) {
+	named := f.Changed("data-dir") || f.Changed("context")
+	if !named && given.AccountSID != "" && given.hasKey() {
+		return given, nil
+	}
+	found, err := t.access(f)
+	switch {
+	case errors.Is(err, errNoTarget):
+		found = access{name: given.name}
+	case err != nil || named:
+		return found, err
+	}
+	found.AccountSID = cmp.Or(given.AccountSID, found.AccountSID)
+	switch given.APIKey {
+	case "", found.APIKey:
+		return found, nil
+	}
+	found.APIKey, found.APISecret = given.APIKey, given.APISecret
+	if found.APISecret == "" {
+		return found, usage{fmt.Errorf("the secret of %s is missing: put it into LOCKSTEP_API_SECRET, or into --secret-file", found.APIKey)}
+	}
+	return found, nil
 }

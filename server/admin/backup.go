@@ -96,7 +96,7 @@ func (c *Client) backupFrom(ctx context.Context, origin string) (Backup, error) 
 		defer content.Close() // it was only read
 		b, err := io.ReadAll(io.LimitReader(content, maxAnswer))
 		if err == nil {
-			err = refusalOf(res.StatusCode, b)
+			err = refusalOf(res.StatusCode, res.Header, b)
 		}
 		if err == nil {
 			err = fmt.Errorf("the node answered with %q in place of a backup", res.Header.Get("Content-Type"))

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"lockstep/objects"
+	"lockstep/server/requestid"
 )
 
 // Client asks the operator's API of one of several nodes. It is used by the
@@ -125,7 +126,7 @@ func (c *Client) Ready(ctx context.Context) error {
 	var answer struct {
 		Reason string `json:"reason"`
 	}
-	status, body, err := c.send(ctx, c.URLs[0], "GET", "/readyz", nil)
+	status, _, body, err := c.send(ctx, c.URLs[0], "GET", "/readyz", nil)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -138,8 +139,8 @@ func (c *Client) Ready(ctx context.Context) error {
 	return errors.New(answer.Reason)
 }
 
-// do sends a request to the first node that can be reached. The error is an
-// *objects.Error if the node refused.
+// do sends a request to the first node that can be reached. An *objects.Error is in the
+// error if the node refused.
 func (c *Client) do(ctx context.Context, method, path string, body, answer any) error {
 	var payload []byte
 	if body != nil {
@@ -167,20 +168,20 @@ func (c *Client) exchange(ctx context.Context, method, path string, payload []by
 func (c *Client) ask(ctx context.Context, method, path string, payload []byte) (answer []byte, err error) {
 	var unreachable []error
 	for _, u := range c.URLs {
-		status, content, err := c.send(ctx, u, method, path, payload)
+		status, header, content, err := c.send(ctx, u, method, path, payload)
 		if err != nil {
 			unreachable = append(unreachable, err)
 			continue
 		}
-		return content, refusalOf(status, content)
+		return content, refusalOf(status, header, content)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(unreachable...))
 }
 
-func (c *Client) send(ctx context.Context, origin, method, path string, body []byte) (status int, answer []byte, err error) {
+func (c *Client) send(ctx context.Context, origin, method, path string, body []byte) (status int, header http.Header, answer []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(origin, "/")+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	req.SetBasicAuth(c.AccountSID, c.AuthToken)
 	if body != nil {
@@ -192,18 +193,19 @@ func (c *Client) send(ctx context.Context, origin, method, path string, body []b
 	}
 	res, err := h.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	defer res.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	return res.StatusCode, answer, err
+	return res.StatusCode, res.Header, answer, err
 }
 
 // maxAnswer is more than a cluster's status or its API keys take.
 const maxAnswer = 16 << 20
 
-// refusalOf returns the error that an answer is; nil if it is none.
-func refusalOf(status int, body []byte) error {
+// refusalOf returns the error that an answer is, with the id by which the node's log has
+// the request; nil if it is none.
+func refusalOf(status int, header http.Header, body []byte) error {
 	if status < 300 {
 		return nil
 	}
@@ -213,6 +215,9 @@ func refusalOf(status int, body []byte) error {
 	}
 	if err := json.Unmarshal(body, &f); err != nil || f.Code == 0 {
 		return fmt.Errorf("the node answered with status %d", status)
+	}
+	if id := header.Get(requestid.Header); id != "" {
+		return fmt.Errorf("%w (request %s)", &objects.Error{Code: f.Code, Status: status, Message: f.Message}, id)
 	}
 	return &objects.Error{Code: f.Code, Status: status, Message: f.Message}
 }

@@ -147,7 +147,7 @@ func (file *File) unknown(s *Settings) (faults []error) {
 			continue
 		}
 		hint := ""
-		if near := nearest(key, names); near != "" {
+		if near := Nearest(key, names); near != "" {
 			hint = fmt.Sprintf("; did you mean %q?", near)
 		}
 		faults = append(faults, file.fault(file.entries[key].line, "there is no setting %q%s", key, hint))
@@ -172,8 +172,8 @@ func (file *File) set(f *pflag.Flag, e entry) error {
 	return f.Value.Set(e.values[0])
 }
 
-// nearest returns the name that is most likely meant, if any is.
-func nearest(word string, names []string) string {
+// Nearest returns the name that is most likely meant, if any is.
+func Nearest(word string, names []string) string {
 	best, least := "", len(word)/3+2
 	for _, name := range names {
 		if d := distance(strings.ReplaceAll(word, "_", "-"), name); d < least {

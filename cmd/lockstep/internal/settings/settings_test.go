@@ -162,7 +162,7 @@ func TestReference(t *testing.T) {
 func TestNearest(t *testing.T) {
 	names := []string{"http-port", "http-addr", "seed"}
 	for word, want := range map[string]string{"htp-port": "http-port", "http-adr": "http-addr", "port": "", "sed": "seed", "": "", "Seed": "seed"} {
-		require.Equal(t, want, nearest(word, names), word)
+		require.Equal(t, want, Nearest(word, names), word)
 	}
 	require.Equal(t, 3, distance("kitten", "sitting"))
 }
