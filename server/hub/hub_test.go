@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,12 +172,16 @@ func (w *world) settle() {
 // queue is a queue with a channel that signals when it may have something to write.
 type queue struct {
 	*hub.Queue
-	woken chan struct{} // one slot
+	woken  chan struct{} // one slot
+	prompt atomic.Bool   // it was woken promptly
 }
 
 func newQueue(h *hub.Hub, identity string) *queue {
 	q := &queue{woken: make(chan struct{}, 1)}
-	q.Queue = h.NewQueue(identity, func() {
+	q.Queue = h.NewQueue(identity, func(prompt bool) {
+		if prompt {
+			q.prompt.Store(true)
+		}
 		select {
 		case q.woken <- struct{}{}:
 		default:
@@ -314,6 +319,25 @@ func TestRemovalOrForbiddenDuringReplayEndsSubscription(t *testing.T) {
 			require.Zero(t, w.hub.Topics())
 		})
 	}
+}
+
+func TestOnlyLiveEventsMayWaitForMore(t *testing.T) {
+	w := newWorld(t, hub.Config{})
+	m := w.create(objects.KindMap)
+	q := newQueue(w.hub, "bob")
+	s, _ := w.subscribe(q, m)
+	s.Start(0)
+	require.True(t, q.prompt.Swap(false), "it has a turn to catch up")
+	w.expect(q, "established 0")
+
+	w.node.Must(put(m, "a", "1"))
+	w.settle()
+	require.False(t, q.prompt.Load())
+	q.Push([]byte("answer\n"))
+	require.True(t, q.prompt.Swap(false))
+	w.expect(q, "1 a=1", "answer")
+	q.Close(nil)
+	require.True(t, q.prompt.Load())
 }
 
 func TestEventIsEncodedOncePerFormThatIsRead(t *testing.T) {

@@ -25,10 +25,11 @@ import (
 type Queue struct {
 	hub      *Hub
 	identity string
-	wake     func()
+	wake     func(prompt bool)
 
 	mu      sync.Mutex
 	waking  bool // wake is called when the lock is released
+	prompt  bool // and for more than live events
 	waiting backlog
 	held    size // changes that wait for the answer to a write of the client
 	beyond  size // pushed since there was room for the last time
@@ -46,19 +47,20 @@ type Queue struct {
 type size struct{ length, bytes int }
 
 // NewQueue makes the queue of a client of this identity. wake is called when Fill
-// may have something to write, by any goroutine, and must not block.
-func (h *Hub) NewQueue(identity string, wake func()) *Queue {
+// may have something to write, by any goroutine, and must not block. It is prompt
+// unless only live events were added, which may wait for more of them.
+func (h *Hub) NewQueue(identity string, wake func(prompt bool)) *Queue {
 	return &Queue{hub: h, identity: identity, wake: wake, subs: make(map[string]*Subscription)}
 }
 
 // unlock releases the lock and then wakes who calls Fill, once for all that was
 // put into the queue meanwhile.
 func (q *Queue) unlock() {
-	waking := q.waking
-	q.waking = false
+	waking, prompt := q.waking, q.prompt
+	q.waking, q.prompt = false, false
 	q.mu.Unlock()
 	if waking {
-		q.wake()
+		q.wake(prompt)
 	}
 }
 
@@ -182,7 +184,8 @@ func (q *Queue) push(e entry) {
 		}
 	}
 	q.waiting.push(e)
-	q.signal()
+	q.waking = true
+	q.prompt = q.prompt || e.sub == nil
 }
 
 // abandon ends the queue at once and drops what waits.
@@ -221,8 +224,8 @@ func (q *Queue) freed() {
 	}
 }
 
-// signal has whoever calls Fill woken when the lock is released.
-func (q *Queue) signal() { q.waking = true }
+// signal has whoever calls Fill woken promptly when the lock is released.
+func (q *Queue) signal() { q.waking, q.prompt = true, true }
 
 // fits reports whether there is room for one more event.
 func (q *Queue) fits(frame []byte) bool {

@@ -90,6 +90,9 @@ func BenchmarkFanOut(b *testing.B) {
 			close(ready)
 			s := New(Config{API: api.New(node), Node: node, Feed: node.FSM().Feed(), Ready: ready})
 			defer s.Close()
+			s.writers.mu.Lock()
+			s.writers.gap = 0 // the next update comes when all have heard of the last one
+			s.writers.mu.Unlock()
 			sid := objects.NewSID(objects.KindDocument, commandid.New())
 			node.Must(&fsm.CreateObject{SID: sid, Data: objects.EmptyObject})
 			service, _ := node.View().Service(fsm.Ref{SID: fsmtest.Service})

@@ -15,33 +15,78 @@ import (
 // so the more there is to write, the more goes into one write; and nobody waits
 // while there is little.
 //
+// Where many clients stand in line, a client that was written to a moment ago and for
+// which only events wait lets them gather: a write costs far more than what is
+// written, and takes the CPU from those that make the next events. Answers never
+// wait for that.
+//
 // They never wait for a client: one that does not take all has a goroutine of its
 // own until it has.
 type writers struct {
+	gap time.Duration // between two writes to a client that lets events gather
+
 	mu      sync.Mutex
 	arrived sync.Cond
 	idle    int // of the goroutines that run
 	closed  bool
 
-	first, last *session // in line, by session.outgoing.next
+	prompt, gathering line
+	turn              bool        // of gathering, where both lines could go on
+	due               *time.Timer // wakes a writer for the first one of gathering
+	dueSet            bool
 }
+
+const (
+	// eventGap delays an event by at most so much: less than anybody sees, and as
+	// long as it takes to write to a thousand clients.
+	eventGap = 10 * time.Millisecond
+
+	// crowd is how many clients stand in line before events gather: fewer are
+	// written to in less time than it would save.
+	crowd = 64
+)
 
 // writerCount leaves a CPU in four, and one of two, to all that is not writing:
 // where every one writes, the network is rarely looked at.
 func writerCount() int { return max(1, runtime.GOMAXPROCS(0)*3/4) }
 
-func (w *writers) init() { w.arrived.L = &w.mu }
+func (w *writers) init() {
+	w.gap = eventGap
+	w.arrived.L = &w.mu
+	w.due = time.AfterFunc(time.Hour, func() {
+		w.mu.Lock()
+		w.dueSet = false
+		w.mu.Unlock()
+		w.arrived.Signal()
+	})
+	w.due.Stop()
+}
 
-// add puts a session at the end of the line. It must not be there already.
-func (w *writers) add(s *session) {
+// add puts a session at the end of a line. It must not be in one already.
+func (w *writers) add(s *session, prompt bool) {
 	w.mu.Lock()
-	if w.first == nil {
-		w.first = s
+	if prompt || s.outgoing.hurried {
+		w.prompt.push(s)
 	} else {
-		w.last.outgoing.next = s
+		w.gathering.push(s)
 	}
-	w.last = s
 	wake := w.idle > 0
+	w.mu.Unlock()
+	if wake {
+		w.arrived.Signal()
+	}
+}
+
+// hurry has a session written to without waiting for more, if it is in line or about
+// to be.
+func (w *writers) hurry(s *session) {
+	w.mu.Lock()
+	s.outgoing.hurried = true
+	moved := w.gathering.remove(s)
+	if moved {
+		w.prompt.push(s)
+	}
+	wake := moved && w.idle > 0
 	w.mu.Unlock()
 	if wake {
 		w.arrived.Signal()
@@ -52,16 +97,90 @@ func (w *writers) add(s *session) {
 func (w *writers) take() *session {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.first == nil && !w.closed {
+	for {
+		if s := w.next(); s != nil {
+			s.outgoing.hurried = false
+			return s
+		}
+		if w.closed {
+			return nil
+		}
 		w.idle++
 		w.arrived.Wait()
 		w.idle--
 	}
-	s := w.first
+}
+
+// next takes the first session of one of the lines, in turn, so that neither waits
+// for the end of the other. It returns nil if there is none, or if the first one still
+// gathers events, and then sees to it that a writer comes back.
+func (w *writers) next() *session {
+	w.turn = !w.turn
+	if w.prompt.first != nil && (w.turn || w.gathering.first == nil) {
+		return w.prompt.pop()
+	}
+	if s := w.gathering.first; s != nil {
+		wait := time.Duration(0)
+		if w.gathering.length >= crowd && !w.closed {
+			wait = w.gap - time.Since(s.outgoing.sent)
+		}
+		if wait <= 0 {
+			return w.gathering.pop()
+		}
+		if !w.dueSet {
+			w.dueSet = true
+			w.due.Reset(wait)
+		}
+	}
+	return w.prompt.pop()
+}
+
+// line is a line of sessions, each of which is in one at most.
+type line struct {
+	first, last *session
+	length      int
+}
+
+func (l *line) push(s *session) {
+	o := &s.outgoing
+	o.in, o.before, o.next = l, l.last, nil
+	if l.last == nil {
+		l.first = s
+	} else {
+		l.last.outgoing.next = s
+	}
+	l.last = s
+	l.length++
+}
+
+// pop removes and returns the first session, or nil.
+func (l *line) pop() *session {
+	s := l.first
 	if s != nil {
-		w.first, s.outgoing.next = s.outgoing.next, nil
+		l.remove(s)
 	}
 	return s
+}
+
+// remove reports whether the session was in the line.
+func (l *line) remove(s *session) bool {
+	o := &s.outgoing
+	if o.in != l {
+		return false
+	}
+	if o.before == nil {
+		l.first = o.next
+	} else {
+		o.before.outgoing.next = o.next
+	}
+	if o.next == nil {
+		l.last = o.before
+	} else {
+		o.next.outgoing.before = o.before
+	}
+	o.in, o.before, o.next = nil, nil, nil
+	l.length--
+	return true
 }
 
 func (w *writers) run() {
@@ -78,18 +197,24 @@ func (w *writers) run() {
 func (w *writers) close() {
 	w.mu.Lock()
 	w.closed = true
+	w.due.Stop()
 	w.mu.Unlock()
 	w.arrived.Broadcast()
 }
 
 // outgoing is where a session is in writing to its client.
 type outgoing struct {
-	mu    sync.Mutex
-	state writing
-	again bool          // there was more to write while it was unready or busy
-	over  bool          // nothing is written any more
-	freed chan struct{} // closed when it is not busy any more; nil: nobody waits for that
-	next  *session      // behind it in line
+	// Of the writers' lock.
+	in           *line
+	before, next *session // in line
+	hurried      bool     // more than events wait
+
+	mu     sync.Mutex
+	state  writing
+	again  bool          // there was more to write while it was unready or busy
+	prompt bool          // and not events alone
+	over   bool          // nothing is written any more
+	freed  chan struct{} // closed when it is not busy any more; nil: nobody waits for that
 
 	taking taking
 	sent   time.Time // when something was written last
@@ -107,18 +232,25 @@ const (
 	busy                   // some goroutine writes
 )
 
-// wake is called when there may be something to write.
-func (s *session) wake() {
+// wake is called when there may be something to write: promptly, or events that may
+// wait for more of them.
+func (s *session) wake(prompt bool) {
 	o := &s.outgoing
 	o.mu.Lock()
 	add := o.state == idle && !o.over
-	if add {
+	hurry := prompt && o.state == inLine
+	switch {
+	case add:
 		o.line()
+	case o.state == unready || o.state == busy:
+		o.again, o.prompt = true, o.prompt || prompt
 	}
-	o.again = o.again || o.state == unready || o.state == busy
 	o.mu.Unlock()
-	if add {
-		s.server.writers.add(s)
+	switch {
+	case add:
+		s.server.writers.add(s, prompt)
+	case hurry:
+		s.server.writers.hurry(s)
 	}
 }
 
@@ -144,7 +276,7 @@ func (o *outgoing) begin() (ok bool) {
 		o.state = idle
 		return false
 	}
-	o.state, o.again = busy, false
+	o.state, o.again, o.prompt = busy, false, false
 	return true
 }
 
@@ -155,7 +287,7 @@ func (s *session) written(more bool, over bool) {
 	o.mu.Lock()
 	o.over = o.over || over
 	o.state = idle
-	add := (more || o.again) && !o.over
+	add, prompt := (more || o.again) && !o.over, more || o.prompt
 	if add {
 		o.line()
 	}
@@ -165,7 +297,7 @@ func (s *session) written(more bool, over bool) {
 	}
 	o.mu.Unlock()
 	if add {
-		s.server.writers.add(s)
+		s.server.writers.add(s, prompt)
 	}
 }
 

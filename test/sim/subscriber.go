@@ -115,7 +115,7 @@ func (s *subscriber) follow(ctx context.Context, n *member) {
 	defer cancel()
 	defer context.AfterFunc(n.ended, cancel)()
 	woken := make(chan struct{}, 1)
-	q := n.hub.NewQueue("subscriber", func() {
+	q := n.hub.NewQueue("subscriber", func(bool) {
 		select {
 		case woken <- struct{}{}:
 		default:
