@@ -34,7 +34,8 @@ MEMBER_URL, and --url, are those for operators, where a node has an --admin-addr
 Over plain http:// a node joins through this machine only, unless --insecure-join says
 that the network may be trusted: the credentials and the cluster's key cross it.
 
-Prints each stage and returns when the node votes, or, with --nonvoter, serves.`,
+Prints each stage, on a terminal with how far the node has caught up, and returns when
+it votes, or, with --nonvoter, serves.`,
 		Example: "  lockstep join https://sync1.example.com --data-dir /var/lib/lockstep",
 		Args:    cobra.ExactArgs(1),
 		RunE: does(func(cmd *cobra.Command, args []string) error {
@@ -63,7 +64,7 @@ Prints each stage and returns when the node votes, or, with --nonvoter, serves.`
 			ctx, cancel := context.WithTimeout(cmd.Context(), wait)
 			defer cancel()
 			member := &admin.Client{URLs: []string{origin.Complete(args[0])}, AccountSID: account.SID, AuthToken: account.AuthToken, HTTP: trusted}
-			return join(ctx, cmd.OutOrStdout(), node, member, admin.Join{Replace: replace, Insecure: insecure})
+			return join(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), node, member, admin.Join{Replace: replace, Insecure: insecure})
 		}),
 	}
 	f := cmd.Flags()
@@ -77,7 +78,7 @@ Prints each stage and returns when the node votes, or, with --nonvoter, serves.`
 }
 
 // join tells the node and follows its way by what the member says of it.
-func join(ctx context.Context, out io.Writer, node, member *admin.Client, how admin.Join) error {
+func join(ctx context.Context, out, progress io.Writer, node, member *admin.Client, how admin.Join) error {
 	var before admin.Status
 	if how.Replace {
 		var err error
@@ -92,7 +93,7 @@ func join(ctx context.Context, out io.Writer, node, member *admin.Client, how ad
 	}
 	fmt.Fprintf(out, "%s has enrolled through %s\n", id, member.URLs[0])
 	old := before.Servers(id)
-	told := ""
+	told, shown := "", newCatchUp(progress)
 	err = retry.Until(ctx, func() error {
 		s, err := member.Status(ctx)
 		if err != nil {
@@ -101,17 +102,40 @@ func join(ctx context.Context, out io.Writer, node, member *admin.Client, how ad
 		stage := stageOf(s, id, old)
 		if stage != "" && stage != told {
 			told = stage
+			if err := shown.Clear(); err != nil {
+				return err
+			}
 			fmt.Fprintf(out, "%s %s\n", id, stage)
 		}
-		if stage != votes && stage != serves {
-			return errors.New("it " + cmp.Or(stage, "was not added"))
+		if stage == votes || stage == serves {
+			return nil
 		}
-		return nil
+		if done, all := caughtUp(s, id, old); all > 0 {
+			shown.ChangeMax64(all)
+			if err := shown.Set64(done); err != nil {
+				return err
+			}
+		}
+		return errors.New("it " + cmp.Or(stage, "was not added"))
 	})
-	if err != nil {
-		return fmt.Errorf("%s does not vote yet: %w", id, err)
+	if ended := shown.Finish(); err == nil {
+		return ended
 	}
-	return nil
+	return fmt.Errorf("%s does not vote yet: %w", id, err)
+}
+
+// caughtUp says up to which log index a node has come, and up to which the leader has; 0
+// where there is nothing to be told of either.
+func caughtUp(s admin.Status, id string, old []string) (done, all int64) {
+	for _, n := range s.Nodes {
+		switch {
+		case n.Role == admin.RoleLeader:
+			all = int64(n.AppliedIndex)
+		case n.ID == id && !slices.Contains(old, n.Server):
+			done = int64(n.AppliedIndex)
+		}
+	}
+	return min(done, all), all
 }
 
 // The last stage of a node that joins, with a vote or, by its own wish, without.

@@ -32,3 +32,14 @@ func newCounter(out io.Writer, what string) *progressbar.ProgressBar {
 		progressbar.OptionSetItsString("records"), progressbar.OptionThrottle(progressInterval), progressbar.OptionClearOnFinish(),
 	)
 }
+
+// newCatchUp shows likewise how far a node has come that catches up.
+func newCatchUp(out io.Writer) *progressbar.ProgressBar {
+	if !isTerminal(out) {
+		out = io.Discard
+	}
+	return progressbar.NewOptions64(1,
+		progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("catching up, log index"), progressbar.OptionShowCount(),
+		progressbar.OptionThrottle(progressInterval), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30),
+	)
+}
