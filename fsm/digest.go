@@ -67,14 +67,15 @@ func (v *View) Drift() uint64 {
 func (v *View) counted() []interface{ recount() hash64 } {
 	return []interface{ recount() hash64 }{
 		v.services, v.objects, v.items, v.tombstones, v.permissions, v.keys, v.expiries, v.garbage, v.outbox, v.endpoints,
-		v.sealed, v.leases, v.durables, v.producers,
+		v.sealed, v.leases, v.durables, v.producers, v.holders, v.holds,
 	}
 }
 
 // sum is that of all records, as the counted tables keep it.
 func (v *View) sum() hash64 {
 	return v.corrections + v.services.sum + v.objects.sum + v.items.sum + v.tombstones.sum + v.permissions.sum +
-		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum + v.sealed.sum + v.leases.sum + v.durables.sum + v.producers.sum
+		v.keys.sum + v.expiries.sum + v.garbage.sum + v.outbox.sum + v.endpoints.sum + v.sealed.sum + v.leases.sum + v.durables.sum + v.producers.sum +
+		v.holders.sum + v.holds.sum
 }
 
 // chain adds a log entry, which was applied, to the digest. results stands for
@@ -240,6 +241,14 @@ func hashDurable(d *Durable) hash64 {
 
 func hashProducer(p *knownProducer) hash64 {
 	return hash64(recordProducer).num(p.Object).text(p.Last.ID).pair(p.Last.Epoch, p.Last.Seq).num(uint64(p.At))
+}
+
+func hashHolder(h *Holder) hash64 {
+	return hash64(recordHolder).num(h.Service).text(h.Identity).text(h.ID).times(h.Grace, h.Until).pair(uint64(h.Created), h.Items)
+}
+
+func hashHold(x hold) hash64 {
+	return hash64(recordHold).pair(x.Service, x.Object).text(x.Key).text(x.Identity).text(x.ID)
 }
 
 func hashEndpoint(e Endpoint) hash64 {

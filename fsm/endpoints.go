@@ -8,7 +8,7 @@ import (
 )
 
 // Endpoint is one connection of a client, kept while its service wants to hear
-// of connections. Several may have the same id, which clients choose: an old one
+// of connections, or the client holds items. Several may have the same id, which clients choose: an old one
 // whose end has not been noticed yet, or two windows of one device.
 type Endpoint struct {
 	Service  uint64 `cbor:"1,keyasint"`
@@ -48,6 +48,12 @@ func (v *View) endpointsOf(service uint64, limit int) []Endpoint {
 	return collect(v.endpoints, Endpoint{Service: service}, limit, func(e Endpoint) bool { return e.Service == service })
 }
 
+// HasEndpoint reports whether a connection is known.
+func (v *View) HasEndpoint(e Endpoint) bool {
+	_, known := v.endpoints.Get(e)
+	return known
+}
+
 // Endpoints calls visit for all connected endpoints until it returns false.
 func (v *View) Endpoints(visit func(Endpoint) bool) { v.endpoints.Scan(visit) }
 
@@ -64,14 +70,20 @@ func (op *ConnectEndpoint) apply(tx *tx) Result {
 	if refused != nil {
 		return refuse(refused)
 	}
+	tx.connect(s, e)
+	return Result{}
+}
+
+// connect notes a connection, and tells so if it is the endpoint's first.
+func (tx *tx) connect(s *objects.Service, e Endpoint) {
 	known := tx.connected(e)
 	tx.view.setEndpoint(e)
+	tx.holdOn(e)
 	if known {
-		return Result{}
+		return
 	}
 	tx.forgetDisconnects(s.Num, e.Identity)
 	tx.tellEndpoint(s, objects.EndpointConnected, e.Identity, e.ID)
-	return Result{}
 }
 
 // endpoint returns a connection of the actor's endpoint, and its service.
@@ -125,8 +137,11 @@ func (op *DropEndpoints) apply(tx *tx) Result {
 // window.
 func (tx *tx) disconnect(s *objects.Service, e Endpoint) {
 	tx.view.dropEndpoint(e)
+	if tx.connected(e) {
+		return
+	}
+	tx.lettingGo(e)
 	switch {
-	case tx.connected(e):
 	case !s.Debouncing:
 		tx.tellEndpoint(s, objects.EndpointDisconnected, e.Identity, e.ID)
 	case !tx.present(s.Num, e.Identity):
@@ -177,8 +192,32 @@ func (tx *tx) forgetDisconnects(service uint64, identity string) {
 	}
 }
 
-func (tx *tx) dropServiceEndpoints(service uint64) {
-	for _, e := range tx.view.endpointsOf(service, math.MaxInt) {
-		tx.view.dropEndpoint(e)
+// rememberEndpoints is called when the settings of a service change. It forgets the
+// connections that it does not want to hear of any more, but for those of clients that
+// hold items, and tells of those that it wants to hear of now.
+func (tx *tx) rememberEndpoints(old, s *objects.Service) {
+	switch {
+	case !s.ReachabilityWebhooks:
+		tx.forgetEndpoints(s)
+	case !old.ReachabilityWebhooks:
+		tx.tellEndpoints(s)
+	}
+}
+
+func (tx *tx) forgetEndpoints(s *objects.Service) {
+	for _, e := range tx.view.endpointsOf(s.Num, math.MaxInt) {
+		if _, holds := tx.view.Holder(e.Service, e.Identity, e.ID); !holds {
+			tx.view.dropEndpoint(e)
+		}
+	}
+}
+
+func (tx *tx) tellEndpoints(s *objects.Service) {
+	var last Endpoint
+	for _, e := range tx.view.endpointsOf(s.Num, math.MaxInt) {
+		if e.Identity != last.Identity || e.ID != last.ID {
+			tx.tellEndpoint(s, objects.EndpointConnected, e.Identity, e.ID)
+		}
+		last = e
 	}
 }

@@ -76,6 +76,9 @@ func (v *View) NextExpiry() (unixMilli int64, ok bool) {
 	}
 	e, ok := v.expiries.Min()
 	unixMilli = e.At
+	if h, some := v.lapses.Min(); some && (!ok || h.Until < unixMilli) {
+		unixMilli, ok = h.Until, true
+	}
 	if t, some := v.byAge.Min(); some {
 		if end := t.At + maxTombstoneMillis; !ok || end < unixMilli {
 			unixMilli, ok = end, true
@@ -107,6 +110,7 @@ func (*expire) apply(tx *tx) Result {
 		tx.view.dropExpiry(e)
 		tx.expired(e)
 	}
+	tx.lapse(maxExpired)
 	tx.forgetRemovals(maxExpired)
 	tx.clear(maxCleared)
 	due, ok := tx.view.NextExpiry()
@@ -183,6 +187,10 @@ func (tx *tx) clearService(num uint64, limit int) (done int) {
 	}
 	for _, e := range tx.view.endpointsOf(num, limit-done) {
 		tx.view.dropEndpoint(e)
+		done++
+	}
+	for _, h := range tx.view.holdersIn(num, limit-done) {
+		tx.view.dropHolder(h)
 		done++
 	}
 	return done

@@ -50,6 +50,8 @@ func filled(t require.TestingT) *store {
 	s.must(asREST, &RemoveObject{Kind: objects.KindList, Object: Ref{Name: "gone"}})
 	s.must(asREST, &OpenDurable{List: Ref{Name: "log"}, SID: s.sid(objects.KindList), ContentType: "text/plain", TTL: 60})
 	s.must(asREST, &AppendDurable{List: Ref{Name: "log"}, ContentType: "text/plain", Items: [][]byte{[]byte(`"x"`)}, Producer: &Producer{ID: "p"}})
+	s.must(asREST, &OpenLease{ID: "L", Grace: 60_000})
+	s.must(asREST, leasing("L", "held"))
 	keyed := s.command(asREST, &CreateObject{SID: s.sid(objects.KindStream)})
 	keyed.ClientChosen = true
 	s.send(keyed)

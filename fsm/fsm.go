@@ -184,7 +184,12 @@ func (tx *tx) emit(e objects.Event) {
 	if e.Identity == "" {
 		e.Identity = tx.command.Actor.name()
 	}
-	_, e.Imported = tx.command.Op.(*Import)
+	switch tx.command.Op.(type) {
+	case *Import:
+		e.Imported = true
+	case *expire, *CloseLease:
+		e.Ended = true
+	}
 	if e.Service != nil && !e.Imported {
 		tx.enqueueWebhook(e)
 	}

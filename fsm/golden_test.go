@@ -169,6 +169,8 @@ func everyRecord() []struct {
 		{recordLease, full(&Lease{})},
 		{recordDurable, full(&Durable{})},
 		{recordProducer, full(&knownProducer{})},
+		{recordHolder, full(&Holder{})},
+		{recordHold, full(&hold{})},
 		{recordTrailer, full(&trailer{})},
 	}
 }

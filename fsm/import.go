@@ -108,9 +108,7 @@ func (tx *tx) bringService(r *objects.Service) Result {
 		v.names.Set(nameEntry{kind: objects.KindService, name: next.UniqueName, num: next.Num})
 	}
 	if exists {
-		if !next.ReachabilityWebhooks {
-			tx.dropServiceEndpoints(next.Num)
-		}
+		tx.rememberEndpoints(old, next)
 		tx.emit(objects.Event{Type: objects.ServiceChanged, Service: next})
 	}
 	return Result{}

@@ -149,6 +149,7 @@ func (tx *tx) replaceItem(o *storedObject, old, next *objects.Item) {
 	if old != nil {
 		o.PartBytes -= uint64(itemSize(old))
 		if next == nil {
+			tx.letItemGo(o, old)
 			v.items.Delete(old)
 		}
 		if next == nil || next.EventID != old.EventID {

@@ -383,6 +383,7 @@ func TestEveryWriteIsInTheModel(t *testing.T) {
 	for _, op := range []Op{
 		&CreateObject{}, &UpdateObject{}, &RemoveObject{}, &WriteItem{}, &RemoveItem{},
 		&Publish{}, &SetPermission{}, &RemovePermission{}, // these leave objects and items as they are
+		&HoldItem{},                      // writes: TestHoldersAgree
 		&Transact{},                      // is what its operations are: TestTransactionIsAllOrNothing
 		&OpenDurable{}, &AppendDurable{}, // create and append: TestStreamsAndImportsAreTheSameOnAllReplicas
 	} {

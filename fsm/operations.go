@@ -84,7 +84,11 @@ var operations = append([]operation{
 	{56, of[OpenDurable], Level1, byClient, PerCreation, once, needsRoom},
 	{57, of[AppendDurable], Level1, byClient, PerWrite, once, needsRoom},
 	{58, of[TouchDurable], Level1, byCluster, Free, repeatable, always},
+	{59, of[HoldItem], Level1, byClient, PerWrite, once, needsRoom},
 	{60, of[Import], Level1, byClient, Free, once, needsRoom},
+	{61, of[OpenLease], Level1, byClient, Free, once, needsRoom},
+	{62, of[RenewLease], Level1, byClient, Free, once, always},
+	{63, of[CloseLease], Level1, byClient, Free, once, always},
 
 	{100, of[Initialise], Level1, byCluster, Free, repeatable, always},
 	{101, of[startTerm], Level1, byCluster, Free, repeatable, always},

@@ -65,9 +65,7 @@ func (op *UpdateService) apply(tx *tx) Result {
 	s.ServiceSettings = op.Change(s.ServiceSettings)
 	s.Updated = tx.now()
 	tx.view.services.Set(&s)
-	if !s.ReachabilityWebhooks {
-		tx.dropServiceEndpoints(s.Num) // nobody tells of their end any more
-	}
+	tx.rememberEndpoints(old, &s)
 	tx.emit(objects.Event{Type: objects.ServiceChanged, Service: &s})
 	return Result{Service: &s}
 }

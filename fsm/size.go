@@ -51,6 +51,10 @@ func durableSize(d *Durable) int64 {
 
 func producerSize(p *knownProducer) int64 { return 120 + int64(len(p.Last.ID)) }
 
+func holderSize(h *Holder) int64 { return 200 + int64(len(h.Identity)+len(h.ID)) }
+
+func holdSize(x hold) int64 { return 240 + int64(len(x.Key)+len(x.Identity)+len(x.ID)) }
+
 func endpointSize(e Endpoint) int64 {
 	return 160 + int64(len(e.Identity)+len(e.ID)+len(e.Session))
 }
@@ -68,7 +72,7 @@ func footprint(o *storedObject) int64 { return objectSize(&o.Object) + int64(o.P
 // which grows until they remove it. What has a bound of its own is left out.
 func (v *View) Bytes() int64 {
 	return v.services.bytes + v.objects.bytes + v.items.bytes + v.permissions.bytes + v.keys.bytes + v.endpoints.bytes +
-		v.durables.bytes + v.producers.bytes
+		v.durables.bytes + v.producers.bytes + v.holders.bytes + v.holds.bytes
 }
 
 // TombstoneBytes returns about how much memory removed items take.
@@ -122,6 +126,10 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 		}
 	case *WriteItem:
 		bytes = v.itemGrowth(s, c, op)
+	case *HoldItem:
+		bytes = v.itemGrowth(s, c, &op.Write) + v.holdGrowth(s, c, op)
+	case *OpenLease:
+		bytes = holderSize(&Holder{ID: op.ID})
 	case *Transact:
 		for _, part := range op.Parts {
 			_, more := v.Growth(&Command{Actor: c.Actor, Service: c.Service, Op: part.Op})
@@ -149,6 +157,9 @@ func (v *View) Growth(c *Command) (service uint64, bytes int64) {
 // growthOfMade is the growth by an item of an object that is not there yet, since an
 // earlier part of the same transaction makes it.
 func (v *View) growthOfMade(s *objects.Service, c *Command, op Op) int64 {
+	if h, ok := op.(*HoldItem); ok {
+		op = &h.Write
+	}
 	w, ok := op.(*WriteItem)
 	if !ok {
 		return 0
@@ -182,6 +193,24 @@ func (v *View) noteGrowth(o *storedObject, op *AppendDurable) (bytes int64) {
 		return bytes + durableSize(&Durable{Seq: op.Seq})
 	}
 	return bytes + int64(len(op.Seq)-len(old.Seq))
+}
+
+// holdGrowth is the growth by what is noted of who holds an item.
+func (v *View) holdGrowth(s *objects.Service, c *Command, op *HoldItem) (bytes int64) {
+	x := hold{Service: s.Num, Key: op.Write.Item.Key, ID: op.Lease}
+	if op.Lease == "" {
+		x.Identity, x.ID = c.Actor.Identity, c.Actor.Endpoint
+		if _, there := v.Holder(s.Num, x.Identity, x.ID); !there {
+			bytes = holderSize(&Holder{Identity: x.Identity, ID: x.ID}) + endpointSize(Endpoint{Identity: x.Identity, ID: x.ID, Session: op.Session})
+		}
+	}
+	if o, there := v.Object(s.Num, objects.KindMap, op.Write.Object); there {
+		x.Object = o.Num
+	}
+	if _, known := v.holds.Get(x); !known {
+		bytes += holdSize(x)
+	}
+	return bytes
 }
 
 func (v *View) itemGrowth(s *objects.Service, c *Command, op *WriteItem) int64 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,6 +29,8 @@ func requireCounted(t require.TestingT, v *View) {
 	v.permissions.Scan(func(p *objects.Permission) bool { add(p.Object, permissionSize(p)); return true })
 	v.durables.Scan(func(d *Durable) bool { add(d.Object, durableSize(d)); return true })
 	v.producers.Scan(func(p *knownProducer) bool { add(p.Object, producerSize(p)); return true })
+	v.holds.Scan(func(x hold) bool { add(x.Object, holdSize(x)); return true })
+	v.holders.Scan(func(h *Holder) bool { counted += holderSize(h); return true })
 	services := map[uint64]int64{}
 	v.objects.Scan(func(o *storedObject) bool {
 		counted += objectSize(&o.Object)
@@ -51,6 +54,18 @@ func requireIndexed(t require.TestingT, v *View) {
 	require.Equal(t, v.tombstones.Len(), v.byAge.Len())
 	require.Equal(t, v.items.Len(), v.changes.Len())
 	require.Equal(t, v.endpoints.Len(), v.connections.Len())
+	require.Equal(t, v.holds.Len(), v.held.Len())
+	lapses := 0
+	v.holders.Scan(func(h *Holder) bool {
+		if h.Until != 0 {
+			lapses++
+			same, ok := v.lapses.Get(h)
+			require.True(t, ok && same == h)
+		}
+		require.Len(t, v.heldBy(h, math.MaxInt), int(h.Items))
+		return true
+	})
+	require.Equal(t, lapses, v.lapses.Len())
 	absences := 0
 	v.expiries.Scan(func(e expiry) bool {
 		if e.Kind == objects.KindNone {
@@ -171,6 +186,10 @@ func TestWhatGrowsTheState(t *testing.T) {
 		"a stream that is there":        {&OpenDurable{List: Ref{Name: "log"}, Items: [][]byte{big}}, false},
 		"what is appended to a stream":  {&AppendDurable{List: Ref{Name: "log"}, Items: [][]byte{big}}, true},
 		"the end of a stream":           {&AppendDurable{List: Ref{Name: "log"}, Close: true}, false},
+		"a new item that is held":       {leasing("L", "new"), true},
+		"a lease":                       {&OpenLease{ID: "L"}, true},
+		"a renewal of a lease":          {&RenewLease{ID: "L"}, false},
+		"the end of a lease":            {&CloseLease{ID: "L"}, false},
 		"a transaction that does not":   {transaction(&RemoveObject{Kind: objects.KindMap, Object: m}), false},
 	} {
 		decided[opName(x.op)] = true

@@ -42,6 +42,8 @@ const (
 	recordLease      recordType = 16
 	recordDurable    recordType = 17
 	recordProducer   recordType = 18
+	recordHolder     recordType = 19
+	recordHold       recordType = 20
 	recordTrailer    recordType = 255
 )
 
@@ -101,6 +103,8 @@ func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 	writeAll(rw, recordLease, v.leases, &all)
 	writeAll(rw, recordDurable, v.durables, &all)
 	writeAll(rw, recordProducer, v.producers, &all)
+	writeAll(rw, recordHolder, v.holders, &all)
+	writeAll(rw, recordHold, v.holds, &all)
 	if rw.err == nil && all != v.meta.Sum {
 		return ErrAltered
 	}
@@ -315,6 +319,10 @@ func (l *loader) load(t recordType, record []byte) error {
 		return loadInto(record, func(x *Durable) { v.durables.Set(x) })
 	case recordProducer:
 		return loadInto(record, func(x *knownProducer) { v.producers.Set(x) })
+	case recordHolder:
+		return loadInto(record, func(x *Holder) { v.setHolder(x) })
+	case recordHold:
+		return loadInto(record, func(x *hold) { v.setHold(*x) })
 	case recordWindow:
 		var w storedWindow
 		if err := decoding.Unmarshal(record, &w); err != nil {

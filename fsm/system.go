@@ -38,5 +38,6 @@ func TermStarted(id CommandID) *Command { return &Command{ID: id, Op: &startTerm
 
 func (*startTerm) apply(tx *tx) Result {
 	tx.view.meta.TermStarted = tx.view.Term()
+	tx.settle()
 	return Result{}
 }

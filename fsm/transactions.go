@@ -23,7 +23,7 @@ type Part struct{ Op Op }
 // write objects, items and messages can.
 func MayBePart(op Op) bool {
 	switch op.(type) {
-	case *CreateObject, *UpdateObject, *RemoveObject, *WriteItem, *RemoveItem, *Publish:
+	case *CreateObject, *UpdateObject, *RemoveObject, *WriteItem, *HoldItem, *RemoveItem, *Publish:
 		return true
 	}
 	return false

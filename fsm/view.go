@@ -41,6 +41,10 @@ type View struct {
 	leases      *table[Lease]               // by name
 	durables    *table[*Durable]            // by list
 	producers   *table[*knownProducer]      // by list, then id
+	holders     *table[*Holder]             // of items, by service, identity, id
+	lapses      *table[*Holder]             // of the holders those who are letting go, by time
+	holds       *table[hold]                // by map, key, holder
+	held        *table[hold]                // the same holds by holder
 
 	corrections hash64   // what the tables' sums were off by, as recounts found
 	recounts    Recounts // all of them
@@ -109,6 +113,10 @@ func newView() *View {
 		leases:      newTable(lessLease, nil, hashLease),
 		durables:    newTable(func(a, b *Durable) bool { return a.Object < b.Object }, durableSize, hashDurable),
 		producers:   newTable(lessProducer, producerSize, hashProducer),
+		holders:     newTable(lessHolder, holderSize, hashHolder),
+		lapses:      newTable(lessLapse, nil, nil),
+		holds:       newTable(lessHold, holdSize, hashHold),
+		held:        newTable(lessHeld, nil, nil),
 	}
 }
 
@@ -125,6 +133,7 @@ func (v *View) copy() *View {
 		sealed: v.sealed.Copy(), leases: v.leases.Copy(),
 		durables: v.durables.Copy(), producers: v.producers.Copy(),
 		corrections: v.corrections, recounts: v.recounts,
+		holders: v.holders.Copy(), lapses: v.lapses.Copy(), holds: v.holds.Copy(), held: v.held.Copy(),
 	}
 }
 

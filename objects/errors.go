@@ -95,6 +95,12 @@ var (
 	ErrStaleEpoch    = &Error{Code: 54910, Status: 403, Message: "The producer has begun a later epoch"}
 	ErrOffset        = &Error{Code: 54911, Status: 410, Message: "The offset is none of this stream's; begin with -1 or now"}
 
+	ErrLeaseGone   = &Error{Code: 54912, Status: 404, Message: "Lease not found: it has ended, or there was none"}
+	ErrGrace       = &Error{Code: 54913, Status: 400, Message: "The Ttl of a lease must be a whole number of seconds from 5 to 3600"}
+	ErrHeldItems   = &Error{Code: 54914, Status: 400, Message: "A session or lease holds at most 100 items"}
+	ErrItemHolders = &Error{Code: 54915, Status: 400, Message: "An item is held by at most 32 sessions and leases"}
+	ErrPresence    = &Error{Code: 54916, Status: 400, Message: "The client's option tweaks.presence must have maps, 1 to 16 unique names or SIDs of maps, and may have ttl, a whole number of seconds from 5 to 3600"}
+
 	ErrDocumentGone     = &Error{Code: 54100, Status: 404, Message: "Document not found"}
 	ErrDocumentNull     = &Error{Code: 54101, Status: 400, Message: "Document data must not be null"}
 	ErrDocumentMismatch = &Error{Code: 54103, Status: 412, Message: "The revision of the document does not match"}

@@ -41,6 +41,7 @@ type Event struct {
 	Identity string // who did it (PermissionChanged: whose permission it is); "system" for REST and expiry
 	Key      SID    // KeyRevoked
 	Message  *Message
+	Ended    bool // what is removed had come to the end of its time, or of its lease: nobody pays for that
 	Imported bool // by the owner's import: it costs nobody anything, and webhooks do not hear of it
 }
 

@@ -19,6 +19,12 @@ const (
 	DefaultPageSize = 50
 	MaxPageSize     = 100
 
+	MaxHeld         = 100 // items that one session, or one lease, holds
+	MaxHolders      = 32  // sessions and leases that hold one item
+	MinGraceSeconds = 5   // after which a session that is gone, or a lease, lets go
+	MaxGraceSeconds = 3_600
+	DefaultGrace    = 10 // seconds
+
 	MaxSubscriptions = 2_000 // of one session
 	MaxQueryResult   = 200   // items in the result of a live query
 )

@@ -26,9 +26,9 @@ func TestFullDiskRefusesAllButRemovals(t *testing.T) {
 	require.False(t, d.short())
 
 	writes := []fsm.Op{
-		&fsm.CreateService{}, &fsm.UpdateService{}, &fsm.CreateObject{}, &fsm.UpdateObject{}, &fsm.WriteItem{}, &fsm.Publish{}, &fsm.SetPermission{}, &fsm.CreateKey{}, &fsm.Transact{}, &fsm.Import{}, &fsm.OpenDurable{}, &fsm.AppendDurable{},
+		&fsm.CreateService{}, &fsm.UpdateService{}, &fsm.CreateObject{}, &fsm.UpdateObject{}, &fsm.WriteItem{}, &fsm.Publish{}, &fsm.SetPermission{}, &fsm.CreateKey{}, &fsm.Transact{}, &fsm.Import{}, &fsm.OpenDurable{}, &fsm.AppendDurable{}, &fsm.HoldItem{}, &fsm.OpenLease{},
 	}
-	removals := []fsm.Op{&fsm.RemoveService{}, &fsm.RemoveItem{}, &fsm.RemoveObject{}, &fsm.RemovePermission{}, &fsm.RevokeKey{}, &fsm.DropAuthToken{}}
+	removals := []fsm.Op{&fsm.RemoveService{}, &fsm.RemoveItem{}, &fsm.RemoveObject{}, &fsm.RemovePermission{}, &fsm.RevokeKey{}, &fsm.DropAuthToken{}, &fsm.RenewLease{}, &fsm.CloseLease{}}
 	secrets := []fsm.Op{&fsm.AddAuthToken{}, &fsm.PromoteAuthToken{}, &fsm.RotateKey{}}
 	removals = append(removals, secrets...)
 	decided := map[string]bool{}

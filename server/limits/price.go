@@ -132,6 +132,8 @@ func target(op fsm.Op) (kind objects.Kind, ref fsm.Ref, bytes int, known bool) {
 		return op.Kind, op.Object, len(op.Data), true
 	case *fsm.WriteItem:
 		return op.Kind, op.Object, len(op.Data), true
+	case *fsm.HoldItem:
+		return op.Write.Kind, op.Write.Object, len(op.Write.Data), true
 	case *fsm.RemoveItem:
 		return op.Kind, op.Object, 0, true
 	case *fsm.RemoveObject:
@@ -167,7 +169,7 @@ func ofEvent(e objects.Event) charge {
 	case objects.ItemAdded, objects.ItemUpdated:
 		return write(e.Object, identity, len(e.Item.Data))
 	case objects.ItemRemoved:
-		if expired := e.Item.Expires != 0 && e.Item.Expires <= e.At; !expired {
+		if expired := e.Ended || e.Item.Expires != 0 && e.Item.Expires <= e.At; !expired {
 			return write(e.Object, identity, 0)
 		}
 	case objects.MessagePublished:
