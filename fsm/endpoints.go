@@ -54,6 +54,12 @@ func (v *View) HasEndpoint(e Endpoint) bool {
 	return known
 }
 
+// EndpointsOf calls visit for the endpoints that are connected to a node until it
+// returns false.
+func (v *View) EndpointsOf(node string, visit func(Endpoint) bool) {
+	v.connections.Ascend(Endpoint{Node: node}, func(e Endpoint) bool { return e.Node == node && visit(e) })
+}
+
 // Endpoints calls visit for all connected endpoints until it returns false.
 func (v *View) Endpoints(visit func(Endpoint) bool) { v.endpoints.Scan(visit) }
 

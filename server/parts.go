@@ -53,7 +53,7 @@ func newRealtime(n *node, p shared) *realtime.Server {
 	c := n.config
 	return realtime.New(realtime.Config{
 		API: p.api, Node: n.store, Feed: n.cluster.FSM().Feed(), Keyring: n.keys,
-		PublicURL: c.PublicURL, NodeURL: n.listener.url, TrustedProxies: c.TrustedProxies, Ready: n.cluster.Ready(),
+		PublicURL: c.PublicURL, NodeURL: n.listener.url, NodeID: n.record.Copy().ID, TrustedProxies: c.TrustedProxies, Ready: n.cluster.Ready(),
 		Connected: n.reporter.Connected, Disconnected: n.reporter.Disconnected,
 		Refused: func(ctx context.Context, source string) { n.guard.Refused(ctx, "realtime", source) },
 		Limits:  ratelimit.New[string](c.RateLimits.Burst), SessionRequests: c.RateLimits.Requests, Clock: c.Clock, Logger: c.Logger, Metrics: n.metrics.registry, Panics: n.metrics.panics,

@@ -15,7 +15,13 @@ func (a *API) WriteItem(ctx context.Context, c Caller, kind objects.Kind, ref fs
 		return Written{}, a.Refuse(ctx, c, kind, ref, objects.Write, err)
 	}
 	op.KeepData = c.KeepData && c.Key != ""
-	result, err := a.propose(ctx, c, op)
+	var command fsm.Op = op
+	if w.Hold != nil {
+		if command, err = w.Hold.held(op); err != nil {
+			return Written{}, a.Refuse(ctx, c, kind, ref, objects.Write, err)
+		}
+	}
+	result, err := a.propose(ctx, c, command)
 	if err != nil {
 		return Written{}, err
 	}

@@ -90,6 +90,7 @@ type ItemWrite struct {
 	TTL           *int64      // seconds; 0: it never expires
 	CollectionTTL *int64      // of the list or map
 	Match         objects.Precondition
+	Hold          *Hold // who holds it from then on; nil: nobody more than before
 }
 
 // Written is an item right after a write, with the object that holds it.

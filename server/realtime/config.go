@@ -39,6 +39,7 @@ type Config struct {
 	Keyring auth.Keyring
 
 	PublicURL string // origin of URLs; empty: as the client came
+	NodeID    string // this node's
 	NodeURL   string // this node's own origin, for the URLs in events, which are the same for all
 
 	// TrustedProxies may say which address the client has, and by which scheme and

@@ -78,6 +78,12 @@ func changeItem(ctx context.Context, c *call, write api.ItemWrite) (answer, erro
 }
 
 func writeItem(ctx context.Context, c *call, write api.ItemWrite) (answer, error) {
+	if write.Data != nil {
+		var err error
+		if write.Hold, err = c.hold(ctx); err != nil {
+			return answer{}, err
+		}
+	}
 	w, err := c.session.api.WriteItem(ctx, c.writer(), c.kind, c.ref, write)
 	if err != nil && errors.Is(err, objects.ErrMapItemExists) {
 		return c.itemExists(write.Key.Key), nil

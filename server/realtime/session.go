@@ -45,10 +45,11 @@ type session struct {
 	gone    chan struct{} // closed when it has ended
 
 	// Set by init, before there is another goroutine.
-	sdk     sdk
-	actor   fsm.Actor
-	service *objects.Service
-	queue   *hub.Queue
+	sdk      sdk
+	presence *presence
+	actor    fsm.Actor
+	service  *objects.Service
+	queue    *hub.Queue
 
 	introduced atomic.Bool // queue is set
 	closing    atomic.Bool // nothing more is served
@@ -228,7 +229,7 @@ func (s *session) last(frames []byte) {
 }
 
 func (s *session) init(m *wire.Message) bool {
-	s.sdk = sdkOf(m.Metadata)
+	s.sdk, s.presence = sdkOf(m.Metadata), presenceOf(m.Tweaks)
 	principal, service, refused := s.visitor().admit(s.ctx, m.Token)
 	if refused == nil {
 		refused = s.server.enter(s, service.SID, principal.Identity)

@@ -180,6 +180,31 @@ func (e Encoder) Item(b []byte, o *objects.Object, i *objects.Item, data Data) [
 	return append(b, `"}`...)
 }
 
+// Lease is what holds items of maps for as long as it is renewed.
+type Lease struct {
+	ID               string
+	Service          objects.SID
+	TTL              int64 // seconds
+	Items            uint64
+	Created, Expires int64
+}
+
+// Lease appends a lease.
+func (e Encoder) Lease(b []byte, l Lease) []byte {
+	b = append(b, `{"sid":`...)
+	b = objects.AppendString(b, l.ID)
+	b = e.appendOwner(b, l.Service)
+	b = strconv.AppendInt(append(b, `,"ttl":`...), l.TTL, 10)
+	b = strconv.AppendUint(append(b, `,"items":`...), l.Items, 10)
+	b = append(b, `,"date_created":`...)
+	b = e.appendDate(b, l.Created)
+	b = e.appendExpires(b, l.Expires)
+	b = append(b, `,"url":"`...)
+	b = append(e.serviceURL(b, l.Service), "/Leases/"...)
+	b = appendSegment(b, l.ID)
+	return append(b, `"}`...)
+}
+
 // Permission appends what one identity may do with an object.
 func (e Encoder) Permission(b []byte, o *objects.Object, p *objects.Permission) []byte {
 	b = append(b, `{"identity":`...)

@@ -55,6 +55,8 @@ func TestEveryResourceOfBothProtocols(t *testing.T) {
 		{string(rest.Object(nil, object(objects.KindDocument), resource.WithData)),
 			`{"sid":"` + et + `","unique_name":"n\"<",` + owner + `,` + revision + `,"data":{"a":1e400},` + never + `,` + seconds + `,` + by +
 				`,"url":"` + base + `/Documents/` + et + `","links":{"permissions":"` + base + `/Documents/` + et + `/Permissions"}}`},
+		{string(rest.Lease(nil, resource.Lease{ID: "LE1", Service: sid(objects.KindService), TTL: 10, Items: 2, Created: 1_772_600_767_890, Expires: 1_772_600_768_000})),
+			`{"sid":"LE1",` + owner + `,"ttl":10,"items":2,"date_created":"2026-03-04T05:06:07Z","date_expires":"2026-03-04T05:06:08Z","url":"` + base + `/Leases/LE1"}`},
 		{string(rest.Object(nil, object(objects.KindList), resource.WithData)),
 			`{"sid":"` + es + `","unique_name":"n\"<",` + owner + `,` + revision + `,` + never + `,` + seconds + `,` + by +
 				`,"url":"` + base + `/Lists/` + es + `","links":{"items":"` + base + `/Lists/` + es + `/Items","permissions":"` + base + `/Lists/` + es + `/Permissions"}}`},

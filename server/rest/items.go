@@ -29,7 +29,7 @@ func updateItem(ctx context.Context, c *call) (answer, error) {
 }
 
 func writeItem(ctx context.Context, c *call, status int, w api.ItemWrite) (answer, error) {
-	w.Data = c.params.data()
+	w.Data, w.Hold = c.params.data(), c.hold()
 	var err error
 	if w.TTL, err = c.params.ttl("ItemTtl", "Ttl"); err != nil {
 		return answer{}, c.refuse(ctx, err)

@@ -289,7 +289,7 @@ func (h *handler) record(r *http.Request, p auth.Principal, c *call, at *endpoin
 // service sees that one only, and may not remove it; whether any other exists it
 // does not learn.
 func (h *handler) withinScope(ctx context.Context, method string, scope objects.KeyScope, t target) error {
-	if removal := method == http.MethodDelete && t.kind == objects.KindNone; removal && !scope.Service.IsZero() {
+	if removal := method == http.MethodDelete && t.kind == objects.KindNone && t.lease == ""; removal && !scope.Service.IsZero() {
 		return objects.ErrKeyScope
 	}
 	return h.API.WithinScope(ctx, scope, fsm.ParseRef(t.service), method != http.MethodGet && method != http.MethodHead)

@@ -19,6 +19,7 @@ type target struct {
 	kind    objects.Kind
 	object  string
 	key     string // an index, a key, or an identity
+	lease   string
 }
 
 // ref addresses the object. What can't be a unique name addresses nothing.
@@ -38,7 +39,7 @@ type endpoint struct{ get, post, remove operation }
 
 // endpoints are all that there is to ask for.
 var endpoints = struct {
-	services, service, collection, object, items, item, permissions, permission, messages, transactions *endpoint
+	services, service, collection, object, items, item, permissions, permission, messages, transactions, leases, lease *endpoint
 }{
 	services:    &endpoint{get: listServices, post: createService},
 	service:     &endpoint{get: fetchService, post: updateService, remove: removeService},
@@ -49,6 +50,8 @@ var endpoints = struct {
 	permissions: &endpoint{get: listPermissions},
 	permission:  &endpoint{get: fetchPermission, post: setPermission, remove: removePermission},
 	messages:    &endpoint{post: publish},
+	leases:      &endpoint{post: openLease},
+	lease:       &endpoint{get: fetchLease, post: renewLease, remove: closeLease},
 }
 
 func init() { endpoints.transactions = &endpoint{post: transact} } // which leads to the others
@@ -83,8 +86,13 @@ func route(escapedPath string) (target, *endpoint, error) {
 	}
 	t := target{service: s[1], kind: resource.KindOf(s[2]), object: s[3], key: s[5]}
 	res := t.endpoint(n, s[4])
-	if n == 3 && s[2] == "Transactions" {
+	switch {
+	case n == 3 && s[2] == "Transactions":
 		res = endpoints.transactions
+	case n == 3 && s[2] == "Leases":
+		res = endpoints.leases
+	case n == 4 && s[2] == "Leases":
+		t.object, t.lease, res = "", s[3], endpoints.lease
 	}
 	if s[0] != "Services" || res == nil {
 		return target{}, nil, objects.ErrNotFound

@@ -13,7 +13,7 @@ import (
 )
 
 // Reporter tells the store which endpoints connect to this node and leave it,
-// for services with reachability webhooks. Reports of one identity keep their
+// for services with reachability webhooks, and where endpoints hold items. Reports of one identity keep their
 // order. A client's connection never waits for this: when more reports wait than
 // the queue holds, the newest are left out.
 //
@@ -50,7 +50,7 @@ const (
 	reportLanes       = 8
 	reportLength      = 1024 // of one lane
 	reportTimeout     = 10 * time.Second
-	reconcileInterval = 5 * time.Second
+	reconcileInterval = 2 * time.Second // less than what holds items waits for an endpoint
 )
 
 // NewReporter makes a Reporter for the node with this id.
@@ -90,8 +90,7 @@ func (r *Reporter) Disconnected(_ objects.SID, _ fsm.Actor, session string) {
 
 // report queues a report, if the service wants it and there is room.
 func (r *Reporter) report(session string, c *connection, op fsm.Op) {
-	s, ok := r.node.View().Service(fsm.Ref{SID: c.service})
-	if !ok || !s.ReachabilityWebhooks {
+	if !r.wanted(session, c) {
 		return
 	}
 	lane := r.lanes[maphash.String(r.seed, c.actor.Identity)%reportLanes]
@@ -104,6 +103,18 @@ func (r *Reporter) report(session string, c *connection, op fsm.Op) {
 	default:
 		r.logger.Warn("reachability report delayed", "service", c.service.String())
 	}
+}
+
+// wanted reports whether the store is to know of a session: its service has
+// reachability webhooks, its endpoint holds items, or it is known already.
+func (r *Reporter) wanted(session string, c *connection) bool {
+	v := r.node.View()
+	s, ok := v.Service(fsm.Ref{SID: c.service})
+	if !ok || s.ReachabilityWebhooks {
+		return ok
+	}
+	_, holds := v.Holder(s.Num, c.actor.Identity, c.actor.Endpoint)
+	return holds || v.HasEndpoint(fsm.Endpoint{Service: s.Num, Identity: c.actor.Identity, ID: c.actor.Endpoint, Node: r.id, Session: session})
 }
 
 // reported is called when a report has been proposed, whatever came of it.
@@ -174,10 +185,8 @@ func (r *Reporter) propose(ctx context.Context, c *fsm.Command) {
 func (r *Reporter) reconcile() {
 	view := r.node.View()
 	known := make(map[string]fsm.Endpoint)
-	view.Endpoints(func(e fsm.Endpoint) bool {
-		if e.Node == r.id {
-			known[e.Session] = e
-		}
+	view.EndpointsOf(r.id, func(e fsm.Endpoint) bool {
+		known[e.Session] = e
 		return true
 	})
 	r.mu.Lock()

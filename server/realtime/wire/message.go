@@ -53,6 +53,7 @@ type Header struct {
 	Token        string          `json:"token"`
 	Continuation json.RawMessage `json:"continuation_token"`
 	Metadata     json.RawMessage `json:"metadata"` // of the client, in its first message
+	Tweaks       json.RawMessage `json:"tweaks"`   // likewise: what its application sets
 	PayloadSize  int             `json:"payload_size"`
 	HTTPRequest  json.RawMessage `json:"http_request"`
 }
