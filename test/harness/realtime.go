@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 // Realtime is a connection of the realtime protocol, spoken by hand. One
 // goroutine uses it.
 type Realtime struct {
+	Continuation string // by which the node knows the client again
+
 	conn *websocket.Conn
 	seq  int
 	told []Notification // read while waiting for a reply
@@ -74,8 +77,23 @@ func ConnectFrom(ctx context.Context, from net.Addr, nodeURL, token string) (*Re
 		return nil, err
 	}
 	response.Body.Close()
+	return introduce(conn, map[string]any{"token": token})
+}
+
+// ConnectWith is Connect with more members in the first message.
+func ConnectWith(ctx context.Context, nodeURL string, init map[string]any) (*Realtime, error) {
+	conn, response, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(nodeURL, "http")+"/v3/wsconnect", nil)
+	if err != nil {
+		return nil, err
+	}
+	response.Body.Close()
+	return introduce(conn, init)
+}
+
+func introduce(conn *websocket.Conn, init map[string]any) (*Realtime, error) {
 	r := &Realtime{conn: conn}
-	if _, err := r.ask(map[string]any{"method": "init", "token": token}, nil); err != nil {
+	init["method"] = "init"
+	if _, err := r.ask(init, nil); err != nil {
 		r.Close()
 		return nil, err
 	}
@@ -159,9 +177,10 @@ func (r *Realtime) Next(patience time.Duration) (Notification, error) {
 }
 
 type frame struct {
-	Method string `json:"method"`
-	ID     string `json:"id"`
-	Status struct {
+	Method       string `json:"method"`
+	ID           string `json:"id"`
+	Continuation string `json:"continuation_token"`
+	Status       struct {
 		Code int `json:"code"`
 	} `json:"status"`
 	HTTPStatus struct {
@@ -187,6 +206,7 @@ func (r *Realtime) ask(header map[string]any, payload []byte) (Answer, error) {
 		case f.Status.Code != 200:
 			return Answer{}, fmt.Errorf("status %d", f.Status.Code)
 		default:
+			r.Continuation = cmp.Or(f.Continuation, r.Continuation)
 			return Answer{Status: f.HTTPStatus.Code, Body: f.body}, nil
 		}
 	}
