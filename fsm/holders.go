@@ -199,7 +199,7 @@ func (op *HoldItem) holder(tx *tx, s *objects.Service) (*Holder, *objects.Error)
 	if op.Lease != "" {
 		h, refused := tx.lease(s, op.Lease)
 		if refused != nil {
-			return nil, refused
+			return nil, objects.ErrLeaseEnded
 		}
 		next := *h
 		return &next, nil

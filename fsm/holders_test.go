@@ -188,7 +188,7 @@ func TestHoldingHasBounds(t *testing.T) {
 func TestLeaseIsRenewedOrEnds(t *testing.T) {
 	s := newStore(t)
 	s.create(objects.KindMap, "m")
-	refused(t, objects.ErrLeaseGone, s.do(asREST, leasing("L", "k")))
+	refused(t, objects.ErrLeaseEnded, s.do(asREST, leasing("L", "k")))
 	refused(t, objects.ErrLeaseGone, s.do(asREST, &RenewLease{ID: "L"}))
 	s.must(asREST, &OpenLease{ID: "L", Grace: testGrace})
 	s.must(asREST, leasing("L", "a"))
@@ -205,7 +205,7 @@ func TestLeaseIsRenewedOrEnds(t *testing.T) {
 	require.Len(t, s.keys(), 2)
 	s.time++
 	refused(t, objects.ErrLeaseGone, s.do(asREST, &RenewLease{ID: "L"}))
-	refused(t, objects.ErrLeaseGone, s.do(asREST, leasing("L", "c")))
+	refused(t, objects.ErrLeaseEnded, s.do(asREST, leasing("L", "c")))
 	s.later(0)
 	require.Empty(t, s.keys())
 
@@ -299,7 +299,7 @@ func TestHoldIsPartOfATransactionOrNothing(t *testing.T) {
 	s.create(objects.KindMap, "m")
 	s.must(asREST, &OpenLease{ID: "L", Grace: testGrace})
 	before := sum(t, s.fsm)
-	refused(t, objects.ErrLeaseGone, s.do(asREST, transaction(leasing("L", "a"), leasing("none", "b"))))
+	refused(t, objects.ErrLeaseEnded, s.do(asREST, transaction(leasing("L", "a"), leasing("none", "b"))))
 	require.Empty(t, s.keys())
 	require.NotEqual(t, before, sum(t, s.fsm), "time passed")
 	require.Zero(t, s.fsm.View().holds.Len())

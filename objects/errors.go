@@ -95,6 +95,7 @@ var (
 	ErrStaleEpoch    = &Error{Code: 54910, Status: 403, Message: "The producer has begun a later epoch"}
 	ErrOffset        = &Error{Code: 54911, Status: 410, Message: "The offset is none of this stream's; begin with -1 or now"}
 
+	ErrLeaseEnded  = &Error{Code: 54912, Status: 409, Message: "The lease has ended, or there was none: open another one"}
 	ErrLeaseGone   = &Error{Code: 54912, Status: 404, Message: "Lease not found: it has ended, or there was none"}
 	ErrGrace       = &Error{Code: 54913, Status: 400, Message: "The Ttl of a lease must be a whole number of seconds from 5 to 3600"}
 	ErrHeldItems   = &Error{Code: 54914, Status: 400, Message: "A session or lease holds at most 100 items"}

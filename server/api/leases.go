@@ -107,7 +107,7 @@ func (h *Hold) held(op *fsm.WriteItem) (fsm.Op, error) {
 	case op.Data == nil:
 		return nil, objects.ErrParameter.With("A lease holds an item that is written with its data")
 	case h.Lease != "" && !strings.HasPrefix(h.Lease, leasePrefix):
-		return nil, objects.ErrLeaseGone
+		return nil, objects.ErrLeaseEnded
 	}
 	return &fsm.HoldItem{Write: *op, Lease: h.Lease, Node: h.Node, Session: h.Session, Grace: h.Grace * 1000}, nil
 }

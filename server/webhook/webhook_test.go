@@ -272,6 +272,59 @@ func TestReporterKeepsEndpointOrderAndDropsEarlierLife(t *testing.T) {
 	require.Equal(t, "alice", there[0].Identity)
 }
 
+// Where no webhook tells of connections, the store knows of those whose endpoints hold
+// items, wherever they come back.
+func TestReporterTellsOfHolders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := fsmtest.New(nil)
+		n.Must(&fsm.CreateObject{SID: objects.NewSID(objects.KindMap, [16]byte{7}), UniqueName: "m"})
+		alice := fsm.Actor{Identity: "alice", Endpoint: "e", Token: true}
+		r := NewReporter(n, "n1", slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { r.Run(ctx) })
+		defer wg.Wait()
+		defer cancel()
+		until := func() int64 {
+			synctest.Wait()
+			s, _ := n.View().Service(fsm.Ref{SID: fsmtest.Service})
+			h, there := n.View().Holder(s.Num, "alice", "e")
+			require.True(t, there)
+			return h.Until
+		}
+		r.Connected(fsmtest.Service, alice, "s1")
+		r.Connected(fsmtest.Service, fsm.Actor{Identity: "bob", Endpoint: "e", Token: true}, "s2")
+		synctest.Wait()
+		_, err := n.Propose(ctx, &fsm.Command{ID: commandid.New(), Actor: alice, Service: fsmtest.Service, Op: &fsm.HoldItem{
+			Write: fsm.WriteItem{Kind: objects.KindMap, Object: fsm.Ref{Name: "m"}, Item: fsm.ItemKey{Key: "k"}, Mode: fsm.PutItem, Data: []byte(`1`)},
+			Node:  "n1", Session: "s1", Grace: 5000,
+		}})
+		require.NoError(t, err)
+		require.Zero(t, until())
+		r.Disconnected(fsmtest.Service, alice, "s1")
+		require.NotZero(t, until())
+		r.Connected(fsmtest.Service, alice, "s3")
+		require.Zero(t, until())
+
+		// This node was taken for lost, and a write came too late: both are set right
+		// before anything lapses.
+		n.Must(&fsm.DropEndpoints{Node: "n1"})
+		require.NotZero(t, until())
+		time.Sleep(reconcileInterval)
+		require.Zero(t, until())
+		_, err = n.Propose(ctx, &fsm.Command{ID: commandid.New(), Actor: alice, Service: fsmtest.Service, Op: &fsm.ConnectEndpoint{Node: "n1", Session: "s1"}})
+		require.NoError(t, err)
+		r.Disconnected(fsmtest.Service, alice, "s3")
+		require.Zero(t, until(), "the store takes the late one for connected")
+		time.Sleep(reconcileInterval)
+		require.NotZero(t, until())
+		require.Empty(t, n.View().NewestDelivery())
+		var all int
+		n.View().Endpoints(func(fsm.Endpoint) bool { all++; return true })
+		require.Zero(t, all, "that of bob was never told")
+	})
+}
+
 // What the store believes is set right: after a service began to care, after
 // another node took this one for lost, and when a report was lost.
 func TestReporterReconciles(t *testing.T) {

@@ -21,10 +21,11 @@ export function colourOf(name) {
   return `hsl(${hash} 65% 45%)`;
 }
 
-/** A client of the cluster, whose state the page's header shows. */
-export async function connect(identity) {
+/** A client of the cluster, whose state the page's header shows; options are more ones for it. */
+export async function connect(identity, options = {}) {
   const client = new Twilio.Sync.Client(await fetchToken(identity), {
     Twilsock: { uri: `ws://${location.host}/v3/wsconnect` },
+    ...options,
   });
   const renew = async () => client.updateToken(await fetchToken(identity));
   client.on('tokenAboutToExpire', renew);

@@ -1,29 +1,29 @@
-// Presence: a map with one item for each user. The item has a time to live and is
-// written again well before it ends, so a user whose page is gone, for whatever
-// reason, disappears from every other page without anybody cleaning up.
+// Presence: a map with one item for each user, which is bound to the page's session.
+// It is written once. A page that loses its connection and comes back in time, by
+// whichever node, is not missed by anybody; one that is gone, for whatever reason,
+// disappears from every other page some seconds later (docs/presence.md).
 import { colourOf, connect, follow, whoAmI } from '../common/sync.js';
 
-const lifetime = 10; // seconds
-const refreshEvery = 4000; // milliseconds
+const map = 'example-presence';
+const ttl = 5; // seconds without a connection
 
 const me = whoAmI();
 const status = document.querySelector('#status');
 const people = document.querySelector('#people');
 
-const client = await connect(me);
-const present = await client.map('example-presence');
+const client = await connect(me, { tweaks: { presence: { maps: [map], ttl } } });
+const present = await client.map(map);
 await follow(present, {}, show, hide);
 status.addEventListener('change', announce);
-setInterval(announce, refreshEvery);
-// Browsers slow the timers of a tab that is hidden for minutes: its user is gone until they look again.
-document.addEventListener('visibilitychange', announce);
+// After an absence that was too long, a page hears on its return that its own item went.
+present.on('itemRemoved', ({ key }) => key === me && announce());
 announce();
 
 async function announce() {
   try {
-    await present.set(me, { status: status.value }, { ttl: lifetime });
+    await present.set(me, { status: status.value });
   } catch (error) {
-    console.warn('not announced; the next turn tries again', error);
+    console.warn('not announced; nobody sees this user', error);
   }
 }
 

@@ -56,8 +56,25 @@ test('presence: users see each other come, change and go', async (c) => {
   await shows(a, 'A Amber Otter (you) online|T Teal Heron busy');
   await picture(a, 'presence');
 
+  // One that is loaded again comes back in time: it stays in its place, and nobody sees it go.
+  await a.run(() => {
+    window.went = [];
+    new MutationObserver((changes) => changes.forEach((c) => c.removedNodes.forEach((row) => went.push(row.dataset.name))))
+      .observe(document.querySelector('#people'), { childList: true });
+  });
+  await b.page.reload();
+  await b.until(() => document.querySelector('#connection').dataset.state === 'connected');
+  await shows(b, 'A Amber Otter online|T Teal Heron (you) online');
+  const second = await c.tab(b.page.url());
+  await shows(second, 'A Amber Otter online|T Teal Heron (you) online');
+  await second.page.close();
+  await new Promise((done) => setTimeout(done, 6500)); // longer than the item outlives a session
+  assert.deepEqual(await a.run(() => went), []);
+
   await b.page.close();
+  const gone = Date.now();
   await shows(a, 'A Amber Otter (you) online');
+  assert.ok(Date.now() - gone > 4000, 'it stays for five seconds');
 });
 
 test('location: the past is replayed from an index, then followed', async (c) => {
@@ -122,16 +139,29 @@ async function draw(tab, y) {
 
 // The last case: the node stays dead.
 test('a page whose node is killed goes on through another', async (c) => {
+  const note = (tab) => tab.run(() => {
+    window.states = [];
+    new MutationObserver(() => states.push(connection.textContent)).observe(connection, { childList: true });
+  });
   const { tabs: [a, b] } = await openExample(c, 'whiteboard/', ['Silver Falcon', 'Indigo Dolphin']);
   for (const tab of [a, b]) {
     await tab.until(() => document.body.dataset.ready);
-    await tab.run(() => {
-      window.states = [];
-      new MutationObserver(() => states.push(connection.textContent)).observe(connection, { childList: true });
-    });
+    await note(tab);
   }
   // The connections of two tabs that were opened one after the other are at the nodes 0 and 1.
+  const { tabs: [moving, watching] } = await openExample(c, 'presence/', ['Coral Crane', 'Jade Marten']);
+  for (const tab of [moving, watching]) {
+    await tab.until(() => [...document.querySelectorAll('#people li')].map((row) => row.dataset.name).join() === 'Coral Crane,Jade Marten');
+  }
+  await note(moving);
+  await watching.run(() => {
+    window.changes = 0;
+    new MutationObserver((list) => { changes += list.length; }).observe(document.querySelector('#people'), { childList: true, subtree: true });
+  });
   await c.cluster.killNode(0);
   await a.until(() => states.length > 1 && states.at(-1) === 'connected');
+  await moving.until(() => states.length > 1 && states.at(-1) === 'connected');
+  await new Promise((done) => setTimeout(done, 6500)); // longer than an item outlives its session
   assert.deepEqual(await b.run(() => states), []);
+  assert.equal(await watching.run(() => changes), 0, 'nobody saw its user go, or come');
 });

@@ -44,6 +44,7 @@ var advice = []struct {
 	{objects.ErrSequence, "Go on with the number that comes next: Producer-Expected-Seq says which; a Stream-Seq must be greater than all before."},
 	{objects.ErrStaleEpoch, "Another run of this producer has taken over: stop, or begin a later epoch than Producer-Epoch says, at Producer-Seq 0."},
 	{objects.ErrOffset, "Read from the beginning (offset=-1) or from now on (offset=now): the stream was deleted and made anew, or the offset is another stream's."},
+	{objects.ErrLeaseEnded, "Open another lease and write the items again: this one was closed, or not renewed in time. Renew at a third of its TTL."},
 	{objects.ErrLeaseGone, "Open another lease and write the items again: this one was closed, or not renewed in time. Renew well before date_expires, at a third of the TTL."},
 	{objects.ErrGrace, "Give the seconds after which a lease that is not renewed ends, 5 to 3600; 10 if nothing is said."},
 	{objects.ErrHeldItems, "Put what belongs together into one item, or open a lease for each client; docs/presence.md has the bounds."},
