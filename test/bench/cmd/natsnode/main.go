@@ -22,7 +22,7 @@ func main() {
 }
 
 func run() error {
-	o := &server.Options{Host: "127.0.0.1", JetStream: true, NoSigs: true, NoLog: true, SyncAlways: true, MaxConn: 20_000}
+	o := &server.Options{Host: "127.0.0.1", JetStream: true, NoSigs: true, SyncAlways: true, MaxConn: 20_000}
 	flag.StringVar(&o.ServerName, "name", "", "name of the server")
 	flag.StringVar(&o.StoreDir, "dir", "", "data directory")
 	flag.IntVar(&o.Port, "port", 0, "port for clients")
@@ -39,6 +39,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	s.ConfigureLogger()
 	s.Start()
 	defer s.WaitForShutdown()
 	defer s.Shutdown()

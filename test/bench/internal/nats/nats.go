@@ -42,6 +42,14 @@ func (p *Peer) Start(ctx context.Context, scenario, dir string) error {
 	if err := p.start(ctx, dir); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // elections come first, on a machine that may be busy
+	defer cancel()
+	return p.createBuckets(ctx, 1)
+}
+
+// createBuckets sees to it that there are so many buckets, each a group of replicas
+// with a log of its own.
+func (p *Peer) createBuckets(ctx context.Context, n int) error {
 	conn, err := nats.Connect(p.url(0))
 	if err != nil {
 		return err
@@ -51,15 +59,23 @@ func (p *Peer) Start(ctx context.Context, scenario, dir string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // three elections come first, on a machine that may be busy
-	defer cancel()
-	return p.processes[0].Until(ctx, func(ctx context.Context) error {
-		_, err := stream.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket, Replicas: servers, History: 1})
-		return err
-	})
+	for i := range n {
+		err := p.processes[0].Until(ctx, func(ctx context.Context) error {
+			// Servers that have no leader yet leave a request without an answer, and the
+			// client waits for one as long as ctx lets it.
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			_, err := stream.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket(i), Replicas: servers, History: 1})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-const bucket = "bench"
+func bucket(i int) string { return fmt.Sprint("bench-", i) }
 
 func (p *Peer) start(ctx context.Context, dir string) (err error) {
 	p.processes = nil
@@ -110,15 +126,28 @@ func (putter) Close() error { return nil } // the connection is others', too
 func (p *Peer) Rows(scenario string) []peer.Row {
 	switch scenario {
 	case "writes":
-		return []peer.Row{{Name: "nats key-value put, three replicas, synced", N: []int{1, 256}, Run: p.writes}}
+		on := func(name string, n []int, buckets int) peer.Row {
+			return peer.Row{Name: "nats key-value put, three replicas, synced" + name, N: n, Run: func(ctx context.Context, n int, o peer.Options) (report.Metrics, error) {
+				return p.writes(ctx, n, buckets, o)
+			}}
+		}
+		return []peer.Row{on("", []int{1, 256}, 1), on(fmt.Sprintf(", %d buckets", many), []int{256}, many)}
 	case "fanout", "idle":
 		return p.broadcaster().Rows(scenario)
 	}
 	return nil
 }
 
-func (p *Peer) writes(ctx context.Context, n int, o peer.Options) (report.Metrics, error) {
-	var buckets []jetstream.KeyValue
+// many is a number of buckets that shows what many small logs cost.
+const many = 64
+
+// writes has n clients put, over some buckets, by at most 16 connections to
+// all servers.
+func (p *Peer) writes(ctx context.Context, n, buckets int, o peer.Options) (report.Metrics, error) {
+	if err := p.createBuckets(ctx, buckets); err != nil {
+		return nil, err
+	}
+	var streams []jetstream.JetStream
 	for i := range min(n, 16) {
 		conn, err := nats.Connect(p.url(i % servers))
 		if err != nil {
@@ -129,14 +158,11 @@ func (p *Peer) writes(ctx context.Context, n int, o peer.Options) (report.Metric
 		if err != nil {
 			return nil, err
 		}
-		b, err := stream.KeyValue(ctx, bucket)
-		if err != nil {
-			return nil, err
-		}
-		buckets = append(buckets, b)
+		streams = append(streams, stream)
 	}
-	return peer.Loop(ctx, load.Loop{Clients: n, Connect: func(_ context.Context, i int) (load.Client, error) {
-		return putter{buckets[i%len(buckets)]}, nil
+	return peer.Loop(ctx, load.Loop{Clients: n, Connect: func(ctx context.Context, i int) (load.Client, error) {
+		b, err := streams[i%len(streams)].KeyValue(ctx, bucket(i%buckets))
+		return putter{b}, err
 	}}, o, proc.PIDs(p.processes))
 }
 
