@@ -116,4 +116,9 @@ soak-sim: ## simulate SEEDS clusters, from the seed SEED on, and say how many a 
 	GOGC=400 go test ./test/sim -run 'TestWholeClusters$$' -count=1 -timeout 0 -failfast -v -seeds $(SEEDS) -seed $(SEED) | grep -vE '^ *(=== |--- PASS: .*/)'
 
 soak-age: ## run a cluster for DURATION and see that log, disk, memory and goroutines stay flat
-	go test -tags age -count=1 -timeout 0 -v ./test/age -for $(DURATION)
+	go test -tags age -count=1 -timeout 0 -v ./test/age -run TestNothingGrowsWithAge -for $(DURATION)
+
+.PHONY: soak-steady
+soak-steady: DURATION = 10m
+soak-steady: ## give a cluster 70 % of what it can do for DURATION (10m), print its delays, and see that memory and goroutines stay flat
+	go test -tags age -count=1 -timeout 0 -v ./test/age -run TestSteadyNearCapacity -for $(DURATION)

@@ -1,5 +1,6 @@
-// Package age runs a cluster for a long time with small settings, and finds out
-// whether anything grows that must not: make soak-age. It is no part of make test.
+// Package age runs a cluster for a long time, and finds out whether anything grows
+// that must not: with small settings at an even pace (make soak-age), and near
+// what it can do (make soak-steady). It is no part of make test.
 //
 // What a node uses is measured again and again, and a line is fitted to the
 // second half of the figures: the first one may still fill windows and caches.
@@ -52,9 +53,12 @@ type Allowance struct {
 	Least float64 // and at least so much
 }
 
+// Most returns by how much a trend may grow.
+func (a Allowance) Most(t Trend) float64 { return max(a.Share*t.Mean, a.Least) }
+
 // Flat returns an error if a trend grows by more than is allowed.
 func (a Allowance) Flat(t Trend) error {
-	if most := max(a.Share*t.Mean, a.Least); t.Growth > most {
+	if most := a.Most(t); t.Growth > most {
 		return fmt.Errorf("age: it grew by %.0f in the second half, where %.0f is allowed; mean %.0f", t.Growth, most, t.Mean)
 	}
 	return nil
