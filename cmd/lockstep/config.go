@@ -4,9 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"lockstep/cmd/lockstep/internal/settings"
 	"lockstep/server"
 )
 
@@ -39,7 +44,8 @@ func newConfigCheck() *cobra.Command {
 		Short: "Check the settings that serve would have, without starting it",
 		Long: `Check the settings that "lockstep serve" would have with the same flags, in this
 environment: every key of the file, every value, and what must go together. All faults
-are told, each with its file and line where it has one (exit code 2).`,
+are told, each with its file and line where it has one (exit code 2). Variables that begin
+with LOCKSTEP_ and that no command knows are named, too; they are no fault.`,
 		Example: "  lockstep config check --config /etc/lockstep/lockstep.yaml",
 	}, func(s *nodeSettings, path string, err error) error {
 		if err == nil {
@@ -51,10 +57,46 @@ are told, each with its file and line where it has one (exit code 2).`,
 		if path == "" {
 			path = "no file"
 		}
+		for _, note := range unknownVariables(cmd.Root(), os.Environ()) {
+			fmt.Fprintln(cmd.ErrOrStderr(), "lockstep: note:", note)
+		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the settings are good (%s)\n", path)
 		return err
 	})
 	return cmd
+}
+
+// unknownVariables says which variables of ours in an environment no command knows.
+func unknownVariables(root *cobra.Command, environ []string) (notes []string) {
+	known := []string{"LOCKSTEP_API_SECRET"} // secrets are no flags
+	note := func(f *pflag.Flag) { known = append(known, f.Annotations[settings.Environment]...) }
+	for _, setting := range newNodeSettings().All() {
+		note(setting)
+	}
+	for commands := []*cobra.Command{root}; len(commands) > 0; commands = commands[1:] {
+		commands = append(commands, commands[0].Commands()...)
+		commands[0].Flags().VisitAll(note)
+	}
+	asFlag := func(variable string) string {
+		return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, variablePrefix), "_", "-"))
+	}
+	flags := make([]string, len(known))
+	for i, variable := range known {
+		flags[i] = asFlag(variable)
+	}
+	for _, v := range environ {
+		name, value, _ := strings.Cut(v, "=")
+		if value == "" || !strings.HasPrefix(name, variablePrefix) || slices.Contains(known, name) {
+			continue
+		}
+		text := name + " is no setting"
+		if likely := settings.Nearest(asFlag(name), flags); likely != "" {
+			text += didYouMean([]string{known[slices.Index(flags, likely)]})
+		}
+		notes = append(notes, text)
+	}
+	slices.Sort(notes)
+	return notes
 }
 
 func newConfigShow() *cobra.Command {

@@ -30,9 +30,11 @@ func newContextAdd() *cobra.Command {
 		Use:   "add NAME",
 		Short: "Keep a cluster's address and credentials under a name",
 		Long: `Keep a cluster's address and credentials under a name, in a file that only its owner
-can read. Of a cluster whose certificate no authority of this machine has vouched for,
---ca names the file with those that do, or with the certificate itself; its path is kept,
-and the file is read each time, so that it may be renewed. The first context is used from then on; lockstep context use chooses another.
+can read. The first context is used from then on; lockstep context use chooses another.
+
+Of a cluster whose certificate no authority of this machine has vouched for, --ca names
+the file with those that do, or with the certificate itself. Its path is kept, and the
+file is read each time, so that it may be renewed.
 
 Give --account, --key or both: the account's SID, whose auth token opens everything, or
 the SID of an API key, whose secret opens what the key may. watch and token create need a

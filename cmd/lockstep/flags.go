@@ -31,6 +31,9 @@ func annotate(flags *pflag.FlagSet, name, key string, values ...string) {
 	}
 }
 
+// variablePrefix is what the names of all variables begin with.
+const variablePrefix = "LOCKSTEP_"
+
 // bind names the variable that sets a flag, and says so in its description.
 func bind(flags *pflag.FlagSet, name, variable string) {
 	annotate(flags, name, settings.Environment, variable)
@@ -41,7 +44,7 @@ func bind(flags *pflag.FlagSet, name, variable string) {
 func bindAll(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Annotations[settings.Environment] == nil {
-			bind(flags, f.Name, "LOCKSTEP_"+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")))
+			bind(flags, f.Name, variablePrefix+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")))
 		}
 	})
 }

@@ -15,7 +15,7 @@ var advice = []struct {
 	{objects.ErrSecondToken, "Go on with the change that has begun: lockstep keys rotate-account --promote, or --drop to take the second token away."},
 	{objects.ErrNoSecondToken, "Begin with lockstep keys rotate-account, which makes one."},
 	{objects.ErrContentType, "Send the parameters as a form: curl does with -d and --data-urlencode; JSON goes into the parameter Data."},
-	{objects.ErrUnauthorized, "Check the account's SID and auth token, or the API key's SID and secret; a key that was revoked, or that only signs tokens, is refused, too. Many wrong tries make answers slow."},
+	{objects.ErrUnauthorized, "Check the account's SID and auth token, or the API key's SID and secret; a key that was revoked, that only signs tokens, or that is an operator's where data is asked for, is refused, too. Many wrong tries make answers slow."},
 	{objects.ErrKeyScope, "Use the account's credentials or a key with fewer restrictions; lockstep keys list says what each key may do."},
 	{objects.ErrForeignPage, "Call the API from a server, or by a script of a page with fetch and credentials; forms of other sites are refused."},
 	{objects.ErrMethod, "Use a method that the header Allow names: GET reads, POST creates and updates, DELETE removes."},
