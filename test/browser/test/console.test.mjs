@@ -77,7 +77,7 @@ const walk = (p, down) => p.page.evaluate(async (down) => {
     if (seen.length && fresh.length === keys.length) throw new Error(`after ${seen.at(-1)} there is ${keys}`);
     seen.push(...fresh);
     if (!fresh.length && !list.nextElementSibling.textContent.includes(down ? 'below' : 'above')) return seen;
-    list.scrollTop += down ? 800 : -800;
+    list.scrollTop += down ? list.clientHeight : -list.clientHeight;
     await drawn();
   }
 }, down);
@@ -89,13 +89,13 @@ test('a list that is longer than the page keeps is read from end to end, and fro
   const dates = { date_created, date_updated: date_created };
   await cluster.bring([{ kind: 'service', sid: service, ...dates }, { kind: 'map', service_sid: service, sid, unique_name: 'meters', revision: count.toString(16), ...dates },
     ...keys.map((k, n) => ({ kind: 'map_item', service_sid: service, map_sid: sid, key: k, revision: '0', data: { n }, ...dates }))]);
-  const p = await person(t);
+  const p = await person(t, { look: { viewport: { width: 1000, height: 4000 } } }); // fewer steps than on a screen
   await p.go(`services/${service}/Maps/${sid}`, '.vrow');
   const rows = () => p.page.locator('.vrow').count();
   const inSight = (k) => p.page.locator('.vrow', { hasText: k }).first().waitFor();
 
   assert.deepEqual(await walk(p, true), keys, 'downwards');
-  assert.ok(await rows() < 60, 'only what is in sight is in the page');
+  assert.ok(await rows() < 150, 'only what is in sight is in the page');
   assert.deepEqual(await walk(p, false), keys.toReversed(), 'and back, past what was dropped');
 
   await p.page.focus('.vlist');
@@ -156,9 +156,11 @@ test('a key sees what it may', async (t) => {
 });
 
 test('pages are accessible, in light, in dark and on a phone', async (t) => {
+  const long = `${'eu-west-1/orders/'.repeat(6)}${'0'.repeat(80)}`; // nothing to break a line at
+  const [document] = await Promise.all([rest('POST', `${data.base}/Documents`, { UniqueName: long, Data: '{}' }), rest('POST', `${data.base}/Maps/vans/Permissions/${'z'.repeat(120)}`, { Read: true, Write: true, Manage: false })]);
   const pages = [
     ['overview', '.node'], ['limits', '.card'], ['backups', '.card'], ['services', '.vrow'], [`services/${data.service.sid}`, '.vrow'], [`services/${data.service.sid}/Settings`, 'form'],
-    [vans(), '.vrow'], [`${vans()}?tab=permissions`, 'table'], [`services/${data.service.sid}/Documents/${data.document.sid}`, '.editor .meta span'],
+    [vans(), '.vrow'], [`${vans()}?tab=permissions`, 'table'], [`services/${data.service.sid}/Documents/${document.sid}`, '.editor .meta span'],
     [`services/${data.service.sid}/Streams/${data.stream.sid}`, '.tail'], ['events', '.event'], ['webhooks', 'table'], ['tokens', 'form'],
   ];
   const beat = setInterval(() => change(rest, 'van-0004', { at: Date.now() }).catch(() => {}), 400);
@@ -172,6 +174,12 @@ test('pages are accessible, in light, in dark and on a phone', async (t) => {
       assert.deepEqual(await p.violations(), [], `${place}, ${name}`);
       const wide = await p.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(wide <= 0, `${place} is ${wide} pixels too wide, ${name}`);
+      const cut = await p.page.evaluate(() => [...document.querySelectorAll('table :is(input, .button, .icon-button)')].slice(0, 9).filter((el) => {
+        el.scrollIntoView({ block: 'center' });
+        const { x, y, width, height } = el.getBoundingClientRect();
+        return el.closest('.wide').scrollLeft > 0 || !el.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+      }).length);
+      assert.equal(cut, 0, `buttons are out of sight: ${place}, ${name}`);
     }
   }
 });

@@ -31,6 +31,8 @@ const paths = {
   play: 'M7 5l12 7-12 7z',
   retry: 'M20 11a8 8 0 1 0-2.3 6M20 5v6h-6',
   trash: 'M4 7h16M9 7V4h6v3M6 7l1 14h10l1-14',
+  asc: 'M7 4v16M3 16l4 4 4-4M13 6h3M13 12h5M13 18h8',
+  desc: 'M7 20V4M3 8l4-4 4 4M13 6h8M13 12h5M13 18h3',
   search: 'M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l5 5',
 };
 

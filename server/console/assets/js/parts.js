@@ -15,11 +15,14 @@ export const loading = () => h('div.loading', h('div.spin', { role: 'status', 'a
 
 export const note = (kind, ...text) => h(`div.note${kind ? `.${kind}` : ''}`, icon({ warn: 'warn', bad: 'bad', good: 'ok' }[kind] ?? 'info'), h('div', ...text));
 
+/** What is there instead of a thing that cannot be read. */
+export const failed = (error, noun) => h('div.stack', h('h1', error.status === 404 ? `There is no such ${noun}` : `The ${noun} cannot be read`), note(error.status === 404 ? 'warn' : 'bad', error.message));
+
 export const head = (title, text, ...actions) => h('div.head', h('div.text', h('h1', title), text && h('p', text)), h('div.actions', actions));
 
 /** A table that scrolls by itself where it is too wide; a column that acts stays in sight. */
 export const table = (label, columns, rows, tall) => {
-  const classes = (c) => `${c.right ? '.right' : ''}${c.fit ? '.fit' : ''}${c.acts ? '.acts' : ''}${c.small ? '.hide-small' : ''}`;
+  const classes = (c) => `${c.right ? '.right' : ''}${c.fit ? '.fit' : ''}${c.acts ? '.acts' : ''}${c.small ? '.hide-small' : ''}${c.any ? '.any' : ''}`;
   return h(`div.wide${tall ? '.tall' : ''}`, { tabindex: 0, role: 'region', 'aria-label': label }, h('table.table',
     h('thead', h('tr', columns.map((c) => h(`th${classes(c)}`, { scope: 'col' }, c.name)))),
     h('tbody', rows.map((row) => h('tr', row.map((cell, i) => h(`td${classes(columns[i])}`, cell)))))));

@@ -41,6 +41,7 @@ export class VirtualList {
   async start(cursor, { bottom = false } = {}) {
     this.turn = (this.turn ?? 0) + 1;
     const turn = this.turn;
+    this.began = [cursor, { bottom }];
     this.loading = true;
     put(this.space, h('div.loading', h('div.spin')));
     this.drawn.clear();
@@ -145,7 +146,10 @@ export class VirtualList {
     const { length } = this;
     this.space.style.height = `${length * this.rowHeight}px`;
     this.#say(length);
-    if (!length) return;
+    if (!length) {
+      this.el.removeAttribute('aria-activedescendant');
+      return;
+    }
     const first = Math.max(0, Math.floor(this.el.scrollTop / this.rowHeight) - overscan);
     const last = Math.min(length - 1, Math.ceil((this.el.scrollTop + this.el.clientHeight) / this.rowHeight) + overscan);
     const wanted = new Map();
@@ -157,7 +161,7 @@ export class VirtualList {
       if (!wanted.has(id)) { el.remove(); this.drawn.delete(id); }
     }
     for (const [id, [row, i]] of wanted) this.#drawRow(id, row, i);
-    this.el.setAttribute('aria-activedescendant', this.active >= first && this.active <= last ? this.#domId(this.active) : '');
+    if (this.active >= first && this.active <= last) this.el.setAttribute('aria-activedescendant', this.#domId(this.active)); else this.el.removeAttribute('aria-activedescendant');
     if (last > length - near) this.#more('next');
     if (first < near) this.#more('previous');
   }
@@ -188,7 +192,8 @@ export class VirtualList {
     if (this.loading) return;
     this.el.setAttribute('role', length ? 'listbox' : 'region');
     if (this.problem) {
-      put(this.space, h('div.empty', { role: 'presentation' }, icon('warn', 30), h('b', this.problem.message)));
+      put(this.space, h('div.empty', { role: 'presentation' }, icon('warn', 30), h('b', this.problem.message),
+        h('button.button', { type: 'button', onclick: () => this.start(...this.began) }, 'Try again')));
     } else if (!length) {
       put(this.space, h('div.empty', icon('info', 30), h('b', this.emptyText[0]), this.emptyText[1]));
       this.drawn.clear();
@@ -197,7 +202,7 @@ export class VirtualList {
     }
     const sides = [!this.begins && 'above', this.chunks.at(-1)?.next && 'below'].filter(Boolean);
     put(this.foot, this.name && length > 0 && h('span.range', this.#range(length)),
-      h('span.number', sides.length ? `more ${sides.join(' and ')}` : length ? plural(length, 'row') : ''));
+      length > 0 && h('span.number', sides.length ? `more ${sides.join(' and ')}` : plural(length, 'row')));
   }
 
   /** What is in sight, from the first row to the last. */

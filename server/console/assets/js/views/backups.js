@@ -23,8 +23,8 @@ function card(n) {
   const newest = n.made?.[0];
   const late = newest && (Date.now() - new Date(newest.at)) / 1000 > 2 * n.every_seconds + 60;
   const mark = n.problem ? badge('does not answer', 'bad', true) : !n.dir ? badge('makes none') : !newest ? badge('none yet', 'warn', true) : late ? badge('overdue', 'warn', true) : badge(`newest ${ago(newest.at)}`, 'good', true);
-  return h('section.card', { 'aria-label': `Backups of ${n.node}` }, h('header', h('h2', n.node), n.dir && h('span.quiet.small', `every ${seconds(n.every_seconds)}, ${plural(n.keep, 'newest', 'newest')} kept, in `, h('code', n.dir)), mark),
+  return h('section.card', h('header', h('h2', n.node), n.dir && h('span.quiet.small', `every ${seconds(n.every_seconds)}, ${plural(n.keep, 'newest', 'newest')} kept, in `, h('code', n.dir)), mark),
     n.problem ? h('div.body', note('warn', n.problem)) : !n.dir ? h('div.body.quiet', 'This node has no --backup-dir.') : newest
-      ? table(`Backups of ${n.node}`, [{ name: 'Made' }, { name: '', small: true }, { name: 'Size', right: true }, { name: 'File' }], n.made.map((m) => [h('b', moment(m.at)), h('span.quiet', ago(m.at)), bytes(m.bytes), h('code', m.name)]))
+      ? table(`Backups of ${n.node}`, [{ name: 'Made' }, { name: 'Age', small: true }, { name: 'Size', right: true }, { name: 'File', small: true }], n.made.map((m) => [[h('b.nowrap', moment(m.at)), h('code.only-small.quiet', m.name)], h('span.quiet', ago(m.at)), h('span.nowrap', bytes(m.bytes)), h('code', m.name)]))
       : empty('backups', 'None yet', 'The first one is made within moments of the start.'));
 }

@@ -5,7 +5,7 @@ import { ago, clock, preview } from '../format.js';
 import { icon } from '../icons.js';
 import { followObject, identityOf, useIdentity } from '../live.js';
 import { endsOf, fitting, itemsFrom, page } from '../pages.js';
-import { badge, empty, live, loading, note, sid } from '../parts.js';
+import { badge, empty, failed, live, loading, note, sid } from '../parts.js';
 import { VirtualList } from '../virtual.js';
 import { permissions } from './permissions.js';
 import { kinds, nameOf } from './service.js';
@@ -23,7 +23,7 @@ async function load(context, serviceSid, kind, ref, body) {
   try {
     [s, o] = await Promise.all([get(paths.service(serviceSid)), get(paths.object(serviceSid, kind, ref))]);
   } catch (error) {
-    put(body, note('bad', error.message));
+    put(body, failed(error, kinds[kind]?.noun ?? 'object'));
     return;
   }
   const { who, query } = context;
@@ -161,11 +161,13 @@ function itemsView(context, target) {
     narrow();
     search.focus();
   } }, text)));
-  const orders = h('div.segments', { role: 'group', 'aria-label': 'Order' }, [['asc', 'First'], ['desc', 'Last']].map(([value, text]) => h('button', { type: 'button', 'aria-pressed': String(value === order), onclick: (e) => {
-    order = value;
-    for (const b of orders.children) b.setAttribute('aria-pressed', String(b === e.target));
-    start();
-  } }, text)));
+  const turn = h('button.icon-button', { type: 'button', onclick: () => { order = order === 'asc' ? 'desc' : 'asc'; say(); start(); } });
+  const say = () => {
+    const text = order === 'asc' ? 'First to last' : 'Last to first';
+    for (const name of ['aria-label', 'title']) turn.setAttribute(name, `Order: ${text.toLowerCase()}`);
+    put(turn, icon(order));
+  };
+  say();
   const add = async () => {
     const made = await formDialog('New item', [
       isMap && field('Key', 'Key', { required: true, maxlength: 320 }),
@@ -175,7 +177,7 @@ function itemsView(context, target) {
     if (made) { toast('Added'); if (fits(made)) list.put(made); }
   };
   put(split,
-    h('section.card.browser', h('form.bar', { role: 'search', onsubmit: go }, search, h('button.icon-button', { type: 'submit', 'aria-label': 'Go' }, icon('search')), ways, orders, h('span.fill'),
+    h('section.card.browser', h('form.bar', { role: 'search', onsubmit: go }, search, h('button.icon-button', { type: 'submit', 'aria-label': 'Go' }, icon('search')), ways, turn, h('span.fill'),
       who.rights.write && h('button.button.primary', { type: 'button', onclick: add }, icon('plus', 16), 'New item')), list.el, list.foot), side);
   put(content, split);
 
@@ -234,7 +236,7 @@ function streamView(context, target) {
     if (e.what === 'removed') put(content, removedNote());
     if (e.what !== 'message') return;
     messages.querySelector('.empty')?.remove();
-    messages.prepend(h('div.event', h('time', clock(Date.now())), h('span.what.add', 'message'), h('span.where.mono', preview(e.data))));
+    messages.prepend(h('details.event', h('summary', h('time', clock(Date.now())), h('span.data', preview(e.data))), h('pre.code', { tabindex: 0 }, JSON.stringify(e.data, null, 2))));
     while (messages.children.length > 500) messages.lastChild.remove();
   });
 }

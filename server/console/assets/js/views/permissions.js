@@ -46,8 +46,8 @@ export function permissions({ who }, s, o, kind) {
     }
   } });
   function draw() {
-    if (!rows.length) return put(body, empty('keys', 'Nobody has a permission of his own', s.acl_enabled ? 'Tokens cannot open the object, until somebody may read it.' : 'Permissions count once access control is on.'));
-    return put(body, table('Permissions', [{ name: 'Identity' }, ...rights.map((r) => ({ name: r[0].toUpperCase() + r.slice(1), fit: true })), { name: h('span.unseen', 'Remove'), acts: true }], rows.map((p) => [
+    if (!rows.length) return put(body, empty('keys', 'Nobody has a permission yet', s.acl_enabled ? 'Tokens cannot open the object, until somebody may read it.' : 'Permissions count once access control is on.'));
+    return put(body, table('Permissions', [{ name: 'Identity', any: true }, ...rights.map((r) => ({ name: r[0].toUpperCase() + r.slice(1), fit: true })), { name: h('span.unseen', 'Remove'), acts: true }], rows.map((p) => [
       h('b', p.identity), ...rights.map((r) => box(p, r)),
       who.rights.write ? h('button.icon-button', { type: 'button', 'aria-label': `Remove the permission of ${p.identity}`, onclick: () => drop(p.identity) }, icon('trash')) : '',
     ])), next && h('div.vfoot', h('button.button.slim', { type: 'button', onclick: () => read(next) }, 'More')));

@@ -3,7 +3,7 @@ import { check, confirmed, field, formDialog, h, put, toast } from '../dom.js';
 import { ago, preview, shortSid } from '../format.js';
 import { icon } from '../icons.js';
 import { page } from '../pages.js';
-import { badge, head, loading, note, sid } from '../parts.js';
+import { badge, failed, loading, sid } from '../parts.js';
 import { VirtualList } from '../virtual.js';
 
 export const kinds = {
@@ -29,7 +29,7 @@ async function load(context, ref, tab, body) {
   try {
     s = await get(paths.service(ref));
   } catch (error) {
-    put(body, note('bad', error.message));
+    put(body, failed(error, 'service'));
     return;
   }
   context.crumbs(['Services', '#/services'], [nameOf(s), '']);
@@ -53,7 +53,7 @@ function objects({ who }, s, kind) {
     empty: [`No ${kind.toLowerCase()} yet`, kinds[kind].text],
   });
   list.start(`${path}?PageSize=100`);
-  const search = h('input.input', { type: 'search', placeholder: `Open a ${noun} by unique name or SID`, 'aria-label': `Open a ${noun} by unique name or SID` });
+  const search = h('input.input', { type: 'search', placeholder: 'Unique name or SID', 'aria-label': `Open a ${noun} by unique name or SID` });
   const find = async (e) => {
     e.preventDefault();
     const text = search.value.trim();

@@ -15,8 +15,7 @@ export function services({ who }) {
     render: (s) => [
       icon('services', 20),
       h(`span.col-name${s.friendly_name || s.unique_name ? '' : '.none'}`, s.friendly_name || s.unique_name || 'without a name'),
-      h('span.hide-small', s.acl_enabled ? badge('access control', 'accent') : badge('open to every token')),
-      s.webhook_url && h('span.hide-small', badge('webhooks')),
+      h('span.marks.hide-small', s.webhook_url && badge('webhooks'), s.acl_enabled ? badge('access control', 'accent') : badge('open to every token')),
       h('span.col-sid', s.sid), h('span.col-when', ago(s.date_created)),
     ],
     onOpen: (s) => { location.hash = `#/services/${s.sid}`; },

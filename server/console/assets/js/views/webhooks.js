@@ -27,12 +27,12 @@ export function webhooks({ who }) {
     const now = await get('webhooks');
     put(problem, now.problem && note('warn', now.problem));
     number.textContent = now.waiting_count > now.waiting.length ? `${plural(now.waiting_count, 'delivery', 'deliveries')}, the first ${now.waiting.length} are here` : '';
-    put(waiting, now.waiting.length ? table('Waiting deliveries', [{ name: 'What happened' }, { name: 'Receiver', small: true }, { name: 'Tried', right: true }, { name: 'Why it waits' }, { name: h('span.unseen', 'Retry'), acts: true }], now.waiting.map((d) => [
-      what(d), d.receiver, d.attempts,
-      d.error ? h('span', badge(d.error, 'bad'), ' ', h('span.quiet.small', d.next ? `again ${ago(d.next)}` : '')) : h('span.quiet', d.next ? `again ${ago(d.next)}` : 'its turn comes'),
+    const why = (d) => (d.error ? h('span', badge(d.error, 'bad'), ' ', h('span.quiet.small', d.next ? `again ${ago(d.next)}` : '')) : h('span.quiet', d.next ? `again ${ago(d.next)}` : 'its turn comes'));
+    put(waiting, now.waiting.length ? table('Waiting deliveries', [{ name: 'What happened', any: true }, { name: 'Receiver', small: true, any: true }, { name: 'Tried', right: true, small: true }, { name: 'Why it waits', small: true }, { name: h('span.unseen', 'Retry'), acts: true }], now.waiting.map((d) => [
+      [what(d), h('div.only-small', why(d))], d.receiver, d.attempts, why(d),
       who.rights.write ? h('button.button.slim', { type: 'button', disabled: hurried.has(d.seq), 'aria-label': `Retry delivery ${d.seq}`, onclick: (e) => retry(d, e.currentTarget) }, icon('retry', 15), 'Retry') : '',
     ]), now.waiting.length > 8) : empty('webhooks', 'Nothing waits', 'What happens is delivered at once; what fails is tried again for a day.'));
-    put(attempts, now.attempts.length ? table('Last attempts', [{ name: 'When', fit: true }, { name: 'What happened' }, { name: 'Receiver', small: true }, { name: 'Attempt', right: true }, { name: 'Took', right: true }, { name: 'Outcome', fit: true }], now.attempts.map((d) => [
+    put(attempts, now.attempts.length ? table('Last attempts', [{ name: 'When', fit: true }, { name: 'What happened', any: true }, { name: 'Receiver', small: true, any: true }, { name: 'Attempt', right: true, small: true }, { name: 'Took', right: true, small: true }, { name: 'Outcome', fit: true }], now.attempts.map((d) => [
       h('span.number.quiet', clock(d.at)), what(d), d.receiver, d.attempts, ms(d.took_ms),
       d.error ? badge(d.given_up ? `given up: ${d.error}` : d.error, 'bad', true) : badge('delivered', 'good', true),
     ])) : empty('webhooks', 'No attempt yet', 'The last 200 attempts of the present leader are here.'));
