@@ -47,3 +47,42 @@ func TestCaptureIsOneState(t *testing.T) {
 	close(stop)
 	<-done
 }
+
+// A published view is what it was, whichever tables are written to after it, and
+// whether a transaction was undone in between.
+func TestPublishedViewsNeverChange(t *testing.T) {
+	s := filled(t)
+	type known struct {
+		view  *View
+		bytes []byte
+	}
+	var all []known
+	note := func() {
+		var b bytes.Buffer
+		require.NoError(t, writeSnapshot(&b, s.fsm.View(), nil))
+		all = append(all, known{s.fsm.View(), b.Bytes()})
+	}
+	note()
+	put := func(key, value string) Op {
+		return &WriteItem{Kind: objects.KindMap, Object: Ref{Name: "m"}, Item: ItemKey{Key: key}, Mode: PutItem, Data: []byte(value)}
+	}
+	for i := range 20 {
+		op := put("b", fmt.Sprint(i))
+		switch i % 4 {
+		case 1:
+			op = &Transact{Parts: []Part{{put("c", "1")}, {&RemoveItem{Kind: objects.KindMap, Object: Ref{Name: "m"}, Item: ItemKey{Key: "not there"}}}}}
+		case 2:
+			op = &SetPermission{Kind: objects.KindMap, Object: Ref{Name: "m"}, Identity: fmt.Sprint(i), Rights: objects.Read}
+		case 3:
+			op = &startTerm{} // writes to no table
+		}
+		s.fsm.Apply(s.entry(s.command(asREST, op)))
+		note()
+	}
+	for i, k := range all {
+		var b bytes.Buffer
+		require.NoError(t, writeSnapshot(&b, k.view, nil), i)
+		require.Equal(t, k.bytes, b.Bytes(), "view %d", i)
+		require.NoError(t, k.view.Verify(), i)
+	}
+}

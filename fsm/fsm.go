@@ -69,7 +69,7 @@ func New(config Config) *FSM {
 		config.FeedBytes = defaultFeedBytes
 	}
 	f := &FSM{config: config, feed: newFeed(config.FeedLength, config.FeedBytes), dedup: newDedup(), work: newView()}
-	f.published.Store(f.work.copy())
+	f.published.Store(f.work.publish())
 	return f
 }
 
@@ -112,7 +112,7 @@ func (f *FSM) Wait(ctx context.Context, index uint64) (*View, error) {
 
 // publish makes the working version the one that readers see.
 func (f *FSM) publish() {
-	v := f.work.copy()
+	v := f.work.publish()
 	f.published.Store(v)
 	f.mu.Lock()
 	defer f.mu.Unlock()

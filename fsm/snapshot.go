@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -65,20 +66,47 @@ func (f *FSM) WriteSnapshot(w io.Writer) error {
 	return writeSnapshot(w, f.View(), f.dedup.snapshot())
 }
 
-func writeSnapshot(w io.Writer, v *View, windows []storedWindow) error {
+// snapshotBuffers are what writing a snapshot needs: some ten megabytes, which take
+// longer to make than a small state to write.
+type snapshotBuffers struct {
+	out *bufio.Writer
+	z   *zstd.Encoder
+}
+
+// unused are snapshotBuffers.
+var unused sync.Pool
+
+func buffersFor(w io.Writer) (*snapshotBuffers, error) {
+	if b, ok := unused.Get().(*snapshotBuffers); ok {
+		b.out.Reset(w)
+		b.z.Reset(b.out)
+		return b, nil
+	}
 	out := bufio.NewWriterSize(w, 1<<20)
-	out.Write(binary.AppendUvarint(bytes.Clone(snapshotMagic), uint64(v.Level())))
 	z, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	return &snapshotBuffers{out, z}, err
+}
+
+func (b *snapshotBuffers) release() {
+	b.out.Reset(nil)
+	b.z.Reset(nil)
+	unused.Put(b)
+}
+
+func writeSnapshot(w io.Writer, v *View, windows []storedWindow) error {
+	b, err := buffersFor(w)
 	if err != nil {
 		return err
 	}
-	if err := writeRecords(z, v, windows); err != nil {
+	defer b.release()
+	b.out.Write(binary.AppendUvarint(bytes.Clone(snapshotMagic), uint64(v.Level())))
+	if err := writeRecords(b.z, v, windows); err != nil {
 		return fmt.Errorf("fsm: write snapshot: %w", err)
 	}
-	if err := z.Close(); err != nil {
+	if err := b.z.Close(); err != nil {
 		return fmt.Errorf("fsm: write snapshot: %w", err)
 	}
-	if err := out.Flush(); err != nil {
+	if err := b.out.Flush(); err != nil {
 		return fmt.Errorf("fsm: write snapshot: %w", err)
 	}
 	return nil

@@ -12,6 +12,8 @@ type table[T any] struct {
 	hash  func(T) hash64 // of one record; nil likewise
 	bytes int64          // of all records
 	sum   hash64         // likewise
+
+	published *table[T] // the newest copy that is never written to, unless this one was since
 }
 
 func newTable[T any](less func(a, b T) bool, size func(T) int64, hash func(T) hash64) *table[T] {
@@ -34,6 +36,7 @@ func (t *table[T]) hashOf(x T) hash64 {
 
 // Set adds a record, in the place of an equal one if there is one.
 func (t *table[T]) Set(x T) (replaced T, ok bool) {
+	t.published = nil
 	if replaced, ok = t.BTreeG.Set(x); ok {
 		t.bytes -= t.sizeOf(replaced)
 		t.sum -= t.hashOf(replaced)
@@ -45,6 +48,7 @@ func (t *table[T]) Set(x T) (replaced T, ok bool) {
 
 // Delete removes the record that equals x.
 func (t *table[T]) Delete(x T) (removed T, ok bool) {
+	t.published = nil
 	if removed, ok = t.BTreeG.Delete(x); ok {
 		t.bytes -= t.sizeOf(removed)
 		t.sum -= t.hashOf(removed)
@@ -55,6 +59,19 @@ func (t *table[T]) Delete(x T) (removed T, ok bool) {
 // Copy returns an independent version.
 func (t *table[T]) Copy() *table[T] {
 	return &table[T]{BTreeG: t.BTreeG.Copy(), size: t.size, hash: t.hash, bytes: t.bytes, sum: t.sum}
+}
+
+// version returns an independent version or, for readers, one that must not be
+// written to: the same as last time, if nothing was written meanwhile, as is so for
+// most tables after most entries.
+func (t *table[T]) version(forReaders bool) *table[T] {
+	if !forReaders {
+		return t.Copy()
+	}
+	if t.published == nil {
+		t.published = t.Copy()
+	}
+	return t.published
 }
 
 // recount makes the sum of the records' hashes anew.

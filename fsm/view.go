@@ -120,20 +120,26 @@ func newView() *View {
 	}
 }
 
-// copy returns an independent version of the view. The receiver must be the
-// working version of the apply goroutine: copying writes to its trees.
-func (v *View) copy() *View {
+// publish returns a version of the view that is never written to.
+func (v *View) publish() *View { return v.version(true) }
+
+// copy returns an independent version of the view.
+func (v *View) copy() *View { return v.version(false) }
+
+// version is publish or copy. The receiver must be the working version of the apply
+// goroutine: copying writes to its trees.
+func (v *View) version(forReaders bool) *View {
 	return &View{
-		meta: v.meta, services: v.services.Copy(), objects: v.objects.Copy(), sids: v.sids.Copy(),
-		names: v.names.Copy(), items: v.items.Copy(), changes: v.changes.Copy(), tombstones: v.tombstones.Copy(), byAge: v.byAge.Copy(),
-		permissions: v.permissions.Copy(), keys: v.keys.Copy(), expiries: v.expiries.Copy(), usage: v.usage.Copy(), garbage: v.garbage.Copy(),
-		outbox: v.outbox.Copy(), endpoints: v.endpoints.Copy(),
-		waiting: v.waiting.Copy(), shares: v.shares.Copy(), byWeight: v.byWeight.Copy(),
-		connections: v.connections.Copy(), absences: v.absences.Copy(),
-		sealed: v.sealed.Copy(), leases: v.leases.Copy(),
-		durables: v.durables.Copy(), producers: v.producers.Copy(),
+		meta: v.meta, services: v.services.version(forReaders), objects: v.objects.version(forReaders), sids: v.sids.version(forReaders),
+		names: v.names.version(forReaders), items: v.items.version(forReaders), changes: v.changes.version(forReaders), tombstones: v.tombstones.version(forReaders), byAge: v.byAge.version(forReaders),
+		permissions: v.permissions.version(forReaders), keys: v.keys.version(forReaders), expiries: v.expiries.version(forReaders), usage: v.usage.version(forReaders), garbage: v.garbage.version(forReaders),
+		outbox: v.outbox.version(forReaders), endpoints: v.endpoints.version(forReaders),
+		waiting: v.waiting.version(forReaders), shares: v.shares.version(forReaders), byWeight: v.byWeight.version(forReaders),
+		connections: v.connections.version(forReaders), absences: v.absences.version(forReaders),
+		sealed: v.sealed.version(forReaders), leases: v.leases.version(forReaders),
+		durables: v.durables.version(forReaders), producers: v.producers.version(forReaders),
 		corrections: v.corrections, recounts: v.recounts,
-		holders: v.holders.Copy(), lapses: v.lapses.Copy(), holds: v.holds.Copy(), held: v.held.Copy(),
+		holders: v.holders.version(forReaders), lapses: v.lapses.version(forReaders), holds: v.holds.version(forReaders), held: v.held.version(forReaders),
 	}
 }
 

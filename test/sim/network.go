@@ -72,6 +72,7 @@ type Network struct {
 	cut          map[way]bool         // refused at once
 	deaf         map[way]bool         // lost without a word
 	lost, twice  int                  // of a hundred requests or answers, and of requests
+	underWay     *sync.WaitGroup      // what is on its way and not lost, since Settle was called last
 }
 
 // way is one direction of a link.
@@ -82,8 +83,27 @@ type way struct{ from, to string }
 func NewNetwork(r *rand.Rand, appendDelays, otherDelays Delays) *Network {
 	return &Network{
 		rand: rand.New(rand.NewPCG(r.Uint64(), r.Uint64())), appendDelays: appendDelays, otherDelays: otherDelays,
-		endpoints: make(map[string]*endpoint), cut: make(map[way]bool), deaf: make(map[way]bool),
+		endpoints: make(map[string]*endpoint), cut: make(map[way]bool), deaf: make(map[way]bool), underWay: new(sync.WaitGroup),
 	}
+}
+
+// Settle waits until all that is on its way now, copies and answers too, has arrived
+// or is lost.
+func (n *Network) Settle() {
+	n.mu.Lock()
+	before := n.underWay
+	n.underWay = new(sync.WaitGroup)
+	n.mu.Unlock()
+	before.Wait()
+}
+
+// depart notes that something is on its way until the function that it returns is
+// called, perhaps more than once.
+func (n *Network) depart() (arrived func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.underWay.Add(1)
+	return sync.OnceFunc(n.underWay.Done)
 }
 
 // SetDelays changes how long requests travel from now on: AppendEntries, and
@@ -228,6 +248,8 @@ func (e *endpoint) exchange(ctx context.Context, to string, appends bool, delive
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
+	arrived := e.network.depart()
+	defer arrived()
 	request, answer := e.network.delays(appends)
 	if _, err := e.network.route(e.id, to); err != nil {
 		e.wait(ctx, refusalDelay)
@@ -237,6 +259,7 @@ func (e *endpoint) exchange(ctx context.Context, to string, appends bool, delive
 		return err
 	}
 	if e.network.loses(e.id, to) {
+		arrived()
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -245,7 +268,9 @@ func (e *endpoint) exchange(ctx context.Context, to string, appends bool, delive
 		return err
 	}
 	if later, twice := e.network.repeats(); twice && again != nil {
+		arrived := e.network.depart()
 		go func() { // ends with the other end
+			defer arrived()
 			if e.wait(other.ctx, later) == nil {
 				again(other.ctx, other)
 			}
@@ -258,6 +283,7 @@ func (e *endpoint) exchange(ctx context.Context, to string, appends bool, delive
 		return err
 	}
 	if e.network.loses(to, e.id) {
+		arrived()
 		<-ctx.Done()
 		return ctx.Err()
 	}

@@ -152,8 +152,9 @@ func simulate(t *testing.T, seed uint64, out *outcome) {
 	require.True(t, faults.Heal(t.Context()), "the cluster does not work again: %s; down: %v; %v", c.describe(), faults.down, faults.stuck)
 	Sleep(t.Context(), 300*time.Millisecond) // some traffic for a cluster that is well
 	all.stop()
-	Sleep(t.Context(), 2*copyDelay)                              // what is still on its way, and of unknown outcome, arrives
-	must(t, c, &fsm.CreateObject{SID: fence, Data: []byte("0")}) // behind all that is in a log
+	c.Settle()                                                   // what is still on its way, and of unknown outcome, arrives
+	Sleep(t.Context(), 100*time.Millisecond)                     // and comes into a log
+	must(t, c, &fsm.CreateObject{SID: fence, Data: []byte("0")}) // behind all that is in one
 	all.judge(t)
 	if out.restored = restores && all.backup != nil; out.restored {
 		before := all.openings()
