@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
 
 	"lockstep/fsm"
 	"lockstep/objects"
@@ -26,13 +29,6 @@ type body struct {
 }
 
 func (c *call) decode() (*body, error) {
-	var raw struct {
-		Name    json.RawMessage `json:"unique_name"`
-		Key     json.RawMessage `json:"key"`
-		Data    json.RawMessage `json:"data"`
-		Context json.RawMessage `json:"context"`
-		TTL     json.RawMessage `json:"ttl"`
-	}
 	b := new(body)
 	text := bytes.TrimSpace(c.body)
 	if len(text) == 0 {
@@ -41,34 +37,64 @@ func (c *call) decode() (*body, error) {
 	if !json.Valid(text) {
 		return nil, objects.ErrData.With("The body is not valid JSON")
 	}
-	if err := json.Unmarshal(text, &raw); err != nil {
+	all := gjson.ParseBytes(text)
+	if all.Type == gjson.Null {
+		return b, nil
+	}
+	if !all.IsObject() {
 		return nil, objects.ErrParameter.With("The body is not a JSON object")
 	}
-	b.data, b.context = orNil(raw.Data), orNil(raw.Context)
-	b.nullData, b.nameGiven = isNull(raw.Data), raw.Name != nil
-	if n := orNil(raw.Name); n != nil && json.Unmarshal(n, &b.name) != nil {
-		return nil, objects.ErrName
-	}
-	if k := orNil(raw.Key); k != nil && json.Unmarshal(k, &b.key) != nil {
-		return nil, objects.ErrMapItemKey
-	}
-	if t := orNil(raw.TTL); t != nil {
-		ttl, err := strconv.ParseInt(string(t), 10, 64)
-		if err != nil {
-			return nil, objects.ErrTTL
+	var err error
+	all.ForEach(func(key, value gjson.Result) bool {
+		switch key.Str {
+		case "unique_name":
+			b.nameGiven = true
+			b.name, err = textOrNil(value, objects.ErrName)
+		case "key":
+			b.key, err = textOrNil(value, objects.ErrMapItemKey)
+		case "data":
+			b.nullData = value.Type == gjson.Null
+			b.data = rawOrNil(value)
+		case "context":
+			b.context = rawOrNil(value)
+		case "ttl":
+			b.ttl, err = ttlOrNil(value)
 		}
-		b.ttl = &ttl
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return b, nil
 }
 
-func isNull(raw json.RawMessage) bool { return string(raw) == "null" }
+func textOrNil(value gjson.Result, otherwise error) (*string, error) {
+	switch value.Type {
+	case gjson.String:
+		text := strings.ToValidUTF8(value.Str, "\uFFFD")
+		return &text, nil
+	case gjson.Null:
+		return nil, nil
+	}
+	return nil, otherwise
+}
 
-func orNil(raw json.RawMessage) []byte {
-	if isNull(raw) {
+func rawOrNil(value gjson.Result) []byte {
+	if value.Type == gjson.Null {
 		return nil
 	}
-	return raw
+	return []byte(value.Raw)
+}
+
+func ttlOrNil(value gjson.Result) (*int64, error) {
+	if value.Type == gjson.Null {
+		return nil, nil
+	}
+	ttl, err := strconv.ParseInt(value.Raw, 10, 64)
+	if err != nil {
+		return nil, objects.ErrTTL
+	}
+	return &ttl, nil
 }
 
 // written answers a write of an object.

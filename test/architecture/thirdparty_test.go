@@ -37,7 +37,7 @@ var mayUse = map[string][]string{
 	"github.com/cespare/xxhash/v2":   {"fsm/digest.go"},
 	"github.com/klauspost/compress":  {"fsm/snapshot.go"},
 	"github.com/tidwall/btree":       {"fsm/table.go"},
-	"github.com/tidwall/gjson":       {"cmd/lockstep/internal/load", "server/query", "server/realtime/route.go", "server/realtime/wire/message.go"},
+	"github.com/tidwall/gjson":       {"cmd/lockstep/internal/load", "server/query", "server/realtime/objects.go", "server/realtime/route.go", "server/realtime/wire/message.go", "server/realtime/wire/request.go", "server/realtime/wire/json.go"},
 	"github.com/gorilla/websocket":   {"server/realtime/wire/conn.go", "cmd/lockstep/internal/live/conn.go"},
 	"github.com/golang-jwt/jwt/v5":   {"server/auth"},
 	"github.com/cenkalti/backoff/v5": {"server/retry"},

@@ -48,14 +48,49 @@ type Message struct {
 
 // Header has the members that the server reads.
 type Header struct {
-	Method       string          `json:"method"`
-	ID           string          `json:"id"`
-	Token        string          `json:"token"`
-	Continuation json.RawMessage `json:"continuation_token"`
-	Metadata     json.RawMessage `json:"metadata"` // of the client, in its first message
-	Tweaks       json.RawMessage `json:"tweaks"`   // likewise: what its application sets
-	PayloadSize  int             `json:"payload_size"`
-	HTTPRequest  json.RawMessage `json:"http_request"`
+	Method       string
+	ID           string
+	Token        string
+	Continuation json.RawMessage // continuation_token
+	Metadata     json.RawMessage // of the client, in its first message
+	Tweaks       json.RawMessage // likewise: what its application sets
+	PayloadSize  int
+	HTTPRequest  string // JSON; empty: none
+}
+
+// decode reads a header, in one pass, and reports whether it is one.
+func (h *Header) decode(head []byte) bool {
+	if !valid(head) {
+		return false
+	}
+	all := gjson.ParseBytes(head)
+	ok := all.IsObject()
+	all.ForEach(func(key, value gjson.Result) bool {
+		switch key.Str {
+		case "method":
+			ok = setText(&h.Method, value)
+		case "id":
+			ok = setText(&h.ID, value)
+		case "token":
+			ok = setText(&h.Token, value)
+		case "continuation_token":
+			h.Continuation = json.RawMessage(value.Raw)
+		case "metadata":
+			h.Metadata = json.RawMessage(value.Raw)
+		case "tweaks":
+			h.Tweaks = json.RawMessage(value.Raw)
+		case "payload_size":
+			if value.Type != gjson.Null {
+				var err error
+				h.PayloadSize, err = strconv.Atoi(value.Raw)
+				ok = err == nil
+			}
+		case "http_request":
+			h.HTTPRequest = value.Raw
+		}
+		return ok
+	})
+	return ok && h.Method != "" && h.PayloadSize >= 0
 }
 
 // readMessage reads the header of one message. Bytes behind the payload are
@@ -81,7 +116,7 @@ func readMessage(r *bufio.Reader, limit int) (Message, error) {
 		return Message{Header: Header{Method: MethodReply}, rest: r}, nil
 	}
 	m := Message{Size: size, rest: r}
-	if err := json.Unmarshal(head, &m.Header); err != nil || m.Method == "" || m.PayloadSize < 0 {
+	if !m.decode(head) {
 		return Message{}, ErrMalformed
 	}
 	m.Oversized = m.PayloadSize > limit-size
@@ -95,7 +130,7 @@ var replyHead = []byte(`{"method":"reply",`)
 // isReply reports whether a header is that of a reply. If it begins as they do, that
 // costs no allocation.
 func isReply(head []byte) bool {
-	return (bytes.HasPrefix(head, replyHead) || gjson.GetBytes(head, "method").Str == MethodReply) && gjson.ValidBytes(head)
+	return (bytes.HasPrefix(head, replyHead) || gjson.GetBytes(head, "method").Str == MethodReply) && valid(head)
 }
 
 // beginning reads of a header that is too large what is needed to answer it.

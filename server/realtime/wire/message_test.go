@@ -5,11 +5,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"github.com/tidwall/gjson"
 
 	"lockstep/objects"
 )
@@ -94,6 +98,61 @@ func FuzzReadMessage(f *testing.F) {
 	})
 }
 
+// The fast parser finds in a header what the careful one finds.
+func FuzzHeader(f *testing.F) {
+	f.Add([]byte(`{"method":"message","id":"x","payload_size":3,"http_request":{"path":"/v3/Maps"},"token":null}`))
+	f.Add([]byte(`{"method":"init","id":"\ud800","continuation_token":"CT","metadata":{"sdk":"js"},"payload_size":1e2}`))
+	f.Add([]byte(` {"m\u0065thod":"a\tb","x":[[],{}]} `))
+	f.Add([]byte(`{"method":"a","id":"` + "\xff" + `"}`))
+	f.Fuzz(func(t *testing.T, head []byte) {
+		require.Equal(t, json.Valid(head), valid(head))
+		var h Header
+		decoded := h.decode(head)
+		var members map[string]json.RawMessage
+		if json.Unmarshal(head, &members) != nil {
+			require.False(t, decoded)
+			return
+		}
+		count := 0
+		gjson.ParseBytes(head).ForEach(func(gjson.Result, gjson.Result) bool {
+			count++
+			return true
+		})
+		if count != len(members) || !utf8.Valid(head) {
+			return // of one name twice; the parsers repair texts each in its way
+		}
+		var want Header
+		ok := true
+		for name, to := range map[string]any{"method": &want.Method, "id": &want.ID, "token": &want.Token, "payload_size": &want.PayloadSize} {
+			if raw, given := members[name]; given {
+				ok = ok && json.Unmarshal(raw, to) == nil
+			}
+		}
+		require.Equal(t, ok && want.Method != "" && want.PayloadSize >= 0, decoded)
+		if decoded {
+			want.Continuation, want.Metadata, want.Tweaks, want.HTTPRequest = members["continuation_token"], members["metadata"], members["tweaks"], string(members["http_request"])
+			require.Equal(t, want, h)
+		}
+	})
+}
+
+// A text that nests as deep as a message may costs little more than the text.
+func TestDeepHeaderCostsNoStack(t *testing.T) {
+	for _, begin := range []string{`{"method":"reply","x":`, `{"method":"message","x":`} {
+		head := []byte(begin + strings.Repeat("[", testLimit-len(begin)))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var running sync.WaitGroup
+		running.Go(func() {
+			require.False(t, isReply(head))
+			require.False(t, new(Header).decode(head))
+			runtime.ReadMemStats(&after)
+		})
+		running.Wait()
+		require.Less(t, int64(after.StackInuse)-int64(before.StackInuse), int64(1<<20))
+	}
+}
+
 // What begins like a reply is taken for one exactly if the parser of JSON finds so.
 func FuzzReply(f *testing.F) {
 	f.Add([]byte(`"id":"NT","payload_type":"application/json","status":{"code":200,"status":"OK"},"payload_size":0}`))
@@ -154,7 +213,7 @@ func FuzzRequest(f *testing.F) {
 		if !json.Valid(b) {
 			return
 		}
-		r, err := (&Message{Header: Header{ID: "x", HTTPRequest: b}}).Request()
+		r, err := (&Message{Header: Header{ID: "x", HTTPRequest: string(b)}}).Request()
 		if err == nil {
 			require.NotEmpty(t, r.Path)
 			return

@@ -1,10 +1,11 @@
 package wire
 
 import (
-	"encoding/json"
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
 
 	"lockstep/objects"
 )
@@ -16,39 +17,37 @@ type Request struct {
 	Path   []string // segments
 	Params map[string]string
 
-	headers map[string]text
+	headers gjson.Result
 }
 
 // httpRequest is a request as the client sent it. Path and parameters are
 // percent-encoded.
 type httpRequest struct {
-	Path    string          `json:"path"`
-	Method  string          `json:"method"`
-	Params  map[string]text `json:"params"`
-	Headers map[string]text `json:"headers"`
+	path, method    string
+	params, headers gjson.Result // objects of texts, or nothing
 }
 
-// text is the value of a parameter or header: of several the first counts.
-type text string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *text) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '[' {
-		// Not of texts: an array in an array in an array would be read anew at
-		// each depth.
-		var many []json.RawMessage
-		if err := json.Unmarshal(b, &many); err != nil || len(many) == 0 {
-			return err
+// decode reports whether the text, which is JSON, is a request.
+func (h *httpRequest) decode(text string) bool {
+	all := gjson.Parse(text)
+	if all.Type == gjson.Null {
+		return true
+	}
+	ok := all.IsObject()
+	all.ForEach(func(key, value gjson.Result) bool {
+		switch key.Str {
+		case "path":
+			ok = setText(&h.path, value)
+		case "method":
+			ok = setText(&h.method, value)
+		case "params":
+			ok = setObject(&h.params, value)
+		case "headers":
+			ok = setObject(&h.headers, value)
 		}
-		b = many[0]
-	}
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, (*string)(t))
-	}
-	if string(b) != "null" {
-		*t = text(b)
-	}
-	return nil
+		return ok
+	})
+	return ok
 }
 
 // Request decodes the request in a message, once. ErrMalformed says that there is
@@ -56,14 +55,17 @@ func (t *text) UnmarshalJSON(b []byte) error {
 // path then. Nor has one that is too large and of which not all is known.
 func (m *Message) Request() (Request, error) {
 	r := Request{ID: m.ID}
-	if m.Oversized && m.HTTPRequest == nil {
-		return r, nil
-	}
-	var h httpRequest
-	if err := json.Unmarshal(m.HTTPRequest, &h); err != nil {
+	if m.HTTPRequest == "" {
+		if m.Oversized {
+			return r, nil
+		}
 		return r, ErrMalformed
 	}
-	r.Method, r.headers = h.Method, h.Headers
+	var h httpRequest
+	if !h.decode(m.HTTPRequest) {
+		return r, ErrMalformed
+	}
+	r.Method, r.headers = h.method, h.headers
 	path, params, err := h.address()
 	if err != nil {
 		return r, err
@@ -75,21 +77,26 @@ func (m *Message) Request() (Request, error) {
 // address decodes the path and the parameters, which may be members of the
 // request or a query behind the path; the members win.
 func (h *httpRequest) address() (segments []string, params map[string]string, err error) {
-	path, query, _ := strings.Cut(h.Path, "?")
-	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+	path, query, _ := strings.Cut(strings.TrimPrefix(h.path, "/"), "?")
+	segments = make([]string, 0, 1+strings.Count(path, "/"))
+	for segment := range strings.SplitSeq(path, "/") {
 		decoded, err := unescape(segment)
 		if err != nil {
 			return nil, nil, err
 		}
 		segments = append(segments, decoded)
 	}
-	params = make(map[string]string, len(h.Params))
-	for name, value := range h.Params {
-		if params[name], err = unescape(string(value)); err != nil {
-			return nil, nil, err
-		}
+	params = make(map[string]string)
+	h.params.ForEach(func(key, value gjson.Result) bool {
+		params[unicodeOf(key)], err = unescape(textOf(value))
+		return err == nil
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	for pair := range strings.SplitSeq(query, "&") {
+	for query != "" {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
 		name, value, _ := strings.Cut(pair, "=")
 		decoded, err := unescape(value)
 		if err != nil {
@@ -113,13 +120,12 @@ func unescape(text string) (string, error) {
 
 // Header returns a header whatever its case.
 func (r *Request) Header(name string) string {
-	if v, ok := r.headers[name]; ok {
-		return string(v)
-	}
-	for k, v := range r.headers {
-		if strings.EqualFold(k, name) {
-			return string(v)
+	found := ""
+	r.headers.ForEach(func(key, value gjson.Result) bool {
+		if strings.EqualFold(key.Str, name) {
+			found = textOf(value)
 		}
-	}
-	return ""
+		return key.Str != name
+	})
+	return found
 }
