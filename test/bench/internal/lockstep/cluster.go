@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"lockstep/cmd/lockstep/bench/internal/cgroup"
 	"lockstep/cmd/lockstep/bench/internal/proc"
 	"lockstep/cmd/lockstep/internal/load"
 	"lockstep/server/admin"
@@ -25,6 +26,7 @@ type cluster struct {
 	dir       string
 	port      int // of the first node; the others have the next ones
 	processes []*proc.Process
+	groups    []*cgroup.Group // that limit them; usually none
 	load      *load.Cluster
 }
 
@@ -128,7 +130,13 @@ func (c *cluster) untilVote(ctx context.Context, voters int) error {
 	})
 }
 
-func (c *cluster) stop() error { return proc.StopAll(c.processes) }
+func (c *cluster) stop() error {
+	var errs []error
+	for _, g := range c.groups {
+		errs = append(errs, g.Remove()) // or they would take long to end
+	}
+	return errors.Join(append(errs, proc.StopAll(c.processes))...)
+}
 
 func (c *cluster) pids() []int { return proc.PIDs(c.processes) }
 

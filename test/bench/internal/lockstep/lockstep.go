@@ -219,6 +219,8 @@ func (p *Peer) growth(scenario string) []peer.Row {
 			on("update, all vote", []int{1, 3, 5}, voters, write), on("read, all vote", []int{1, 3, 5}, voters, read),
 			on("update, three vote", []int{5}, others, write), on("read, three vote", []int{5}, others, read),
 		}
+	case "nonvoters":
+		return p.nonvoters()
 	case "growth-connections":
 		return []peer.Row{p.alone("update", []int{10, 100, 1_000, 10_000}, (*cluster).beside)}
 	}

@@ -14,7 +14,13 @@ import (
 )
 
 // fanout has n clients subscribe to one stream, and one publish to it.
-func (c *cluster) fanout(ctx context.Context, n int, o peer.Options, where places, acknowledge bool) (_ report.Metrics, err error) {
+func (c *cluster) fanout(ctx context.Context, n int, o peer.Options, where places, acknowledge bool) (report.Metrics, error) {
+	return c.audience(ctx, n, where, acknowledge, func(f load.Fanout) (report.Metrics, error) { return peer.Fanout(ctx, f, o, c.pids()) })
+}
+
+// audience has n clients subscribe to one stream, and leaves it to measure when
+// what is published.
+func (c *cluster) audience(ctx context.Context, n int, where places, acknowledge bool, measure func(load.Fanout) (report.Metrics, error)) (_ report.Metrics, err error) {
 	at, err := where(ctx, c)
 	if err != nil {
 		return nil, err
@@ -37,7 +43,7 @@ func (c *cluster) fanout(ctx context.Context, n int, o peer.Options, where place
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, publisher.Close()) }()
-	return peer.Fanout(ctx, load.Fanout{Meter: &meter, Each: n, Publish: publisher.Publish}, o, c.pids())
+	return measure(load.Fanout{Meter: &meter, Each: n, Publish: publisher.Publish})
 }
 
 // deaf is for subscribers of what does not change.

@@ -99,16 +99,21 @@ func Millis(d time.Duration) float64 { return millis(d) }
 // paced is how many deliveries a second there are at most while delay is measured.
 const paced = 20_000
 
-// Fanout publishes as fast as eight unfinished publications allow, then at a steady
-// rate, which says how late they are heard.
-func Fanout(ctx context.Context, f load.Fanout, o Options, pids []int) (report.Metrics, error) {
+// Deliveries publishes as fast as eight unfinished publications allow.
+func Deliveries(ctx context.Context, f load.Fanout, o Options, pids []int) (report.Metrics, error) {
 	u := usage{pids: pids}
 	f.Warm, f.Measure, f.Window, f.Began, f.Ended = o.Warm, o.Measure, 8, u.began, u.ended
 	full, err := f.Run(ctx)
 	if err := errors.Join(err, u.err); err != nil {
 		return nil, err
 	}
-	m, err := u.metrics(full)
+	return u.metrics(full)
+}
+
+// Fanout does that, and then publishes at a steady rate, which says how late
+// publications are heard.
+func Fanout(ctx context.Context, f load.Fanout, o Options, pids []int) (report.Metrics, error) {
+	m, err := Deliveries(ctx, f, o, pids)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (p *Process) Stop() error {
 	select {
 	case <-p.exited:
 	case <-time.After(10 * time.Second):
-		return p.Kill()
+		err = p.Kill() // if it has not ended just now
 	}
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil

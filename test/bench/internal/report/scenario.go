@@ -8,7 +8,7 @@ type Scenario struct {
 	Counts      string // what N is
 	Columns     []Column
 	Base        string // row that the first column's ratio is to; empty: none
-	Grows       bool   // measured once, from small to large: its chart has N as an axis
+	Grows       bool   // measured from small to large: its chart has N as an axis
 	Once        bool   // not repeated: it repeats by itself, or takes long
 }
 
@@ -63,6 +63,10 @@ var Scenarios = []Scenario{
 	{Name: "growth-items", About: "updates and reads of items, 64 clients, in one map of so many items", Counts: "items", Columns: cost, Grows: true, Once: true},
 	{Name: "growth-subscribers", About: "deliveries of one stream to so many subscribers over all nodes", Counts: "subscribers", Columns: cost, Grows: true, Once: true},
 	{Name: "growth-nodes", About: "writes and reads of 256 clients over so many nodes", Counts: "nodes", Columns: cost, Grows: true, Once: true},
+	{
+		Name: "nonvoters", About: "three voters and so many nonvoters, each node with a tenth of a processor: deliveries of one stream to 1,000 subscribers on each node that has clients, as fast as they go, then 25 writes a second through the leader", Counts: "nonvoters", Grows: true,
+		Columns: []Column{{PerSecond, "deliveries/s"}, {CPU, "CPU µs a delivery"}, {"used_up", "% of the time at the limit, busiest node"}, {"write_p50_ms", "write p50 ms"}, {"write_p99_ms", "write p99 ms"}, {Errors, "lost"}},
+	},
 	{
 		Name: "growth-connections", About: "updates of documents by 64 clients while so many others are subscribed to what does not change", Counts: "connections", Grows: true, Once: true,
 		Columns: append(slices.Clone(cost), Column{Each, "RSS KiB a connection"}),
