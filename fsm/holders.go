@@ -72,12 +72,6 @@ func (v *View) Holder(service uint64, identity, id string) (*Holder, bool) {
 	return v.holders.Get(&Holder{Service: service, Identity: identity, ID: id})
 }
 
-// EachHolder calls visit for all who hold items until it returns false.
-func (v *View) EachHolder(visit func(*Holder) bool) { v.holders.Scan(visit) }
-
-// IsHeld reports whether an item is there only for as long as somebody holds it.
-func (v *View) IsHeld(i *objects.Item) bool { return len(v.holdersOf(i.Object, i.Key, 1)) > 0 }
-
 // holdersOf returns at most limit holds of an item.
 func (v *View) holdersOf(object uint64, key string, limit int) []hold {
 	if v.holds.Len() == 0 {

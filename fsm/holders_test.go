@@ -242,6 +242,27 @@ func TestNewLeaderGivesTime(t *testing.T) {
 	require.Equal(t, []string{"alice"}, s.keys())
 }
 
+// Nobody is connected to a cluster that begins with the state of another.
+func TestRecoveredClusterLetsGoOfWhoDoesNotComeBack(t *testing.T) {
+	s := newStore(t)
+	s.create(objects.KindMap, "m")
+	bob := session("bob", "e")
+	s.must(asAlice, holding("alice", `1`))
+	s.must(bob, holding("bob", `1`).at("n1", "s2"))
+	s.must(asREST, &OpenLease{ID: "L", Grace: testGrace})
+	s.must(asREST, leasing("L", "leased"))
+	s.time += 3600_000
+	s.must(asREST, &Recover{ClusterID: "other"})
+	s.newTerm()
+	s.must(asREST, &DropEndpoints{Node: "n1"})
+	s.must(asREST, &RenewLease{ID: "L"})
+	s.later(testGrace - 1)
+	s.must(bob, &ConnectEndpoint{Node: "new", Session: "s3"})
+	s.later(1)
+	require.Equal(t, []string{"bob"}, s.keys())
+	requireCounted(t, s.fsm.View())
+}
+
 // What one expire command does is bounded, however much a dead node's clients held.
 func TestManyLetGoBitByBit(t *testing.T) {
 	s := newStore(t)

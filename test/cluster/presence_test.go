@@ -160,3 +160,46 @@ func TestPresence(t *testing.T) {
 	require.Equal(t, "map_item_removed leased", next(t, events, time.Second).what, "a lease that is closed lets go at once")
 	require.Empty(t, events, "nothing else was heard")
 }
+
+// Time without a quorum counts against nobody: a lease that could not be renewed
+// meanwhile is renewed afterwards.
+func TestLeaseOutlivesALostQuorum(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Config{})
+	leader := c.Leader()
+	_, err := leader.REST().Post(t.Context(), "/Maps", harness.Form("UniqueName", "guests"))
+	require.NoError(t, err)
+	events := watch(t, c, leader)
+	var lease struct{ SID string }
+	a, err := leader.REST().Post(t.Context(), "/Leases", harness.Form("Ttl", fmt.Sprint(int(grace/time.Second))))
+	require.NoError(t, err)
+	require.NoError(t, a.Decode(&lease))
+	_, err = leader.REST().Post(t.Context(), "/Maps/guests/Items", harness.Form("Key", "leased", "Data", "1", "Lease", lease.SID))
+	require.NoError(t, err)
+	require.Equal(t, "map_item_added leased", next(t, events, time.Minute).what)
+
+	for _, n := range c.Nodes {
+		if n != leader {
+			n.Pause()
+			defer n.Resume()
+		}
+	}
+	select {
+	case e := <-events:
+		require.FailNow(t, "without a quorum", e.what)
+	case <-time.After(grace + grace/2):
+	}
+	for _, n := range c.Nodes {
+		if n != leader {
+			n.Resume()
+		}
+	}
+	c.Until("the lease is renewed", func() error {
+		_, err := leader.REST().Post(t.Context(), "/Leases/"+lease.SID, nil)
+		return err
+	})
+	_, err = leader.REST().Do(t.Context(), "DELETE", "/Leases/"+lease.SID, nil)
+	require.NoError(t, err)
+	require.Equal(t, "map_item_removed leased", next(t, events, time.Minute).what)
+	require.Empty(t, events)
+}
