@@ -13,11 +13,12 @@ const root = fileURLToPath(new URL('../../..', import.meta.url));
 const binary = path.resolve(process.env.LOCKSTEP_BINARY ?? path.join(root, 'bin/lockstep'));
 
 export class Cluster {
-  static async start() {
+  /** Starts so many nodes, with more settings than the environment has. */
+  static async start({ nodes = 3, settings = {} } = {}) {
     const c = new Cluster();
     c.dir = await mkdtemp(path.join(os.tmpdir(), 'lockstep-browser-'));
     c.envFile = path.join(c.dir, 'dev.env');
-    c.process = spawn(binary, ['dev', '--data-dir', c.dir, '--http-port', await threeFreePorts()]);
+    c.process = spawn(binary, ['dev', '--data-dir', c.dir, '--nodes', String(nodes), '--http-port', await threeFreePorts()], { env: { ...process.env, ...settings } });
     process.once('exit', c.kill);
     await untilItSays(c.process, 'ready', 60_000);
     const lines = (await readFile(c.envFile, 'utf8')).trim().split('\n');
@@ -28,11 +29,11 @@ export class Cluster {
 
   kill = () => this.process.kill('SIGTERM');
 
-  /** An access token for the default service. */
-  token(identity) {
+  /** An access token, by default for the default service. */
+  token(identity, serviceSid = 'default') {
     const { AccessToken } = twilio.jwt;
     const token = new AccessToken(this.env.LOCKSTEP_ACCOUNT_SID, this.env.LOCKSTEP_API_KEY, this.env.LOCKSTEP_API_SECRET, { identity });
-    token.addGrant(new AccessToken.SyncGrant({ serviceSid: 'default' }));
+    token.addGrant(new AccessToken.SyncGrant({ serviceSid }));
     return token.toJwt();
   }
 
@@ -40,12 +41,20 @@ export class Cluster {
   async bring(records) {
     const lines = [{ lockstep_export: 1 }, ...records].map((r) => `${JSON.stringify(r)}\n`).join('');
     const end = { kind: 'end', lines: records.length, sha256: createHash('sha256').update(lines).digest('hex') };
-    const child = spawn(binary, ['import', '-', '--data-dir', this.dir], { stdio: 'pipe' });
-    let said = '';
-    for (const out of [child.stdout, child.stderr]) out.on('data', (data) => { said += data; });
-    child.stdin.end(`${lines}${JSON.stringify(end)}\n`);
-    const [code] = await once(child, 'exit');
-    if (code) throw new Error(`lockstep import ended with ${code}: ${said}`);
+    await this.lockstep(['import', '-'], { input: `${lines}${JSON.stringify(end)}\n` }).success;
+  }
+
+  /** Runs a command on this cluster; success is what it printed, or its failure. */
+  lockstep(args, { input = '', env = {} } = {}) {
+    const child = spawn(binary, args, { cwd: this.dir, env: { ...process.env, ...env, LOCKSTEP_DATA_DIR: this.dir } });
+    const run = { child, said: '' };
+    for (const out of [child.stdout, child.stderr]) out.on('data', (data) => { run.said += data; });
+    child.stdin.end(input);
+    run.success = once(child, 'close').then(([code]) => {
+      if (code !== 0) throw new Error(`lockstep ${args[0]} ended with ${code}: ${run.said}`);
+      return run.said;
+    });
+    return run;
   }
 
   /** Ends a node's process as a crash would; n counts from 0. */

@@ -170,7 +170,7 @@ func TestImportThatWasKilledGoesOn(t *testing.T) {
 		require.False(t, m.State.Finished())
 		killed++
 	}
-	require.Greater(t, killed, 10)
+	require.Greater(t, killed, 5)
 	tw.mu.Lock()
 	tw.before = nil
 	clear(tw.requests)
@@ -413,6 +413,15 @@ func TestMirrorOfANameThatIsGivenAgain(t *testing.T) {
 	again := tw.add(theirShop, "Documents", "config", 0)
 	require.NoError(t, m.Follow(t.Context(), true))
 	require.Contains(t, strings.Join(c.service(theirShop), ""), again)
+	tw.same(c)
+	none(t, m.To.Report) // that it was refused first is settled
+
+	tw.remove(again) // just before the switch
+	tw.permit(tw.add(theirShop, "Documents", "config", 0), "alice", true)
+	report := &Report{}
+	require.NoError(t, m.Switch(t.Context(), report))
+	none(t, report)
+	require.Zero(t, report.Found())
 	tw.same(c)
 }
 

@@ -2,6 +2,8 @@ package migrate
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"lockstep/server/admin"
@@ -10,6 +12,9 @@ import (
 
 // maxTold is how many differences a report has in words; the others it counts.
 const maxTold = 1000
+
+// refusal begins the text of a difference that is one.
+const refusal = "refused: "
 
 // Report is what was done, and what is not there as it is at the source. Several
 // goroutines may add to it.
@@ -23,6 +28,7 @@ type Report struct {
 	differences []string
 	told        map[string]bool
 	untold      int
+	pending     map[string]bool // SIDs of objects that were refused
 }
 
 // Counts says how many records of each sort there were.
@@ -104,6 +110,41 @@ func (r *Report) add(rec *transfer.Record) {
 	if r.Progress != nil {
 		r.Progress(1)
 	}
+}
+
+// refused adds that a record was.
+func (r *Report) refused(rec *transfer.Record, o admin.Outcome) {
+	if !r.differs(rec, refusal+"%d: %s", o.Code, o.Message) || isPart(rec) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		r.pending = map[string]bool{}
+	}
+	if len(r.pending) < maxTold {
+		r.pending[rec.SID] = true
+	}
+}
+
+// settled takes back that an object or service was refused, once it is taken: what had
+// its name is gone.
+func (r *Report) settled(rec *transfer.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.pending[rec.SID] || isPart(rec) || rec.Remove {
+		return
+	}
+	delete(r.pending, rec.SID)
+	r.found.Refused--
+	prefix := rec.Name() + ": " + refusal
+	r.differences = slices.DeleteFunc(r.differences, func(text string) bool {
+		is := strings.HasPrefix(text, prefix)
+		if is {
+			delete(r.told, text)
+		}
+		return is
+	})
 }
 
 // onlyHere adds that something is here which the source does not have.

@@ -129,11 +129,16 @@ func isPart(rec *transfer.Record) bool {
 // tell reports what became of a record.
 func (t *Target) tell(rec *transfer.Record, o admin.Outcome) {
 	t.Report.add(rec)
+	if withoutObject[o.Code] && isPart(rec) {
+		return // its object was refused, as was told
+	}
 	t.Report.tally(o)
+	if o.Code == 0 {
+		t.Report.settled(rec)
+	}
 	switch {
-	case withoutObject[o.Code] && isPart(rec): // its object was refused, as was told
 	case o.Code != 0:
-		t.Report.differs(rec, "refused: %d: %s", o.Code, o.Message)
+		t.Report.refused(rec, o)
 	case o.Difference == admin.DifferenceMissing:
 		t.Report.differs(rec, "is not here")
 	case o.Difference == admin.DifferenceOther:
