@@ -76,6 +76,7 @@ func TestImportIsWhatTheSourceShows(t *testing.T) {
 	require.NoError(t, m.Import(t.Context()))
 	none(t, m.To.Report)
 	require.Equal(t, 500, m.To.Report.Counts().Items)
+	require.Equal(t, 2, m.To.Report.Counts().Services, "once each, however many rounds there were")
 	require.True(t, m.State.Finished())
 	tw.same(c)
 	all := strings.Join(c.service(theirShop), "\n")

@@ -29,6 +29,7 @@ type Report struct {
 	told        map[string]bool
 	untold      int
 	pending     map[string]bool // SIDs of objects that were refused
+	services    map[string]bool // by SID
 }
 
 // Counts says how many records of each sort there were.
@@ -97,8 +98,12 @@ func (r *Report) add(rec *transfer.Record) {
 	switch {
 	case rec.Remove:
 		r.counts.Removed++
-	case rec.Kind == transfer.Service:
-		r.counts.Services++
+	case rec.Kind == transfer.Service: // which each round brings
+		if r.services == nil {
+			r.services = map[string]bool{}
+		}
+		r.services[rec.SID] = true
+		r.counts.Services = len(r.services)
 	case rec.Kind == transfer.Permission:
 		r.counts.Permissions++
 	case rec.Kind == transfer.ListItem, rec.Kind == transfer.MapItem:
