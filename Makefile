@@ -45,7 +45,8 @@ verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
-	for module in test/cluster/acme test/cluster/deploy test/bench test/bench/link; do (cd $$module && go vet ./... && go run $(STATICCHECK) ./... && go mod tidy -diff) || exit 1; done
+	for module in test/cluster/acme test/cluster/deploy test/bench/link; do (cd $$module && go vet ./... && go run $(STATICCHECK) ./... && go mod tidy -diff) || exit 1; done
+	cd test/bench && go vet ./... && go mod tidy -diff # staticcheck would go through all of the peers
 	cd test/cluster/ops && go vet . && go run $(STATICCHECK) .
 	scripts/replace.sh
 	scripts/vulnerabilities.sh $(VULNCHECK)
@@ -59,7 +60,7 @@ test-unit: ## run the tests that start no cluster, without the race detector
 
 test-race: ## run all Go tests, with the race detector where it can find something
 	go test -race -timeout 20m $$(go list ./... | grep -vE '/test/(cluster|rolling|sim|cli|durable|packages)$$')
-	go test -timeout 10m $(COMMANDS)
+	go test -p 3 -timeout 10m $(COMMANDS) # they mostly wait for their processes
 	cd test/bench && go test ./...
 	go test -race -timeout 10m -p 1 $(CLUSTERS)
 	cd test/cluster/acme && go test -timeout 10m .
