@@ -155,6 +155,24 @@ test('a key sees what it may', async (t) => {
   await o.sees('.login', 'The session is over');
 });
 
+test('what the limits refuse is told', async (t) => {
+  const small = await Cluster.start({ nodes: 1, settings: { LOCKSTEP_RATE_LIMITS: 'writes=1/1,burst=1s' } });
+  t.after(() => small.stop());
+  const own = { key: small.env.LOCKSTEP_API_KEY, secret: small.env.LOCKSTEP_API_SECRET };
+  const busy = restOf(small.urls[0], own.key, own.secret);
+  await busy('POST', '/v1/Services/default/Documents', { UniqueName: 'hot', Data: '{}' });
+  const writes = await Promise.allSettled(Array.from({ length: 40 }, () => busy('POST', '/v1/Services/default/Documents/hot', { Data: '{}' })));
+  const refused = writes.filter((w) => w.status === 'rejected').length;
+  assert.ok(refused > 0);
+  for (const [name, look] of Object.entries(looks)) {
+    const p = await person(t, { at: small.urls[0], look, as: own });
+    await p.go('limits', 'tbody tr');
+    await p.sees('tbody tr', 'hot');
+    await p.sees('tbody tr', String(refused));
+    assert.deepEqual(await p.violations(), [], name);
+  }
+});
+
 test('pages are accessible, in light, in dark and on a phone', async (t) => {
   const long = `${'eu-west-1/orders/'.repeat(6)}${'0'.repeat(80)}`; // nothing to break a line at
   const [document] = await Promise.all([rest('POST', `${data.base}/Documents`, { UniqueName: long, Data: '{}' }), rest('POST', `${data.base}/Maps/vans/Permissions/${'z'.repeat(120)}`, { Read: true, Write: true, Manage: false })]);

@@ -25,7 +25,7 @@ export function limits() {
       return;
     }
     const most = Math.max(...now.refusals.map((r) => r.count));
-    put(body, table('Refusals', [{ name: 'What' }, { name: 'Of' }, { name: 'Identity' }, { name: 'Refused', right: true }, { name: '', small: true }, { name: 'Last', fit: true }], now.refusals.map((r) => {
+    put(body, table('Refusals', [{ name: 'What' }, { name: 'Of' }, { name: 'Identity' }, { name: 'Refused', right: true }, { name: h('span.unseen', 'Share of them'), small: true }, { name: 'Last', fit: true }], now.refusals.map((r) => {
       const bar = h('i');
       bar.style.width = `${Math.max(3, 100 * r.count / most)}%`;
       return [h('b', wordOf(r.class)), r.sid ? [r.name && `${r.name} `, sid(r.sid)] : h('span.quiet', 'not shown to operators'), r.identity ? badge(r.identity) : h('span.quiet', r.sid ? 'API key or shared' : '–'), count(r.count), h('div.meter', bar), ago(r.last)];
