@@ -26,7 +26,7 @@ CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 # These only start the program and look at what it does: the race detector in it would double their time.
 COMMANDS := ./test/cli ./test/durable ./test/packages
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers bench-compare verify lint fmt soak soak-sim soak-age
+.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers bench-compare verify lint fmt soak soak-sim soak-age soak-steady
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -119,7 +119,6 @@ soak-sim: ## simulate SEEDS clusters, from the seed SEED on, and say how many a 
 soak-age: ## run a cluster for DURATION and see that log, disk, memory and goroutines stay flat
 	go test -tags age -count=1 -timeout 0 -v ./test/age -run TestNothingGrowsWithAge -for $(DURATION)
 
-.PHONY: soak-steady
 soak-steady: DURATION = 10m
 soak-steady: ## give a cluster 70 % of what it can do for DURATION (10m), print its delays, and see that memory and goroutines stay flat
 	go test -tags age -count=1 -timeout 0 -v ./test/age -run TestSteadyNearCapacity -for $(DURATION)

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -25,9 +24,10 @@ const yieldPause = 2 * transport.RequestTimeout
 
 // Fault returns why this node's state may not be relied upon: ErrDiffers or
 // ErrAltered for good, ErrDisputed until a majority has one state, and ErrUnsure
-// until a majority says what it has; nil if there is no reason. Nothing is served from the state then, and while it is wrong for good
-// this node does not lead. It votes on, and keeps the log, which has checksums of
-// its own. The channel is closed when the fault has changed.
+// until a majority says what it has; nil if there is no reason. Nothing is served
+// from the state then, and while it is wrong for good this node does not lead. It
+// votes on, and keeps the log, which has checksums of its own. The channel is closed
+// when the fault has changed.
 func (n *Node) Fault() (<-chan struct{}, error) { return n.replica.Fault() }
 
 // Verify has all members add up their states anew, and compares them as of one
@@ -56,16 +56,16 @@ func (n *Node) newReplica() (*replica.Replica, error) {
 var driftKey = []byte("Drift")
 
 func (n *Node) keptDrift() (uint64, error) {
-	kept, err := n.stores.stable.Get(driftKey)
+	drift, err := storedValue(n.stores.stable, driftKey)
 	switch {
-	case errors.Is(err, ErrDamaged):
-		return 0, err
-	case err != nil || len(kept) == 0: // that there is nothing is an error to some stores
+	case err != nil:
+		return 0, fmt.Errorf("read how far the sum of the state was off: %w", err)
+	case len(drift) == 0:
 		return 0, nil
-	case len(kept) != 8:
-		return 0, fmt.Errorf("%w: the sum of its state", ErrDamaged)
+	case len(drift) != 8:
+		return 0, fmt.Errorf("%w: how far the sum of the state was off has %d bytes", ErrDamaged, len(drift))
 	}
-	return binary.BigEndian.Uint64(kept), nil
+	return binary.BigEndian.Uint64(drift), nil
 }
 
 func (n *Node) keepDrift(drift uint64) error {

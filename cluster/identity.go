@@ -52,14 +52,21 @@ func readIncarnation(stable raft.StableStore, expected string) (ed25519.PrivateK
 
 // storedSeed reads what the node's key is made of; nil if there is none.
 func storedSeed(stable raft.StableStore) ([]byte, error) {
-	seed, err := stable.Get(nodeKey)
+	seed, err := storedValue(stable, nodeKey)
 	switch {
-	case err != nil && err.Error() != "not found": // as raft tells it
+	case err != nil:
 		return nil, fmt.Errorf("read node key: %w", err)
-	case len(seed) == 0:
-		return nil, nil
-	case len(seed) != ed25519.SeedSize:
+	case len(seed) != 0 && len(seed) != ed25519.SeedSize:
 		return nil, fmt.Errorf("%w: the node's key has %d bytes", ErrDamaged, len(seed))
 	}
 	return seed, nil
+}
+
+// storedValue reads what the stable store keeps under a name; empty if there is nothing.
+func storedValue(stable raft.StableStore, name []byte) ([]byte, error) {
+	value, err := stable.Get(name)
+	if err != nil && err.Error() == "not found" { // as raft tells it
+		return nil, nil
+	}
+	return value, err
 }

@@ -8,8 +8,9 @@ import (
 )
 
 // Endpoint is one connection of a client, kept while its service wants to hear
-// of connections, or the client holds items. Several may have the same id, which clients choose: an old one
-// whose end has not been noticed yet, or two windows of one device.
+// of connections, or the client holds items. Several may have the same id, which
+// clients choose: an old one whose end has not been noticed yet, or two windows of one
+// device.
 type Endpoint struct {
 	Service  uint64 `cbor:"1,keyasint"`
 	Identity string `cbor:"2,keyasint"`

@@ -219,6 +219,15 @@ func (tx *tx) lease(s *objects.Service, id string) (*Holder, *objects.Error) {
 	return h, nil
 }
 
+// ownLease is lease in the service of the command.
+func (tx *tx) ownLease(id string) (*Holder, *objects.Error) {
+	s, refused := tx.service()
+	if refused != nil {
+		return nil, refused
+	}
+	return tx.lease(s, id)
+}
+
 // OpenLease makes a lease, which ends some time after its last renewal.
 type OpenLease struct {
 	ID    string `cbor:"1,keyasint"`
@@ -241,11 +250,7 @@ type RenewLease struct {
 }
 
 func (op *RenewLease) apply(tx *tx) Result {
-	s, refused := tx.service()
-	if refused != nil {
-		return refuse(refused)
-	}
-	h, refused := tx.lease(s, op.ID)
+	h, refused := tx.ownLease(op.ID)
 	if refused != nil {
 		return refuse(refused)
 	}
@@ -262,11 +267,7 @@ type CloseLease struct {
 }
 
 func (op *CloseLease) apply(tx *tx) Result {
-	s, refused := tx.service()
-	if refused != nil {
-		return refuse(refused)
-	}
-	h, refused := tx.lease(s, op.ID)
+	h, refused := tx.ownLease(op.ID)
 	if refused != nil {
 		return refuse(refused)
 	}

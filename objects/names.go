@@ -65,6 +65,15 @@ func ValidateTTL(seconds int64) error {
 	return nil
 }
 
+// ValidateGrace checks after how many seconds a lease, or a session that is gone, lets
+// go of the items that it holds.
+func ValidateGrace(seconds int64) error {
+	if seconds < MinGraceSeconds || seconds > MaxGraceSeconds {
+		return ErrGrace
+	}
+	return nil
+}
+
 func validText(s string, maxRunes int) bool {
 	return s != "" && len(s) <= utf8.UTFMax*maxRunes &&
 		utf8.ValidString(s) && utf8.RuneCountInString(s) <= maxRunes &&

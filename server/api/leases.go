@@ -21,7 +21,7 @@ func (a *API) OpenLease(ctx context.Context, c Caller, ttl *int64) (resource.Lea
 	if ttl != nil {
 		grace = *ttl
 	}
-	if err := validateGrace(grace); err != nil {
+	if err := objects.ValidateGrace(grace); err != nil {
 		return resource.Lease{}, a.Refuse(ctx, c, objects.KindNone, fsm.Ref{}, objects.Write, err)
 	}
 	service, err := a.ServiceSID(ctx, c.Service)
@@ -51,7 +51,7 @@ func (c *Caller) leaseID(service objects.SID) string {
 func (a *API) RenewLease(ctx context.Context, c Caller, id string, ttl *int64) (resource.Lease, error) {
 	op := &fsm.RenewLease{ID: id}
 	if ttl != nil {
-		if err := validateGrace(*ttl); err != nil {
+		if err := objects.ValidateGrace(*ttl); err != nil {
 			return resource.Lease{}, a.Refuse(ctx, c, objects.KindNone, fsm.Ref{}, objects.Write, err)
 		}
 		op.Grace = *ttl * 1000
@@ -75,20 +75,13 @@ func (a *API) FetchLease(ctx context.Context, c Caller, id string) (resource.Lea
 		return resource.Lease{}, err
 	}
 	h, there := found.View.Holder(found.Service.Num, "", id)
-	if !there {
+	if !there || h.Until <= found.View.Time() {
 		return resource.Lease{}, objects.ErrLeaseGone
 	}
 	return resource.Lease{
 		ID: id, Service: found.Service.SID, TTL: h.Grace / 1000, Items: h.Items,
 		Created: h.Created, Expires: h.Until,
 	}, nil
-}
-
-func validateGrace(seconds int64) error {
-	if seconds < objects.MinGraceSeconds || seconds > objects.MaxGraceSeconds {
-		return objects.ErrGrace
-	}
-	return nil
 }
 
 // Hold says who holds an item that is written: a lease, or else the session, of the
@@ -110,24 +103,4 @@ func (h *Hold) held(op *fsm.WriteItem) (fsm.Op, error) {
 		return nil, objects.ErrLeaseEnded
 	}
 	return &fsm.HoldItem{Write: *op, Lease: h.Lease, Node: h.Node, Session: h.Session, Grace: h.Grace * 1000}, nil
-}
-
-// Known finds an object, whoever may read it: in what this node knows, or else at a
-// linearizable point.
-func (a *API) Known(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref) (*objects.Object, bool, error) {
-	view := a.node.View()
-	for asked := false; ; asked = true {
-		if s, ok := view.Service(c.Service); ok {
-			if o, ok := view.Object(s.Num, kind, ref); ok {
-				return o, true, nil
-			}
-		}
-		if asked {
-			return nil, false, nil
-		}
-		var err error
-		if view, err = a.read(ctx, c.misses(view)); err != nil {
-			return nil, false, err
-		}
-	}
 }

@@ -54,6 +54,26 @@ func (a *API) FetchObject(ctx context.Context, c Caller, kind objects.Kind, ref 
 	return a.find(ctx, c, objects.BucketReads, kind, ref)
 }
 
+// Known finds an object, whoever may read it: in what this node knows, or else at a
+// linearizable point.
+func (a *API) Known(ctx context.Context, c Caller, kind objects.Kind, ref fsm.Ref) (*objects.Object, bool, error) {
+	view := a.node.View()
+	for asked := false; ; asked = true {
+		if s, ok := view.Service(c.Service); ok {
+			if o, ok := view.Object(s.Num, kind, ref); ok {
+				return o, true, nil
+			}
+		}
+		if asked {
+			return nil, false, nil
+		}
+		var err error
+		if view, err = a.read(ctx, c.misses(view)); err != nil {
+			return nil, false, err
+		}
+	}
+}
+
 // FetchIndex finds the map behind an index of live queries that the caller may
 // read, charged to the queries of that map.
 func (a *API) FetchIndex(ctx context.Context, c Caller, ref fsm.Ref) (Found, error) {

@@ -50,7 +50,7 @@ func (p *presence) valid() bool {
 			return false
 		}
 	}
-	return p.TTL == nil || *p.TTL >= objects.MinGraceSeconds && *p.TTL <= objects.MaxGraceSeconds
+	return p.TTL == nil || objects.ValidateGrace(*p.TTL) == nil
 }
 
 // hold returns the hold that the session takes on the item that a call writes, nil if

@@ -31,7 +31,7 @@ type writers struct {
 	closed  bool
 
 	prompt, gathering line
-	turn              bool        // of gathering, where both lines could go on
+	promptTurn        bool        // where both lines could go on, the prompt one does
 	due               *time.Timer // wakes a writer for the first one of gathering
 	dueSet            bool
 }
@@ -115,8 +115,8 @@ func (w *writers) take() *session {
 // for the end of the other. It returns nil if there is none, or if the first one still
 // gathers events, and then sees to it that a writer comes back.
 func (w *writers) next() *session {
-	w.turn = !w.turn
-	if w.prompt.first != nil && (w.turn || w.gathering.first == nil) {
+	w.promptTurn = !w.promptTurn
+	if w.prompt.first != nil && (w.promptTurn || w.gathering.first == nil) {
 		return w.prompt.pop()
 	}
 	if s := w.gathering.first; s != nil {

@@ -13,9 +13,9 @@ import (
 )
 
 // Reporter tells the store which endpoints connect to this node and leave it,
-// for services with reachability webhooks, and where endpoints hold items. Reports of one identity keep their
-// order. A client's connection never waits for this: when more reports wait than
-// the queue holds, the newest are left out.
+// for services with reachability webhooks, and where endpoints hold items. Reports of
+// one identity keep their order. A client's connection never waits for this: when more
+// reports wait than the queue holds, the newest are left out.
 //
 // What was left out, was lost, or became due when a service was configured, is
 // made good by comparing the sessions that there are with those that the store

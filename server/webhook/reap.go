@@ -11,8 +11,8 @@ import (
 )
 
 // ReapEndpoints runs on the leader: it reports the endpoints of nodes that have been
-// gone for a while as disconnected, since nobody else can. What they held lapses from then on. reachable returns the
-// ids of the nodes that are there.
+// gone for a while as disconnected, since nobody else can. What they held lapses from
+// then on. reachable returns the ids of the nodes that are there.
 func ReapEndpoints(ctx context.Context, node Node, reachable func() []string, logger *slog.Logger) {
 	const every, patience = 5 * time.Second, 3
 	missed := map[string]int{}

@@ -71,26 +71,21 @@ func Connect(ctx context.Context, nodeURL, token string) (*Realtime, error) {
 
 // ConnectFrom is Connect from this address; nil: any.
 func ConnectFrom(ctx context.Context, from net.Addr, nodeURL, token string) (*Realtime, error) {
+	return introduce(ctx, from, nodeURL, map[string]any{"token": token})
+}
+
+// ConnectWith is Connect with more members in the first message.
+func ConnectWith(ctx context.Context, nodeURL string, init map[string]any) (*Realtime, error) {
+	return introduce(ctx, nil, nodeURL, init)
+}
+
+func introduce(ctx context.Context, from net.Addr, nodeURL string, init map[string]any) (*Realtime, error) {
 	dialer := websocket.Dialer{HandshakeTimeout: 3 * time.Second, NetDialContext: (&net.Dialer{LocalAddr: from}).DialContext}
 	conn, response, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(nodeURL, "http")+"/v3/wsconnect", nil)
 	if err != nil {
 		return nil, err
 	}
 	response.Body.Close()
-	return introduce(conn, map[string]any{"token": token})
-}
-
-// ConnectWith is Connect with more members in the first message.
-func ConnectWith(ctx context.Context, nodeURL string, init map[string]any) (*Realtime, error) {
-	conn, response, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(nodeURL, "http")+"/v3/wsconnect", nil)
-	if err != nil {
-		return nil, err
-	}
-	response.Body.Close()
-	return introduce(conn, init)
-}
-
-func introduce(conn *websocket.Conn, init map[string]any) (*Realtime, error) {
 	r := &Realtime{conn: conn}
 	init["method"] = "init"
 	if _, err := r.ask(init, nil); err != nil {

@@ -18,6 +18,19 @@ func valid(text []byte) bool {
 	return gjson.ValidBytes(text)
 }
 
+// members calls read with each member of an object, until that returns false, and
+// reports whether it is an object all of whose members were read.
+func members(object gjson.Result, read func(name string, value gjson.Result) bool) bool {
+	ok := object.IsObject()
+	if ok {
+		object.ForEach(func(key, value gjson.Result) bool {
+			ok = read(key.Str, value)
+			return ok
+		})
+	}
+	return ok
+}
+
 // setText takes a text, or null for none, and reports whether it is one of them.
 func setText(to *string, value gjson.Result) bool {
 	switch value.Type {

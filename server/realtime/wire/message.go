@@ -63,34 +63,34 @@ func (h *Header) decode(head []byte) bool {
 	if !valid(head) {
 		return false
 	}
-	all := gjson.ParseBytes(head)
-	ok := all.IsObject()
-	all.ForEach(func(key, value gjson.Result) bool {
-		switch key.Str {
-		case "method":
-			ok = setText(&h.Method, value)
-		case "id":
-			ok = setText(&h.ID, value)
-		case "token":
-			ok = setText(&h.Token, value)
-		case "continuation_token":
-			h.Continuation = json.RawMessage(value.Raw)
-		case "metadata":
-			h.Metadata = json.RawMessage(value.Raw)
-		case "tweaks":
-			h.Tweaks = json.RawMessage(value.Raw)
-		case "payload_size":
-			if value.Type != gjson.Null {
-				var err error
-				h.PayloadSize, err = strconv.Atoi(value.Raw)
-				ok = err == nil
-			}
-		case "http_request":
-			h.HTTPRequest = value.Raw
+	return members(gjson.ParseBytes(head), h.take) && h.Method != "" && h.PayloadSize >= 0
+}
+
+// take reads one member, and reports whether it is well formed.
+func (h *Header) take(name string, value gjson.Result) bool {
+	switch name {
+	case "method":
+		return setText(&h.Method, value)
+	case "id":
+		return setText(&h.ID, value)
+	case "token":
+		return setText(&h.Token, value)
+	case "continuation_token":
+		h.Continuation = json.RawMessage(value.Raw)
+	case "metadata":
+		h.Metadata = json.RawMessage(value.Raw)
+	case "tweaks":
+		h.Tweaks = json.RawMessage(value.Raw)
+	case "payload_size":
+		if value.Type != gjson.Null {
+			var err error
+			h.PayloadSize, err = strconv.Atoi(value.Raw)
+			return err == nil
 		}
-		return ok
-	})
-	return ok && h.Method != "" && h.PayloadSize >= 0
+	case "http_request":
+		h.HTTPRequest = value.Raw
+	}
+	return true
 }
 
 // readMessage reads the header of one message. Bytes behind the payload are

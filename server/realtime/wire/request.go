@@ -33,21 +33,19 @@ func (h *httpRequest) decode(text string) bool {
 	if all.Type == gjson.Null {
 		return true
 	}
-	ok := all.IsObject()
-	all.ForEach(func(key, value gjson.Result) bool {
-		switch key.Str {
+	return members(all, func(name string, value gjson.Result) bool {
+		switch name {
 		case "path":
-			ok = setText(&h.path, value)
+			return setText(&h.path, value)
 		case "method":
-			ok = setText(&h.method, value)
+			return setText(&h.method, value)
 		case "params":
-			ok = setObject(&h.params, value)
+			return setObject(&h.params, value)
 		case "headers":
-			ok = setObject(&h.headers, value)
+			return setObject(&h.headers, value)
 		}
-		return ok
+		return true
 	})
-	return ok
 }
 
 // Request decodes the request in a message, once. ErrMalformed says that there is
