@@ -1,13 +1,9 @@
 package fsm
 
-import (
-	"github.com/tidwall/btree"
-)
-
 // table is an ordered tree of immutable records that knows how much memory they
 // take, and the sum of their hashes. A copy is independent of the original, and made at no cost.
 type table[T any] struct {
-	*btree.BTreeG[T]
+	tree[T]
 	size  func(T) int64  // of one record; nil: records of another table, counted there
 	hash  func(T) hash64 // of one record; nil likewise
 	bytes int64          // of all records
@@ -17,7 +13,7 @@ type table[T any] struct {
 }
 
 func newTable[T any](less func(a, b T) bool, size func(T) int64, hash func(T) hash64) *table[T] {
-	return &table[T]{BTreeG: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true}), size: size, hash: hash}
+	return &table[T]{tree: newTree(less), size: size, hash: hash}
 }
 
 func (t *table[T]) sizeOf(x T) int64 {
@@ -37,7 +33,7 @@ func (t *table[T]) hashOf(x T) hash64 {
 // Set adds a record, in the place of an equal one if there is one.
 func (t *table[T]) Set(x T) (replaced T, ok bool) {
 	t.published = nil
-	if replaced, ok = t.BTreeG.Set(x); ok {
+	if replaced, ok = t.tree.Set(x); ok {
 		t.bytes -= t.sizeOf(replaced)
 		t.sum -= t.hashOf(replaced)
 	}
@@ -49,7 +45,7 @@ func (t *table[T]) Set(x T) (replaced T, ok bool) {
 // Delete removes the record that equals x.
 func (t *table[T]) Delete(x T) (removed T, ok bool) {
 	t.published = nil
-	if removed, ok = t.BTreeG.Delete(x); ok {
+	if removed, ok = t.tree.Delete(x); ok {
 		t.bytes -= t.sizeOf(removed)
 		t.sum -= t.hashOf(removed)
 	}
@@ -58,7 +54,7 @@ func (t *table[T]) Delete(x T) (removed T, ok bool) {
 
 // Copy returns an independent version.
 func (t *table[T]) Copy() *table[T] {
-	return &table[T]{BTreeG: t.BTreeG.Copy(), size: t.size, hash: t.hash, bytes: t.bytes, sum: t.sum}
+	return &table[T]{tree: t.tree.Copy(), size: t.size, hash: t.hash, bytes: t.bytes, sum: t.sum}
 }
 
 // version returns an independent version or, for readers, one that must not be
