@@ -1,5 +1,10 @@
 package fsm
 
+import (
+	"errors"
+	"slices"
+)
+
 // table is an ordered tree of immutable records that knows how much memory they
 // take, and the sum of their hashes. A copy is independent of the original, and made at no cost.
 type table[T any] struct {
@@ -51,6 +56,39 @@ func (t *table[T]) Delete(x T) (removed T, ok bool) {
 	}
 	return removed, ok
 }
+
+// load adds the next record of a snapshot, which has them in order.
+func (t *table[T]) load(x T) error {
+	if last, some := t.Max(); some && !t.less(last, x) {
+		return errDisorder
+	}
+	t.push(x)
+	t.bytes += t.sizeOf(x)
+	t.sum += t.hashOf(x)
+	return nil
+}
+
+// fill adds records of another table, in whatever order they are, behind those that
+// are there. It leaves them sorted.
+func (t *table[T]) fill(records []T) error {
+	slices.SortFunc(records, func(a, b T) int {
+		switch {
+		case t.less(a, b):
+			return -1
+		case t.less(b, a):
+			return 1
+		}
+		return 0
+	})
+	for _, x := range records {
+		if err := t.load(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errDisorder = errors.New("records that are not in order, or one that is there twice")
 
 // Copy returns an independent version.
 func (t *table[T]) Copy() *table[T] {
