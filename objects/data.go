@@ -179,10 +179,23 @@ func hex4(raw []byte, i int) rune {
 // AppendString appends s as a JSON string with no escape that JSON does not need.
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
-	for _, r := range s {
+	plain := plainLength(s)
+	b = append(b, s[:plain]...)
+	for _, r := range s[plain:] {
 		b = appendEscaped(b, r)
 	}
 	return append(b, '"')
+}
+
+// plainLength returns how much of a text, from its beginning, stands in JSON as it is:
+// nearly always all.
+func plainLength(s string) int {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return i
+		}
+	}
+	return len(s)
 }
 
 // JSONType is the media type of JSON.

@@ -3,8 +3,10 @@ package resource_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"lockstep/objects"
 	"lockstep/server/resource"
@@ -113,4 +115,13 @@ func BenchmarkObject(b *testing.B) {
 	for b.Loop() {
 		buffer = rest.Object(buffer[:0], o, resource.WithData)
 	}
+}
+
+func TestDatesAreThoseOfPackageTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ms := rapid.Int64Range(-62_135_596_800_000, 260_000_000_000_000).Filter(func(ms int64) bool { return ms != 0 }).Draw(t, "unix ms") // to beyond the year 9999
+		at := time.UnixMilli(ms).UTC()
+		require.Equal(t, at.Format(`"2006-01-02T15:04:05Z"`), string(rest.Date(nil, ms)))
+		require.Equal(t, at.Format(`"2006-01-02T15:04:05.000Z"`), string(realtime.Date(nil, ms)))
+	})
 }
