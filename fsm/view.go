@@ -335,6 +335,9 @@ func whatItIs(o *storedObject, ok bool) (*objects.Object, bool) {
 
 func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, ok bool) {
 	if !ref.SID.IsZero() {
+		if kind == objects.KindService && v.services.Len() <= fewServices {
+			return v.amongFew(ref.SID)
+		}
 		e, ok := v.sids.Get(sidEntry{sid: ref.SID})
 		return e.num, ok && ref.SID.Kind() == kind && e.service == service
 	}
@@ -343,6 +346,20 @@ func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, 
 	}
 	e, ok := v.names.Get(nameEntry{service: service, kind: kind, name: ref.Name})
 	return e.num, ok
+}
+
+// fewServices is how many services are looked through faster than the SIDs of all
+// objects. Every command names one.
+const fewServices = 8
+
+func (v *View) amongFew(sid objects.SID) (num uint64, ok bool) {
+	v.services.Scan(func(s *objects.Service) bool {
+		if ok = s.SID == sid; ok {
+			num = s.Num
+		}
+		return !ok
+	})
+	return num, ok
 }
 
 // Objects returns a stretch of a service's objects of one kind, by creation.
@@ -504,7 +521,7 @@ func collect[T any](t *table[T], from T, limit int, within func(T) bool) []T {
 func collectBack[T any](t *table[T], before T, limit int, within func(T) bool) []T {
 	out := make([]T, 0, min(limit, objects.MaxPageSize))
 	t.Descend(before, func(x T) bool {
-		if !t.less(x, before) {
+		if !t.Less(x, before) {
 			return true // the entry itself
 		}
 		if len(out) >= limit || !within(x) {

@@ -36,7 +36,7 @@ func (s space) note(view *fsm.View) string {
 
 // refuse returns the refusal of a command for which there is no space, or nil.
 func (s space) refuse(view *fsm.View, c *fsm.Command) *objects.Error {
-	if s.state <= 0 && s.service <= 0 {
+	if s.state <= 0 && s.service <= 0 || s.isAmple(view, c.Op) {
 		return nil
 	}
 	service, growth := view.Growth(c)
@@ -49,4 +49,17 @@ func (s space) refuse(view *fsm.View, c *fsm.Command) *objects.Error {
 		return objects.ErrServiceFull
 	}
 	return nil
+}
+
+// isAmple reports whether an operation surely fits, for the most frequent ones and
+// without a look at what they are on: not even one service with all there is would be
+// full.
+func (s space) isAmple(view *fsm.View, op fsm.Op) bool {
+	switch op.(type) {
+	case *fsm.UpdateObject, *fsm.WriteItem, *fsm.Publish:
+	default:
+		return false
+	}
+	fits := func(most int64) bool { return most <= 0 || view.Bytes()+largestWrite <= most }
+	return fits(s.state) && fits(s.service)
 }

@@ -62,17 +62,19 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 	if c.Actor.Token {
 		identity = c.Actor.Identity
 	}
-	service, found := view.Service(fsm.Ref{SID: c.Service})
-	missed := charge{objects.Bucket{Class: objects.BucketMisses, Identity: identity}, 1}
-	if found {
-		missed.bucket.SID = service.SID
+	missed := func() charge {
+		m := charge{objects.Bucket{Class: objects.BucketMisses, Identity: identity}, 1}
+		if service, found := view.Service(fsm.Ref{SID: c.Service}); found {
+			m.bucket.SID = service.SID
+		}
+		return m
 	}
 	// on returns the charge for an operation on an object whose caller has the
 	// rights for it.
 	on := func(kind objects.Kind, ref fsm.Ref, want objects.Rights, price func(*objects.Object) charge) charge {
 		_, o, refused := view.Find(c.Actor, fsm.Ref{SID: c.Service}, kind, ref, want)
 		if refused != nil {
-			return missed
+			return missed()
 		}
 		return price(o)
 	}
@@ -88,8 +90,9 @@ func ofCommand(view *fsm.View, c *fsm.Command) (cost charge, priced bool) {
 		_, priced = ofParts(view, c, transaction)
 		return charge{}, priced
 	case fsm.PerCreation:
+		service, found := view.Service(fsm.Ref{SID: c.Service})
 		if !found {
-			return missed, true
+			return missed(), true
 		}
 		cost = creation(kind, service.SID, identity)
 		cost.price += appendPrice(c.Op)
