@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"lockstep/objects"
 )
 
 // A snapshot is the magic, the format level of the state as a varint, then one
@@ -203,4 +205,190 @@ func readHead(r *bufio.Reader) (Level, error) {
 		return 0, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	return Level(level), nil
+}
+
+// readSnapshot reads and verifies a whole snapshot.
+func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
+	r := bufio.NewReaderSize(in, 1<<16)
+	level, err := readHead(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	defer z.Close()
+	l := &loader{view: newView()}
+	rr := &recordReader{r: bufio.NewReaderSize(z, 1<<16), sum: sha256.New()}
+	for {
+		t, record, err := rr.next()
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+		}
+		if t != recordTrailer {
+			rr.count(t, record)
+			if err := l.load(t, record); err != nil {
+				return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+			}
+			continue
+		}
+		var end trailer
+		if err := decoding.Unmarshal(record, &end); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+		}
+		if end.Records != rr.records || !bytes.Equal(end.Sum, rr.sum.Sum(nil)) {
+			return nil, nil, fmt.Errorf("%w: checksum does not match", ErrSnapshot)
+		}
+		if l.view.sum() != l.view.meta.Sum {
+			return nil, nil, fmt.Errorf("%w: when it was written: %w", ErrSnapshot, ErrAltered)
+		}
+		if level != l.view.Level() {
+			return nil, nil, fmt.Errorf("%w: its head does not match its state", ErrSnapshot)
+		}
+		return l.view, l.windows, nil
+	}
+}
+
+type recordReader struct {
+	r       *bufio.Reader
+	sum     hash.Hash
+	records uint64
+	head    []byte
+	buf     []byte
+}
+
+// next returns the next record; its bytes are valid until the next call.
+func (r *recordReader) next() (recordType, []byte, error) {
+	t, err := r.r.ReadByte()
+	if err != nil {
+		return 0, nil, err
+	}
+	size, err := binary.ReadUvarint(r.r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if size > maxRecord {
+		return 0, nil, fmt.Errorf("record of %d bytes", size)
+	}
+	if uint64(cap(r.buf)) < size {
+		r.buf = make([]byte, size)
+	}
+	r.buf = r.buf[:size]
+	if _, err := io.ReadFull(r.r, r.buf); err != nil {
+		return 0, nil, err
+	}
+	return recordType(t), r.buf, nil
+}
+
+// count adds a record to what the trailer is compared with.
+func (r *recordReader) count(t recordType, record []byte) {
+	r.head = binary.AppendUvarint(append(r.head[:0], byte(t)), uint64(len(record)))
+	r.sum.Write(r.head)
+	r.sum.Write(record)
+	r.records++
+}
+
+// loader builds a view from records.
+type loader struct {
+	view    *View
+	windows []storedWindow
+}
+
+func (l *loader) load(t recordType, record []byte) error {
+	v := l.view
+	switch t {
+	case recordMeta:
+		return decoding.Unmarshal(record, &v.meta)
+	case recordService:
+		return loadInto(record, func(s *objects.Service) {
+			v.services.Set(s)
+			v.sids.Set(sidEntry{sid: s.SID, num: s.Num})
+			if s.UniqueName != "" {
+				v.names.Set(nameEntry{kind: objects.KindService, name: s.UniqueName, num: s.Num})
+			}
+		})
+	case recordObject:
+		return loadInto(record, func(o *storedObject) {
+			v.objects.Set(o)
+			v.charge(o.Service, footprint(o))
+			v.sids.Set(sidEntry{sid: o.SID, service: o.Service, num: o.Num})
+			if o.UniqueName != "" {
+				v.names.Set(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName, num: o.Num})
+			}
+		})
+	case recordItem:
+		return loadInto(record, func(i *objects.Item) {
+			v.items.Set(i)
+			v.changes.Set(i)
+		})
+	case recordTombstone:
+		return loadInto(record, func(x *Tombstone) {
+			v.tombstones.Set(x)
+			v.byAge.Set(x)
+		})
+	case recordPermission:
+		return loadInto(record, func(x *objects.Permission) { v.permissions.Set(x) })
+	case recordKey:
+		return loadInto(record, func(x *objects.APIKey) { v.keys.Set(x) })
+	case recordExpiry:
+		return loadInto(record, func(x *expiry) { v.setExpiry(*x) })
+	case recordGarbage:
+		return loadInto(record, func(x *garbage) { v.garbage.Set(*x) })
+	case recordDelivery:
+		return loadInto(record, func(x *Delivery) { v.addDelivery(x) })
+	case recordEndpoint:
+		return loadInto(record, func(x *Endpoint) { v.setEndpoint(*x) })
+	case recordSealed:
+		return loadInto(record, func(x *Sealed) { v.sealed.Set(x) })
+	case recordLease:
+		return loadInto(record, func(x *Lease) { v.leases.Set(*x) })
+	case recordDurable:
+		return loadInto(record, func(x *Durable) { v.durables.Set(x) })
+	case recordProducer:
+		return loadInto(record, func(x *knownProducer) { v.producers.Set(x) })
+	case recordHolder:
+		return loadInto(record, func(x *Holder) { v.setHolder(x) })
+	case recordHold:
+		return loadInto(record, func(x *hold) { v.setHold(*x) })
+	case recordWindow:
+		var w storedWindow
+		if err := decoding.Unmarshal(record, &w); err != nil {
+			return err
+		}
+		if w.Kind >= windowKinds {
+			return fmt.Errorf("dedup window %d: written by a newer release", w.Kind)
+		}
+		l.windows = append(l.windows, w)
+		return nil
+	case recordChunk:
+		return l.loadChunk(record)
+	}
+	return fmt.Errorf("record type %d: written by a newer release", t)
+}
+
+func (l *loader) loadChunk(record []byte) error {
+	if len(l.windows) == 0 {
+		return errors.New("remembered commands without a window")
+	}
+	var s storedChunk
+	if err := decoding.Unmarshal(record, &s); err != nil {
+		return err
+	}
+	ch, err := s.chunk()
+	if err != nil {
+		return err
+	}
+	last := &l.windows[len(l.windows)-1]
+	last.chunks = append(last.chunks, ch)
+	return nil
+}
+
+func loadInto[T any](record []byte, put func(*T)) error {
+	x := new(T)
+	if err := decode(record, x); err != nil {
+		return err
+	}
+	put(x)
+	return nil
 }

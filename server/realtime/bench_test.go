@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,17 +29,26 @@ import (
 // sink is a connection that counts what is written to it.
 type sink struct {
 	net.Conn
-	taken  *atomic.Int64
-	closed chan struct{}
+	taken   *atomic.Int64
+	sent    chan []byte   // by the client; nil: nothing
+	written chan struct{} // to the client; nil: nobody waits for it
+	closed  chan struct{}
 }
 
-func (s *sink) Read([]byte) (int, error) {
-	<-s.closed
-	return 0, io.EOF
+func (s *sink) Read(b []byte) (int, error) {
+	select {
+	case frame := <-s.sent:
+		return copy(b, frame), nil
+	case <-s.closed:
+		return 0, io.EOF
+	}
 }
 
 func (s *sink) Write(b []byte) (int, error) {
 	s.taken.Add(int64(len(b)))
+	if s.written != nil {
+		s.written <- struct{}{}
+	}
 	return len(b), nil
 }
 
@@ -68,7 +78,11 @@ func (h handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // connect returns a connection to a sink. The handshake does not count.
 func connect(b *testing.B, taken *atomic.Int64) *wire.Conn {
-	conn := &sink{taken: new(atomic.Int64), closed: make(chan struct{})}
+	return upgrade(b, &sink{closed: make(chan struct{})}, taken)
+}
+
+func upgrade(b *testing.B, conn *sink, taken *atomic.Int64) *wire.Conn {
+	conn.taken = new(atomic.Int64)
 	r := httptest.NewRequest(http.MethodGet, Path, nil)
 	for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} {
 		r.Header.Set(name, value)
@@ -126,4 +140,50 @@ func BenchmarkFanOut(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(count), "ns/delivery")
 		})
 	}
+}
+
+// BenchmarkUpdate is a client that changes documents of 256 bytes, one after another,
+// from its frame to that of the answer. Nothing is replicated or synced.
+func BenchmarkUpdate(b *testing.B) {
+	node := fsmtest.New(nil)
+	ready := make(chan struct{})
+	close(ready)
+	s := New(Config{API: api.New(node), Node: node, Feed: node.FSM().Feed(), Ready: ready})
+	defer s.Close()
+	data := `{"p":"` + strings.Repeat("x", 248) + `"}`
+	frames := make([][]byte, 1000)
+	for i := range frames {
+		name := fmt.Sprint("document ", i)
+		node.Must(&fsm.CreateObject{SID: objects.NewSID(objects.KindDocument, commandid.New()), UniqueName: name, Data: objects.EmptyObject})
+		body := `{"data":` + data + `}`
+		head := fmt.Sprintf(`{"method":"message","id":"TM%d","active_grant":"data_sync","payload_type":"application/json","payload_size":%d,`+
+			`"http_request":{"host":"cds","path":"/v3/Documents/document%%20%d","method":"POST","params":{},"headers":{"Content-Type":"application/json"}}}`, i, len(body), i)
+		frames[i] = masked(fmt.Sprintf("TWILSOCK V3.0 %d\r\n%s\r\n%s", len(head), head, body))
+	}
+	conn := &sink{sent: make(chan []byte), closed: make(chan struct{})}
+	x := newSession(s, upgrade(b, conn, new(atomic.Int64)), "http://node", "", netip.Addr{})
+	conn.written = make(chan struct{}, 1)
+	x.service, _ = node.View().Service(fsm.Ref{SID: fsmtest.Service})
+	x.actor = fsm.Actor{Identity: "u", Token: true}
+	x.holder, x.pace = "u", paceOf(0)
+	x.queue = s.hub.NewQueue("u", x.wake)
+	x.introduced.Store(true)
+	x.startWriting()
+	var reading sync.WaitGroup
+	reading.Go(func() { x.readAll() })
+	before := node.View().Index()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		conn.sent <- frames[i%len(frames)]
+		<-conn.written
+	}
+	require.Equal(b, before+uint64(b.N), node.View().Index(), "each was written")
+	x.abort()
+	reading.Wait()
+}
+
+// masked is a message as a frame of a client, with a mask that changes nothing.
+func masked(message string) []byte {
+	b := []byte{0x82, 0x80 | 126, byte(len(message) >> 8), byte(len(message)), 0, 0, 0, 0}
+	return append(b, message...)
 }

@@ -42,7 +42,7 @@ func updateItem(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	match, err := objects.ParseIfMatch(c.Header("If-Match"))
+	match, err := objects.ParseIfMatch(c.IfMatch)
 	if err != nil {
 		return answer{}, err
 	}
@@ -57,7 +57,7 @@ func putItem(ctx context.Context, c *call) (answer, error) {
 		return answer{}, err
 	}
 	match := objects.Precondition{Kind: objects.MatchAbsent}
-	if text := c.Header("If-Match"); text != "-1" {
+	if text := c.IfMatch; text != "-1" {
 		var err error
 		if match, err = objects.ParseIfMatch(text); err != nil {
 			return answer{}, err
@@ -129,7 +129,7 @@ func removeItem(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	match, err := objects.ParseIfMatch(c.Header("If-Match"))
+	match, err := objects.ParseIfMatch(c.IfMatch)
 	if err != nil {
 		return answer{}, err
 	}

@@ -9,21 +9,44 @@ import (
 
 // turn is a request's place among those that share one of its keys.
 type turn struct {
-	keys    []string
-	earlier []*turn
-	lane    *lane         // of a write to an object; nil: it waits until earlier ones are done
-	inLine  chan struct{} // closed when its write is in line, or it is done; nil: it has no lane
-	entered bool          // inLine is closed
-	done    chan struct{} // closed when it is answered
+	of      *requests
+	keys    []orderKey
+	room    [2]orderKey // for them
+	earlier []earlier
+	lane    *lane // of a write to an object; nil: it waits until earlier ones are done
+
+	// Of the lock of the requests. The channels are made for those that wait.
+	inLine bool          // its write is, or it is done
+	lined  chan struct{} // closed when it is in line
+	left   bool          // it is answered
+	done   chan struct{} // closed when it is answered
+}
+
+// earlier is what a request waits for of an earlier one.
+type earlier struct {
+	begin  <-chan struct{} // before it begins; nil: nothing
+	answer <-chan struct{} // before it is answered
+}
+
+// before returns what a later request waits for. It is called with the lock held.
+func (t *turn) before(later *turn) earlier {
+	if t.done == nil {
+		t.done = make(chan struct{})
+	}
+	if t.lane == nil || t.lane != later.lane {
+		return earlier{begin: t.done, answer: t.done}
+	}
+	if t.lined == nil && !t.inLine {
+		t.lined = make(chan struct{})
+	}
+	return earlier{begin: t.lined, answer: t.done}
 }
 
 // await waits until the request may begin.
 func (t *turn) await() {
 	for _, e := range t.earlier {
-		if t.lane != nil && t.lane == e.lane {
-			<-e.inLine
-		} else {
-			<-e.done
+		if e.begin != nil {
+			<-e.begin
 		}
 	}
 }
@@ -31,14 +54,23 @@ func (t *turn) await() {
 // awaitAnswers waits until the request may be answered.
 func (t *turn) awaitAnswers() {
 	for _, e := range t.earlier {
-		<-e.done
+		<-e.answer
 	}
 }
 
 func (t *turn) enterLine() {
-	if !t.entered {
-		t.entered = true
-		close(t.inLine)
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	t.entered()
+}
+
+// entered is called with the lock held.
+func (t *turn) entered() {
+	if !t.inLine {
+		t.inLine = true
+		if t.lined != nil {
+			close(t.lined)
+		}
 	}
 }
 
@@ -73,7 +105,7 @@ func (t *turn) propose(ctx context.Context, s *session, c *fsm.Command) (*fsm.Re
 // So no leader has a later one and not the earlier one, and a client that does not
 // wait for answers is not slowed down to one write a log entry.
 type lane struct {
-	name  string
+	key   orderKey
 	users int // guarded by requests.mu
 
 	mu      sync.Mutex

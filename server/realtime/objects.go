@@ -3,7 +3,6 @@ package realtime
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"lockstep/fsm"
 	"lockstep/objects"
 	"lockstep/server/api"
+	"lockstep/server/realtime/wire"
 	"lockstep/server/resource"
 )
 
@@ -34,7 +34,7 @@ func (c *call) decode() (*body, error) {
 	if len(text) == 0 {
 		return b, nil
 	}
-	if !json.Valid(text) {
+	if !wire.Valid(text) {
 		return nil, objects.ErrData.With("The body is not valid JSON")
 	}
 	all := gjson.ParseBytes(text)
@@ -172,7 +172,7 @@ func writeData(ctx context.Context, c *call, b *body) (answer, error) {
 }
 
 func writeObject(ctx context.Context, c *call, update api.Update) (answer, error) {
-	update.IfMatch = c.Header("If-Match")
+	update.IfMatch = c.IfMatch
 	o, err := c.session.api.UpdateObject(ctx, c.writer(), c.kind, c.ref, update)
 	if err != nil {
 		return answer{}, err

@@ -144,18 +144,14 @@ func (c *call) setBody(payload []byte) {
 // before its answer is in line to be written, when nothing of the request is needed any
 // more and the client may send the next one, or when it will not be answered.
 func (s *session) start(c *call, done func()) {
-	var keys []string
-	keys, c.sid = s.orderOf(c)
-	lane := ""
-	if c.isWrite() && len(keys) > 0 {
-		lane = keys[0]
-	}
-	run := func(t *turn) {
-		c.turn, c.done = t, done
+	t := new(turn)
+	t.keys, c.sid = s.orderOf(c, t.room[:0])
+	c.turn, c.done = t, done
+	run := func() {
 		defer c.finish()
 		s.serve(c)
 	}
-	if !s.requests.start(s.ctx, keys, lane, run) {
+	if !s.requests.start(s.ctx, t, c.isWrite() && len(t.keys) > 0, run) {
 		done()
 	}
 }
@@ -192,7 +188,7 @@ func (s *session) note(c *call, status int, took time.Duration) {
 // name is by which the client knows the request: the id that it chose, and that its
 // answer has.
 func (c *call) name() string {
-	id := cmp.Or(c.Header("Twilio-Request-Id"), c.ID)
+	id := cmp.Or(c.RequestID, c.ID)
 	return id[:min(len(id), maxRequestName)]
 }
 
@@ -281,7 +277,7 @@ func (s *session) serve(c *call) {
 	defer cancel()
 	if s.config.Trace != nil {
 		var end func(int, *objects.Error)
-		if ctx, end = s.config.Trace(ctx, c.Method, c.Header("traceparent")); end != nil {
+		if ctx, end = s.config.Trace(ctx, c.Method, c.Traceparent); end != nil {
 			defer func() { end(c.status, c.refused) }()
 		}
 	}
@@ -368,9 +364,20 @@ func (s *session) answer(c *call, a answer) {
 func (s *session) frameOf(c *call, a answer) (out answer, frame []byte) {
 	s.server.writing <- struct{}{}
 	defer func() { <-s.server.writing }()
-	a, body := s.bodyOf(c, a)
+	room := bodies.Get().(*[]byte)
+	defer bodies.Put(room)
+	a, body := s.bodyOf(c, a, (*room)[:0])
+	if cap(body) <= maxBodyRoom {
+		*room = body
+	}
 	return a, wire.Answer(c.ID, a.status, body)
 }
+
+// bodies are buffers for the bodies of answers, until they are in their frames.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxBodyRoom is how large a buffer is kept.
+const maxBodyRoom = 16 << 10
 
 // answers counts the bytes of answers that wait for a client. It is an upper
 // limit: what waits is known as a whole, not how much of it is answers.
@@ -428,16 +435,17 @@ func at(o *objects.Object, event objects.EventID) hub.Point {
 // before is the point just before an event of a write.
 func before(o *objects.Object, event objects.EventID) hub.Point { return at(o, max(event, 1)-1) }
 
-// bodyOf writes an answer's body, and if that fails, the answer that says so.
-func (s *session) bodyOf(c *call, a answer) (out answer, body []byte) {
+// bodyOf writes an answer's body behind b, which is empty, and if that fails, the
+// answer that says so.
+func (s *session) bodyOf(c *call, a answer, b []byte) (out answer, body []byte) {
 	defer s.config.Panics.Catch("answer", func(fault error) {
 		out = s.failure(c, fmt.Errorf("%w: %w", objects.ErrInternal, fault))
 		body = out.body(nil)
 	})
 	if a.body != nil {
-		body = a.body(nil)
+		b = a.body(b)
 	}
-	return a, body
+	return a, b
 }
 
 // reader is on whose behalf a read runs.
@@ -456,16 +464,18 @@ func (c *call) writer() api.Caller {
 				defer func() { end(err) }()
 			}
 		}
-		// Looked up again: another object may have got the name while the request
-		// waited.
-		if o, ok := c.session.config.Node.View().Object(c.session.service.Num, c.kind, c.ref); ok {
-			c.sid = o.SID
+		// Looked up again if the request has waited: another object may have got the
+		// name meanwhile.
+		if waited := len(c.turn.earlier) > 0; waited && c.ref.SID.IsZero() {
+			if o, ok := c.session.config.Node.View().Object(c.session.service.Num, c.kind, c.ref); ok {
+				c.sid = o.SID
+			}
 		}
 		c.session.queue.Begin(command.ID, c.sid)
 		return c.turn.propose(ctx, c.session, command)
 	}
 	const longest = 128
-	if key := c.Header("Twilio-Request-Id"); key != "" && len(key) <= longest {
+	if key := c.RequestID; key != "" && len(key) <= longest {
 		w.Key, w.Scope, w.Fingerprint = key, "identity/"+c.session.actor.Identity, c.fingerprint()
 	}
 	return w
@@ -474,5 +484,5 @@ func (c *call) writer() api.Caller {
 // fingerprint returns what distinguishes requests with one id.
 func (c *call) fingerprint() [16]byte {
 	address := append([]string{c.Method}, c.Path...)
-	return api.Fingerprint(c.body, append(address, c.Header("If-Match"))...)
+	return api.Fingerprint(c.body, append(address, c.IfMatch)...)
 }

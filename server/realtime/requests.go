@@ -10,6 +10,7 @@ import (
 type requests struct {
 	slots     chan struct{}
 	running   sync.WaitGroup
+	workers   *workers      // the server's
 	answering chan struct{} // one slot: who is writing an answer
 
 	stopped chan struct{} // closed by finish: no more are started
@@ -18,14 +19,15 @@ type requests struct {
 	freed chan struct{} // one slot: there are fewer bytes
 
 	mu     sync.Mutex
-	busy   time.Time        // when one was last started or answered
-	bytes  int64            // of those under way
-	closed bool             // stopped is
-	last   map[string]*turn // of the last request by key, until it is done; nil: there is none
-	lanes  map[string]*lane // of the writes under way, by object; likewise
+	busy   time.Time          // when one was last started or answered
+	bytes  int64              // of those under way
+	closed bool               // stopped is
+	last   map[orderKey]*turn // of the last request by key, until it is done; nil: there is none
+	lanes  map[orderKey]*lane // of the writes under way, by object; likewise
 }
 
-func (q *requests) init(limit int, bytes int64) {
+func (q *requests) init(workers *workers, limit int, bytes int64) {
+	q.workers = workers
 	q.limit, q.freed = bytes, make(chan struct{}, 1)
 	q.slots = make(chan struct{}, limit)
 	q.answering = make(chan struct{}, 1)
@@ -64,16 +66,20 @@ func (q *requests) release(size int) {
 }
 
 // start runs a request behind those that were started earlier with one of its
-// keys. A write in a lane only waits until the earlier ones of its lane are in line
-// to be written. start waits for a slot, and reports false if the request is not
-// run.
-func (q *requests) start(ctx context.Context, keys []string, lane string, run func(*turn)) bool {
+// keys. If it has a lane, that of its first key, it only waits until the earlier ones
+// of its lane are in line to be written. start waits for a slot, and reports false if
+// the request is not run.
+func (q *requests) start(ctx context.Context, t *turn, hasLane bool, run func()) bool {
 	select {
 	case q.slots <- struct{}{}:
-	case <-q.stopped:
-		return false
-	case <-ctx.Done():
-		return false
+	default:
+		select {
+		case q.slots <- struct{}{}:
+		case <-q.stopped:
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -81,11 +87,13 @@ func (q *requests) start(ctx context.Context, keys []string, lane string, run fu
 		<-q.slots
 		return false
 	}
-	t := q.enter(keys, lane)
+	q.enter(t, hasLane)
 	q.busy = time.Now()
-	q.running.Go(func() {
+	q.running.Add(1)
+	q.workers.run(func() {
+		defer q.running.Done()
 		t.await() // all that came earlier have started, and end by themselves
-		run(t)
+		run()
 		q.leave(t)
 		<-q.slots
 	})
@@ -93,28 +101,30 @@ func (q *requests) start(ctx context.Context, keys []string, lane string, run fu
 }
 
 // enter is called with the lock held.
-func (q *requests) enter(keys []string, name string) *turn {
-	t := &turn{keys: keys, done: make(chan struct{})}
-	if q.last == nil {
-		q.last = make(map[string]*turn)
-	}
-	if name != "" {
-		if q.lanes == nil {
-			q.lanes = make(map[string]*lane)
+func (q *requests) enter(t *turn, hasLane bool) {
+	t.of = q
+	if hasLane {
+		key := t.keys[0]
+		l := q.lanes[key]
+		if l == nil {
+			l = &lane{key: key}
+			if q.lanes == nil {
+				q.lanes = make(map[orderKey]*lane)
+			}
+			q.lanes[key] = l
 		}
-		if q.lanes[name] == nil {
-			q.lanes[name] = &lane{name: name}
-		}
-		t.lane, t.inLine = q.lanes[name], make(chan struct{})
-		t.lane.users++
+		l.users++
+		t.lane = l
 	}
-	for _, k := range keys {
+	if q.last == nil && len(t.keys) > 0 {
+		q.last = make(map[orderKey]*turn)
+	}
+	for _, k := range t.keys {
 		if e := q.last[k]; e != nil && e != t {
-			t.earlier = append(t.earlier, e)
+			t.earlier = append(t.earlier, e.before(t))
 		}
 		q.last[k] = t
 	}
-	return t
 }
 
 func (q *requests) leave(t *turn) {
@@ -125,22 +135,29 @@ func (q *requests) leave(t *turn) {
 			delete(q.last, k)
 		}
 	}
-	if t.lane != nil {
-		t.enterLine()
-		if t.lane.users--; t.lane.users == 0 {
-			delete(q.lanes, t.lane.name)
+	if l := t.lane; l != nil {
+		t.entered()
+		if l.users--; l.users == 0 {
+			delete(q.lanes, l.key)
 		}
 	}
-	// An idle client keeps neither.
+	q.busy = time.Now()
+	t.earlier = nil
+	if t.done != nil {
+		close(t.done)
+	}
+}
+
+// rest gives back what a client that asks for nothing does not need.
+func (q *requests) rest() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if len(q.last) == 0 {
 		q.last = nil
 	}
 	if len(q.lanes) == 0 {
 		q.lanes = nil
 	}
-	q.busy = time.Now()
-	t.earlier = nil
-	close(t.done)
 }
 
 func (q *requests) wait() { q.running.Wait() }

@@ -128,10 +128,19 @@ func routeObject(method string, kind objects.Kind, path []string) target {
 	return t
 }
 
-// orderOf returns the names under which a call has to wait for earlier ones, and
-// the SID of its object: the object's SID and its unique name, as far as the local
-// store knows them.
-func (s *session) orderOf(c *call) (keys []string, sid objects.SID) {
+// orderKey is a name under which requests wait for earlier ones: the SID of an
+// object, its unique name among those of a kind, or what all batches of subscriptions
+// have (the zero key).
+type orderKey struct {
+	sid  objects.SID
+	kind objects.Kind
+	name string
+}
+
+// orderOf returns the keys under which a call has to wait for earlier ones, in the
+// room for them if they fit, and the SID of its object: the object's SID and its
+// unique name, as far as the local store knows them.
+func (s *session) orderOf(c *call, room []orderKey) (keys []orderKey, sid objects.SID) {
 	switch {
 	case c.batch:
 		return c.subscriptions.keys(), objects.SID{}
@@ -140,7 +149,7 @@ func (s *session) orderOf(c *call) (keys []string, sid objects.SID) {
 	}
 	if c.ref == (fsm.Ref{}) {
 		if name := gjson.GetBytes(c.body, "unique_name").Str; name != "" {
-			keys = append(keys, nameKey(c.kind, name))
+			keys = append(room, orderKey{kind: c.kind, name: name})
 		}
 		return keys, objects.SID{}
 	}
@@ -148,18 +157,15 @@ func (s *session) orderOf(c *call) (keys []string, sid objects.SID) {
 	if o, ok := s.config.Node.View().Object(s.service.Num, c.kind, c.ref); ok {
 		sid, name = o.SID, o.UniqueName
 	}
+	keys = room
 	if !sid.IsZero() {
-		keys = append(keys, sidKey(sid))
+		keys = append(keys, orderKey{sid: sid})
 	}
 	if name != "" {
-		keys = append(keys, nameKey(c.kind, name))
+		keys = append(keys, orderKey{kind: c.kind, name: name})
 	}
 	return keys, sid
 }
-
-func sidKey(sid objects.SID) string { return string(sid[:]) }
-
-func nameKey(kind objects.Kind, name string) string { return kind.String() + "/" + name }
 
 // fetchConfiguration tells mobile clients where everything is (part 9).
 func fetchConfiguration(_ context.Context, c *call) (answer, error) {

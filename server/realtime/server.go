@@ -64,6 +64,7 @@ type Server struct {
 	work   sync.WaitGroup // every goroutine, and every session
 
 	writers  writers
+	workers  workers
 	writing  chan struct{}           // one slot for each answer that is being written
 	arrivals *slots.Pool[netip.Addr] // connections that have not introduced themselves
 
@@ -100,6 +101,7 @@ func New(config Config) *Server {
 	s.work.Go(func() { s.hub.Run(s.ctx) })
 	s.work.Go(s.lookAtAll)
 	s.writers.init()
+	s.workers.init(&s.work)
 	for range writerCount() {
 		s.work.Go(s.writers.run)
 	}
@@ -443,6 +445,7 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.writers.close()
+	s.workers.close()
 	if poller := s.pollerOfAll(); poller != nil {
 		poller.Close()
 	}

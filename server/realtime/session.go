@@ -74,7 +74,7 @@ func newSession(server *Server, conn *wire.Conn, origin, source string, network 
 	}
 	// Not below the server's, which would keep a list of all: Close cancels each.
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.requests.init(server.config.RequestsPerSession, server.config.SessionRequestBytes)
+	s.requests.init(&server.workers, server.config.RequestsPerSession, server.config.SessionRequestBytes)
 	s.conn.SetPace(s.ctx, server.config.SessionByteRate)
 	return s
 }
@@ -301,6 +301,7 @@ func (s *session) readAll() (resting bool, err error) {
 		more, err := s.conn.Read(s.config.SilenceTimeout, int(s.config.MessageBytes), receive)
 		switch {
 		case err == wire.ErrIdle:
+			s.requests.rest()
 			if s.conn.Rest(s.resume) {
 				return true, nil
 			}

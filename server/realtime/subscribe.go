@@ -102,14 +102,14 @@ func isInt64(text string) bool {
 
 // keys order a batch behind other batches, and behind what was asked of its objects
 // before. Of one that was not understood there is no more to say.
-func (b *subscriptionBatch) keys() []string {
-	keys := []string{"subscriptions"}
+func (b *subscriptionBatch) keys() []orderKey {
+	keys := []orderKey{{}}
 	if b == nil {
 		return keys
 	}
 	for _, o := range b.Requests {
 		if sid, ok := objects.ParseSID(o.Object); ok {
-			keys = append(keys, sidKey(sid))
+			keys = append(keys, orderKey{sid: sid})
 		}
 	}
 	return keys

@@ -398,6 +398,9 @@ const (
 	opPong   = 0xA
 )
 
+// maxFrameHeader is the length of the longest header.
+const maxFrameHeader = 10
+
 // appendFrameHeader appends the header of an unmasked, final frame (RFC 6455,
 // 5.2).
 func appendFrameHeader(b []byte, op byte, size int) []byte {

@@ -8,9 +8,9 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// valid reports whether a text is JSON. What nests a lot is left to the parser that
+// Valid reports whether a text is JSON. What nests a lot is left to the parser that
 // does not use the stack for it: the fast one would take a hundred times the text.
-func valid(text []byte) bool {
+func Valid(text []byte) bool {
 	const nested = 200
 	if bytes.Count(text, []byte("{"))+bytes.Count(text, []byte("[")) > nested {
 		return json.Valid(text)

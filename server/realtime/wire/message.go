@@ -60,7 +60,7 @@ type Header struct {
 
 // decode reads a header, in one pass, and reports whether it is one.
 func (h *Header) decode(head []byte) bool {
-	if !valid(head) {
+	if !Valid(head) {
 		return false
 	}
 	return members(gjson.ParseBytes(head), h.take) && h.Method != "" && h.PayloadSize >= 0
@@ -130,7 +130,7 @@ var replyHead = []byte(`{"method":"reply",`)
 // isReply reports whether a header is that of a reply. If it begins as they do, that
 // costs no allocation.
 func isReply(head []byte) bool {
-	return (bytes.HasPrefix(head, replyHead) || gjson.GetBytes(head, "method").Str == MethodReply) && valid(head)
+	return (bytes.HasPrefix(head, replyHead) || gjson.GetBytes(head, "method").Str == MethodReply) && Valid(head)
 }
 
 // beginning reads of a header that is too large what is needed to answer it.

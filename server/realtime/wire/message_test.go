@@ -105,7 +105,7 @@ func FuzzHeader(f *testing.F) {
 	f.Add([]byte(` {"m\u0065thod":"a\tb","x":[[],{}]} `))
 	f.Add([]byte(`{"method":"a","id":"` + "\xff" + `"}`))
 	f.Fuzz(func(t *testing.T, head []byte) {
-		require.Equal(t, json.Valid(head), valid(head))
+		require.Equal(t, json.Valid(head), Valid(head))
 		var h Header
 		decoded := h.decode(head)
 		var members map[string]json.RawMessage
@@ -223,4 +223,23 @@ func FuzzRequest(f *testing.F) {
 		}
 		require.Empty(t, r.Path)
 	})
+}
+
+func TestHeadersWhateverTheirCase(t *testing.T) {
+	request := func(headers string) Request {
+		r, err := (&Message{Header: Header{ID: "x", HTTPRequest: `{"path":"/v3/Maps","method":"GET","headers":` + headers + `}`}}).Request()
+		require.NoError(t, err)
+		return r
+	}
+	for headers, want := range map[string]Request{
+		`{"Twilio-Request-Id":"RQ1","If-Match":"1","traceparent":"00"}`: {RequestID: "RQ1", IfMatch: "1", Traceparent: "00"},
+		`{"twilio-request-id":"RQ1","IF-MATCH":5,"Traceparent":null}`:   {RequestID: "RQ1", IfMatch: "5"},
+		`{"if-match":["1","2"],"If-Matches":"3","Content-Type":"x"}`:    {IfMatch: "1"},
+		`{"If-Match":"1","if-match":"2"}`:                               {IfMatch: "1"}, // as it is spelled
+		`{"if-match":"1","IF-MATCH":"2"}`:                               {IfMatch: "2"}, // or the last one
+		`null`:                                                          {},
+	} {
+		got := request(headers)
+		require.Equal(t, want, Request{RequestID: got.RequestID, IfMatch: got.IfMatch, Traceparent: got.Traceparent}, headers)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,7 +34,8 @@ func appendMessage(b, header, payload []byte) []byte {
 
 	var digits [20]byte
 	size := strconv.AppendInt(digits[:0], int64(len(header)+len(end)), 10)
-	b = appendFrameHeader(b, opBinary, len(magic)+len(size)+len(header)+len(end)+len(payload)+2*len(lineEnd))
+	length := len(magic) + len(size) + len(header) + len(end) + len(payload) + 2*len(lineEnd)
+	b = appendFrameHeader(slices.Grow(b, maxFrameHeader+length), opBinary, length)
 	b = append(b, magic...)
 	b = append(b, size...)
 	b = append(b, lineEnd...)
@@ -62,9 +64,13 @@ func appendStatus(b []byte, member string, code int, text string) []byte {
 	return append(b, '}')
 }
 
+// headerRoom is as much as most headers have: they are made on the stack.
+const headerRoom = 256
+
 // Reply answers a message that has no more to say than a status.
 func Reply(id string, code int, text string) []byte {
-	return appendMessage(nil, appendStatus(appendHead(nil, MethodReply, id), "status", code, text), nil)
+	var room [headerRoom]byte
+	return appendMessage(nil, appendStatus(appendHead(room[:0], MethodReply, id), "status", code, text), nil)
 }
 
 // TooMany answers a message that is not served because there were too many. It
@@ -84,7 +90,8 @@ func AppendBackoff(b []byte, wait time.Duration) []byte {
 
 // Answer answers a request in the tunnel. body is JSON, or empty.
 func Answer(id string, status int, body []byte) []byte {
-	h := appendStatus(appendHead(nil, MethodReply, id), "status", 200, "OK")
+	var room [headerRoom]byte
+	h := appendStatus(appendHead(room[:0], MethodReply, id), "status", 200, "OK")
 	h = appendStatus(h, "http_status", status, http.StatusText(status))
 	h = append(h, `,"http_headers":{}`...)
 	return appendMessage(nil, h, body)

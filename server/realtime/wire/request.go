@@ -14,10 +14,13 @@ import (
 type Request struct {
 	ID     string
 	Method string
-	Path   []string // segments
-	Params map[string]string
+	Path   []string          // segments
+	Params map[string]string // nil: none
 
-	headers gjson.Result
+	// The headers that are looked at, whatever their case.
+	RequestID   string // Twilio-Request-Id
+	IfMatch     string // If-Match
+	Traceparent string // traceparent
 }
 
 // httpRequest is a request as the client sent it. Path and parameters are
@@ -63,7 +66,8 @@ func (m *Message) Request() (Request, error) {
 	if !h.decode(m.HTTPRequest) {
 		return r, ErrMalformed
 	}
-	r.Method, r.headers = h.method, h.headers
+	r.Method = h.method
+	r.takeHeaders(h.headers)
 	path, params, err := h.address()
 	if err != nil {
 		return r, err
@@ -84,8 +88,10 @@ func (h *httpRequest) address() (segments []string, params map[string]string, er
 		}
 		segments = append(segments, decoded)
 	}
-	params = make(map[string]string)
 	h.params.ForEach(func(key, value gjson.Result) bool {
+		if params == nil {
+			params = make(map[string]string)
+		}
 		params[unicodeOf(key)], err = unescape(textOf(value))
 		return err == nil
 	})
@@ -99,6 +105,9 @@ func (h *httpRequest) address() (segments []string, params map[string]string, er
 		decoded, err := unescape(value)
 		if err != nil {
 			return nil, nil, err
+		}
+		if params == nil {
+			params = make(map[string]string)
 		}
 		if _, given := params[name]; !given {
 			params[name] = decoded
@@ -116,14 +125,20 @@ func unescape(text string) (string, error) {
 	return decoded, nil
 }
 
-// Header returns a header whatever its case.
-func (r *Request) Header(name string) string {
-	found := ""
-	r.headers.ForEach(func(key, value gjson.Result) bool {
-		if strings.EqualFold(key.Str, name) {
-			found = textOf(value)
+// takeHeaders reads the headers, once. Of several that differ in case only, one that
+// is spelled as here counts, or else the last.
+func (r *Request) takeHeaders(all gjson.Result) {
+	wanted := [...]struct {
+		name  string
+		to    *string
+		exact bool
+	}{{name: "Twilio-Request-Id", to: &r.RequestID}, {name: "If-Match", to: &r.IfMatch}, {name: "traceparent", to: &r.Traceparent}}
+	all.ForEach(func(key, value gjson.Result) bool {
+		for i := range wanted {
+			if w := &wanted[i]; !w.exact && len(key.Str) == len(w.name) && strings.EqualFold(key.Str, w.name) {
+				*w.to, w.exact = textOf(value), key.Str == w.name
+			}
 		}
-		return key.Str != name
+		return true
 	})
-	return found
 }
