@@ -81,6 +81,7 @@ func emulate(cmd *cobra.Command, c *dev.Config, file string) error {
 		return usage{err}
 	}
 	memory.LimitRuntime(config.Logger)
+	defer memory.GiveBack(config.Logger)()
 	return node.Run(cmd.Context())
 }
 

@@ -62,6 +62,7 @@ account.env in the data directory; --account-file says where.`,
 				return usage{err}
 			}
 			memory.LimitRuntime(c.Logger)
+			defer memory.GiveBack(c.Logger)()
 			ctx, stop := hangups(cmd.Context(), newReloader(s, cmp.Or(path, file), level, node, c.Logger))
 			defer stop()
 			return node.Run(ctx)

@@ -1,5 +1,8 @@
 // Package memory knows how much memory this process may use: that of its
-// cgroup, of either version, or of the machine.
+// cgroup, of either version, or of the machine. It has the Go runtime keep to that,
+// and give back what an idle process holds for nothing.
+//
+// The goroutine of GiveBack ends when it is stopped.
 package memory
 
 import (
