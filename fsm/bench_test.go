@@ -2,7 +2,9 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"runtime"
 	"testing"
 
@@ -136,6 +138,58 @@ func BenchmarkSnapshot(b *testing.B) {
 			require.NoError(b, err)
 		}
 	})
+}
+
+// fillMaps makes n maps of one item of 256 bytes.
+func fillMaps(b *testing.B, n int) *store {
+	const batch = 32
+	s := newStore(b)
+	data := []byte(`"` + string(bytes.Repeat([]byte("x"), 254)) + `"`)
+	all := func(op func(i int) Op) {
+		for done := 0; done < n; done += batch {
+			commands := make([]*Command, batch)
+			for i := range commands {
+				commands[i] = s.command(asREST, op(done+i))
+			}
+			s.fsm.Apply(s.entry(commands...))
+			s.sent = nil
+		}
+	}
+	name := func(i int) string { return fmt.Sprintf("m%07d", i) }
+	all(func(i int) Op {
+		var random [16]byte // as those of SIDs are
+		binary.BigEndian.PutUint64(random[:], uint64(i+1)*0x9e3779b97f4a7c15)
+		return &CreateObject{SID: objects.NewSID(objects.KindMap, random), UniqueName: name(i)}
+	})
+	all(func(i int) Op {
+		return &WriteItem{Kind: objects.KindMap, Object: Ref{Name: name(i)}, Item: ItemKey{Key: "k"}, Mode: AddItem, Data: data}
+	})
+	return s
+}
+
+// BenchmarkMaps has what many small objects take in memory, made one by one and
+// restored, and how long restoring them takes.
+func BenchmarkMaps(b *testing.B) {
+	const n = 200_000
+	before := heapBytes()
+	s := fillMaps(b, n)
+	s.fsm.dedup, s.fsm.feed = newDedup(), newFeed(1, 1)
+	made := heapBytes() - before
+	written := snapshotBytes(b, s.fsm)
+	s.fsm = nil
+	before = heapBytes()
+	var f *FSM
+	b.Run("restore", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			f = New(Config{})
+			require.NoError(b, f.Restore(io.NopCloser(bytes.NewReader(written))))
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/map")
+		b.ReportMetric(float64(made)/n, "made-B/map")
+		b.ReportMetric(float64(heapBytes()-before)/n, "restored-B/map")
+	})
+	runtime.KeepAlive(f)
 }
 
 // BenchmarkDedup measures what remembering one command of a client costs, in

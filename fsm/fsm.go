@@ -8,8 +8,9 @@
 // travel in the commands, and the same log gives the same bytes on every node.
 //
 // All methods named by raft.FSM run on raft's own apply goroutine; everything
-// else may be called from anywhere. The package starts no goroutine. Readers
-// take the published View and need no lock.
+// else may be called from anywhere. The package starts no goroutine but those that
+// read a snapshot together, which end with that. Readers take the published View and
+// need no lock.
 package fsm
 
 import (

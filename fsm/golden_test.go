@@ -218,7 +218,7 @@ func TestSnapshotOfTheFirstReleaseIsRead(t *testing.T) {
 	types := map[recordType]bool{}
 	reader := &recordReader{r: bufio.NewReader(bytes.NewReader(want.Bytes())), sum: sha256.New()}
 	for {
-		kind, _, err := reader.next()
+		kind, _, err := reader.next(new(stretch))
 		require.NoError(t, err)
 		types[kind] = true
 		if kind == recordTrailer {

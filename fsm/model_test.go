@@ -313,6 +313,7 @@ func (m *machine) snapshotAndRestore(t *rapid.T) {
 	m.follow()
 	fresh := New(Config{})
 	require.NoError(t, fresh.Restore(io.NopCloser(bytes.NewReader(snapshotBytes(t, m.restored)))))
+	sameTables(t, m.restored.View(), fresh.View())
 	m.restored = fresh
 }
 

@@ -521,7 +521,7 @@ func collect[T any](t *table[T], from T, limit int, within func(T) bool) []T {
 func collectBack[T any](t *table[T], before T, limit int, within func(T) bool) []T {
 	out := make([]T, 0, min(limit, objects.MaxPageSize))
 	t.Descend(before, func(x T) bool {
-		if !t.Less(x, before) {
+		if !t.less(x, before) {
 			return true // the entry itself
 		}
 		if len(out) >= limit || !within(x) {

@@ -35,13 +35,12 @@ var mayUse = map[string][]string{
 
 	"github.com/fxamacker/cbor/v2":   {"fsm/command.go", "cluster/gossip.go", "cluster/recall.go", "cluster/internal/wire", "server/backup/backup.go"},
 	"github.com/cespare/xxhash/v2":   {"fsm/digest.go"},
-	"github.com/klauspost/compress":  {"fsm/snapshot.go"},
-	"github.com/tidwall/btree":       {"fsm/table.go"},
+	"github.com/klauspost/compress":  {"fsm/snapshot.go", "fsm/restore.go"},
 	"github.com/tidwall/gjson":       {"cmd/lockstep/internal/load", "server/query", "server/realtime/objects.go", "server/realtime/route.go", "server/realtime/wire/message.go", "server/realtime/wire/request.go", "server/realtime/wire/json.go"},
 	"github.com/gorilla/websocket":   {"server/realtime/wire/conn.go", "cmd/lockstep/internal/live/conn.go"},
 	"github.com/golang-jwt/jwt/v5":   {"server/auth"},
 	"github.com/cenkalti/backoff/v5": {"server/retry"},
-	"golang.org/x/sync":              {"server/realtime/query.go", "cmd/lockstep/internal/migrate/copy.go"},
+	"golang.org/x/sync":              {"fsm/restore.go", "server/realtime/query.go", "cmd/lockstep/internal/migrate/copy.go"},
 	"golang.org/x/sys":               {"cluster/durable/room.go"},
 
 	"github.com/prometheus/client_golang": {
@@ -86,7 +85,7 @@ func TestMisplacedThirdPartyModuleIsFound(t *testing.T) {
 		{"lockstep/cluster", "node.go", "github.com/hashicorp/memberlist"},
 		{"lockstep/cluster", "node.go", "go.etcd.io/bbolt"},
 		{"lockstep/cluster/internal/wire", "wire.go", "github.com/hashicorp/raft"},
-		{"lockstep/fsm", "view.go", "github.com/tidwall/btree"},
+		{"lockstep/fsm", "view.go", "golang.org/x/sync/errgroup"},
 		{"lockstep/server/rest", "rest.go", "github.com/gorilla/websocket"},
 		{"lockstep/server", "server.go", "github.com/spf13/cobra"},
 		{"lockstep/server/api", "api.go", "github.com/prometheus/client_golang/prometheus"},

@@ -25,6 +25,7 @@ export class Person {
     p.page.on('request', (r) => { if (new URL(r.url()).origin !== new URL(url).origin && !r.url().startsWith('ws')) p.problems.push(`it asks ${r.url()}`); });
     p.url = url;
     await p.page.goto(`${url}/console/`);
+    await p.page.waitForSelector('.login form, .frame'); // the script draws them once it knows who is there
     return p;
   }
 
@@ -40,9 +41,13 @@ export class Person {
     return this;
   }
 
-  /** Opens a page of the console, and waits for something of it. */
+  /** Opens a page of the console, and waits for something of it, and not of the page before. */
   async go(place, selector) {
-    await this.page.evaluate((hash) => { location.hash = hash; }, `#/${place}`);
+    await this.page.evaluate((hash) => new Promise((resolve) => {
+      if (location.hash === hash) return resolve();
+      addEventListener('hashchange', resolve, { once: true }); // after the console's own, which changes the page
+      location.hash = hash;
+    }), `#/${place}`);
     await this.page.waitForSelector(selector);
   }
 
@@ -51,8 +56,9 @@ export class Person {
     await this.page.locator(selector, { hasText: text }).first().waitFor();
   }
 
-  /** What axe finds in the page that violates WCAG 2.2, level AA, or is no good practice. */
+  /** What axe finds in the page, once it is loaded, that violates WCAG 2.2, level AA, or is no good practice. */
   async violations() {
+    await this.page.waitForFunction(() => document.querySelector('main') && !document.querySelector('.loading'));
     await this.page.evaluate(axe);
     const { violations } = await this.page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
     return violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => `${n.target} ${n.any.concat(n.all, n.none).map((c) => c.message).join('; ')}`).join(' | ')}`);
