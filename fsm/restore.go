@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math/bits"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -44,51 +45,61 @@ func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
 	return l.view, l.windows, nil
 }
 
-// stretch is some records of a snapshot, one behind the other.
+// stretch is some records of a snapshot, one behind the other, each behind its head.
 type stretch struct {
 	bytes   []byte
-	records []recordHead
+	records []place
 }
 
-type recordHead struct {
-	is   recordType
-	size int
+// place is where a record is in a stretch.
+type place struct {
+	is         recordType
+	begin, end int
 }
 
 const (
-	stretchBytes = 256 << 10 // about as long is a stretch
-	stretches    = 4         // that are read ahead
+	stretchBytes = maxRecord + 1 + binary.MaxVarintLen64 // any record fits, with its head
+	stretches    = 4                                     // that are read ahead
 )
 
 // recordReader takes a snapshot to records.
 type recordReader struct {
-	r       *bufio.Reader
+	r       io.Reader
+	rest    []byte // of the stretch before, the beginning of a record
 	sum     hash.Hash
 	records uint64
-	head    []byte
 
 	read  chan *stretch // closed when there are no more
 	used  chan *stretch
 	ended chan struct{} // closed when nobody takes any
 }
 
+func newRecordReader(r io.Reader) *recordReader {
+	read := &recordReader{
+		r: r, sum: sha256.New(),
+		read: make(chan *stretch, stretches), used: make(chan *stretch, stretches), ended: make(chan struct{}),
+	}
+	for range stretches {
+		read.used <- new(stretch)
+	}
+	return read
+}
+
 // run reads all records and compares them with the trailer.
 func (r *recordReader) run() error {
 	defer close(r.read)
 	for {
-		var s *stretch
 		select {
-		case s = <-r.used:
-			s.bytes, s.records = s.bytes[:0], s.records[:0]
+		case s := <-r.used:
+			complete, err := r.fill(s)
+			if err != nil {
+				return err
+			}
+			r.read <- s // which has room for all there are
+			if complete {
+				return nil
+			}
 		case <-r.ended:
-			return nil
-		}
-		last, err := r.fill(s)
-		if err != nil {
-			return err
-		}
-		r.read <- s // which has room for all there are
-		if last {
 			return nil
 		}
 	}
@@ -96,41 +107,57 @@ func (r *recordReader) run() error {
 
 // fill reads a stretch, and reports whether it is the last one.
 func (r *recordReader) fill(s *stretch) (last bool, err error) {
-	for len(s.bytes) < stretchBytes {
-		t, record, err := r.next(s)
+	if s.bytes == nil {
+		s.bytes = make([]byte, stretchBytes)
+	}
+	old := copy(s.bytes, r.rest)
+	n, err := io.ReadFull(r.r, s.bytes[old:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return false, err
+	}
+	all := s.bytes[:old+n]
+	s.records = s.records[:0]
+	begin := 0
+	for {
+		x, err := cutRecord(all, begin)
 		if err != nil {
 			return false, err
 		}
-		if t == recordTrailer {
-			return true, r.compare(record)
+		if x.end > len(all) {
+			break
 		}
-		r.head = binary.AppendUvarint(append(r.head[:0], byte(t)), uint64(len(record)))
-		r.sum.Write(r.head)
-		r.sum.Write(record)
+		if x.is == recordTrailer {
+			r.sum.Write(all[:begin])
+			return true, r.compare(all[x.begin:x.end])
+		}
+		s.records = append(s.records, x)
 		r.records++
-		s.records = append(s.records, recordHead{t, len(record)})
+		begin = x.end
 	}
+	if err != nil {
+		return false, io.ErrUnexpectedEOF
+	}
+	r.sum.Write(all[:begin])
+	r.rest = all[begin:] // which nobody writes to before the next stretch is filled
 	return false, nil
 }
 
-// next reads a record behind the bytes of a stretch.
-func (r *recordReader) next(s *stretch) (recordType, []byte, error) {
-	t, err := r.r.ReadByte()
-	if err != nil {
-		return 0, nil, err
+// cutRecord returns the place of the record whose head is at begin. It ends behind
+// all if it is not there as a whole.
+func cutRecord(all []byte, begin int) (place, error) {
+	if begin == len(all) {
+		return place{end: begin + 1}, nil
 	}
-	size, err := binary.ReadUvarint(r.r)
-	if err != nil {
-		return 0, nil, err
+	size, n := binary.Uvarint(all[begin+1:])
+	if n < 0 || size > maxRecord {
+		return place{}, fmt.Errorf("record of %d bytes", size)
 	}
-	if size > maxRecord {
-		return 0, nil, fmt.Errorf("record of %d bytes", size)
+	if n == 0 {
+		return place{end: len(all) + 1}, nil
 	}
-	begin := len(s.bytes)
-	s.bytes = slices.Grow(s.bytes, int(size))[:begin+int(size)]
-	record := s.bytes[begin:]
-	_, err = io.ReadFull(r.r, record)
-	return recordType(t), record, err
+	x := place{is: recordType(all[begin]), begin: begin + 1 + n}
+	x.end = x.begin + int(size)
+	return x, nil
 }
 
 // compare reads the trailer.
@@ -156,13 +183,7 @@ type loader struct {
 
 // read builds the view from a snapshot.
 func (l *loader) read(from io.Reader) error {
-	r := &recordReader{
-		r: bufio.NewReaderSize(from, 1<<18), sum: sha256.New(),
-		read: make(chan *stretch, stretches), used: make(chan *stretch, stretches), ended: make(chan struct{}),
-	}
-	for range stretches {
-		r.used <- new(stretch)
-	}
+	r := newRecordReader(from)
 	l.group.Go(r.run)
 	err := l.loadAll(r)
 	close(r.ended)
@@ -175,12 +196,10 @@ func (l *loader) read(from io.Reader) error {
 
 func (l *loader) loadAll(r *recordReader) error {
 	for s := range r.read {
-		record := s.bytes
 		for _, x := range s.records {
-			if err := l.load(x.is, record[:x.size]); err != nil {
+			if err := l.load(x.is, s.bytes[x.begin:x.end]); err != nil {
 				return err
 			}
-			record = record[x.size:]
 		}
 		r.used <- s
 	}
@@ -319,7 +338,42 @@ func (v *View) indexObjects() error {
 		return true
 	})
 	v.charge(of.service, of.bytes)
+	sortBySID(sids)
 	return errors.Join(v.sids.fill(sids), v.names.fill(names))
+}
+
+// sortBySID sorts entries by their SIDs. Those are random but for the kind: entries are
+// put into so many buckets that few are in each, which takes a fraction of the time of
+// comparing them all.
+func sortBySID(entries []sidEntry) {
+	width := max(3, bits.Len(uint(len(entries)))-2) // three bits are the kind, which may be one for all
+	bucket := func(e *sidEntry) int {
+		return int((uint64(e.sid.Kind())<<61 | binary.BigEndian.Uint64(e.sid[1:])>>3) >> (64 - width))
+	}
+	ends := make([]int, 1<<width)
+	for i := range entries {
+		ends[bucket(&entries[i])]++
+	}
+	begins, sum := make([]int, len(ends)), 0
+	for b, count := range ends {
+		begins[b] = sum
+		sum += count
+		ends[b] = sum
+	}
+	// Whatever is at the beginning of the rest of a bucket changes places with what is
+	// at the beginning of the rest of its own, until it is one that belongs there.
+	for b := range ends {
+		for begins[b] < ends[b] {
+			at := &begins[bucket(&entries[begins[b]])]
+			entries[begins[b]], entries[*at] = entries[*at], entries[begins[b]]
+			*at++
+		}
+	}
+	begin := 0
+	for _, end := range ends {
+		slices.SortFunc(entries[begin:end], func(a, b sidEntry) int { return bytes.Compare(a.sid[:], b.sid[:]) })
+		begin = end
+	}
 }
 
 // indexParts fills the other tables that are made of others.

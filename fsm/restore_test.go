@@ -1,8 +1,8 @@
 package fsm
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"lockstep/objects"
 )
@@ -87,15 +88,14 @@ type rawRecord struct {
 func rawRecords(t *testing.T, f *FSM) (all []rawRecord) {
 	var b bytes.Buffer
 	require.NoError(t, writeRecords(&b, f.View(), f.dedup.snapshot()))
-	r := &recordReader{r: bufio.NewReader(&b)}
-	for {
-		is, data, err := r.next(new(stretch))
-		require.NoError(t, err)
-		if is == recordTrailer {
-			return all
-		}
-		all = append(all, rawRecord{is, data})
+	r, read := newRecordReader(&b), new(stretch)
+	complete, err := r.fill(read)
+	require.NoError(t, err)
+	require.True(t, complete)
+	for _, x := range read.records {
+		all = append(all, rawRecord{x.is, read.bytes[x.begin:x.end]})
 	}
+	return all
 }
 
 // rawSnapshot makes a snapshot of records, with a trailer that is right.
@@ -180,4 +180,29 @@ func TestSnapshotOfTwoObjectsOfOneNameIsRefused(t *testing.T) {
 func unsummed(f *FSM) *FSM {
 	f.View().meta.Sum += hash64(f.View().Drift())
 	return f
+}
+
+func TestSIDsAreSorted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		entries := make([]sidEntry, rapid.IntRange(0, 500).Draw(t, "entries"))
+		for i := range entries {
+			random := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "random")
+			kind := rapid.SampledFrom([]objects.Kind{objects.KindService, objects.KindDocument, objects.KindStream, objects.KindMap}).Draw(t, "kind")
+			entries[i] = sidEntry{sid: objects.NewSID(kind, [16]byte(random)), num: uint64(i)}
+		}
+		want := slices.Clone(entries)
+		slices.SortStableFunc(want, func(a, b sidEntry) int { return bytes.Compare(a.sid[:], b.sid[:]) })
+		sortBySID(entries)
+		sid := func(all []sidEntry) (sids []objects.SID) {
+			for _, e := range all {
+				sids = append(sids, e.sid)
+			}
+			return sids
+		}
+		require.Equal(t, sid(want), sid(entries))
+		slices.SortFunc(entries, func(a, b sidEntry) int { return cmp.Compare(a.num, b.num) })
+		for i, e := range entries {
+			require.EqualValues(t, i, e.num, "none is there twice")
+		}
+	})
 }

@@ -188,7 +188,7 @@ type FSM struct {
 
 // Restore implements raft.FSM.
 func (f FSM) Restore(content io.ReadCloser) error {
-	err := f.FSM.Restore(content)
+	err := patiently(f.FSM.Restore, content)
 	if errors.Is(err, fsm.ErrAltered) {
 		f.Altered(true, err)
 	}
