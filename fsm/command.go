@@ -26,7 +26,7 @@ type Actor struct {
 }
 
 func (a *Actor) describe(f *form) {
-	f.text(1, &a.Identity, optional)
+	f.identity(1, &a.Identity, optional)
 	f.text(2, &a.Endpoint, optional)
 	f.bool(3, &a.Token)
 }

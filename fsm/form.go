@@ -24,6 +24,8 @@ type form struct {
 
 	head   int // where the record being written begins
 	fields int // of the record under way: how many were written, or are left to be read
+
+	last string // identity that was read
 }
 
 // described is a record that a form writes and reads. Its fields are told in the
@@ -51,7 +53,7 @@ var forms = sync.Pool{New: func() any { return new(form) }}
 // appendForm appends a record to b.
 func appendForm(b []byte, x described) []byte {
 	f := forms.Get().(*form)
-	*f = form{b: b}
+	*f = form{b: b, last: f.last}
 	f.record(x)
 	b = f.b
 	f.release()
@@ -70,7 +72,7 @@ func readForm(b []byte, x described) bool {
 
 func startReading(b []byte) *form {
 	f := forms.Get().(*form)
-	*f = form{b: b, reading: true}
+	*f = form{b: b, reading: true, last: f.last}
 	return f
 }
 
@@ -176,6 +178,30 @@ func (f *form) text(number byte, x *string, always bool) {
 	default:
 		f.b = append(appendHead(f.b, cborText, uint64(len(*x))), *x...)
 	}
+}
+
+// identity tells a text that is often the same as in the record before: it is read into
+// one string for all of those.
+func (f *form) identity(number byte, x *string, always bool) {
+	if !f.reading {
+		f.text(number, x, always)
+		return
+	}
+	if !f.field(number, always) {
+		return
+	}
+	b := f.cut(cborText)
+	switch {
+	case string(b) == f.last:
+	case string(b) == objects.SystemIdentity:
+		f.last = objects.SystemIdentity
+	case utf8.Valid(b):
+		f.last = string(b)
+	default:
+		f.fail()
+		return
+	}
+	*x = f.last
 }
 
 func (f *form) bytes(number byte, x *[]byte, always bool) {
@@ -357,7 +383,7 @@ func (o *objectForm) begin(f *form) {
 	f.int(7, &o.Created, needed)
 	f.int(8, &o.Updated, needed)
 	f.int(9, &o.Expires, optional)
-	f.text(10, &o.CreatedBy, needed)
+	f.identity(10, &o.CreatedBy, needed)
 	f.bytes(11, &o.Data, optional)
 	uintField(f, 12, &o.Items, optional)
 }
@@ -377,7 +403,7 @@ func (i *itemForm) describe(f *form) {
 	f.int(7, &i.Created, needed)
 	f.int(8, &i.Updated, needed)
 	f.int(9, &i.Expires, optional)
-	f.text(10, &i.CreatedBy, needed)
+	f.identity(10, &i.CreatedBy, needed)
 	f.bytes(11, &i.Data, optional)
 }
 

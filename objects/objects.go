@@ -32,8 +32,8 @@ type ServiceSettings struct {
 type Object struct {
 	Num          uint64  `cbor:"1,keyasint"` // order of creation, never reused
 	SID          SID     `cbor:"2,keyasint"`
-	Service      uint64  `cbor:"3,keyasint"` // number of its service
 	ServiceSID   SID     `cbor:"4,keyasint"`
+	Service      uint64  `cbor:"3,keyasint"`           // number of its service
 	UniqueName   string  `cbor:"5,keyasint,omitempty"` // empty: none
 	EventID      EventID `cbor:"6,keyasint,omitempty"` // of its last event
 	Created      int64   `cbor:"7,keyasint"`
