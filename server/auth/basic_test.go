@@ -91,6 +91,73 @@ func TestBasicRefusesEmptyCredentialsOfEmptyState(t *testing.T) {
 	require.ErrorIs(t, err, objects.ErrUnauthorized)
 }
 
+// changing is a keyring whose secrets change.
+type changing struct {
+	keyring
+	token, secret string
+}
+
+func (c *changing) Account() (sid string, tokens []string) { return account, []string{c.token} }
+
+func (c *changing) Key(sid string) (auth.Key, bool) {
+	return auth.Key{Secret: c.secret, Scope: c.scope}, sid == keySID && !c.revoked
+}
+
+func TestRememberedCredentialsAreCheckedAgain(t *testing.T) {
+	k := &changing{token: authToken, secret: secret}
+	b := auth.NewBasics(k)
+	byToken, byKey := "Basic "+encode(account+":"+authToken), "Basic "+encode(keySID+":"+secret)
+	for range 3 {
+		p, err := b.Check(byToken)
+		require.NoError(t, err)
+		require.Equal(t, auth.Principal{AccountSID: account}, p)
+		p, err = b.Check(byKey)
+		require.NoError(t, err)
+		require.Equal(t, auth.Principal{AccountSID: account, KeySID: keySID}, p)
+		_, err = b.Check("Basic " + encode(account+":wrong"))
+		require.ErrorIs(t, err, objects.ErrUnauthorized)
+	}
+	k.scope = objects.KeyScope{ReadOnly: true}
+	p, err := b.Check(byKey)
+	require.NoError(t, err)
+	require.Equal(t, k.scope, p.Scope, "that of now")
+
+	refused := func(header, why string) {
+		_, err := b.Check(header)
+		require.ErrorIs(t, err, objects.ErrUnauthorized, why)
+	}
+	k.scope.SignOnly = true
+	refused(byKey, "a key that only signs now")
+	k.scope, k.revoked = objects.KeyScope{}, true
+	refused(byKey, "revoked")
+	k.revoked, k.secret = false, "another"
+	refused(byKey, "another secret")
+	k.token = secondToken
+	refused(byToken, "another token")
+	_, err = b.Check("Basic " + encode(account+":"+secondToken))
+	require.NoError(t, err)
+	k.token = ""
+	refused("Basic "+encode(account+":"+secondToken), "no token")
+}
+
+func TestRememberedCredentialsCostNoAllocation(t *testing.T) {
+	b := auth.NewBasics(&changing{token: authToken, secret: secret})
+	header := "Basic " + encode(keySID+":"+secret)
+	b.Check(header)
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { b.Check(header) }), 1.0, "the list of secrets")
+}
+
+func BenchmarkBasics(b *testing.B) {
+	all := auth.NewBasics(keyring{})
+	header := "Basic " + encode(account+":"+authToken)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := all.Check(header); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkBasic(b *testing.B) {
 	header := "Basic " + encode(account+":"+authToken)
 	b.ReportAllocs()

@@ -31,9 +31,8 @@ func IsForeignPage(r *http.Request) bool {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return false
 	}
-	site, mode := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Sec-Fetch-Mode")
-	if site != "" {
-		return (site == "cross-site" || site == "same-site") && mode != "cors"
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "cors"
 	}
 	// Over an unencrypted connection browsers say less: where the page is from,
 	// and that the answer would be a page.

@@ -312,34 +312,30 @@ func (e Encoder) Date(b []byte, unixMilli int64) []byte {
 	return e.appendDate(b, unixMilli)
 }
 
-// appendDate is time.AppendFormat, in a fifth of the time: every answer has two dates.
+// appendDate is time.AppendFormat, in a small part of its time: every answer has two
+// dates.
 func (e Encoder) appendDate(b []byte, unixMilli int64) []byte {
 	t := time.UnixMilli(unixMilli).UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
-	b = append(b, '"')
-	b = appendDigits(b, year, 4)
-	b = appendDigits(append(b, '-'), int(month), 2)
-	b = appendDigits(append(b, '-'), day, 2)
-	b = appendDigits(append(b, 'T'), hour, 2)
-	b = appendDigits(append(b, ':'), minute, 2)
-	b = appendDigits(append(b, ':'), second, 2)
+	if year < 0 || year > 9999 {
+		b = t.AppendFormat(b, `"2006`)
+	} else {
+		b = twoDigits(twoDigits(append(b, '"'), year/100), year%100)
+	}
+	b = twoDigits(append(b, '-'), int(month))
+	b = twoDigits(append(b, '-'), day)
+	b = twoDigits(append(b, 'T'), hour)
+	b = twoDigits(append(b, ':'), minute)
+	b = twoDigits(append(b, ':'), second)
 	if e.realtime() {
-		b = appendDigits(append(b, '.'), t.Nanosecond()/1e6, 3)
+		millis := t.Nanosecond() / int(time.Millisecond)
+		b = twoDigits(append(b, '.', '0'+byte(millis/100)), millis%100)
 	}
 	return append(b, 'Z', '"')
 }
 
-// appendDigits appends a number with as many digits, or more if it has more.
-func appendDigits(b []byte, n, digits int) []byte {
-	for limit := 10; digits > 1; digits, limit = digits-1, limit*10 {
-		if n < limit {
-			b = append(b, "000"[:digits-1]...)
-			break
-		}
-	}
-	return strconv.AppendInt(b, int64(n), 10)
-}
+func twoDigits(b []byte, n int) []byte { return append(b, '0'+byte(n/10), '0'+byte(n%10)) }
 
 func appendSID(b []byte, sid objects.SID) []byte {
 	b = append(b, '"')

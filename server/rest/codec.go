@@ -93,7 +93,7 @@ func (b *body) read() (string, error) {
 		return "", nil
 	}
 	if b.whole != nil {
-		return parseForm(b.http.Header.Get("Content-Type"), b.whole.Bytes())
+		return parseForm(first(b.http.Header, "Content-Type"), b.whole.Bytes())
 	}
 	if b.http.ContentLength > maxBody {
 		return "", errBodyTooLarge
@@ -109,7 +109,7 @@ func (b *body) read() (string, error) {
 		return "", objects.ErrParameter.With("The body is not readable")
 	}
 	_ = b.control.SetReadDeadline(time.Time{})
-	return parseForm(b.http.Header.Get("Content-Type"), raw)
+	return parseForm(first(b.http.Header, "Content-Type"), raw)
 }
 
 var errBodyTooLarge = objects.ErrTooLarge.With("The body is larger than %d bytes", maxBody)

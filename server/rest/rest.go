@@ -92,9 +92,14 @@ func (c Config) withDefaults() Config {
 }
 
 // New makes the handler of everything below /v1.
-func New(config Config) http.Handler { return &handler{config.withDefaults()} }
+func New(config Config) http.Handler {
+	return &handler{config.withDefaults(), auth.NewBasics(config.Keyring)}
+}
 
-type handler struct{ Config }
+type handler struct {
+	Config
+	basics *auth.Basics
+}
 
 // commonHeaders go with every answer (REST specification, part 1).
 var commonHeaders = http.Header{
@@ -226,7 +231,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, out *output) (a 
 	defer cancel()
 	c := &call{
 		target: target, url: r.URL, api: h.API, out: out,
-		encoder: h.API.Encoder(origin.Of(r, h.PublicURL, h.TrustedProxies), resource.REST), ifMatch: r.Header.Get("If-Match"),
+		encoder: h.API.Encoder(origin.Of(r, h.PublicURL, h.TrustedProxies), resource.REST), ifMatch: first(r.Header, "If-Match"),
 	}
 	c.caller.Service = fsm.ParseRef(target.service)
 	if err := c.readKey(r, principal, raw); err != nil {
@@ -244,6 +249,14 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, out *output) (a 
 	return a, err
 }
 
+// first is http.Header.Get for a name in its canonical form, which costs less.
+func first(header http.Header, name string) string {
+	if values := header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // bounded returns the context of the work on a request that has arrived.
 func (h *handler) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if by, ok := ctx.Deadline(); ok && time.Until(by) <= h.Timeout {
@@ -255,8 +268,8 @@ func (h *handler) bounded(ctx context.Context) (context.Context, context.CancelF
 // authenticate finds out who asks. Wrong credentials wait for their answer; a
 // request without any is no guess.
 func (h *handler) authenticate(w http.ResponseWriter, r *http.Request) (auth.Principal, error) {
-	header := r.Header.Get("Authorization")
-	p, err := auth.Basic(header, h.Keyring)
+	header := first(r.Header, "Authorization")
+	p, err := h.basics.Check(header)
 	if err != nil && header != "" && h.Refused != nil && !h.Refused(r.Context(), audit.Source(r, h.TrustedProxies)) {
 		w.Header().Set("Connection", "close")
 	}
