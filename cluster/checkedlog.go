@@ -9,7 +9,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"lockstep/cluster/internal/disk"
 	"lockstep/fsm"
 )
 
@@ -21,8 +20,7 @@ type checkedLog struct {
 	raft.LogStore
 
 	// damaged is told of an entry that fails the check while raft runs, which can
-	// only panic or go on without the entry, and of one that only a newer release
-	// can read, which is not kept.
+	// only panic or go on without the entry.
 	damaged func(error)
 
 	// configuration is the index of the newest configuration that was written, or
@@ -44,20 +42,10 @@ func checksum(l *raft.Log) []byte {
 // StoreLog implements raft.LogStore.
 func (c *checkedLog) StoreLog(l *raft.Log) error { return c.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs implements raft.LogStore. A batch that was spoilt on its way here is
-// refused.
+// StoreLogs implements raft.LogStore.
 func (c *checkedLog) StoreLogs(logs []*raft.Log) error {
 	checked := make([]*raft.Log, len(logs))
 	for i, l := range logs {
-		if l.Type == raft.LogCommand {
-			if err := fsm.CheckBatch(l.Data); err != nil {
-				err = fmt.Errorf("store log entry %d: %w: %w", l.Index, disk.ErrRefused, err)
-				if errors.Is(err, fsm.ErrNewer) && c.damaged != nil {
-					c.damaged(err)
-				}
-				return err
-			}
-		}
 		entry := *l // raft and its cache keep theirs
 		entry.Extensions = checksum(l)
 		checked[i] = &entry

@@ -60,7 +60,7 @@ func TestAlteredLogEntryIsDetected(t *testing.T) {
 
 func TestCorruptBatchIsNotStored(t *testing.T) {
 	kept := raft.NewInmemStore()
-	c := &checkedLog{LogStore: kept}
+	c := &vettedLog{kept, nil}
 	spoilt := batchAt(2)
 	spoilt.Data[4] ^= 1
 	require.ErrorIs(t, c.StoreLog(spoilt), fsm.ErrCommand)

@@ -196,6 +196,55 @@ func TestLeadershipMovesWhileLeaderDiskHangs(t *testing.T) {
 	}
 }
 
+// A leader's disk writes while those of the followers do, and nothing counts before
+// it has: neither here nor there.
+func TestNothingCountsBeforeLeaderDiskHasIt(t *testing.T) {
+	m, disks := withDisks(t)
+	leader, followers := m.leader(), m.followers()
+	m.must(leader, appendItem())
+	m.eventually(func() bool {
+		return m.items(followers[0]) == m.items(leader) && m.items(followers[1]) == m.items(leader)
+	})
+	before, last := m.items(leader), leader.raft.LastIndex()
+	applied := func(n *Node) bool { return n.fsm.View().Index() > last }
+	goOn := disks[leader.ID()].hang()
+	defer goOn()
+	acknowledged := make(chan error, 1)
+	go func() {
+		_, err := leader.Propose(m.context(), command(appendItem()))
+		acknowledged <- err
+	}()
+	m.eventually(func() bool {
+		return followers[0].raft.LastIndex() > last && followers[1].raft.LastIndex() > last && leader.raft.CommitIndex() > last
+	})
+	require.Never(t, func() bool { // for several of the pauses after which raft tells what is committed
+		return len(acknowledged) > 0 || applied(leader) || applied(followers[0]) || applied(followers[1])
+	}, 300*time.Millisecond, 5*time.Millisecond)
+	goOn()
+	require.NoError(t, <-acknowledged)
+	for _, n := range m.nodes {
+		m.eventually(func() bool { return m.items(n) == before+1 })
+	}
+}
+
+// A follower answers for what its disk has.
+func TestFollowerCountsWhenItsDiskHasIt(t *testing.T) {
+	m, disks := withDisks(t)
+	leader, followers := m.leader(), m.followers()
+	require.NoError(t, followers[1].Close())
+	m.must(leader, appendItem())
+	goOn := disks[followers[0].ID()].hang()
+	defer goOn()
+	acknowledged := make(chan error, 1)
+	go func() {
+		_, err := leader.Propose(m.context(), command(appendItem()))
+		acknowledged <- err
+	}()
+	require.Never(t, func() bool { return len(acknowledged) > 0 }, 300*time.Millisecond, 5*time.Millisecond)
+	goOn()
+	require.NoError(t, <-acknowledged)
+}
+
 // A follower's disk that hangs costs the others nothing.
 func TestWritesGoOnWhileFollowerDiskHangs(t *testing.T) {
 	m, disks := withDisks(t)

@@ -29,7 +29,7 @@ func newerEntry(index uint64) *raft.Log {
 
 func TestEntryOfNewerReleaseIsRefused(t *testing.T) {
 	var told error
-	logs := &checkedLog{LogStore: raft.NewInmemStore(), damaged: func(err error) { told = err }}
+	logs := &vettedLog{raft.NewInmemStore(), func(err error) { told = err }}
 	require.ErrorIs(t, logs.StoreLog(newerEntry(1)), fsm.ErrNewer)
 	require.ErrorIs(t, told, fsm.ErrNewer, "the node ends, in words")
 	last, err := logs.LastIndex()

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -154,14 +155,25 @@ func (h *history) since(index uint64) (time.Duration, bool) {
 // end with an index, if that was lately.
 func (n *Node) SinceApplied(index uint64) (time.Duration, bool) { return n.history.since(index) }
 
-// timedStore is the store as raft has it, with the time that applying takes.
+// timedStore is the store as raft has it, with the time that applying takes. It
+// applies what this node's disk has.
 type timedStore struct {
 	replica.FSM
 	node *Node
+
+	// ended says that there is an entry which the disk will never have. Raft's
+	// goroutine for the store has it.
+	ended bool
 }
 
-// ApplyBatch implements raft.BatchingFSM.
+// errNotWritten: the store is behind what raft believes to be applied.
+var errNotWritten = errors.New("entries were not written to this node's log")
+
+// ApplyBatch implements raft.BatchingFSM. What is not applied has no results.
 func (s *timedStore) ApplyBatch(logs []*raft.Log) []any {
+	if s.ended = s.ended || !s.node.log.Wait(logs[len(logs)-1].Index); s.ended {
+		return make([]any, len(logs))
+	}
 	begun := s.node.history.applying()
 	responses := s.FSM.ApplyBatch(logs)
 	s.node.config.observe(MeasureApplied, time.Since(begun).Seconds())
@@ -170,6 +182,14 @@ func (s *timedStore) ApplyBatch(logs []*raft.Log) []any {
 
 // Apply implements raft.FSM.
 func (s *timedStore) Apply(log *raft.Log) any { return s.ApplyBatch([]*raft.Log{log})[0] }
+
+// Snapshot implements raft.FSM.
+func (s *timedStore) Snapshot() (raft.FSMSnapshot, error) {
+	if s.ended {
+		return nil, errNotWritten
+	}
+	return s.FSM.Snapshot()
+}
 
 // timedSnapshots is a snapshot store that tells how long writing takes, and that
 // knows the size of the newest one.

@@ -33,6 +33,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"lockstep/cluster/internal/asynclog"
 	"lockstep/cluster/internal/clock"
 	"lockstep/cluster/internal/disk"
 	"lockstep/cluster/internal/keyring"
@@ -65,7 +66,8 @@ type Node struct {
 	stores    *stores
 	disk      *disk.Disk // what the stores write to
 	diskShort atomic.Bool
-	meter     *meter // of the log
+	log       *asynclog.Log // what raft writes to
+	meter     *meter        // of the log
 	snapshots *timedSnapshots
 	history   history
 	fsm       *fsm.FSM
@@ -180,8 +182,9 @@ func (n *Node) openParts() error {
 		n.stores.stable.StableStore = wrap(n.stores.stable.StableStore)
 	}
 	n.disk.Observe(n.config.took(MeasureAppended), n.config.took(MeasureCut), n.config.took(MeasurePromised))
+	n.log = asynclog.New(n.disk.Log(n.stores.logs))
 	n.stores.stable.StableStore = n.disk.Stable(n.stores.stable.StableStore)
-	n.meter = &meter{LogStore: n.disk.Log(n.stores.logs)}
+	n.meter = &meter{LogStore: &vettedLog{n.log, n.fail}}
 	n.stores.logs = n.meter
 	n.snapshots = newTimedSnapshots(n.stores.snapshots, n.config.took(MeasureSnapshot))
 	n.stores.snapshots = n.snapshots
@@ -202,7 +205,7 @@ func (n *Node) openParts() error {
 		return err
 	}
 	if p := n.config.Parts; p != nil {
-		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.mayVote, n.diskHolds), p.Peers
+		n.transport, n.peers = transport.NewGuard(p.Transport, n.self, n.mayVote, n.diskHolds, n.log.Written), p.Peers
 		return nil
 	}
 	if n.credential, err = link.NewCredential(n.config.ClusterID, n.config.ID, key, n.keys.All()...); err != nil {
@@ -227,7 +230,7 @@ func (n *Node) openParts() error {
 			Stream: streams, ServerAddressProvider: byID{}, MaxPool: 3, Timeout: transport.RequestTimeout, Logger: newRaftLogger(n.config.Logger),
 		}),
 		Streams: streams, Context: n.life.Context(), Wanted: n.replicatesTo, Logger: n.config.Logger,
-	}, n.self, n.mayVote, n.diskHolds)
+	}, n.self, n.mayVote, n.diskHolds, n.log.Written)
 	return nil
 }
 
@@ -263,6 +266,7 @@ func (n *Node) startRaft() error {
 	}
 	n.members.Use(r) // whom the internal port may have asked for already
 	n.leadership.Use(r)
+	n.log.Use(func() bool { return r.State() == raft.Leader })
 	return nil
 }
 
@@ -502,6 +506,9 @@ func (n *Node) stopParts() error {
 	n.life.Wait()
 	if n.gossip != nil {
 		errs = append(errs, n.gossip.close(n.place != nil && n.place.HasLeft()))
+	}
+	if n.log != nil {
+		n.log.Close()
 	}
 	if n.stores != nil {
 		errs = append(errs, n.stores.close())

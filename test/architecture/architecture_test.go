@@ -130,6 +130,7 @@ var mayImport = map[string][]string{
 	"lockstep/cluster/internal/clock":      {"lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/member", "lockstep/cluster/internal/status", "lockstep/cluster/internal/transport"},
 	"lockstep/cluster/internal/keyring":    {"lockstep/fsm/commandid", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/member", "lockstep/cluster/internal/status", "lockstep/cluster/internal/wire", "lockstep/fsm"},
 	"lockstep/cluster/internal/membership": {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/member", "lockstep/cluster/internal/status", "lockstep/cluster/internal/transport", "lockstep/cluster/internal/wire", "lockstep/fsm"},
+	"lockstep/cluster/internal/asynclog":   {},
 	"lockstep/cluster/internal/disk":       {},
 	"lockstep/cluster/internal/transport":  {"lockstep/cluster/internal/lifetime"},
 	"lockstep/cluster/internal/nudge":      {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/fsm"},

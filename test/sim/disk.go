@@ -99,6 +99,13 @@ func (d *Disk) FailOnce() {
 	d.failing = true
 }
 
+// Writing reports whether a write is under way.
+func (d *Disk) Writing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.life != nil && len(d.life.pending) > 0
+}
+
 // Fill has all writes fail for a while.
 func (d *Disk) Fill(while time.Duration) {
 	d.mu.Lock()

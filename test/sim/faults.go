@@ -88,6 +88,7 @@ var kinds = []struct {
 		}
 	}},
 	{"clock step", func(f *Faults, _ context.Context, victim string) { f.clocks.change(victim) }},
+	{"another majority", func(f *Faults, ctx context.Context, victim string) { f.changeMajority(ctx, victim) }},
 	{"node added", func(f *Faults, ctx context.Context, _ string) {
 		f.joined++
 		attempt, cancel := context.WithTimeout(ctx, upTo(f.rand, 3*time.Second))
@@ -116,6 +117,39 @@ var kinds = []struct {
 			_ = n.TransferLeadership(attempt) // likewise
 		}
 	}},
+}
+
+// changeMajority cuts a node off for a while, and crashes one of those that went on
+// without it, as that one writes. The first is let back in then, and the third cut
+// off: what both had written, and not just said to have, is known to the two that
+// remain.
+func (f *Faults) changeMajority(ctx context.Context, behind string) {
+	f.cluster.Isolate(behind)
+	Sleep(ctx, upTo(f.rand, time.Second))
+	others := slices.DeleteFunc(slices.Clone(f.base), func(id string) bool { return id == behind })
+	f.rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+	writes := f.cluster.disk(others[0]).Writing
+	f.until(ctx, time.Second, time.Millisecond, func() bool { return writes() && f.rand.IntN(8) == 0 })
+	f.crash(others[0], false)
+	f.down[others[0]] = time.Now()
+	f.cluster.Heal()
+	f.cluster.Isolate(others[1])
+	leads := func(id string) bool {
+		n := f.cluster.node(id)
+		return n != nil && n.IsLeader()
+	}
+	f.until(ctx, 5*time.Second, 100*time.Millisecond, func() bool {
+		f.tend(ctx, "")
+		return leads(behind) || leads(others[0])
+	})
+}
+
+// until waits until something is so, but no longer than limit. It looks at every
+// step.
+func (f *Faults) until(ctx context.Context, limit, step time.Duration, so func() bool) {
+	for end := time.Now().Add(limit); ctx.Err() == nil && time.Now().Before(end) && !so(); {
+		Sleep(ctx, step)
+	}
 }
 
 // any draws one of the nodes that stay, half of the time the one that leads.

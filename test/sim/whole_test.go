@@ -130,8 +130,9 @@ func simulate(t *testing.T, seed uint64, out *outcome) {
 	began := time.Now()
 	machines := newClocks(r)
 	snapshots, restores := r.IntN(3) > 0, r.IntN(3) == 0
+	latency := []time.Duration{3, 12, 48}[r.IntN(3)] * time.Millisecond // the longer, the more a crash takes
 	c := Start(t, NewNetwork(r, Calm, Calm), Options{
-		Nodes: 3, Rand: fork(r), DiskLatency: 3 * time.Millisecond, QueueLength: 2 + r.IntN(30),
+		Nodes: 3, Rand: fork(r), DiskLatency: latency, QueueLength: 2 + r.IntN(30),
 		Edit: func(config *cluster.Config) {
 			config.Clock = machines.of(config.ID)
 			if snapshots {

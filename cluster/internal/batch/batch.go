@@ -93,7 +93,12 @@ func answerGroup(group []*Proposal, future raft.ApplyFuture) (applied bool) {
 		Fail(group, applyError(err))
 		return false
 	}
-	for i, r := range future.Response().([]*fsm.Result) {
+	results, ok := future.Response().([]*fsm.Result)
+	if !ok { // the store did not take it
+		Fail(group, wire.ErrUnknownOutcome)
+		return false
+	}
+	for i, r := range results {
 		group[i].Resolve(r, nil)
 	}
 	return true

@@ -20,10 +20,6 @@ import (
 // ErrFailed: a write to the node's disk failed.
 var ErrFailed = errors.New("cluster: a write to this node's disk failed")
 
-// ErrRefused is wrapped by a store that refuses a write for what it is, having
-// tried none. That is no failure of the disk.
-var ErrRefused = errors.New("not written")
-
 // Disk is what a node writes to.
 type Disk struct {
 	broken chan struct{} // closed when a write has failed
@@ -89,7 +85,7 @@ func (d *Disk) Stable(inner raft.StableStore) raft.StableStore { return &stableS
 // guarded.
 func (d *Disk) write(what string, took func(time.Duration), write func() error) error {
 	err := d.try(what, took, write)
-	if err != nil && !errors.Is(err, ErrRefused) && d.isGuarded() {
+	if err != nil && d.isGuarded() {
 		runtime.Goexit()
 	}
 	return err
@@ -112,8 +108,8 @@ func (d *Disk) try(what string, took func(time.Duration), write func() error) er
 			took(time.Since(begun))
 		}
 	}
-	if err == nil || errors.Is(err, ErrRefused) {
-		return err
+	if err == nil {
+		return nil
 	}
 	return d.fail(what, err)
 }

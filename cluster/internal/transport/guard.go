@@ -14,9 +14,11 @@ var errHeld = errors.New("cluster: held back while this node's disk does not wri
 // errNoVote: this node has no part in elections yet.
 var errNoVote = errors.New("cluster: this node does not vote yet")
 
-// Guard is raft's transport, but for two things that raft believes, and one that
+// Guard is raft's transport, but for two things that raft believes, and two that
 // it does: its heartbeats go on while the rest of a leader hangs, and keep the
-// others from choosing a better one; they are held back here.
+// others from choosing a better one; they are held back here. And it tells
+// followers that entries are committed which this leader is still writing: here it
+// tells of those that are written.
 //
 // A node without a configuration votes for any candidate, since it may be about
 // to become part of a new cluster; here it is one that has not been added yet,
@@ -30,6 +32,7 @@ type Guard struct {
 	self     string
 	mayVote  func() bool
 	held     func() bool
+	written  func(index uint64) uint64
 	requests chan raft.RPC
 	closing  chan struct{}
 	once     sync.Once
@@ -38,9 +41,10 @@ type Guard struct {
 
 // NewGuard returns the transport of the server self, guarded; mayVote reports
 // whether this server has a part in elections, and held whether it must not act as
-// a leader. Close ends its goroutine.
-func NewGuard(inner Transport, self string, mayVote, held func() bool) *Guard {
-	g := &Guard{Transport: inner, self: self, mayVote: mayVote, held: held, requests: make(chan raft.RPC), closing: make(chan struct{})}
+// a leader; written returns the last index up to the given one that its disk has.
+// Close ends its goroutine.
+func NewGuard(inner Transport, self string, mayVote, held func() bool, written func(index uint64) uint64) *Guard {
+	g := &Guard{Transport: inner, self: self, mayVote: mayVote, held: held, written: written, requests: make(chan raft.RPC), closing: make(chan struct{})}
 	g.passing.Go(g.pass)
 	return g
 }
@@ -96,6 +100,7 @@ func (g *Guard) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *r
 	if g.held() {
 		return errHeld
 	}
+	args.LeaderCommitIndex = g.written(args.LeaderCommitIndex)
 	err := g.Transport.AppendEntries(id, addr, args, resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
 }
@@ -106,20 +111,21 @@ func (g *Guard) AppendEntriesPipeline(id raft.ServerID, addr raft.ServerAddress)
 	if err != nil {
 		return nil, err
 	}
-	return &heldPipeline{p, g.held}, nil
+	return &guardedPipeline{p, g}, nil
 }
 
-// heldPipeline holds back what a pipeline sends in place of heartbeats.
-type heldPipeline struct {
+// guardedPipeline holds back what a pipeline sends in place of heartbeats, too.
+type guardedPipeline struct {
 	raft.AppendPipeline
-	held func() bool
+	guard *Guard
 }
 
 // AppendEntries implements raft.AppendPipeline.
-func (p *heldPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if p.held() {
+func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if p.guard.held() {
 		return nil, errHeld
 	}
+	args.LeaderCommitIndex = p.guard.written(args.LeaderCommitIndex)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
 
