@@ -33,8 +33,8 @@ const (
 	rest = 100
 )
 
-// GiveBack gives memory back to the system whenever the process has become idle, until
-// stop is called. Many clients that come at a time leave garbage and free memory
+// GiveBack gives memory back to the system whenever the process has become idle, and
+// lets less garbage come together where much is alive, until stop is called. Many clients that come at a time leave garbage and free memory
 // behind, more than they keep: the runtime would collect it minutes later, and hold
 // most of it for what will be allocated next.
 func GiveBack(log *slog.Logger) (stop func()) {
@@ -50,7 +50,7 @@ func GiveBack(log *slog.Logger) (stop func()) {
 func giveBack(ctx context.Context, log *slog.Logger, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	read := reader()
+	read, room := reader(), newRoom()
 	for k := newKeeper(read()); ; {
 		select {
 		case <-tick.C:
@@ -58,6 +58,7 @@ func giveBack(ctx context.Context, log *slog.Logger, every time.Duration) {
 			return
 		}
 		began, before := time.Now(), read()
+		room.follow(before.alive)
 		if !k.due(began, before) {
 			continue
 		}
