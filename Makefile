@@ -20,13 +20,21 @@ SCENARIO    ?= writes,reads,fanout,idle,watch,failover
 LIMIT       ?= 10m
 BENCH       ?=
 
+# With this, all that is built has the same packages in Go's cache, and a copy of the sources elsewhere, too.
+export GOFLAGS := $(strip $(filter-out -trimpath,$(GOFLAGS)) -trimpath)
+
+# Without the checks that go test does by itself, for each kind of build again: make verify does all of them.
+TEST := go test -vet=off
+
 # The tests of whole clusters have processes of their own and want the machine to themselves.
 CLUSTERS := ./test/cluster ./test/rolling ./test/sim
 
 # These only start the program and look at what it does: the race detector in it would double their time.
 COMMANDS := ./test/cli ./test/durable ./test/packages
 
-.PHONY: help build run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers bench-compare verify lint fmt soak soak-sim soak-age soak-steady
+PACKAGES = $$(go list ./... | grep -vE '/test/(cluster|rolling|sim|cli|durable|packages)$$')
+
+.PHONY: help build compile run test test-unit test-race test-sim test-chaos test-attacks test-overload test-mutants test-conformance test-browser fuzz bench bench-peers bench-compare verify lint fmt soak soak-sim soak-age soak-steady
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -37,8 +45,15 @@ build: ## build bin/lockstep
 run: build ## start three nodes on this machine, on ports 8080 to 8082
 	exec bin/lockstep dev
 
-test: verify test-race test-conformance test-browser ## run everything that CI runs
+# The tests mostly wait; what only needs the processor takes the time between.
+test: build ## run everything that CI runs
+	scripts/meanwhile.sh "$(MAKE) compile verify" $(MAKE) test-conformance test-browser test-race
 	@echo "make test: all passed"
+
+compile: ## compile what test-race runs, and the tools of a release
+	go list -race -test -deps -export ./... >/dev/null
+	dir=$$(mktemp -d) && go run ./scripts/release -version v0.0.0 -targets $$(go env GOOS)/$$(go env GOARCH) -out $$dir/dist; rm -r $$dir
+	go list -test -deps -export $(COMMANDS) >/dev/null
 
 verify: ## check format, vet, staticcheck, go.mod and known vulnerabilities
 	@unformatted=$$(gofmt -l cmd cluster fsm objects scripts server test); [ -z "$$unformatted" ] || { echo "run make fmt; it would change:"; echo "$$unformatted"; exit 1; }
@@ -59,13 +74,13 @@ test-unit: ## run the tests that start no cluster, without the race detector
 	cd test/bench && go test ./...
 
 test-race: ## run all Go tests, with the race detector where it can find something
-	go test -race -timeout 20m $$(go list ./... | grep -vE '/test/(cluster|rolling|sim|cli|durable|packages)$$')
-	go test -p 3 -timeout 10m $(COMMANDS) # they mostly wait for their processes
-	cd test/bench && go test ./...
-	go test -race -timeout 10m -p 1 $(CLUSTERS)
-	cd test/cluster/acme && go test -timeout 10m .
-	cd test/cluster/deploy && go test .
-	cd test/cluster/ops && go test -count=1 . # its files are outside the module, so that a cached result says nothing
+	$(TEST) -race -timeout 20m $(PACKAGES)
+	$(TEST) -p 3 -timeout 10m $(COMMANDS) # they mostly wait for their processes
+	cd test/bench && $(TEST) ./...
+	$(TEST) -race -timeout 10m -p 1 $(CLUSTERS)
+	cd test/cluster/acme && $(TEST) -timeout 10m .
+	cd test/cluster/deploy && $(TEST) .
+	cd test/cluster/ops && $(TEST) -count=1 . # its files are outside the module, so that a cached result says nothing
 
 test-sim: ## run whole clusters in virtual time
 	go test -race ./test/sim
@@ -96,7 +111,7 @@ bench: ## run the benchmarks
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v '/test/')
 	cd test/bench/link && go test -run '^$$' -bench .
 
-bench-compare: ## compare hot paths with the commit where this branch left main, within two minutes; for information
+bench-compare: ## compare hot paths with the commit where this branch left main, within a minute; for information
 	scripts/benchstat.sh $(BENCHSTAT)
 
 bench-peers: build ## measure beside etcd and centrifuge for up to LIMIT, into test/bench/out; PEERS=, SCENARIO=, BENCH=flags
