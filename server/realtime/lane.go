@@ -18,7 +18,6 @@ type turn struct {
 	// Of the lock of the requests. The channels are made for those that wait.
 	inLine bool          // its write is, or it is done
 	lined  chan struct{} // closed when it is in line
-	left   bool          // it is answered
 	done   chan struct{} // closed when it is answered
 }
 
