@@ -100,8 +100,7 @@ func (g *Guard) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *r
 	if g.held() {
 		return errHeld
 	}
-	args.LeaderCommitIndex = g.written(args.LeaderCommitIndex)
-	err := g.Transport.AppendEntries(id, addr, args, resp)
+	err := g.Transport.AppendEntries(id, addr, g.told(args), resp)
 	return checkAnswer(err, id, addr, resp.RPCHeader)
 }
 
@@ -125,8 +124,15 @@ func (p *guardedPipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *r
 	if p.guard.held() {
 		return nil, errHeld
 	}
-	args.LeaderCommitIndex = p.guard.written(args.LeaderCommitIndex)
-	return p.AppendPipeline.AppendEntries(args, resp)
+	return p.AppendPipeline.AppendEntries(p.guard.told(args), resp)
+}
+
+// told returns what a follower is told in the place of a request. That is left as it
+// is: raft uses one again for all heartbeats, and an earlier one may still be on its way.
+func (g *Guard) told(args *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	told := *args
+	told.LeaderCommitIndex = g.written(args.LeaderCommitIndex)
+	return &told
 }
 
 // RequestVote implements raft.Transport.
