@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -355,6 +356,55 @@ func TestRemovedWhileAwayLearnsOfIt(t *testing.T) {
 	m.crash(back)
 	_, err = Open(context.Background(), m.config(away.ID()))
 	require.ErrorIs(t, err, ErrLeft)
+}
+
+// A node was told that it is a member by a leader that died before anybody else
+// was. The next leader does not know of it. A node that joins does not give up then,
+// as one does that has been a member.
+func TestAdditionThatIsTakenBackIsNoRemoval(t *testing.T) {
+	for _, joining := range []bool{true, false} {
+		t.Run(fmt.Sprint("joining ", joining), func(t *testing.T) {
+			t.Parallel()
+			m, disks := withDisks(t)
+			leader, followers := m.leader(), m.followers()
+			away, sick := followers[0], followers[1]
+			disks["n4"] = new(sickDisk)
+			added := m.open("n4", func(c *Config) { c.Joining = joining })
+			m.crash(away)
+			disks[sick.ID()].fails.Store(true)
+			ctx, cancel := context.WithCancel(m.context())
+			defer cancel()
+			go leader.AddMember(ctx, MemberSpec{ID: "n4", InternalAddr: added.InternalAddr()})
+			m.eventually(func() bool { return added.members.Has(added.self) })
+			m.failed(sick)
+			require.NoError(t, sick.Close())
+			cancel()
+			m.crash(leader)
+			disks[sick.ID()].fails.Store(false)
+			m.open(away.ID())
+			again := m.open(sick.ID())
+			m.eventually(func() bool { return again.Health() == nil })
+			require.False(t, again.members.Has(added.self), "the addition was not taken back")
+
+			removed := func() bool {
+				select {
+				case <-added.Removed():
+					return true
+				default:
+					return false
+				}
+			}
+			if !joining {
+				m.eventually(removed)
+				return
+			}
+			require.Never(t, removed, 5*added.config.scaled(time.Second), 10*time.Millisecond) // it asks once a second
+			m.open(leader.ID())
+			require.NoError(t, m.leader().AddMember(m.context(), MemberSpec{ID: "n4", InternalAddr: added.InternalAddr()}))
+			m.eventually(added.Votes)
+			require.False(t, removed())
+		})
+	}
 }
 
 func TestNodeComesBackUnderAnotherAddress(t *testing.T) {

@@ -87,6 +87,11 @@ type Config struct {
 	// DataDir holds a cluster already.
 	Bootstrap bool
 
+	// Joining says that the node has not had its vote yet, and that whoever has it
+	// join (AddMember) goes on until it has. It does not take itself for removed
+	// then because a leader does not know of it.
+	Joining bool
+
 	// Nonvoter keeps the node from getting a vote. A node that has one already keeps
 	// it. With Reserve it takes the place of a voter that has been silent for so long,
 	// and gives it back when that one has caught up.

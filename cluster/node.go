@@ -309,7 +309,7 @@ func (n *Node) compose(waiters *proposer.Waiters) {
 	n.transfers = &membership.Transfers{Config: config, Held: n.diskError}
 	n.changes = membership.NewChanges(membership.Changes{Config: config, Transfers: n.transfers, Refuse: n.refuseOld, KeysMatter: n.port != nil})
 	n.place = (&membership.Place{
-		Config: config, Changes: n.changes, Mark: n.stores.markLeft, Fail: n.fail,
+		Config: config, Changes: n.changes, Mark: n.stores.markLeft, Fail: n.fail, Joining: n.config.Joining,
 		Spec: membership.Spec{ID: n.config.ID, HTTPURL: n.config.HTTPURL, Version: n.config.Version},
 	}).Init()
 	n.keeper = &clock.Keeper{

@@ -13,7 +13,7 @@ import (
 // ClusterConfig returns what the record says of the node's part of its cluster.
 func ClusterConfig(r *nodedir.Record) (c cluster.Config, err error) {
 	c = cluster.Config{
-		ID: r.ID, Incarnation: r.Incarnation, ClusterID: r.ClusterID, Bootstrap: r.Bootstrap,
+		ID: r.ID, Incarnation: r.Incarnation, ClusterID: r.ClusterID, Bootstrap: r.Bootstrap, Joining: r.JoinThrough != "",
 		InternalAddr: r.InternalAddr, GossipAddr: r.GossipAddr, HTTPURL: r.HTTPURL, AdminURL: r.AdminURL,
 		Seeds: slices.Clone(r.Seeds), Members: r.Members,
 	}

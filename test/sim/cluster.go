@@ -127,6 +127,7 @@ func (c *Cluster) admit(ctx context.Context, n *member) error {
 			return ctx.Err()
 		}
 	}
+	c.disk(id).settled.Store(true)
 	return nil
 }
 
@@ -160,7 +161,7 @@ func (c *Cluster) open(id string, bootstrap bool) (*member, error) {
 	clusterID := c.clusterID
 	c.mu.Unlock()
 	config := cluster.Config{
-		ID: id, ClusterID: clusterID, Incarnation: d.incarnation, Bootstrap: bootstrap, Logger: slog.New(slog.DiscardHandler),
+		ID: id, ClusterID: clusterID, Incarnation: d.incarnation, Bootstrap: bootstrap, Joining: !bootstrap && !d.settled.Load(), Logger: slog.New(slog.DiscardHandler),
 		Parts: &cluster.Parts{Transport: e, Peers: e, Logs: stores, Stable: stores, Snapshots: stores},
 	}
 	if c.options.Edit != nil {
@@ -318,7 +319,7 @@ func (c *Cluster) describe() string {
 			members += fmt.Sprintf(" %s:%s", m.ID, m.Role)
 		}
 		_, fault := n.Fault()
-		all = append(all, fmt.Sprintf("%s leads=%v votes=%v ready=%v failure=%v fault=%v members=[%s]", n.ID(), n.IsLeader(), n.Votes(), closed(n.Ready()), failureOf(n), fault, members))
+		all = append(all, fmt.Sprintf("%s leads=%v votes=%v ready=%v removed=%v failure=%v fault=%v members=[%s]", n.ID(), n.IsLeader(), n.Votes(), closed(n.Ready()), closed(n.Removed()), failureOf(n), fault, members))
 	}
 	return strings.Join(all, "; ")
 }

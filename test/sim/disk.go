@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -41,7 +42,8 @@ type Disk struct {
 	fullUntil time.Time
 	failing   bool // the next write fails
 
-	incarnation string // of the node, once it has run
+	incarnation string      // of the node, once it has run
+	settled     atomic.Bool // it has had its vote
 }
 
 // life is the time between two crashes.

@@ -323,11 +323,9 @@ func (f *Faults) Heal(ctx context.Context) bool {
 				if _, waits := f.down[id]; !waits {
 					f.down[id] = time.Time{}
 				}
-			} else if !n.Votes() && len(n.Members()) == 0 { // given up half way
-				f.cluster.Crash(id)
-				f.cluster.Wipe(id)
+			} else if !n.Votes() { // given up half way
 				attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-				_ = f.cluster.enter(attempt, id) // or later: the others may not be up yet
+				_ = f.cluster.admit(attempt, n) // or later: the others may not be up yet
 				cancel()
 			}
 		}
@@ -370,7 +368,7 @@ func (f *Faults) isWell() bool {
 	leaders := 0
 	for _, id := range f.base {
 		n := f.cluster.node(id)
-		if n == nil || !n.Votes() || !closed(n.Ready()) || closed(n.Failed()) || len(n.Members()) != len(f.base) {
+		if n == nil || !n.Votes() || !closed(n.Ready()) || closed(n.Failed()) || closed(n.Removed()) || len(n.Members()) != len(f.base) {
 			return false
 		}
 		if n.IsLeader() {

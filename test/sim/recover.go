@@ -75,6 +75,7 @@ func (c *Cluster) Restore(id, clusterID string, key [32]byte, content []byte) er
 func (c *Cluster) begin(id, clusterID, incarnation, dir string) error {
 	d := newDisk(c.options.Rand, c.options.DiskLatency)
 	d.incarnation = incarnation
+	d.settled.Store(true)
 	if err := d.load(dir); err != nil {
 		return err
 	}

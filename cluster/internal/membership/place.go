@@ -29,6 +29,7 @@ type Place struct {
 	Config
 	Changes *Changes
 	Spec    Spec            // of this node; its address is looked up
+	Joining bool            // nobody may have committed yet that it is a member
 	Mark    func() error    // makes the data directory that of a node that has left
 	Fail    func(err error) // ends the node
 
@@ -116,9 +117,11 @@ func (p *Place) Answer(_ context.Context, from string, _ wire.None) (Answer, err
 // Watch looks after this node's own place in the cluster. A node that was
 // removed while it was away never gets the log entry that says so, and the
 // leader does not find one that came back under another address. While such a
-// node hears from no leader it asks the members that it knows.
+// node hears from no leader it asks the members that it knows. While it joins it
+// asks until one says that it is a member: the change that it has heard of may have
+// been given up with the leader that began it.
 func (p *Place) Watch() {
-	denied := 0
+	denied, joining := 0, p.Joining
 	for {
 		lifetime.Pause(p.Life.Context(), p.Scale(interval))
 		if p.Life.Context().Err() != nil || p.HasLeft() {
@@ -127,6 +130,10 @@ func (p *Place) Watch() {
 		self, others := p.ownEntry()
 		if self == nil && len(others) == 0 {
 			continue // not added yet
+		}
+		if joining {
+			joining = p.askMembership(others) != answerMember
+			continue
 		}
 		moved := self != nil && string(self.Address) != p.Peers.Addr()
 		if state, _ := p.Leadership.State(); state.Leader != "" && self != nil && !moved {
