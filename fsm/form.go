@@ -125,10 +125,11 @@ const (
 	optional = false
 )
 
-// uintField tells a number.
+// uintField tells a number. As with all fields, what is read is only written to; see
+// describe of items.
 func uintField[T ~uint8 | ~uint64](f *form, number byte, x *T, always bool) {
 	switch {
-	case !f.field(number, always || *x != 0):
+	case !f.field(number, f.reading || always || *x != 0):
 	case f.reading:
 		*x = readUint[T](f)
 	default:
@@ -139,7 +140,7 @@ func uintField[T ~uint8 | ~uint64](f *form, number byte, x *T, always bool) {
 // int tells a number that may be less than zero.
 func (f *form) int(number byte, x *int64, always bool) {
 	switch {
-	case !f.field(number, always || *x != 0):
+	case !f.field(number, f.reading || always || *x != 0):
 	case f.reading:
 		*x = f.readInt()
 	default:
@@ -172,7 +173,7 @@ func (f *form) bool(number byte, x *bool) {
 
 func (f *form) text(number byte, x *string, always bool) {
 	switch {
-	case !f.field(number, always || *x != ""):
+	case !f.field(number, f.reading || always || *x != ""):
 	case f.reading:
 		*x = f.readText()
 	default:
@@ -206,7 +207,7 @@ func (f *form) identity(number byte, x *string, always bool) {
 
 func (f *form) bytes(number byte, x *[]byte, always bool) {
 	switch {
-	case !f.field(number, always || len(*x) > 0):
+	case !f.field(number, f.reading || always || len(*x) > 0):
 	case f.reading:
 		*x = f.readBytes()
 	case *x == nil:
@@ -393,7 +394,12 @@ func (o *objectForm) end(f *form) {
 	f.int(18, &o.ContextAt, optional)
 }
 
+// describe begins with a write: the system gives memory at the first access, and takes
+// twice as long if that is a read, such as the look whether i is nil for &i.Object.
 func (i *itemForm) describe(f *form) {
+	if f.reading {
+		i.Object = 0
+	}
 	uintField(f, 1, &i.Object, needed)
 	uintField(f, 2, &i.Index, optional)
 	f.text(3, &i.Key, optional)

@@ -100,12 +100,12 @@ func (tx *tx) bringService(r *objects.Service) Result {
 	}
 	v.services.Set(next)
 	if exists && old.SID != next.SID {
-		v.sids.Delete(sidEntry{sid: old.SID})
+		v.sids.Delete(sidEntryOf(old.SID, 0, 0))
 		tx.emit(objects.Event{Type: objects.ServiceRemoved, Service: old}) // under this SID it is not found any more
 	}
-	v.sids.Set(sidEntry{sid: next.SID, num: next.Num})
+	v.sids.Set(sidEntryOf(next.SID, 0, next.Num))
 	if next.UniqueName != "" {
-		v.names.Set(nameEntry{kind: objects.KindService, name: next.UniqueName, num: next.Num})
+		v.names.Set(nameEntryOf(0, objects.KindService, next.UniqueName, next.Num))
 	}
 	if exists {
 		tx.rememberEndpoints(old, next)
@@ -198,9 +198,9 @@ func (tx *tx) putNewObject(s *objects.Service, r *objects.Object) {
 		o.EventID, o.Data = 0, nil
 	}
 	v.objects.Set(o)
-	v.sids.Set(sidEntry{sid: o.SID, service: s.Num, num: o.Num})
+	v.sids.Set(sidEntryOf(o.SID, s.Num, o.Num))
 	if o.UniqueName != "" {
-		v.names.Set(nameEntry{service: s.Num, kind: o.Kind(), name: o.UniqueName, num: o.Num})
+		v.names.Set(nameEntryOf(s.Num, o.Kind(), o.UniqueName, o.Num))
 	}
 	if o.Expires != 0 {
 		v.expiries.Set(objectExpiry(o))

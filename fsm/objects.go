@@ -15,6 +15,9 @@ type storedObject struct {
 }
 
 func (o *storedObject) describe(f *form) {
+	if f.reading {
+		o.Num = 0 // a write comes first, as for items
+	}
 	(*objectForm)(&o.Object).begin(f)
 	uintField(f, 13, &o.NextIndex, optional)
 	uintField(f, 14, &o.Tombstones, optional)
@@ -59,9 +62,9 @@ func (op *CreateObject) apply(tx *tx) Result {
 		tx.putPermission(o, &objects.Permission{Object: o.Num, Identity: a.Identity, Rights: objects.Read | objects.Write | objects.Manage})
 	}
 	tx.view.objects.Set(o)
-	tx.view.sids.Set(sidEntry{sid: o.SID, service: s.Num, num: o.Num})
+	tx.view.sids.Set(sidEntryOf(o.SID, s.Num, o.Num))
 	if o.UniqueName != "" {
-		tx.view.names.Set(nameEntry{service: s.Num, kind: kind, name: o.UniqueName, num: o.Num})
+		tx.view.names.Set(nameEntryOf(s.Num, kind, o.UniqueName, o.Num))
 	}
 	if o.Expires != 0 {
 		tx.view.expiries.Set(objectExpiry(o))
@@ -173,9 +176,9 @@ func (tx *tx) dropObject(o *storedObject) {
 	v := tx.view
 	v.objects.Delete(o)
 	v.charge(o.Service, -footprint(o))
-	v.sids.Delete(sidEntry{sid: o.SID})
+	v.sids.Delete(sidEntryOf(o.SID, 0, 0))
 	if o.UniqueName != "" {
-		v.names.Delete(nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName})
+		v.names.Delete(nameEntryOf(o.Service, o.Kind(), o.UniqueName, 0))
 	}
 	if o.Expires != 0 {
 		v.expiries.Delete(objectExpiry(o))

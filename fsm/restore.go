@@ -9,8 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"math/bits"
-	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
@@ -19,8 +18,9 @@ import (
 )
 
 // readSnapshot reads and verifies a whole snapshot. One goroutine takes it to
-// records, another one makes a state of them, and a third one makes the index of
-// objects while items are read: what comes out does not depend on which is ahead.
+// records, some decode those of which there are many, one makes a state of them, and one
+// the index of objects while items are read: what comes out does not depend on which is
+// ahead.
 func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
 	r := bufio.NewReaderSize(in, 1<<16)
 	level, err := readHead(r)
@@ -46,9 +46,21 @@ func readSnapshot(in io.Reader) (*View, []storedWindow, error) {
 }
 
 // stretch is some records of a snapshot, one behind the other, each behind its head.
+// Objects and items are decoded before they come to the loader.
 type stretch struct {
 	bytes   []byte
 	records []place
+	objects []weighed[*storedObject] // in their order
+	items   []weighed[*objects.Item] // likewise
+	decoded chan struct{}            // one slot
+}
+
+// weighed is a decoded record with its size and hash.
+type weighed[T any] struct {
+	record T
+	size   int64
+	hash   hash64
+	err    error // what was wrong with it
 }
 
 // place is where a record is in a stretch.
@@ -69,7 +81,7 @@ type recordReader struct {
 	sum     hash.Hash
 	records uint64
 
-	read  chan *stretch // closed when there are no more
+	read  chan *stretch // which may still be decoded; closed when there are no more
 	used  chan *stretch
 	ended chan struct{} // closed when nobody takes any
 }
@@ -80,14 +92,17 @@ func newRecordReader(r io.Reader) *recordReader {
 		read: make(chan *stretch, stretches), used: make(chan *stretch, stretches), ended: make(chan struct{}),
 	}
 	for range stretches {
-		read.used <- new(stretch)
+		read.used <- &stretch{decoded: make(chan struct{}, 1)}
 	}
 	return read
 }
 
-// run reads all records and compares them with the trailer.
+// run reads all records and compares them with the trailer. Each stretch is decoded in
+// a goroutine of its own.
 func (r *recordReader) run() error {
 	defer close(r.read)
+	var work sync.WaitGroup
+	defer work.Wait()
 	for {
 		select {
 		case s := <-r.used:
@@ -95,6 +110,7 @@ func (r *recordReader) run() error {
 			if err != nil {
 				return err
 			}
+			work.Go(s.decode)
 			r.read <- s // which has room for all there are
 			if complete {
 				return nil
@@ -103,6 +119,29 @@ func (r *recordReader) run() error {
 			return nil
 		}
 	}
+}
+
+// decode decodes the objects and items.
+func (s *stretch) decode() {
+	s.objects, s.items = s.objects[:0], s.items[:0]
+	for _, x := range s.records {
+		switch x.is {
+		case recordObject:
+			s.objects = append(s.objects, weigh(s.bytes[x.begin:x.end], storedObjectSize, hashObject))
+		case recordItem:
+			s.items = append(s.items, weigh(s.bytes[x.begin:x.end], itemSize, hashItem))
+		}
+	}
+	s.decoded <- struct{}{}
+}
+
+// weigh decodes a record and weighs it.
+func weigh[T any](record []byte, size func(*T) int64, hash func(*T) hash64) weighed[*T] {
+	x := new(T)
+	if err := decode(record, x); err != nil {
+		return weighed[*T]{err: err}
+	}
+	return weighed[*T]{record: x, size: size(x), hash: hash(x)}
 }
 
 // fill reads a stretch, and reports whether it is the last one.
@@ -196,8 +235,19 @@ func (l *loader) read(from io.Reader) error {
 
 func (l *loader) loadAll(r *recordReader) error {
 	for s := range r.read {
+		<-s.decoded
+		objects, items := s.objects, s.items
 		for _, x := range s.records {
-			if err := l.load(x.is, s.bytes[x.begin:x.end]); err != nil {
+			var err error
+			switch x.is {
+			case recordObject:
+				err, objects = l.loadObject(objects[0]), objects[1:]
+			case recordItem:
+				err, items = l.loadItem(items[0]), items[1:]
+			default:
+				err = l.load(x.is, s.bytes[x.begin:x.end])
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -220,19 +270,14 @@ func (l *loader) load(t recordType, record []byte) error {
 	switch t {
 	case recordMeta:
 		return decoding.Unmarshal(record, &v.meta)
-	case recordService, recordObject:
-		switch {
-		case l.indexed:
+	case recordService:
+		if l.indexed {
 			return errDisorder
-		case t == recordService:
-			return loadInto(v.services, record)
 		}
-		return loadInto(v.objects, record)
+		return loadInto(v.services, record)
 	}
 	l.indexObjects()
 	switch t {
-	case recordItem:
-		return loadInto(v.items, record)
 	case recordTombstone:
 		return loadInto(v.tombstones, record)
 	case recordPermission:
@@ -273,6 +318,25 @@ func (l *loader) load(t recordType, record []byte) error {
 		return l.loadChunk(record)
 	}
 	return fmt.Errorf("record type %d: written by a newer release", t)
+}
+
+func (l *loader) loadObject(x weighed[*storedObject]) error {
+	if l.indexed {
+		return errDisorder
+	}
+	return loadWeighed(l.view.objects, x)
+}
+
+func (l *loader) loadItem(x weighed[*objects.Item]) error {
+	l.indexObjects()
+	return loadWeighed(l.view.items, x)
+}
+
+func loadWeighed[T any](t *table[T], x weighed[T]) error {
+	if x.err != nil {
+		return x.err
+	}
+	return t.loadWeighed(x.record, x.size, x.hash)
 }
 
 func (l *loader) loadChunk(record []byte) error {
@@ -318,17 +382,17 @@ func (v *View) indexObjects() error {
 	sids := make([]sidEntry, 0, v.services.Len()+v.objects.Len())
 	names := make([]nameEntry, 0, cap(sids))
 	v.services.Scan(func(s *objects.Service) bool {
-		sids = append(sids, sidEntry{sid: s.SID, num: s.Num})
+		sids = append(sids, sidEntryOf(s.SID, 0, s.Num))
 		if s.UniqueName != "" {
-			names = append(names, nameEntry{kind: objects.KindService, name: s.UniqueName, num: s.Num})
+			names = append(names, nameEntryOf(0, objects.KindService, s.UniqueName, s.Num))
 		}
 		return true
 	})
 	var of usage // of the objects seen last
 	v.objects.Scan(func(o *storedObject) bool {
-		sids = append(sids, sidEntry{sid: o.SID, service: o.Service, num: o.Num})
+		sids = append(sids, sidEntryOf(o.SID, o.Service, o.Num))
 		if o.UniqueName != "" {
-			names = append(names, nameEntry{service: o.Service, kind: o.Kind(), name: o.UniqueName, num: o.Num})
+			names = append(names, nameEntryOf(o.Service, o.Kind(), o.UniqueName, o.Num))
 		}
 		if o.Service != of.service {
 			v.charge(of.service, of.bytes)
@@ -340,40 +404,6 @@ func (v *View) indexObjects() error {
 	v.charge(of.service, of.bytes)
 	sortBySID(sids)
 	return errors.Join(v.sids.fill(sids), v.names.fill(names))
-}
-
-// sortBySID sorts entries by their SIDs. Those are random but for the kind: entries are
-// put into so many buckets that few are in each, which takes a fraction of the time of
-// comparing them all.
-func sortBySID(entries []sidEntry) {
-	width := max(3, bits.Len(uint(len(entries)))-2) // three bits are the kind, which may be one for all
-	bucket := func(e *sidEntry) int {
-		return int((uint64(e.sid.Kind())<<61 | binary.BigEndian.Uint64(e.sid[1:])>>3) >> (64 - width))
-	}
-	ends := make([]int, 1<<width)
-	for i := range entries {
-		ends[bucket(&entries[i])]++
-	}
-	begins, sum := make([]int, len(ends)), 0
-	for b, count := range ends {
-		begins[b] = sum
-		sum += count
-		ends[b] = sum
-	}
-	// Whatever is at the beginning of the rest of a bucket changes places with what is
-	// at the beginning of the rest of its own, until it is one that belongs there.
-	for b := range ends {
-		for begins[b] < ends[b] {
-			at := &begins[bucket(&entries[begins[b]])]
-			entries[begins[b]], entries[*at] = entries[*at], entries[begins[b]]
-			*at++
-		}
-	}
-	begin := 0
-	for _, end := range ends {
-		slices.SortFunc(entries[begin:end], func(a, b sidEntry) int { return bytes.Compare(a.sid[:], b.sid[:]) })
-		begin = end
-	}
 }
 
 // indexParts fills the other tables that are made of others.

@@ -188,21 +188,17 @@ func TestSIDsAreSorted(t *testing.T) {
 		for i := range entries {
 			random := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "random")
 			kind := rapid.SampledFrom([]objects.Kind{objects.KindService, objects.KindDocument, objects.KindStream, objects.KindMap}).Draw(t, "kind")
-			entries[i] = sidEntry{sid: objects.NewSID(kind, [16]byte(random)), num: uint64(i)}
+			entries[i] = sidEntryOf(objects.NewSID(kind, [16]byte(random)), 0, uint64(i))
 		}
 		want := slices.Clone(entries)
-		slices.SortStableFunc(want, func(a, b sidEntry) int { return bytes.Compare(a.sid[:], b.sid[:]) })
+		slices.SortStableFunc(want, compareSIDs)
 		sortBySID(entries)
-		sid := func(all []sidEntry) (sids []objects.SID) {
-			for _, e := range all {
-				sids = append(sids, e.sid)
-			}
-			return sids
-		}
-		require.Equal(t, sid(want), sid(entries))
-		slices.SortFunc(entries, func(a, b sidEntry) int { return cmp.Compare(a.num, b.num) })
 		for i, e := range entries {
-			require.EqualValues(t, i, e.num, "none is there twice")
+			require.Zero(t, compareSIDs(want[i], e))
+		}
+		slices.SortFunc(entries, func(a, b sidEntry) int { return cmp.Compare(a.is.num(), b.is.num()) })
+		for i, e := range entries {
+			require.EqualValues(t, i, e.is.num(), "none is there twice")
 		}
 	})
 }

@@ -20,9 +20,9 @@ func (op *CreateService) apply(tx *tx) Result {
 		Created: tx.now(), Updated: tx.now(), ServiceSettings: op.Settings,
 	}
 	tx.view.services.Set(s)
-	tx.view.sids.Set(sidEntry{sid: s.SID, num: s.Num})
+	tx.view.sids.Set(sidEntryOf(s.SID, 0, s.Num))
 	if s.UniqueName != "" {
-		tx.view.names.Set(nameEntry{kind: objects.KindService, name: s.UniqueName, num: s.Num})
+		tx.view.names.Set(nameEntryOf(0, objects.KindService, s.UniqueName, s.Num))
 	}
 	return Result{Service: s}
 }
@@ -83,9 +83,9 @@ func (op *RemoveService) apply(tx *tx) Result {
 	}
 	v := tx.view
 	v.services.Delete(s)
-	v.sids.Delete(sidEntry{sid: s.SID})
+	v.sids.Delete(sidEntryOf(s.SID, 0, 0))
 	if s.UniqueName != "" {
-		v.names.Delete(nameEntry{kind: objects.KindService, name: s.UniqueName})
+		v.names.Delete(nameEntryOf(0, objects.KindService, s.UniqueName, 0))
 	}
 	v.garbage.Set(garbage{Num: s.Num, IsService: true})
 	tx.emit(objects.Event{Type: objects.ServiceRemoved, Service: s})

@@ -20,6 +20,8 @@ func objectSize(o *objects.Object) int64 {
 	return size
 }
 
+func storedObjectSize(o *storedObject) int64 { return objectSize(&o.Object) }
+
 func itemSize(i *objects.Item) int64 {
 	size := 200 + int64(len(i.Key)+len(i.CreatedBy)+len(i.Data))
 	if i.Expires != 0 {

@@ -58,13 +58,16 @@ func (t *table[T]) Delete(x T) (removed T, ok bool) {
 }
 
 // load adds the next record of a snapshot, which has them in order.
-func (t *table[T]) load(x T) error {
+func (t *table[T]) load(x T) error { return t.loadWeighed(x, t.sizeOf(x), t.hashOf(x)) }
+
+// loadWeighed is load of a record whose size and hash are known.
+func (t *table[T]) loadWeighed(x T, size int64, hash hash64) error {
 	if last, some := t.Max(); some && !t.less(last, x) {
 		return errDisorder
 	}
 	t.push(x)
-	t.bytes += t.sizeOf(x)
-	t.sum += t.hashOf(x)
+	t.bytes += size
+	t.sum += hash
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 
@@ -73,25 +72,12 @@ type meta struct {
 	Sum    hash64 `cbor:"41,keyasint"` // of all records
 }
 
-type sidEntry struct {
-	sid     objects.SID
-	service uint64
-	num     uint64
-}
-
-type nameEntry struct {
-	service uint64 // 0 for services themselves
-	kind    objects.Kind
-	name    string
-	num     uint64
-}
-
 func newView() *View {
 	return &View{
 		meta:        meta{Level: Level1},
 		services:    newTable(func(a, b *objects.Service) bool { return a.Num < b.Num }, serviceSize, hashService),
-		objects:     newTable(lessObject, func(o *storedObject) int64 { return objectSize(&o.Object) }, hashObject),
-		sids:        newTable(func(a, b sidEntry) bool { return string(a.sid[:]) < string(b.sid[:]) }, nil, nil),
+		objects:     newTable(lessObject, storedObjectSize, hashObject),
+		sids:        newTable(lessSID, nil, nil),
 		names:       newTable(lessName, nil, nil),
 		items:       newTable(lessItem, itemSize, hashItem),
 		changes:     newTable(lessChange, nil, nil),
@@ -151,10 +137,6 @@ func lessObject(a, b *storedObject) bool {
 		return ka < kb
 	}
 	return a.Num < b.Num
-}
-
-func lessName(a, b nameEntry) bool {
-	return cmp.Or(cmp.Compare(a.service, b.service), cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name)) < 0
 }
 
 func lessItem(a, b *objects.Item) bool {
@@ -291,11 +273,11 @@ func (v *View) ObjectBySID(sid objects.SID) (*objects.Object, bool) {
 }
 
 func (v *View) objectBySID(sid objects.SID) (*storedObject, bool) {
-	e, ok := v.sids.Get(sidEntry{sid: sid})
+	e, ok := v.sids.Get(sidEntryOf(sid, 0, 0))
 	if !ok || sid.Kind() == objects.KindService {
 		return nil, false
 	}
-	return v.object(e.service, sid.Kind(), e.num)
+	return v.object(e.service, sid.Kind(), e.is.num())
 }
 
 // ServiceOf returns the service of an object.
@@ -338,14 +320,14 @@ func (v *View) resolve(service uint64, kind objects.Kind, ref Ref) (num uint64, 
 		if kind == objects.KindService && v.services.Len() <= fewServices {
 			return v.amongFew(ref.SID)
 		}
-		e, ok := v.sids.Get(sidEntry{sid: ref.SID})
-		return e.num, ok && ref.SID.Kind() == kind && e.service == service
+		e, ok := v.sids.Get(sidEntryOf(ref.SID, 0, 0))
+		return e.is.num(), ok && ref.SID.Kind() == kind && e.service == service
 	}
 	if ref.Name == "" {
 		return 0, false
 	}
-	e, ok := v.names.Get(nameEntry{service: service, kind: kind, name: ref.Name})
-	return e.num, ok
+	e, ok := v.names.Get(nameEntryOf(service, kind, ref.Name, 0))
+	return e.is.num(), ok
 }
 
 // fewServices is how many services are looked through faster than the SIDs of all

@@ -179,6 +179,7 @@ func (r *Replica) dispute(err error) {
 // FSM is the store as raft has it: what its snapshots show of the state is noticed.
 type FSM struct {
 	*fsm.FSM
+	Life *lifetime.Lifetime
 
 	// Altered is told, on one of raft's goroutines, of a snapshot whose content is
 	// not what was put into the store that wrote it: this one, or, as raft restores
@@ -188,7 +189,7 @@ type FSM struct {
 
 // Restore implements raft.FSM.
 func (f FSM) Restore(content io.ReadCloser) error {
-	err := patiently(f.FSM.Restore, content)
+	err := patiently(f.Life, func() error { return f.FSM.Restore(content) })
 	if errors.Is(err, fsm.ErrAltered) {
 		f.Altered(true, err)
 	}

@@ -1,9 +1,11 @@
 package replica
 
 import (
-	"io"
 	"runtime/debug"
 	"sync"
+	"time"
+
+	"lockstep/cluster/internal/lifetime"
 )
 
 // restorePercent is the garbage collector's share of memory (GOGC) while a state is
@@ -19,22 +21,40 @@ var restoring struct {
 	before int // the collector's share when nothing is restored
 }
 
-// patiently calls restore while the collector is patient.
-func patiently(restore func(io.ReadCloser) error, content io.ReadCloser) error {
+// calm is for how long the collector stays patient once a state is there: to look
+// through all of it is the last thing to do while the node catches up with the log.
+const calm = time.Second
+
+// patience has the collector be patient until end is called.
+func patience() (end func()) {
 	restoring.Lock()
+	defer restoring.Unlock()
 	if restoring.count++; restoring.count == 1 {
 		restoring.before = debug.SetGCPercent(restorePercent)
 		if restoring.before < 0 || restoring.before > restorePercent { // the user's will
 			debug.SetGCPercent(restoring.before)
 		}
 	}
-	restoring.Unlock()
-	defer func() {
+	return func() {
 		restoring.Lock()
 		defer restoring.Unlock()
 		if restoring.count--; restoring.count == 0 {
 			debug.SetGCPercent(restoring.before)
 		}
+	}
+}
+
+// patiently calls restore while the collector is patient, which it stays for a moment.
+func patiently(life *lifetime.Lifetime, restore func() error) error {
+	end := patience()
+	defer func() {
+		err := life.Go(func() {
+			lifetime.Pause(life.Context(), calm)
+			end()
+		})
+		if err != nil {
+			end()
+		}
 	}()
-	return restore(content)
+	return restore()
 }

@@ -5,8 +5,12 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster/internal/lifetime"
 )
 
 // collecting returns the collector's share of memory.
@@ -19,21 +23,37 @@ func collecting() int {
 func TestCollectorIsPatientWhileStatesAreRestored(t *testing.T) {
 	before := debug.SetGCPercent(70)
 	defer debug.SetGCPercent(before)
-	err := patiently(func(io.ReadCloser) error {
-		require.Equal(t, restorePercent, collecting())
-		err := patiently(func(io.ReadCloser) error { return io.EOF }, nil)
-		require.Equal(t, restorePercent, collecting(), "another one is restored still")
-		return err
-	}, nil)
-	require.Equal(t, io.EOF, err)
-	require.Equal(t, 70, collecting())
-	require.Panics(t, func() { _ = patiently(func(io.ReadCloser) error { panic("") }, nil) })
+	synctest.Test(t, func(t *testing.T) {
+		life := lifetime.New()
+		err := patiently(life, func() error {
+			require.Equal(t, restorePercent, collecting())
+			time.Sleep(time.Minute)
+			err := patiently(life, func() error { return io.EOF })
+			time.Sleep(time.Minute)
+			require.Equal(t, restorePercent, collecting(), "another one is restored still")
+			return err
+		})
+		require.Equal(t, io.EOF, err)
+		require.Equal(t, restorePercent, collecting(), "the node catches up")
+		time.Sleep(calm)
+		synctest.Wait()
+		require.Equal(t, 70, collecting())
+		life.End()
+		life.Wait()
+	})
+
+	life := lifetime.New()
+	require.Panics(t, func() { _ = patiently(life, func() error { panic("") }) })
+	life.End()
+	life.Wait()
+	require.Equal(t, 70, collecting(), "the end of the node ends it")
+	require.NoError(t, patiently(life, func() error { return nil }))
 	require.Equal(t, 70, collecting())
 
 	debug.SetGCPercent(2 * restorePercent)
-	require.NoError(t, patiently(func(io.ReadCloser) error {
+	require.NoError(t, patiently(life, func() error {
 		require.Equal(t, 2*restorePercent, collecting(), "more than that was asked for")
 		return nil
-	}, nil))
+	}))
 	require.Equal(t, 2*restorePercent, collecting())
 }
