@@ -5,6 +5,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"lockstep/cluster/internal/disk"
 )
 
 func promises(t *testing.T) (*raft.InmemStore, *checkedStable) {
@@ -61,7 +63,7 @@ func TestOpenRefusesDamagedVote(t *testing.T) {
 	t.Parallel()
 	m := newMembers(t, 1, nil)
 	m.crash(m.nodes["n1"])
-	s, err := openStores(m.config("n1").withDefaults())
+	s, err := openStores(m.config("n1").withDefaults(), disk.New())
 	require.NoError(t, err)
 	value, err := s.stable.StableStore.Get(lastVoteTermKey)
 	require.NoError(t, err)

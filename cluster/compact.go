@@ -25,9 +25,10 @@ const (
 )
 
 // openLog opens the file of the log and the stable store. Bolt never gives room
-// back to the disk: a file that was large once stays so, and is read whole at each
-// start. So a file that is mostly free is replaced by a compacted copy first, if
-// there is room for it on the disk.
+// back to the disk: a file that was large once stays so. A file of which three quarters
+// are free is replaced by a compacted copy first, if there is room for it on the disk.
+// Half of it often is, just behind a snapshot, and will be used again before the next
+// one: to copy the rest would only make the start longer.
 func openLog(dir string, room func(dir string) (int64, error), log *slog.Logger) (*raftboltdb.BoltStore, error) {
 	path := filepath.Join(dir, logFile)
 	if err := os.Remove(path + compactedSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -41,7 +42,7 @@ func openLog(dir string, room func(dir string) (int64, error), log *slog.Logger)
 	if err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
-	if size < compactFrom || live > size/2 {
+	if size < compactFrom || live > size/4 {
 		return bolt, nil
 	}
 	if free, err := room(dir); err != nil || free < live+compactRoom {

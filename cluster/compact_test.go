@@ -73,7 +73,8 @@ func TestLogIsCompactedOnlyWhenLargeMostlyFreeAndThereIsRoom(t *testing.T) {
 		room         int64
 	}{
 		"small": {entries: 20, cut: 19, room: 1 << 40}, "mostly used": {entries: 90, cut: 30, room: 1 << 40},
-		"no room": {entries: 90, cut: 80, room: compactRoom},
+		"used to a third": {entries: 90, cut: 60, room: 1 << 40},
+		"no room":         {entries: 90, cut: 80, room: compactRoom},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

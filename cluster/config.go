@@ -116,7 +116,8 @@ type Config struct {
 	FeedBytes int64
 
 	// TrailingBytes, too, bounds what stays in the log behind a snapshot, and what
-	// is written to the log before the next one is taken. Default 256 MiB.
+	// is written to the log before the next one is taken. Of a small state it is less
+	// (see logBytes). Default 256 MiB.
 	TrailingBytes int64
 
 	// Admit is called on the leader for each command before it is written, with

@@ -172,7 +172,7 @@ func Open(ctx context.Context, config Config) (_ *Node, err error) {
 // openParts makes the stores, the internal port and raft's transport over it.
 func (n *Node) openParts() error {
 	var err error
-	if n.stores, err = openStores(n.config); err != nil {
+	if n.stores, err = openStores(n.config, n.disk); err != nil {
 		return err
 	}
 	if wrap := n.config.wrapLogs; wrap != nil {
@@ -256,7 +256,7 @@ func (n *Node) startRaft() error {
 	if n.replica, err = n.newReplica(); err != nil {
 		return err
 	}
-	r, err := n.newRaft(config, &timedStore{FSM: replica.FSM{FSM: n.fsm, Altered: n.noteAltered}, node: n})
+	r, err := n.newRaft(config, &timedStore{FSM: replica.FSM{FSM: n.fsm, Life: n.life, Altered: n.noteAltered}, node: n})
 	n.raft = r
 	switch altered := n.altered.Load(); {
 	case altered != nil: // raft may have gone on with an older one, which the log does not join

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"lockstep/cluster/durable"
+	"lockstep/cluster/internal/journal"
 	"lockstep/cluster/internal/member"
 	"lockstep/cluster/internal/membership"
 	"lockstep/fsm"
@@ -125,11 +126,15 @@ func openStoresToRead(c Config) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log %s (is another process using it?): %w", dir, err)
 	}
+	logs, err := journal.Read(dir, bolt)
+	if err != nil {
+		return nil, errors.Join(journalError(err), bolt.Close())
+	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, newRaftLogger(c.Logger))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
 	}
-	checked := &checkedLog{LogStore: bolt}
+	checked := &checkedLog{LogStore: logs}
 	return &stores{logs: checked, checked: checked, stable: &checkedStable{StableStore: bolt}, snapshots: snapshots, close: bolt.Close}, nil
 }
 

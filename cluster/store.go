@@ -12,6 +12,8 @@ import (
 	"go.etcd.io/bbolt"
 
 	"lockstep/cluster/durable"
+	"lockstep/cluster/internal/disk"
+	"lockstep/cluster/internal/journal"
 )
 
 const (
@@ -38,8 +40,8 @@ type stores struct {
 }
 
 // openStores opens the data directory, or fails with ErrLeft, ErrDiffers or
-// ErrOutdated.
-func openStores(c Config) (*stores, error) {
+// ErrOutdated. What is written there in the background is told to the disk.
+func openStores(c Config, d *disk.Disk) (*stores, error) {
 	if p := c.Parts; p != nil {
 		nothing := func() error { return nil }
 		checked := &checkedLog{LogStore: p.Logs}
@@ -80,19 +82,32 @@ func openStores(c Config) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	checked := &checkedLog{LogStore: bolt}
+	journaled, err := journal.Open(dir, d.Later(bolt))
+	if err != nil {
+		return nil, errors.Join(journalError(err), bolt.Close())
+	}
+	closeLog := func() error { return errors.Join(journaled.Close(), bolt.Close()) }
+	checked := &checkedLog{LogStore: journaled}
 	cache, err := raft.NewLogCache(logCacheEntries, checked)
 	if err != nil {
-		return nil, errors.Join(err, bolt.Close())
+		return nil, errors.Join(err, closeLog())
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, newRaftLogger(c.Logger))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), bolt.Close())
+		return nil, errors.Join(fmt.Errorf("open snapshots: %w", err), closeLog())
 	}
 	return &stores{
 		logs: cache, checked: checked, stable: &checkedStable{StableStore: bolt}, snapshots: snapshots,
-		markLeft: func() error { return markLeft(c.DataDir) }, close: bolt.Close,
+		markLeft: func() error { return markLeft(c.DataDir) }, close: closeLog,
 	}, nil
+}
+
+// journalError returns an error of the journal as one of a node's state.
+func journalError(err error) error {
+	if errors.Is(err, journal.ErrDamaged) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 // memoryStores are the state of a node that outlasts nothing.

@@ -13,8 +13,12 @@ const (
 	// trimInterval is how often the log's bounds are adapted to the size of what
 	// is written.
 	trimInterval = 5 * time.Second
-	// defaultTrailingBytes is what stays in the log behind a snapshot.
+	// defaultTrailingBytes is what stays in the log behind a snapshot at most.
 	defaultTrailingBytes = 256 << 20
+	// smallLog is what stays however small the state is, if that is not too much, and
+	// logShare the part of a larger one's size.
+	smallLog = 64 << 20
+	logShare = 8
 	// leastTrailing is how many entries stay however large they are.
 	leastTrailing = 64
 )
@@ -110,7 +114,7 @@ func (n *Node) trimLog() {
 // adaptLog has raft keep fewer entries behind a snapshot, and take one earlier,
 // when entries are large.
 func (n *Node) adaptLog() error {
-	fit, ok := n.meter.within(uint64(n.config.TrailingBytes))
+	fit, ok := n.meter.within(uint64(logBytes(n.fsm.View().Bytes(), n.config.TrailingBytes)))
 	if !ok {
 		return nil
 	}
@@ -123,6 +127,12 @@ func (n *Node) adaptLog() error {
 	}
 	return n.raft.ReloadConfig(next)
 }
+
+// logBytes returns what stays in the log behind a snapshot of a state. All of it is read
+// at each start, and is in the node's memory from then on, as bbolt maps its file. So it
+// is little beside a state that a node which was away gets as fast as the log, and more
+// of one that takes long to get.
+func logBytes(state, most int64) int64 { return min(most, max(smallLog, state/logShare)) }
 
 // differ reports whether two numbers differ by more than a tenth.
 func differ(a, b uint64) bool {

@@ -34,6 +34,15 @@ func TestMeterCountsNewestEntries(t *testing.T) {
 	require.InDelta(t, 1000+5000, within(10_000_000+500_000), 300)
 }
 
+func TestLogGrowsWithTheState(t *testing.T) {
+	const mib, most = 1 << 20, 256 << 20
+	require.EqualValues(t, 64*mib, logBytes(0, most))
+	require.EqualValues(t, 64*mib, logBytes(512*mib, most))
+	require.EqualValues(t, 128*mib, logBytes(1024*mib, most))
+	require.EqualValues(t, most, logBytes(8192*mib, most))
+	require.EqualValues(t, mib, logBytes(8192*mib, mib), "whoever runs the node has the last word")
+}
+
 // TestLogIsBoundedInBytes writes large entries: raft's bounds, which count
 // entries, keep to what fits.
 func TestLogIsBoundedInBytes(t *testing.T) {

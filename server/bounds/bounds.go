@@ -99,7 +99,7 @@ type Bounds struct {
 	ServiceBytes Memory `name:"max-service-bytes" default:"off" off:"yes" help:"and of the objects of one service" full:"likewise (507, 54902)"`
 	FeedBytes    Bytes  `name:"feed-bytes" default:"64MiB" help:"events that a node keeps for its slow followers within" full:"the oldest go, and followers that had not read them catch up from the state"`
 	DiskReserve  Bytes  `name:"disk-reserve" default:"256MiB" off:"yes" help:"room on the disk of the data directory that is kept for removals and for what the node does itself" full:"where this node leads, or a majority has less, all writes but removals and changes of secrets are refused (507, 54906) until there is room"`
-	LogBytes     Bytes  `name:"trailing-log-bytes" default:"256MiB" help:"log entries that stay behind a snapshot, besides --trailing-logs, and that are written before the next one" full:"a snapshot is taken; a node that was away for longer gets one"`
+	LogBytes     Bytes  `name:"trailing-log-bytes" default:"256MiB" help:"log entries that stay behind a snapshot, besides --trailing-logs, and that are written before the next one; an eighth of the state if that is less, and 64 MiB at least" full:"a snapshot is taken; a node that was away for longer gets one"`
 }
 
 // Memory is a size, or a share of the memory that the process may use: 2GiB or

@@ -132,6 +132,7 @@ var mayImport = map[string][]string{
 	"lockstep/cluster/internal/membership": {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/member", "lockstep/cluster/internal/status", "lockstep/cluster/internal/transport", "lockstep/cluster/internal/wire", "lockstep/fsm"},
 	"lockstep/cluster/internal/asynclog":   {},
 	"lockstep/cluster/internal/disk":       {},
+	"lockstep/cluster/internal/journal":    {"lockstep/cluster/durable"},
 	"lockstep/cluster/internal/transport":  {"lockstep/cluster/internal/lifetime"},
 	"lockstep/cluster/internal/nudge":      {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/fsm"},
 	"lockstep/cluster/internal/takeover":   {"lockstep/cluster/internal/leadership", "lockstep/cluster/internal/lifetime", "lockstep/cluster/internal/status"},

@@ -20,7 +20,7 @@ var mayUse = map[string][]string{
 		"fsm", // the types of its FSM interface; see the test of the store
 		"fsm/fsmtest",
 		"cluster",
-		"cluster/internal/asynclog", "cluster/internal/batch", "cluster/internal/clock", "cluster/internal/disk", "cluster/internal/leadership",
+		"cluster/internal/asynclog", "cluster/internal/batch", "cluster/internal/clock", "cluster/internal/disk", "cluster/internal/journal", "cluster/internal/leadership",
 		"cluster/internal/lifetime", "cluster/internal/link", "cluster/internal/member", "cluster/internal/membership",
 		"cluster/internal/nudge", "cluster/internal/rafttest", "cluster/internal/readindex", "cluster/internal/recall", "cluster/internal/replica",
 		"cluster/internal/status", "cluster/internal/takeover", "cluster/internal/transport",

@@ -78,6 +78,10 @@ func (d *Disk) Waiting() time.Duration {
 // Log returns a log store whose writes are watched.
 func (d *Disk) Log(inner raft.LogStore) raft.LogStore { return &logStore{inner, d} }
 
+// Later returns a log store to which what is in the log already is written once more.
+// Its appends are watched, and not observed.
+func (d *Disk) Later(inner raft.LogStore) raft.LogStore { return &laterStore{inner, d} }
+
 // Stable returns a stable store whose writes are watched.
 func (d *Disk) Stable(inner raft.StableStore) raft.StableStore { return &stableStore{inner, d} }
 
@@ -168,6 +172,19 @@ func (s *logStore) isFront(first, last uint64) bool {
 	}
 	high, err := s.LastIndex()
 	return err == nil && last < high
+}
+
+type laterStore struct {
+	raft.LogStore
+	disk *Disk
+}
+
+// StoreLog implements raft.LogStore.
+func (s *laterStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (s *laterStore) StoreLogs(logs []*raft.Log) error {
+	return s.disk.write("write the log", func(time.Duration) {}, func() error { return s.LogStore.StoreLogs(logs) })
 }
 
 type stableStore struct {

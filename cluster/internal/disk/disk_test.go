@@ -70,6 +70,18 @@ func TestNothingIsWrittenAfterFailedWrite(t *testing.T) {
 	}
 }
 
+// What is written once more, in the background, is told to nobody unless it fails.
+func TestFailureOfALaterWriteEndsAllWriting(t *testing.T) {
+	d, inner := New(), &scripted{InmemStore: raft.NewInmemStore(), script: []error{nil, errIO}}
+	d.Observe(func(time.Duration) { t.Error("it was told when it was appended") }, nil, nil)
+	later := d.Later(inner)
+	require.NoError(t, later.StoreLog(&raft.Log{Index: 1}))
+	require.ErrorIs(t, later.StoreLog(&raft.Log{Index: 2}), errIO)
+	<-d.Broken()
+	require.ErrorIs(t, d.Log(inner).StoreLog(&raft.Log{Index: 3}), ErrFailed)
+	require.Equal(t, 2, inner.writes)
+}
+
 // A snapshot succeeds although what it covers stays in the log.
 func TestFailedLogTruncationIsReported(t *testing.T) {
 	d, inner := New(), &scripted{InmemStore: raft.NewInmemStore(), script: []error{errIO}}
