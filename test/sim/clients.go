@@ -113,13 +113,17 @@ func (c *clients) each(ctx context.Context, r *rand.Rand, request func(ctx conte
 // write proposes a command and returns what the client knows of it then.
 func (c *clients) write(ctx context.Context, n *member, op fsm.Op) (*fsm.Result, validate.Fate) {
 	result, err := n.Propose(ctx, Command(op))
+	return result, fateOf(err)
+}
+
+func fateOf(err error) validate.Fate {
 	switch {
 	case errors.Is(err, cluster.ErrUnknownOutcome):
-		return nil, validate.Unknown
+		return validate.Unknown
 	case err != nil:
-		return nil, validate.Failed
+		return validate.Failed
 	}
-	return result, validate.Done
+	return validate.Done
 }
 
 // madeBackup is a backup that was made while all went on.
@@ -207,20 +211,35 @@ func (c *clients) useRegisters(ctx context.Context, client int, r *rand.Rand) {
 	})
 }
 
-// appendItems appends to the list, each time something else.
+// appendItems appends to the list, each time something else, and some of it together.
 func (c *clients) appendItems(ctx context.Context, client int, r *rand.Rand) {
 	count := 0
 	c.each(ctx, r, func(ctx context.Context, n *member) {
-		count++
-		data := fmt.Sprintf(`"%d-%d"`, client, count)
-		result, fate := c.write(ctx, n, &fsm.WriteItem{
-			Kind: objects.KindList, Object: fsm.Ref{SID: list}, Mode: fsm.AppendItem, Data: []byte(data),
-		})
-		c.writes.Note(data, fate)
-		if fate == validate.Done && result.Err != nil {
-			c.refused.Store(result.Err)
+		var names []string
+		var together []*fsm.Command
+		for range 1 + r.IntN(3) {
+			count++
+			name := itemName(client, count)
+			names = append(names, name)
+			together = append(together, Command(&fsm.WriteItem{
+				Kind: objects.KindList, Object: fsm.Ref{SID: list}, Mode: fsm.AppendItem, Data: []byte(name),
+			}))
 		}
+		n.ProposeAll(ctx, together, func(i int, result *fsm.Result, err error) {
+			c.writes.Note(names[i], fateOf(err))
+			if err == nil && result.Err != nil {
+				c.refused.Store(result.Err)
+			}
+		})
 	})
+}
+
+func itemName(client, count int) string { return fmt.Sprintf(`"%d-%d"`, client, count) }
+
+// placeOf is what itemName made a name of, if it did.
+func placeOf(name string) (client, count int, ok bool) {
+	_, err := fmt.Sscanf(name, `"%d-%d"`, &client, &count)
+	return client, count, err == nil
 }
 
 // changeEntries puts and removes a few entries of the map.

@@ -244,16 +244,24 @@ func TestWritesHappenOnce(t *testing.T) {
 }
 
 func itemsOf(view *fsm.View) map[string]int {
+	found := make(map[string]int)
+	for _, name := range listed(view) {
+		found[name]++
+	}
+	return found
+}
+
+// listed returns what is in the list, in its order.
+func listed(view *fsm.View) (names []string) {
 	o, ok := view.ObjectBySID(list)
 	if !ok {
 		return nil
 	}
-	found := make(map[string]int)
 	view.EachItem(o, func(i *objects.Item) bool {
-		found[string(i.Data)]++
+		names = append(names, string(i.Data))
 		return true
 	})
-	return found
+	return names
 }
 
 // TestFollowersLearnAtOnce: on a quiet log a follower has applied a write within

@@ -219,6 +219,7 @@ func (c *clients) judge(t *testing.T) {
 		view, err := n.Read(ctx, objects.Bucket{})
 		require.NoError(t, err, n.ID())
 		require.NoError(t, c.writes.Stored(itemsOf(view)), n.ID())
+		require.NoError(t, c.writes.InOrder(listed(view), placeOf), n.ID())
 		require.NoError(t, view.Verify(), n.ID())
 		last, want := lastEvent(view, entryMap), entries(view, entryMap)
 		for i, s := range c.subscribers {

@@ -77,6 +77,22 @@ func TestHistoriesThatAreNotLinearizable(t *testing.T) {
 	}
 }
 
+func TestWritesThatAreNotInOrder(t *testing.T) {
+	w := new(validate.Writes)
+	for _, name := range []string{"a1", "a2", "a3", "b1"} {
+		w.Note(name, validate.Done)
+	}
+	w.Note("a4", validate.Unknown)
+	place := func(name string) (client, number int, ok bool) {
+		return int(name[0]), int(name[1] - '0'), len(name) == 2
+	}
+	for _, right := range [][]string{nil, {"a1", "b1", "a2", "a3", "a4"}, {"a4", "a1", "a2", "a3"}, {"a2", "a1 by somebody else"}} {
+		require.NoError(t, w.InOrder(right, place), right)
+	}
+	require.ErrorContains(t, w.InOrder([]string{"a1", "a3", "b1", "a2"}, place), "a2 is behind number 3 of its client")
+	require.Error(t, w.InOrder([]string{"a1", "a1"}, place))
+}
+
 func TestWritesThatAreNotStoredOnce(t *testing.T) {
 	w := new(validate.Writes)
 	w.Note("done", validate.Done)

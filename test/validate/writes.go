@@ -96,6 +96,26 @@ func (w *Writes) Stored(found map[string]int) error {
 	return faultsOf("writes", faults)
 }
 
+// InOrder returns an error unless those of the stored names that were acknowledged are in
+// the order in which each client wrote them. place tells of a name whose it is, and which
+// of that client's, from 1 on; ok is false for what may be anywhere.
+func (w *Writes) InOrder(stored []string, place func(name string) (client, number int, ok bool)) error {
+	acknowledged := w.Acknowledged()
+	last := make(map[int]int)
+	var faults []string
+	for _, name := range stored {
+		client, number, ok := place(name)
+		if !ok || !acknowledged[name] {
+			continue
+		}
+		if number <= last[client] {
+			faults = append(faults, fmt.Sprintf("%s is behind number %d of its client", name, last[client]))
+		}
+		last[client] = max(last[client], number)
+	}
+	return faultsOf("writes", faults)
+}
+
 // faultsOf makes one error of what was found, the first few of it in words.
 func faultsOf(what string, faults []string) error {
 	if len(faults) == 0 {

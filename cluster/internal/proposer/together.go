@@ -57,9 +57,12 @@ type member struct {
 
 // run repeats attempts until the outcomes of all are known.
 func (g *group) run(ctx context.Context) {
-	for first := true; len(g.open) > 0; first = false {
+	for first := true; ; first = false {
 		if !first {
 			g.settle(func(m *member) (*fsm.Result, error) { r, _ := m.lookup(); return r, nil })
+		}
+		if len(g.open) == 0 {
+			return
 		}
 		state, changed := g.proposer.Leadership.State()
 		var pause <-chan time.Time
@@ -68,9 +71,6 @@ func (g *group) run(ctx context.Context) {
 				continue
 			}
 			pause = time.After(lifetime.Jitter(lifetime.RetryPause))
-		}
-		if len(g.open) == 0 {
-			return
 		}
 		select {
 		case <-changed:
@@ -101,8 +101,8 @@ func (g *group) giveUp(cause error) {
 	g.settle(func(m *member) (*fsm.Result, error) { return nil, m.giveUp(cause) })
 }
 
-// attempt tries once to have all members written. failed reports that some were
-// not, and that it is too early for another attempt.
+// attempt tries once to have all members written; there is at least one. failed
+// reports that some were not, and that it is too early for another attempt.
 func (g *group) attempt(ctx context.Context, state leadership.State, changed <-chan struct{}) (failed bool) {
 	p := g.proposer
 	attempts := make([]*batch.Proposal, len(g.open))
@@ -140,7 +140,7 @@ func (g *group) attempt(ctx context.Context, state leadership.State, changed <-c
 		}
 		return nil, m.giveUp(ended)
 	})
-	return failed && ended == nil
+	return failed && ended == nil && len(g.open) > 0
 }
 
 var errChanged = errors.New("another leader")
