@@ -407,6 +407,20 @@ func TestAdditionThatIsTakenBackIsNoRemoval(t *testing.T) {
 	}
 }
 
+// A node that was added and did not come to note it comes back elsewhere, and leads:
+// nobody else can tell it that it is a member, and nobody else announces its address.
+func TestNodeThatJoinedMovesAndLeads(t *testing.T) {
+	t.Parallel()
+	m := newMembers(t, 1, nil)
+	joined := m.leader()
+	m.crash(joined)
+	moved := m.open(joined.ID(), func(c *Config) { c.InternalAddr, c.Joining = "127.0.0.1:0", true })
+	m.eventually(func() bool {
+		servers := moved.members.All()
+		return len(servers) == 1 && string(servers[0].Address) == moved.InternalAddr()
+	})
+}
+
 func TestNodeComesBackUnderAnotherAddress(t *testing.T) {
 	t.Parallel()
 	m := newMembers(t, 3, nil)

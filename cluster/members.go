@@ -137,9 +137,9 @@ func (n *Node) Votes() bool {
 }
 
 // Settled reports whether the node has what it joined for: its vote, or, if it wants
-// none, a state that is as new as the leader's.
+// none, a state that is as new as the leader's. Its addition can not be taken back then.
 func (n *Node) Settled() bool {
-	return n.Votes() || n.config.Nonvoter && n.members.Has(n.self) && n.Health() == nil
+	return n.Votes() || n.config.Nonvoter && n.members.Has(n.self) && n.changes.Committed() && n.Health() == nil
 }
 
 // Replicated reports whether there are other voters, so that another node has

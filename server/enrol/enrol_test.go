@@ -100,12 +100,24 @@ func TestWaitingNodeEnrolsWhenToldWhere(t *testing.T) {
 	require.Equal(t, m.url, r.JoinThrough)
 	require.Equal(t, account, auth.Account{SID: r.AccountSID, AuthToken: r.AuthToken})
 
-	votes := &node{settlesAt: 3}
+	votes := &node{settledFrom: 3}
 	record := enrol.NewRecord(e.Dir)
 	require.NoError(t, record.Set(*r))
 	require.NoError(t, e.Settle(t.Context(), votes, record))
 	require.EqualValues(t, 2, m.added.Load(), "what failed for the moment is tried again")
 	require.Equal(t, 3, votes.asked)
+	require.Empty(t, record.Copy().JoinThrough)
+}
+
+// The process before was added, and ended before it noted that. Where the member was
+// through which it enrolled, nobody is any more.
+func TestWhoSettledIsNotAddedAgain(t *testing.T) {
+	e := enroller(t)
+	record := enrol.NewRecord(e.Dir)
+	require.NoError(t, record.Set(nodedir.Record{ID: "n2", ClusterID: "c1", JoinThrough: "http://127.0.0.1:1"}))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, e.Settle(ctx, &node{settledFrom: 1}, record))
 	require.Empty(t, record.Copy().JoinThrough)
 }
 
@@ -151,10 +163,10 @@ func TestNewClusterUsesAccountOfItsRecord(t *testing.T) {
 	require.ErrorContains(t, err, "belongs to node n1")
 }
 
-// node is an open node that settles when it has been asked so many times.
+// node is an open node that has settled when it has been asked so many times.
 type node struct {
-	proposed         *fsm.Command
-	settlesAt, asked int
+	proposed           *fsm.Command
+	settledFrom, asked int
 }
 
 func (n *node) Propose(_ context.Context, c *fsm.Command) (*fsm.Result, error) {
@@ -166,5 +178,5 @@ func (*node) InternalAddr() string { return "127.0.0.1:7000" }
 
 func (n *node) Settled() bool {
 	n.asked++
-	return n.asked == n.settlesAt
+	return n.settledFrom > 0 && n.asked >= n.settledFrom
 }

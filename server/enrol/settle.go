@@ -53,12 +53,16 @@ func (e Enroller) initialise(ctx context.Context, node Node, r nodedir.Record) e
 }
 
 // join has the node added by the member through which it enrolled, and waits
-// until it votes, or serves if it wants no vote.
+// until it votes, or serves if it wants no vote. It may have been added by an earlier
+// process: nobody needs to be where that member was then.
 func (e Enroller) join(ctx context.Context, node Node, r nodedir.Record) error {
 	member := &admin.Client{URLs: []string{r.JoinThrough}, AccountSID: r.AccountSID, AuthToken: r.AuthToken, HTTP: e.HTTP}
 	self := admin.Member{ID: r.ID, Raft: node.InternalAddr(), HTTP: r.HTTPURL, Gossip: e.Advertise(r.GossipAddr), Version: e.Version, Replace: r.Replace || e.Replace}
 	told := ""
 	err := retry.Until(ctx, func() error {
+		if node.Settled() {
+			return nil
+		}
 		err := member.AddMember(ctx, self)
 		if err != nil && err.Error() != told {
 			told = err.Error()
@@ -69,7 +73,7 @@ func (e Enroller) join(ctx context.Context, node Node, r nodedir.Record) error {
 	if err != nil {
 		return fmt.Errorf("join through %s: %w", r.JoinThrough, err)
 	}
-	e.Logger.Info("added as nonvoter, catching up", "through", r.JoinThrough)
+	e.Logger.Info("added, catching up", "through", r.JoinThrough)
 	err = retry.Until(ctx, func() error {
 		if !node.Settled() {
 			return errNotSettled

@@ -183,9 +183,12 @@ const (
 	answerDenied
 )
 
-// askMembership asks the members that this node knows, until a leader of a term
-// no older than its own answers.
+// askMembership asks this node, which may lead, and the members that it knows, until a
+// leader of a term no older than its own answers.
 func (p *Place) askMembership(others []raft.Server) membershipVerdict {
+	if a, _ := p.Answer(p.Life.Context(), p.Self, wire.None{}); a.Leads && a.Member {
+		return answerMember
+	}
 	for _, s := range others {
 		ctx, cancel := context.WithTimeout(p.Life.Context(), p.Scale(status.Timeout))
 		a, err := wire.Ask[Answer](ctx, p.Peers, string(s.ID), wire.Membership, wire.None{})
