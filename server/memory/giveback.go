@@ -23,20 +23,21 @@ const (
 	// all of which is looked at for it.
 	leastGain = 8 << 20
 
-	// mostGain bounds the pause: the runtime gives back all that is free in one go,
-	// during which a processor does nothing else, for a quarter of a second a GiB.
-	// What is more than that it gives back by itself, bit by bit, until it holds
-	// about twice what is alive.
-	mostGain = 512 << 20
+	// mostGain bounds for how long a processor does nothing else: the runtime gives
+	// back all that is free in one go, for a quarter of a second a GiB. What is more
+	// than that it gives back by itself, bit by bit, until it holds about what it lets
+	// come together before it collects.
+	mostGain = 1 << 30
 
 	// rest is how many times as long as it took nothing is given back again.
 	rest = 100
 )
 
 // GiveBack gives memory back to the system whenever the process has become idle, and
-// lets less garbage come together where much is alive, until stop is called. Many clients that come at a time leave garbage and free memory
-// behind, more than they keep: the runtime would collect it minutes later, and hold
-// most of it for what will be allocated next.
+// lets less garbage come together where much is alive, until stop is called. Many clients
+// that come at a time leave garbage and free memory behind, more than they keep, and so
+// does a large state that was just read: the runtime would collect it minutes later, and
+// hold most of it for what will be allocated next.
 func GiveBack(log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
@@ -62,19 +63,30 @@ func giveBack(ctx context.Context, log *slog.Logger, every time.Duration) {
 		if !k.due(began, before) {
 			continue
 		}
-		runtime.GC() // what is in a sync.Pool outlives one collection
-		debug.FreeOSMemory()
-		ended, after := time.Now(), read()
+		after := collect(read)
+		ended := time.Now()
 		k.gaveBack(began, ended, after)
 		log.Debug("memory given back to the system", "bytes", int64(before.held)-int64(after.held), "took", ended.Sub(began))
 	}
+}
+
+// collect finds out what is alive, as most of what was there at the last collection may
+// be gone, or far more have come, and gives back what is not, unless it is too much.
+func collect(read func() usage) usage {
+	runtime.GC()
+	if u := read(); u.excess() > mostGain {
+		return u
+	}
+	debug.FreeOSMemory() // which collects again: what is in a sync.Pool outlives one collection
+	return read()
 }
 
 // keeper decides when memory is given back.
 type keeper struct {
 	allocated uint64    // at the last look
 	idle      int       // looks in a row
-	left      uint64    // of the excess, when memory was given back the last time
+	known     uint64    // allocated, when memory was given back the last time
+	left      uint64    // of the excess, then
 	next      time.Time // not before
 }
 
@@ -92,13 +104,16 @@ func (k *keeper) due(now time.Time, u usage) bool {
 		return false
 	}
 	k.left = min(k.left, u.excess())
-	gain := u.excess() - k.left
-	return gain >= max(leastGain, u.alive/4) && gain <= mostGain
+	// The runtime may have collected for the last time in the middle of a burst, and have
+	// found all of it alive.
+	doubtful := min(u.alive, u.allocated-k.known)
+	gain := u.excess() - k.left + doubtful
+	return gain >= max(leastGain, u.alive/4)
 }
 
 // gaveBack is called when memory has been given back.
 func (k *keeper) gaveBack(began, ended time.Time, u usage) {
-	*k = keeper{allocated: u.allocated, left: u.excess(), next: ended.Add(rest * ended.Sub(began))}
+	*k = keeper{allocated: u.allocated, known: u.allocated, left: u.excess(), next: ended.Add(rest * ended.Sub(began))}
 }
 
 // usage is what the runtime says of its heap, in bytes.

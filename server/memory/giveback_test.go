@@ -31,8 +31,10 @@ func TestMemoryIsGivenBackWhenMuchIsHeldForNothing(t *testing.T) {
 		{"hardly anything", usage{alive: 20 * mib, held: 27 * mib}, false},
 		{"little beside what would be looked at", usage{alive: 400 * mib, held: 499 * mib}, false},
 		{"a quarter of that", usage{alive: 400 * mib, held: 500 * mib}, true},
-		{"more than can be given back without a long pause", usage{alive: 400 * mib, held: 1000 * mib}, false},
+		{"far more than was alive when a state began to be read", usage{alive: 400 * mib, held: 4000 * mib}, true},
 		{"less is held than was alive", usage{alive: 40 * mib, held: 20 * mib}, false},
+		{"much has come, and was alive in the middle of it", usage{alive: 80 * mib, held: 85 * mib, allocated: 70 * mib}, true},
+		{"little has come", usage{alive: 80 * mib, held: 85 * mib, allocated: 10 * mib}, false},
 	} {
 		require.Equal(t, c.due, looked(c.u).due(time.Time{}, c.u), c.name)
 	}
@@ -64,6 +66,19 @@ func TestWhatCouldNotBeGivenBackIsNotTriedAgain(t *testing.T) {
 	require.True(t, k.due(later, u), "this came since")
 }
 
+func TestWhatIsAliveIsNotLookedThroughAgain(t *testing.T) {
+	began := time.Now()
+	ended := began.Add(20 * time.Millisecond)
+	u := usage{alive: 80 * mib, held: 84 * mib, allocated: 400 * mib}
+	k := looked(u)
+	require.True(t, k.due(began, u))
+	k.gaveBack(began, ended, u) // all of it is needed
+	later := ended.Add(time.Hour)
+	for range 2 * idleLooks {
+		require.False(t, k.due(later, u))
+	}
+}
+
 func TestGivingBackTakesASmallShareOfTheTime(t *testing.T) {
 	began := time.Now()
 	ended := began.Add(time.Second)
@@ -77,12 +92,14 @@ func TestGivingBackTakesASmallShareOfTheTime(t *testing.T) {
 	require.True(t, k.due(ended.Add(100*time.Second), u))
 }
 
-// garbage has the heap grow by what nobody has a use for.
+// garbage has the heap grow by what nobody has a use for, all of which the last collection
+// finds alive.
 func garbage() {
 	var all [][]byte
 	for range 64 {
 		all = append(all, make([]byte, mib))
 	}
+	runtime.GC()
 	runtime.KeepAlive(all)
 }
 
@@ -102,4 +119,17 @@ func TestGiveBackEndsWhenItIsStopped(t *testing.T) {
 		time.Sleep(3 * lookEvery)
 		stop() // a goroutine that goes on fails the test
 	})
+}
+
+func TestWhatIsTooMuchIsLeftToTheRuntime(t *testing.T) {
+	garbage()
+	before := reader()()
+	looks := 0
+	u := collect(func() usage {
+		looks++
+		return usage{alive: mib, held: mib + mostGain + 1}
+	})
+	require.Equal(t, 1, looks)
+	require.Greater(t, u.excess(), uint64(mostGain))
+	require.Greater(t, reader()().held, before.held-48*mib, "it is still held")
 }
