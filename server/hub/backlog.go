@@ -5,6 +5,7 @@ import "sync"
 // entry is a frame that waits.
 type entry struct {
 	frame   []byte
+	part    *Part         // of the frame, that may be written with others; nil: it is not
 	sub     *Subscription // whose event it is; nil: not an event
 	lossy   bool          // it may be dropped: a message of a stream
 	dropped bool          // it was
@@ -46,6 +47,16 @@ func (b *backlog) pop() (e entry, ok bool) {
 	}
 	b.compact()
 	return entry{}, false
+}
+
+// next returns the oldest entry and leaves it where it is, or nil.
+func (b *backlog) next() *entry {
+	for ; b.head < len(b.entries); b.head++ {
+		if e := &b.entries[b.head]; !e.dropped {
+			return e
+		}
+	}
+	return nil
 }
 
 // dropOldest drops the oldest entry that may be dropped. There must be one.

@@ -131,7 +131,7 @@ func FuzzQueue(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkBounds)) }
 func checkBounds(t *rapid.T) {
 	node := fsmtest.New(nil)
 	length, size := rapid.IntRange(1, 8).Draw(t, "length"), rapid.IntRange(20, 400).Draw(t, "bytes")
-	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line, QueueLength: length, QueueBytes: size})
+	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line, Join: together, QueueLength: length, QueueBytes: size})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { h.Run(ctx); close(done) }()

@@ -102,7 +102,7 @@ func TestEventThatFailsToEncodeIsReplayed(t *testing.T) {
 	behind := prometheus.NewCounter(prometheus.CounterOpts{Name: "behind"})
 	h := hub.New(hub.Config{
 		Feed: node.FSM().Feed(), View: node.View, Panics: catcher, Behind: behind,
-		Encode: func(*objects.Event, hub.Form) []byte { panic("encode") },
+		Encode: func(*objects.Event, hub.Form) hub.Frame { panic("encode") },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -125,7 +125,7 @@ func TestEventThatFailsToEncodeIsReplayed(t *testing.T) {
 func TestFollowDoesNotWaitForEncoding(t *testing.T) {
 	node := fsmtest.New(nil)
 	encoding, finish := make(chan struct{}), make(chan struct{})
-	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event, form hub.Form) []byte {
+	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Join: together, Encode: func(e *objects.Event, form hub.Form) hub.Frame {
 		close(encoding)
 		<-finish
 		return line(e, form)

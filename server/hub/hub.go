@@ -13,6 +13,8 @@
 //     and when the state was replaced. So a slow client loses its place, never
 //     its data, and there is one way to catch up. Messages of streams are not
 //     kept in the state: a full queue drops the oldest of them.
+//   - Events that wait for one subscription are written in one frame, where they are
+//     of one kind and their form allows it.
 //
 // Goroutines: Run is the only one, and belongs to the caller. Everything else
 // may be called from any goroutine, but Fill of one queue by one at a time.
@@ -42,8 +44,12 @@ import (
 // Config sets up a Hub.
 type Config struct {
 	Feed   *fsm.Feed
-	View   func() *fsm.View                  // the latest published state
-	Encode func(*objects.Event, Form) []byte // the frame of a live event, the same for all subscribers of a form
+	View   func() *fsm.View                 // the latest published state
+	Encode func(*objects.Event, Form) Frame // of a live event, the same for all subscribers of a form
+
+	// Join appends one frame with several events whose parts are of one kind, in their
+	// order. It is not called if Encode makes no parts.
+	Join func(b []byte, kind string, events [][]byte) []byte
 
 	QueueLength int // frames of events that wait for one client; 1024
 	QueueBytes  int // and their bytes; 1 MiB
@@ -152,7 +158,7 @@ func (h *Hub) dispatchAll(events []fsm.Event) {
 }
 
 func (h *Hub) event(e *fsm.Event) Event {
-	return Event{Event: &e.Event, origin: e.Origin, frames: Frames{Encode: func(form Form) []byte { return h.config.Encode(&e.Event, form) }}}
+	return Event{Event: &e.Event, origin: e.Origin, frames: Frames{Encode: func(form Form) Frame { return h.config.Encode(&e.Event, form) }}}
 }
 
 // topicOf returns the topic of an event.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +29,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // frames are lines: "3 k=v" for an event with its item, "established 3",
 // "ended 404", and whatever a test pushes.
-func line(e *objects.Event, _ hub.Form) []byte {
+func line(e *objects.Event, _ hub.Form) hub.Frame {
+	b, kind := lineOf(e), "changed"
+	if e.Type == objects.ItemRemoved {
+		kind = "removed"
+	}
+	return hub.Frame{Bytes: b, Part: &hub.Part{Kind: kind, Event: b}}
+}
+
+// together makes one frame of lines.
+func together(b []byte, _ string, events [][]byte) []byte {
+	return append(b, slices.Concat(events...)...)
+}
+
+func lineOf(e *objects.Event) []byte {
 	switch e.Type {
 	case objects.ItemRemoved:
 		return fmt.Appendf(nil, "%d -%s\n", e.ID, e.Item.Key)
@@ -82,7 +97,7 @@ func (s *source) Replay(b []byte, view *fsm.View, known, after, until objects.Ev
 			return b, until, true, nil
 		}
 		if !s.queue.Suppressed(&events[i]) {
-			b = append(b, line(&events[i], s.form)...)
+			b = append(b, lineOf(&events[i])...)
 		}
 		after = events[i].ID
 	}
@@ -116,6 +131,9 @@ func newWorld(t *testing.T, c hub.Config) *world {
 	w := &world{T: t, node: fsmtest.New(nil)}
 	w.behind = prometheus.NewCounter(prometheus.CounterOpts{Name: "behind"})
 	w.dropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped"})
+	if c.Join == nil {
+		c.Join = together
+	}
 	c.Feed, c.View, c.Encode, c.Behind, c.Dropped = w.node.FSM().Feed(), w.node.View, line, w.behind, w.dropped
 	w.hub = hub.New(c)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -173,15 +191,16 @@ func (w *world) settle() {
 type queue struct {
 	*hub.Queue
 	woken  chan struct{} // one slot
-	prompt atomic.Bool   // it was woken promptly
+	urgent atomic.Uint32 // a bit for each hub.Urgency that it was woken with
 }
+
+// urgency returns the highest urgency that it was woken with since the last call.
+func (q *queue) urgency() hub.Urgency { return hub.Urgency(max(0, bits.Len32(q.urgent.Swap(0))-1)) }
 
 func newQueue(h *hub.Hub, identity string) *queue {
 	q := &queue{woken: make(chan struct{}, 1)}
-	q.Queue = h.NewQueue(identity, func(prompt bool) {
-		if prompt {
-			q.prompt.Store(true)
-		}
+	q.Queue = h.NewQueue(identity, func(u hub.Urgency) {
+		q.urgent.Or(1 << u)
 		select {
 		case q.woken <- struct{}{}:
 		default:
@@ -270,7 +289,7 @@ func TestEventDuringReplayIsToldOnce(t *testing.T) {
 // looks for that in the state: the ids of an object have no gaps.
 func TestLiveSubscriptionNoticesGap(t *testing.T) {
 	node := fsmtest.New(nil)
-	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line}) // which nobody runs
+	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line, Join: together}) // which nobody runs
 	m := objects.NewSID(objects.KindMap, commandid.New())
 	node.Must(&fsm.CreateObject{SID: m})
 	q := newQueue(h, "alice")
@@ -321,31 +340,43 @@ func TestRemovalOrForbiddenDuringReplayEndsSubscription(t *testing.T) {
 	}
 }
 
-func TestOnlyLiveEventsMayWaitForMore(t *testing.T) {
+func TestFewLiveEventsMayWaitForMore(t *testing.T) {
 	w := newWorld(t, hub.Config{})
 	m := w.create(objects.KindMap)
 	q := newQueue(w.hub, "bob")
 	s, _ := w.subscribe(q, m)
 	s.Start(0)
-	require.True(t, q.prompt.Swap(false), "it has a turn to catch up")
+	require.Equal(t, hub.Prompt, q.urgency(), "it has a turn to catch up")
 	w.expect(q, "established 0")
 
 	w.node.Must(put(m, "a", "1"))
 	w.settle()
-	require.False(t, q.prompt.Load())
+	require.Equal(t, hub.CanWait, q.urgency())
 	q.Push([]byte("answer\n"))
-	require.True(t, q.prompt.Swap(false))
+	require.Equal(t, hub.Prompt, q.urgency())
 	w.expect(q, "1 a=1", "answer")
+
+	data := `"` + strings.Repeat("x", 1500) + `"`
+	for _, want := range []hub.Urgency{hub.CanWait, hub.CanWait, hub.Enough, hub.Enough} {
+		w.node.Must(put(m, "a", data))
+		w.settle()
+		require.Equal(t, want, q.urgency())
+	}
+	read(q)
+	w.node.Must(put(m, "a", data))
+	w.settle()
+	require.Equal(t, hub.CanWait, q.urgency(), "what was written does not count")
+	read(q)
 	q.Close(nil)
-	require.True(t, q.prompt.Load())
+	require.Equal(t, hub.Prompt, q.urgency())
 }
 
 func TestEventIsEncodedOncePerFormThatIsRead(t *testing.T) {
 	node := fsmtest.New(nil)
 	var made []hub.Form
-	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event, form hub.Form) []byte {
+	h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: func(e *objects.Event, form hub.Form) hub.Frame {
 		made = append(made, form)
-		return fmt.Appendf(nil, "form %d: %s", form, line(e, form))
+		return hub.Frame{Bytes: fmt.Appendf(nil, "form %d: %s", form, lineOf(e))}
 	}})
 	m, other := objects.NewSID(objects.KindMap, commandid.New()), objects.NewSID(objects.KindMap, commandid.New())
 	node.Must(&fsm.CreateObject{SID: m})
@@ -369,6 +400,50 @@ func TestEventIsEncodedOncePerFormThatIsRead(t *testing.T) {
 	cancel()
 	running.Wait()
 	require.ElementsMatch(t, []hub.Form{0, 1}, made)
+}
+
+// What waits for one subscription goes into one frame, as far as it is of one kind,
+// nothing else is between, and there is room.
+func TestEventsThatWaitAreWrittenTogether(t *testing.T) {
+	w := newWorld(t, hub.Config{Join: func(b []byte, kind string, events [][]byte) []byte {
+		return fmt.Appendf(b, "%s %q\n", kind, bytes.Join(events, nil))
+	}})
+	m, other, stream := w.create(objects.KindMap), w.create(objects.KindMap), w.create(objects.KindStream)
+	q := newQueue(w.hub, "u")
+	for _, object := range []objects.SID{m, other, stream} {
+		s, _ := w.subscribe(q, object)
+		s.Start(0)
+		w.expect(q, "established 0")
+	}
+	for _, op := range []fsm.Op{
+		put(m, "k", "1"), put(m, "k", "2"), remove(m, "k"), put(m, "k", "4"), put(m, "k", "5"),
+		put(other, "k", "1"), put(m, "k", "6"),
+		publish(stream, "a"), publish(stream, "b"), publish(stream, "c"),
+	} {
+		w.node.Must(op)
+	}
+	w.settle()
+	q.Push([]byte("answer\n"))
+	w.node.Must(publish(stream, "d"))
+	w.settle()
+	w.expect(q, `changed "1 k=1\n2 k=2\n"`, "3 -k", `changed "4 k=4\n5 k=5\n"`, "1 k=1", "6 k=6",
+		`changed "message a\nmessage b\nmessage c\n"`, "answer", "message d")
+
+	large := strings.Repeat("x", 15<<10)
+	for range 5 {
+		w.node.Must(put(m, "k", large))
+	}
+	w.settle()
+	b, _ := q.Fill(nil, 1<<20)
+	require.Len(t, lines(b), 3, "two, two, and one")
+
+	for range 100 {
+		w.node.Must(put(m, "k", "small"))
+	}
+	w.settle()
+	b, _ = q.Fill(nil, 1<<20)
+	require.Len(t, lines(b), 2, "64, and the rest")
+	require.Equal(t, 100, bytes.Count(b, []byte("=small")))
 }
 
 func TestFullQueueMakesSubscriptionCatchUp(t *testing.T) {
@@ -673,7 +748,7 @@ func TestFallBehindDuringReplayCatchesUpAgain(t *testing.T) {
 	}
 	s.Start(0)
 	require.Equal(t, []string{"whole 10", "whole 20", "established 20"}, read(q))
-	s.Offer(21, &hub.Frames{Encode: func(hub.Form) []byte { return []byte("change 21\n") }})
+	s.Offer(21, &hub.Frames{Encode: func(hub.Form) hub.Frame { return hub.Frame{Bytes: []byte("change 21\n")} }})
 	require.Equal(t, []string{"change 21"}, read(q))
 }
 

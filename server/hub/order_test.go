@@ -31,7 +31,7 @@ func inLateWorld(t *testing.T, c hub.Config, test func(l *late)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &late{T: t, node: fsmtest.New(nil), object: objects.NewSID(objects.KindMap, commandid.New())}
 		l.node.Must(&fsm.CreateObject{SID: l.object})
-		c.Feed, c.View, c.Encode = l.node.FSM().Feed(), l.node.View, line
+		c.Feed, c.View, c.Encode, c.Join = l.node.FSM().Feed(), l.node.View, line, together
 		l.hub = hub.New(c)
 		l.queue = newQueue(l.hub, "alice")
 		l.queue.SubscribeObject(l.object, &source{queue: l.queue, object: l.object, chunk: 2}).Start(0)

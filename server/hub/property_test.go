@@ -73,7 +73,7 @@ func TestEverySubscriberConvergesToServerState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		node := fsmtest.New(nil)
 		h := hub.New(hub.Config{
-			Feed: node.FSM().Feed(), View: node.View, Encode: line,
+			Feed: node.FSM().Feed(), View: node.View, Encode: line, Join: together,
 			QueueLength: rapid.IntRange(1, 8).Draw(t, "queue length"),
 		})
 		ctx, cancel := context.WithCancel(context.Background())

@@ -25,11 +25,11 @@ import (
 type Queue struct {
 	hub      *Hub
 	identity string
-	wake     func(prompt bool)
+	wake     func(Urgency)
 
 	mu      sync.Mutex
-	waking  bool // wake is called when the lock is released
-	prompt  bool // and for more than live events
+	waking  bool    // wake is called when the lock is released
+	urgency Urgency // of that
 	waiting backlog
 	held    size // changes that wait for the answer to a write of the client
 	beyond  size // pushed since there was room for the last time
@@ -46,21 +46,32 @@ type Queue struct {
 // size is a number of frames and of their bytes.
 type size struct{ length, bytes int }
 
+// Urgency is how soon what was added to a queue is to be written.
+type Urgency uint8
+
+const (
+	CanWait Urgency = iota // live events, which may wait for more of them
+	Enough                 // live events, with which a write is worth its while
+	Prompt                 // more than live events
+)
+
+// enoughBytes is what a system call carries for hardly more than it costs by itself.
+const enoughBytes = 4 << 10
+
 // NewQueue makes the queue of a client of this identity. wake is called when Fill
-// may have something to write, by any goroutine, and must not block. It is prompt
-// unless only live events were added, which may wait for more of them.
-func (h *Hub) NewQueue(identity string, wake func(prompt bool)) *Queue {
+// may have something to write, by any goroutine, and must not block.
+func (h *Hub) NewQueue(identity string, wake func(Urgency)) *Queue {
 	return &Queue{hub: h, identity: identity, wake: wake, subs: make(map[string]*Subscription)}
 }
 
 // unlock releases the lock and then wakes who calls Fill, once for all that was
 // put into the queue meanwhile.
 func (q *Queue) unlock() {
-	waking, prompt := q.waking, q.prompt
-	q.waking, q.prompt = false, false
+	waking, urgency := q.waking, q.urgency
+	q.waking, q.urgency = false, CanWait
 	q.mu.Unlock()
 	if waking {
-		q.wake(prompt)
+		q.wake(urgency)
 	}
 }
 
@@ -163,11 +174,54 @@ func (q *Queue) drain(b []byte, size int) []byte {
 			break
 		}
 		if e.sub == nil || e.sub.state != cancelled {
-			b = append(b, e.frame...)
+			b = q.join(b, e)
 		}
 	}
 	q.freed()
 	return b
+}
+
+// The bounds of one frame with several events: as much as one of replayed events has,
+// apart from an event that exceeds it.
+const (
+	joinedLength = 64
+	joinedBytes  = 32 << 10
+)
+
+// joined are lists of what goes into one frame, until it is written.
+var joined = sync.Pool{New: func() any { return new([joinedLength][]byte) }}
+
+// join appends an entry's frame, with the events behind it that go into the same one.
+func (q *Queue) join(b []byte, e entry) []byte {
+	if next := q.waiting.next(); next == nil || !next.joins(e) {
+		return append(b, e.frame...)
+	}
+	list := joined.Get().(*[joinedLength][]byte)
+	events := append(list[:0], e.part.Event)
+	for size := len(e.part.Event); len(events) < joinedLength; {
+		next := q.waiting.next()
+		if next == nil || !next.joins(e) {
+			break
+		}
+		if size += len(next.part.Event); size > joinedBytes {
+			break
+		}
+		events = append(events, next.part.Event)
+		q.waiting.pop()
+	}
+	if len(events) == 1 {
+		b = append(b, e.frame...)
+	} else {
+		b = q.hub.config.Join(b, e.part.Kind, events)
+	}
+	clear(events)
+	joined.Put(list)
+	return b
+}
+
+// joins reports whether an entry may be written in one frame with an earlier one.
+func (e *entry) joins(earlier entry) bool {
+	return e.part != nil && earlier.part != nil && e.sub == earlier.sub && e.part.Kind == earlier.part.Kind
 }
 
 // push appends an entry.
@@ -184,8 +238,14 @@ func (q *Queue) push(e entry) {
 		}
 	}
 	q.waiting.push(e)
-	q.waking = true
-	q.prompt = q.prompt || e.sub == nil
+	switch {
+	case e.sub == nil:
+		q.signal()
+	case q.waiting.bytes >= enoughBytes:
+		q.waking, q.urgency = true, max(q.urgency, Enough)
+	default:
+		q.waking = true
+	}
 }
 
 // abandon ends the queue at once and drops what waits.
@@ -225,7 +285,7 @@ func (q *Queue) freed() {
 }
 
 // signal has whoever calls Fill woken promptly when the lock is released.
-func (q *Queue) signal() { q.waking, q.prompt = true, true }
+func (q *Queue) signal() { q.waking, q.urgency = true, Prompt }
 
 // fits reports whether there is room for one more event.
 func (q *Queue) fits(frame []byte) bool {

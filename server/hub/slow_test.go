@@ -71,7 +71,7 @@ func BenchmarkFanOut(b *testing.B) {
 	for _, count := range []int{1000, 5000} {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
 			node := fsmtest.New(nil)
-			h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line})
+			h := hub.New(hub.Config{Feed: node.FSM().Feed(), View: node.View, Encode: line, Join: together})
 			ctx, cancel := context.WithCancel(context.Background())
 			m := objects.NewSID(objects.KindMap, commandid.New())
 			node.Must(&fsm.CreateObject{SID: m})

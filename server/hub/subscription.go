@@ -72,7 +72,7 @@ const (
 // change is one event of a subscription.
 type change struct {
 	id     objects.EventID // 0: it has none
-	frame  []byte
+	frame  Frame
 	origin fsm.CommandID
 	echo   EchoKey
 	lossy  bool // it may be dropped: a message of a stream
@@ -310,7 +310,7 @@ func (s *Subscription) offer(c change, frames *Frames) {
 		return
 	}
 	switch {
-	case q.fits(c.frame):
+	case q.fits(c.frame.Bytes):
 		s.hold(c)
 	case c.lossy:
 		q.hub.config.Dropped.Inc()
@@ -330,18 +330,18 @@ func (s *Subscription) queuedUpTo() objects.EventID {
 // deliver puts a change into the queue.
 func (s *Subscription) deliver(c change) {
 	q := s.queue
-	e := entry{frame: c.frame, sub: s, lossy: c.lossy}
+	e := entry{frame: c.frame.Bytes, part: c.frame.Part, sub: s, lossy: c.lossy}
 	switch {
 	case q.writes.isSuppressed(c.echo):
 		s.sent = max(s.sent, c.id)
 		q.moved.Broadcast()
 	case c.lossy:
-		if q.makeRoom(c.frame) {
+		if q.makeRoom(e.frame) {
 			q.push(e)
 		} else {
 			q.hub.config.Dropped.Inc()
 		}
-	case q.fits(c.frame):
+	case q.fits(e.frame):
 		q.push(e)
 		s.sent = c.id
 		q.moved.Broadcast()
@@ -359,7 +359,7 @@ func (s *Subscription) hold(c change) {
 		s.queue.writes.holding = append(s.queue.writes.holding, s)
 	}
 	s.held = append(s.held, c)
-	s.queue.held.add(1, c.frame)
+	s.queue.held.add(1, c.frame.Bytes)
 }
 
 // release delivers the changes that were held back, up to the client's next
@@ -373,7 +373,7 @@ func (s *Subscription) release() {
 			return
 		}
 		s.held = s.held[1:]
-		q.held.add(-1, c.frame)
+		q.held.add(-1, c.frame.Bytes)
 		s.deliver(c)
 	}
 	s.held = nil
@@ -381,7 +381,7 @@ func (s *Subscription) release() {
 
 func (s *Subscription) dropHeld() {
 	for _, c := range s.held {
-		s.queue.held.add(-1, c.frame)
+		s.queue.held.add(-1, c.frame.Bytes)
 	}
 	s.held = nil
 	s.queue.freed()

@@ -45,7 +45,7 @@ func inWorld(t *testing.T, change func(*Config), test func(w *world)) {
 		}
 		w.hub = hub.New(hub.Config{
 			Feed: w.node.FSM().Feed(), View: w.node.View,
-			Encode: func(*objects.Event, hub.Form) []byte { return []byte("event") },
+			Encode: func(*objects.Event, hub.Form) hub.Frame { return hub.Frame{Bytes: []byte("event")} },
 		})
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
@@ -184,7 +184,7 @@ func (l *listener) Offer(id objects.EventID, frames *hub.Frames) bool {
 	}
 	l.doubled = l.doubled || id <= l.last
 	l.last = id
-	l.heard = append(l.heard, string(frames.In(0)))
+	l.heard = append(l.heard, string(frames.In(0).Bytes))
 	return true
 }
 

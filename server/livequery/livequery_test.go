@@ -53,7 +53,7 @@ func TestHubDoesNotWaitForEvaluation(t *testing.T) {
 		m := w.newMap()
 		l := w.follow(m, reds)
 		free := w.busy()
-		q := w.hub.NewQueue("bob", func(bool) {})
+		q := w.hub.NewQueue("bob", func(hub.Urgency) {})
 		others := q.Subscribe("m", m, quiet{}, func(s *hub.Subscription) func() { return w.hub.Follow(m, s).Stop })
 		others.Start(0)
 		q.Fill(nil, 1)

@@ -141,7 +141,7 @@ func (q *Query) change(c change, item *query.Item) {
 	default:
 		return
 	}
-	frames := &hub.Frames{Encode: func(form hub.Form) []byte { return encode(form, q.id, c.item, c.id) }}
+	frames := &hub.Frames{Encode: func(form hub.Form) hub.Frame { return hub.Frame{Bytes: encode(form, q.id, c.item, c.id)} }}
 	q.each(func(s Subscriber) bool { return s.Offer(c.id, frames) })
 }
 

@@ -133,7 +133,7 @@ func BenchmarkFanOut(b *testing.B) {
 				node.Must(op)
 				o, ok := node.View().ObjectBySID(sid)
 				require.True(b, ok)
-				frame := s.encode(&objects.Event{Type: objects.ObjectUpdated, ID: o.EventID, At: o.Updated, Object: o}, hub.Form(wire.Version4))
+				frame := s.encode(&objects.Event{Type: objects.ObjectUpdated, ID: o.EventID, At: o.Updated, Object: o}, hub.Form(wire.Version4)).Bytes
 				want += int64(len(frame)) * int64(count)
 				wait(want)
 			}

@@ -92,7 +92,7 @@ func New(config Config) *Server {
 	}
 	s.metrics = newMetrics(config.Metrics, s.countSubscriptions, func() float64 { return float64(s.queries.Count()) })
 	s.hub = hub.New(hub.Config{
-		Feed: config.Feed, View: config.Node.View, Encode: s.encode,
+		Feed: config.Feed, View: config.Node.View, Encode: s.encode, Join: wire.AppendLiveEvents,
 		QueueLength: config.QueueLength, QueueBytes: config.QueueBytes, Panics: config.Panics,
 		Behind: s.metrics.behind, Dropped: s.metrics.dropped, Framed: s.metrics.framed, SinceApplied: config.SinceApplied, Told: config.Told,
 	})
@@ -118,8 +118,12 @@ func (s *Server) liveQueries() livequery.Config {
 }
 
 // encode makes the frame of a live event.
-func (s *Server) encode(e *objects.Event, form hub.Form) []byte {
-	return wire.AppendEvents(nil, wire.Version(form), s.config.eventOrigin(), []objects.Event{*e}, nil)
+func (s *Server) encode(e *objects.Event, form hub.Form) hub.Frame {
+	frame, kind, event := wire.LiveEvent(wire.Version(form), s.config.eventOrigin(), e)
+	if kind == "" {
+		return hub.Frame{Bytes: frame}
+	}
+	return hub.Frame{Bytes: frame, Part: &hub.Part{Kind: kind, Event: event}}
 }
 
 // Path is that of the endpoint. At OldPath clients of 2017 connect, which speak

@@ -236,6 +236,43 @@ func TestDeafClientIsDisconnectedWithoutHarm(t *testing.T) {
 	})
 }
 
+// A client that was not read to for a moment gets what came meanwhile in few
+// notifications, if it reads those with several events.
+func TestEventsThatWaitShareANotification(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		writer, old, late := w.connect("writer"), w.connect("old"), w.connect("late")
+		old.form = 3
+		m, stream := writer.create("Maps"), writer.create("Streams")
+		for _, c := range []*client{old, late} {
+			c.subscribe(1, wish(m, "map", 0), wish(stream, "stream", nil))
+			c.heard(2)
+			c.holdUp()
+		}
+		const each = 10
+		var want []string
+		for i := range each {
+			writer.put(m, fmt.Sprint("k", i), "1")
+			want = append(want, fmt.Sprintf("map_item_added %d k%d 1", i+1, i))
+		}
+		for i := range each {
+			writer.http(201, "POST", "/v3/Streams/"+stream+"/Messages", fmt.Sprintf(`{"data":{"n":%d}}`, i))
+			want = append(want, fmt.Sprintf(`stream_message_published {"n":%d}`, i))
+		}
+		for c, most := range map[*client]int{old: 2 * each, late: 6} {
+			c.letGo()
+			var heard []string
+			notes := 0
+			for ; len(heard) < 2*each; notes++ {
+				heard = append(heard, brief(c.nextNote())...)
+			}
+			require.Equal(w, want, heard)
+			require.LessOrEqual(w, notes, most)
+			require.True(w, c != old || notes == most, "one event each")
+			c.silent()
+		}
+	})
+}
+
 func TestSocketThatTakesNothingIsClosed(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		writer, stuck := w.connect("writer"), w.connect("stuck")

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"lockstep/server/hub"
 	"lockstep/server/realtime/wire"
 )
 
@@ -16,9 +17,9 @@ import (
 // while there is little.
 //
 // Where many clients stand in line, a client that was written to a moment ago and for
-// which only events wait lets them gather: a write costs far more than what is
+// which only few events wait lets them gather: a write costs far more than what is
 // written, and takes the CPU from those that make the next events. Answers never
-// wait for that.
+// wait for that, nor do as many events as are worth a write.
 //
 // They never wait for a client: one that does not take all has a goroutine of its
 // own until it has.
@@ -37,9 +38,9 @@ type writers struct {
 }
 
 const (
-	// eventGap delays an event by at most so much: less than anybody sees, and as
-	// long as it takes to write to a thousand clients.
-	eventGap = 10 * time.Millisecond
+	// eventGap delays an event by at most so much: hardly more than a frame of a
+	// screen, and some times as long as it takes to write to a thousand clients.
+	eventGap = 20 * time.Millisecond
 
 	// crowd is how many clients stand in line before events gather: fewer are
 	// written to in less time than it would save.
@@ -63,9 +64,10 @@ func (w *writers) init() {
 }
 
 // add puts a session at the end of a line. It must not be in one already.
-func (w *writers) add(s *session, prompt bool) {
+func (w *writers) add(s *session, u hub.Urgency) {
 	w.mu.Lock()
-	if prompt || s.outgoing.hurried {
+	s.outgoing.hurried = max(s.outgoing.hurried, u)
+	if s.outgoing.hurried == hub.Prompt {
 		w.prompt.push(s)
 	} else {
 		w.gathering.push(s)
@@ -77,16 +79,17 @@ func (w *writers) add(s *session, prompt bool) {
 	}
 }
 
-// hurry has a session written to without waiting for more, if it is in line or about
-// to be.
-func (w *writers) hurry(s *session) {
+// hurry has a session written to sooner, if it is in line or about to be: when it is
+// its turn, with as many events as are enough, or before those that gather.
+func (w *writers) hurry(s *session, u hub.Urgency) {
 	w.mu.Lock()
-	s.outgoing.hurried = true
-	moved := w.gathering.remove(s)
-	if moved {
+	s.outgoing.hurried = max(s.outgoing.hurried, u)
+	sooner := w.gathering.first == s
+	if u == hub.Prompt && w.gathering.remove(s) {
 		w.prompt.push(s)
+		sooner = true
 	}
-	wake := moved && w.idle > 0
+	wake := sooner && w.idle > 0
 	w.mu.Unlock()
 	if wake {
 		w.arrived.Signal()
@@ -99,7 +102,7 @@ func (w *writers) take() *session {
 	defer w.mu.Unlock()
 	for {
 		if s := w.next(); s != nil {
-			s.outgoing.hurried = false
+			s.outgoing.hurried = hub.CanWait
 			return s
 		}
 		if w.closed {
@@ -121,7 +124,7 @@ func (w *writers) next() *session {
 	}
 	if s := w.gathering.first; s != nil {
 		wait := time.Duration(0)
-		if w.gathering.length >= crowd && !w.closed {
+		if w.gathering.length >= crowd && s.outgoing.hurried == hub.CanWait && !w.closed {
 			wait = w.gap - time.Since(s.outgoing.sent)
 		}
 		if wait <= 0 {
@@ -207,14 +210,15 @@ type outgoing struct {
 	// Of the writers' lock.
 	in           *line
 	before, next *session // in line
-	hurried      bool     // more than events wait
+	hurried      hub.Urgency
 
-	mu     sync.Mutex
-	state  writing
-	again  bool          // there was more to write while it was unready or busy
-	prompt bool          // and not events alone
-	over   bool          // nothing is written any more
-	freed  chan struct{} // closed when it is not busy any more; nil: nobody waits for that
+	mu    sync.Mutex
+	state writing
+	again bool          // there was more to write while it was unready or busy
+	over  bool          // nothing is written any more
+	freed chan struct{} // closed when it is not busy any more; nil: nobody waits for that
+
+	urgency hub.Urgency // of what it is in line with, or of what there was more
 
 	taking taking
 	sent   time.Time // when something was written last
@@ -232,25 +236,27 @@ const (
 	busy                   // some goroutine writes
 )
 
-// wake is called when there may be something to write: promptly, or events that may
-// wait for more of them.
-func (s *session) wake(prompt bool) {
+// wake is called when there may be something to write.
+func (s *session) wake(u hub.Urgency) {
 	o := &s.outgoing
 	o.mu.Lock()
-	add := o.state == idle && !o.over
-	hurry := prompt && o.state == inLine
+	add, hurry := false, false
 	switch {
-	case add:
-		o.line()
-	case o.state == unready || o.state == busy:
-		o.again, o.prompt = true, o.prompt || prompt
+	case o.state == inLine:
+		hurry = u > o.urgency
+		o.urgency = max(o.urgency, u)
+	case o.state != idle:
+		o.again, o.urgency = true, max(o.urgency, u)
+	case !o.over:
+		add = true
+		o.line(u)
 	}
 	o.mu.Unlock()
 	switch {
 	case add:
-		s.server.writers.add(s, prompt)
+		s.server.writers.add(s, u)
 	case hurry:
-		s.server.writers.hurry(s)
+		s.server.writers.hurry(s, u)
 	}
 }
 
@@ -258,8 +264,8 @@ func (s *session) wake(prompt bool) {
 const sampled = 16
 
 // line puts it in line. The caller adds it to the writers' line, without the lock.
-func (o *outgoing) line() {
-	o.state = inLine
+func (o *outgoing) line(u hub.Urgency) {
+	o.state, o.urgency = inLine, u
 	if o.lines++; o.lines%sampled == 1 {
 		o.lined = time.Now()
 	}
@@ -276,7 +282,7 @@ func (o *outgoing) begin() (ok bool) {
 		o.state = idle
 		return false
 	}
-	o.state, o.again, o.prompt = busy, false, false
+	o.state, o.again, o.urgency = busy, false, hub.CanWait
 	return true
 }
 
@@ -287,9 +293,12 @@ func (s *session) written(more bool, over bool) {
 	o.mu.Lock()
 	o.over = o.over || over
 	o.state = idle
-	add, prompt := (more || o.again) && !o.over, more || o.prompt
+	add, urgency := (more || o.again) && !o.over, o.urgency
+	if more {
+		urgency = hub.Prompt
+	}
 	if add {
-		o.line()
+		o.line(urgency)
 	}
 	if o.freed != nil {
 		close(o.freed)
@@ -297,7 +306,7 @@ func (s *session) written(more bool, over bool) {
 	}
 	o.mu.Unlock()
 	if add {
-		s.server.writers.add(s, prompt)
+		s.server.writers.add(s, urgency)
 	}
 }
 

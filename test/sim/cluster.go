@@ -176,7 +176,7 @@ func (c *Cluster) open(id string, bootstrap bool) (*member, error) {
 	d.incarnation = n.Incarnation()
 	m := &member{Node: n, endpoint: e}
 	m.ended, m.end = context.WithCancel(context.Background())
-	m.hub = hub.New(hub.Config{Feed: n.FSM().Feed(), View: n.FSM().View, Encode: encodeLive, QueueLength: c.options.QueueLength})
+	m.hub = hub.New(hub.Config{Feed: n.FSM().Feed(), View: n.FSM().View, Encode: encodeLive, Join: joinLive, QueueLength: c.options.QueueLength})
 	m.work.Go(func() { m.hub.Run(m.ended) })
 	c.mu.Lock()
 	defer c.mu.Unlock()

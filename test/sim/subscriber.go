@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,14 @@ import (
 // Frames of simulated subscribers are lines: what happened, its event id, and, of
 // an item, key and data.
 
-func encodeLive(e *objects.Event, _ hub.Form) []byte { return encode(nil, e) }
+func encodeLive(e *objects.Event, _ hub.Form) hub.Frame {
+	b := encode(nil, e)
+	return hub.Frame{Bytes: b, Part: &hub.Part{Event: b}}
+}
+
+func joinLive(b []byte, _ string, events [][]byte) []byte {
+	return append(b, slices.Concat(events...)...)
+}
 
 func encode(b []byte, e *objects.Event) []byte {
 	what := ""
@@ -115,7 +123,7 @@ func (s *subscriber) follow(ctx context.Context, n *member) {
 	defer cancel()
 	defer context.AfterFunc(n.ended, cancel)()
 	woken := make(chan struct{}, 1)
-	q := n.hub.NewQueue("subscriber", func(bool) {
+	q := n.hub.NewQueue("subscriber", func(hub.Urgency) {
 		select {
 		case woken <- struct{}{}:
 		default:

@@ -80,7 +80,8 @@ func TestGoldenEvents(t *testing.T) {
 		for kind, types := range eventTypes {
 			for _, e := range types {
 				event := fullEvent(kind, e, 26)
-				frames[fmt.Sprintf("live-%v%s-%s", kind, suffixes[e], name)] = string(AppendEvents(nil, v, testOrigin, []objects.Event{event}, nil))
+				frame, _, _ := LiveEvent(v, testOrigin, &event)
+				frames[fmt.Sprintf("live-%v%s-%s", kind, suffixes[e], name)] = string(frame)
 			}
 		}
 		replayed := []objects.Event{

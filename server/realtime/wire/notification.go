@@ -29,9 +29,48 @@ var suffixes = [...]string{
 	objects.MessagePublished: "_message_published",
 }
 
-// AppendEvents appends the notifications of events of one object. Those of one
-// type that follow each other share one, where the version allows it. Live events
-// have no correlation, and so they are the same for all clients of a version. Data
+func eventType(e *objects.Event) string { return e.Object.Kind().String() + suffixes[e.Type] }
+
+// LiveEvent makes the notification of an event, with nothing in it that is not the same
+// for all clients of a version. Data is passed on as it is stored. Where the version
+// allows several events in one notification, kind is what they must have in common, and
+// event what AppendLiveEvents needs of this one, a part of the frame; else kind is empty.
+func LiveEvent(version Version, origin string, e *objects.Event) (frame []byte, kind string, event []byte) {
+	resources := resource.Encoder{Origin: origin, Protocol: resource.Realtime}
+	name := eventType(e)
+	payload := beginEvents(nil, version, name, nil)
+	begin := len(payload)
+	payload = appendEvent(payload, resources, e)
+	end := len(payload)
+	payload = endEvents(payload, version)
+	frame = appendNotification(nil, payload)
+	if version == Version3 {
+		return frame, "", nil
+	}
+	before := len(frame) - len(payload)
+	return frame, name, frame[before+begin : before+end]
+}
+
+// AppendLiveEvents appends the one notification of several live events of a kind.
+func AppendLiveEvents(b []byte, kind string, events [][]byte) []byte {
+	var room, tail [headerRoom]byte
+	begin, end := beginEvents(room[:0], Version4, kind, nil), endEvents(tail[:0], Version4)
+	size := len(begin) + len(events) - 1 + len(end)
+	for _, e := range events {
+		size += len(e)
+	}
+	b = append(beginMessage(b, notificationHead, size), begin...)
+	for i, e := range events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, e...)
+	}
+	return append(b, end...)
+}
+
+// AppendEvents appends the notifications of events of one object that are replayed.
+// Those of one type that follow each other share one, where the version allows it. Data
 // is passed on as it is stored.
 func AppendEvents(b []byte, version Version, origin string, events []objects.Event, correlation []byte) []byte {
 	resources := resource.Encoder{Origin: origin, Protocol: resource.Realtime}
@@ -39,7 +78,7 @@ func AppendEvents(b []byte, version Version, origin string, events []objects.Eve
 	var payload []byte
 	for len(events) > 0 {
 		t := events[0].Type
-		payload = beginEvents(payload[:0], version, events[0].Object.Kind().String()+suffixes[t], members)
+		payload = beginEvents(payload[:0], version, eventType(&events[0]), members)
 		payload = appendEvent(payload, resources, &events[0])
 		events = events[1:]
 		for version == Version4 && len(events) > 0 && events[0].Type == t && len(payload) < notificationSize {

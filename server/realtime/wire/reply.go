@@ -23,26 +23,31 @@ func NewID(prefix string) string {
 // written and to be shared. header is the JSON object without the payload's
 // size and its closing brace.
 func appendMessage(b, header, payload []byte) []byte {
+	return append(beginMessage(b, header, len(payload)), payload...)
+}
+
+// beginMessage appends what stands before a payload of so many bytes, and makes room
+// for it.
+func beginMessage(b, header []byte, payload int) []byte {
 	var tail [64]byte
 	end := tail[:0]
-	if len(payload) > 0 {
+	if payload > 0 {
 		end = append(end, `,"payload_type":"application/json"`...)
 	}
 	end = append(end, `,"payload_size":`...)
-	end = strconv.AppendInt(end, int64(len(payload)), 10)
+	end = strconv.AppendInt(end, int64(payload), 10)
 	end = append(end, '}')
 
 	var digits [20]byte
 	size := strconv.AppendInt(digits[:0], int64(len(header)+len(end)), 10)
-	length := len(magic) + len(size) + len(header) + len(end) + len(payload) + 2*len(lineEnd)
+	length := len(magic) + len(size) + len(header) + len(end) + payload + 2*len(lineEnd)
 	b = appendFrameHeader(slices.Grow(b, maxFrameHeader+length), opBinary, length)
 	b = append(b, magic...)
 	b = append(b, size...)
 	b = append(b, lineEnd...)
 	b = append(b, header...)
 	b = append(b, end...)
-	b = append(b, lineEnd...)
-	return append(b, payload...)
+	return append(b, lineEnd...)
 }
 
 // appendHead begins a header with a method and an id.
