@@ -38,7 +38,7 @@ func DialWebSocket(ctx context.Context, origin, path string, trust *tls.Config) 
 	if err != nil {
 		return nil, err
 	}
-	w := &WebSocket{conn: conn, r: bufio.NewReaderSize(conn, 1024)}
+	w := &WebSocket{conn: conn, r: bufio.NewReaderSize(conn, 8<<10)}
 	if err := w.handshake(host, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open websocket: %w", err), conn.Close())
 	}
