@@ -93,6 +93,7 @@ type Cluster struct {
 	Account auth.Account
 	Network *Network // nil without Config.Relayed
 
+	made  []*Node // all, those that a test has taken out of Nodes too
 	t     testing.TB
 	dir   string
 	env   []string
@@ -164,7 +165,7 @@ func (c *Cluster) newNode() *Node {
 		require.NoError(c.t, os.Mkdir(n.Dir, 0o700))
 		c.mount(n.Dir)
 	}
-	c.Nodes = append(c.Nodes, n)
+	c.Nodes, c.made = append(c.Nodes, n), append(c.made, n)
 	return n
 }
 
@@ -281,16 +282,23 @@ func (c *Cluster) Run(ctx context.Context, args ...string) (output string, err e
 
 // close ends every process, and looks at what they left in their logs.
 func (c *Cluster) close() {
-	for _, n := range c.Nodes {
+	for _, n := range c.made {
 		n.end()
 	}
-	for _, n := range c.Nodes {
+	for _, n := range c.made {
+		if n.cmd == nil {
+			continue
+		}
 		b, err := os.ReadFile(n.log)
 		if err != nil {
+			c.t.Errorf("%s: %v", n.ID, err)
 			continue
 		}
 		log := string(b)
-		for _, sign := range []string{"DATA RACE", "panic:", "fatal error:", "altered in memory"} {
+		for _, report := range races(log) {
+			c.t.Errorf("%s: %s", n.ID, report)
+		}
+		for _, sign := range []string{"panic:", "fatal error:", "altered in memory"} {
 			if strings.Contains(log, sign) {
 				c.t.Errorf("%s: %s", n.ID, sign)
 			}
