@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"lockstep/cluster"
 	"lockstep/fsm"
@@ -50,7 +51,28 @@ func (o opener) openOrRejoin(ctx context.Context, r *nodedir.Record) (*cluster.N
 	return o.open(ctx, r)
 }
 
+// mostMoves is how often a node takes other ports during one start: each of its two
+// may be taken, and once more between the choice and the start.
+const mostMoves = 4
+
+// open opens the node, elsewhere if somebody else has a port that it chose itself: while
+// a node is down nothing keeps its ports for it.
 func (o opener) open(ctx context.Context, r *nodedir.Record) (*cluster.Node, error) {
+	for range mostMoves {
+		node, err := o.openAt(ctx, r)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return node, err
+		}
+		left, moving := o.enroller.LeaveTakenPorts(r)
+		if moving != nil || !left {
+			return nil, errors.Join(err, moving)
+		}
+	}
+	return o.openAt(ctx, r)
+}
+
+// openAt opens the node where its record says that it listens.
+func (o opener) openAt(ctx context.Context, r *nodedir.Record) (*cluster.Node, error) {
 	config, err := enrol.ClusterConfig(r)
 	if err != nil {
 		return nil, err

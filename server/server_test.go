@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -228,6 +230,49 @@ func TestWaitingNodeJoinsAndLeaves(t *testing.T) {
 	again, err := New(Config{DataDir: dir, HTTPAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	require.ErrorIs(t, again.Run(t.Context()), cluster.ErrLeft)
+	require.NoError(t, first.end(t))
+}
+
+// While a node is down somebody else may take its ports. In place of those that it chose
+// itself it chooses others, by which the other nodes find it; those that it was told it
+// insists on.
+func TestNodeWhosePortsAreTakenTakesOthers(t *testing.T) {
+	first := start(t, Config{DataDir: dataDir(t), NodeID: "first", Bootstrap: true, Account: testAccount})
+	first.untilReady(t)
+	config := Config{DataDir: dataDir(t), NodeID: "second", Join: first.url, Account: testAccount}
+	second := start(t, config)
+	votes := func() bool {
+		s, err := first.Status(t.Context())
+		if err != nil {
+			return false
+		}
+		n, ok := s.Find("second")
+		return ok && n.Votes() && second.Ready(t.Context()) == nil
+	}
+	require.Eventually(t, votes, 20*time.Second, 50*time.Millisecond)
+	require.NoError(t, second.end(t))
+	before, err := nodedir.Load(config.DataDir)
+	require.NoError(t, err)
+	for _, taken := range []string{before.InternalAddr, before.GossipAddr} {
+		l, err := net.Listen("tcp", taken)
+		require.NoError(t, err)
+		defer l.Close()
+	}
+
+	second = start(t, config)
+	require.Eventually(t, votes, 20*time.Second, 50*time.Millisecond)
+	after, err := nodedir.Load(config.DataDir)
+	require.NoError(t, err)
+	require.NotEqual(t, before.InternalAddr, after.InternalAddr)
+	require.NotEqual(t, before.GossipAddr, after.GossipAddr)
+	require.Equal(t, before.ID, after.ID)
+	require.NoError(t, second.end(t))
+
+	config.InternalAddr = before.InternalAddr
+	config.HTTPAddr, config.Logger = "127.0.0.1:0", slog.New(slog.DiscardHandler)
+	told, err := New(config)
+	require.NoError(t, err)
+	require.ErrorIs(t, told.Run(t.Context()), syscall.EADDRINUSE)
 	require.NoError(t, first.end(t))
 }
 

@@ -113,7 +113,7 @@ func (s *nodeSettings) define() {
 	f.StringVar(&s.AdminAddr, "admin-addr", "", "HOST:PORT for operators and nodes that join: /healthz, /readyz, /metrics and /cluster/ are there only (default: where clients connect)")
 	f.StringVar(&s.MetricsAddr, "metrics-addr", "", "HOST:PORT where /metrics is and nothing else, without TLS; it is nowhere else then (default: where operators are)")
 	f.BoolVar(&s.console, "console", true, "serve the console, a web page for people who have an API key, at /console/ (where operators are served: docs/console.md)")
-	f.StringVar(&s.InternalAddr, "internal-addr", "127.0.0.1:0", "HOST:PORT for the other nodes; port 0: a free one, chosen once and kept")
+	f.StringVar(&s.InternalAddr, "internal-addr", "127.0.0.1:0", "HOST:PORT for the other nodes; port 0: a free one, chosen once and kept as long as nobody else has it")
 	f.StringVar(&s.GossipAddr, "gossip-addr", "127.0.0.1:0", "HOST:PORT for gossip, TCP and UDP; port 0 likewise")
 	f.StringVar(&s.Advertise, "advertise", "", "host by which clients and other nodes reach this one, where the addresses above do not say it")
 	f.StringSliceVar(&s.Seeds, "seed", nil, "gossip HOST:PORT of other nodes to look for besides those remembered, for when all have moved; at most 16")

@@ -89,7 +89,7 @@ func (e Enroller) refuseSecondCluster(ctx context.Context, addr string) error {
 	if seed := answering(ctx, e.Seeds, wait); seed != "" {
 		return e.secondCluster("a node of a cluster answers at the seed " + seed)
 	}
-	if _, port, err := net.SplitHostPort(e.InternalAddr); err != nil || port == "0" {
+	if chosen(e.InternalAddr) {
 		return nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)

@@ -34,8 +34,9 @@ type Enroller struct {
 	NodeID  string       // empty: as in the record, or made up
 	Account auth.Account // of the cluster to make or to join; none: made up for a new one
 
-	// InternalAddr and GossipAddr are what the node listens on; port 0 is one that
-	// is chosen once. Advertise returns the address by which others reach one of these.
+	// InternalAddr and GossipAddr are what the node listens on; port 0 is one that is
+	// chosen once, and again only when somebody else has it. Advertise returns the
+	// address by which others reach one of these.
 	InternalAddr string
 	GossipAddr   string
 	Advertise    func(addr string) string
@@ -93,6 +94,31 @@ func (e Enroller) Identify(httpURL, adminURL string) (*nodedir.Record, error) {
 	return r, r.Save(e.Dir)
 }
 
+// LeaveTakenPorts chooses other ports in the place of those that the node chose itself
+// and that somebody else has taken meanwhile, and reports whether there were any. Ports
+// that it was told are the operator's to free.
+func (e Enroller) LeaveTakenPorts(r *nodedir.Record) (bool, error) {
+	left := false
+	for _, port := range []struct {
+		name, configured string
+		kept             *string
+	}{{"internal", e.InternalAddr, &r.InternalAddr}, {"gossip", e.GossipAddr, &r.GossipAddr}} {
+		if !chosen(port.configured) || nodedir.Free(*port.kept) {
+			continue
+		}
+		other, err := nodedir.FixPort(port.configured)
+		if err != nil {
+			return false, fmt.Errorf("%s address: %w", port.name, err)
+		}
+		e.Logger.Warn("somebody else has this node's port, it takes another one", "port", port.name, "taken", *port.kept, "chosen", other)
+		*port.kept, left = other, true
+	}
+	if !left {
+		return false, nil
+	}
+	return true, r.Save(e.Dir)
+}
+
 // newRecord makes up what is not given.
 func newRecord(id string, account auth.Account) *nodedir.Record {
 	if account == (auth.Account{}) {
@@ -111,10 +137,16 @@ func otherNode(kept, given string) error {
 // keepAddr prefers an address that names its port, then the one that was kept,
 // and chooses a free port otherwise.
 func keepAddr(configured, kept string) (string, error) {
-	if _, port, err := net.SplitHostPort(configured); err != nil || port != "0" || kept == "" {
-		return nodedir.FixPort(configured)
+	if chosen(configured) && kept != "" {
+		return kept, nil
 	}
-	return kept, nil
+	return nodedir.FixPort(configured)
+}
+
+// chosen reports whether the node itself chooses the port of an address.
+func chosen(configured string) bool {
+	_, port, err := net.SplitHostPort(configured)
+	return err == nil && port == "0"
 }
 
 // Enter makes the node belong to a cluster: a new one, or that of the member that

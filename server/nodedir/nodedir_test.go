@@ -85,9 +85,15 @@ func TestFixPort(t *testing.T) {
 
 	chosen, err := nodedir.FixPort("127.0.0.1:0")
 	require.NoError(t, err)
+	require.True(t, nodedir.Free(chosen))
 	l, err := net.Listen("tcp", chosen)
 	require.NoError(t, err)
+	require.False(t, nodedir.Free(chosen))
 	require.NoError(t, l.Close())
+	p, err := net.ListenPacket("udp", chosen)
+	require.NoError(t, err)
+	require.False(t, nodedir.Free(chosen))
+	require.NoError(t, p.Close())
 
 	_, err = nodedir.FixPort("no port")
 	require.Error(t, err)

@@ -17,44 +17,33 @@ const (
 
 var errNoPort = errors.New("no free port was found")
 
-// FreePorts returns n consecutive ports of a host, free for TCP and UDP at this
-// moment.
-func FreePorts(host string, n int) (first int, err error) {
-	for range 1000 {
-		first := firstPort + rand.IntN(lastPort-firstPort-n)
-		if allFree(host, first, n) {
-			return first, nil
-		}
-	}
-	return 0, errNoPort
-}
-
-func allFree(host string, first, n int) bool {
-	for port := first; port < first+n; port++ {
-		addr := net.JoinHostPort(host, strconv.Itoa(port))
-		tcp, err := net.Listen("tcp", addr)
-		if err != nil {
-			return false
-		}
-		tcp.Close()
-		udp, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			return false
-		}
-		udp.Close()
-	}
-	return true
-}
-
-// FixPort returns addr (host:port) with a free port in the place of port 0.
+// FixPort returns addr (host:port) with a port that is free at this moment in the place
+// of port 0.
 func FixPort(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || port != "0" {
 		return addr, err
 	}
-	free, err := FreePorts(host, 1)
-	if err != nil {
-		return "", err
+	for range 1000 {
+		chosen := net.JoinHostPort(host, strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort+1)))
+		if Free(chosen) {
+			return chosen, nil
+		}
 	}
-	return net.JoinHostPort(host, strconv.Itoa(free)), nil
+	return "", errNoPort
+}
+
+// Free reports whether nobody listens on addr (host:port), neither for TCP nor for UDP.
+func Free(addr string) bool {
+	tcp, err := net.Listen("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer tcp.Close()
+	udp, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return false
+	}
+	udp.Close()
+	return true
 }
