@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/cmd/lockstep/internal/migrate"
-	"lockstep/server/nodedir"
+	"lockstep/test/ports"
 )
 
 func TestStrangersHoldAFewConnectionsOfAMirror(t *testing.T) {
-	port, err := nodedir.FreePorts("127.0.0.1", 1)
+	port, err := ports.Take(1)
 	require.NoError(t, err)
 	h := &hooks{listen: fmt.Sprintf("127.0.0.1:%d", port)}
 	stop, err := h.start(t.Context(), &migrate.Mirror{})

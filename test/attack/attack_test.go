@@ -23,8 +23,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 func TestMain(m *testing.M) {
@@ -128,7 +128,7 @@ func (e entry) run(t *testing.T) {
 }
 
 func freeAddress(t *testing.T) string {
-	port, err := nodedir.FreePorts("127.0.0.1", 1)
+	port, err := ports.Take(1)
 	require.NoError(t, err)
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 var backupPage = filepath.Join("..", "..", "docs", "backup.md")
@@ -58,7 +58,7 @@ func TestBackupPageRuns(t *testing.T) {
 // due, if it makes any.
 func untilReady(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	port, err := nodedir.FreePorts("127.0.0.1", 1)
+	port, err := ports.Take(1)
 	require.NoError(t, err)
 	cmd.Args = append(cmd.Args, "--http-port", fmt.Sprint(port))
 	require.NoError(t, cmd.Start())

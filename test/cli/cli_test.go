@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lockstep/server/certificate"
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
@@ -42,7 +42,7 @@ func runScripts(t *testing.T, c *harness.Cluster, dir string) {
 		testscript.Run(t, testscript.Params{
 			Dir: dir,
 			Setup: func(e *testscript.Env) error {
-				port, err := nodedir.FreePorts("127.0.0.1", 1)
+				port, err := ports.Take(1)
 				if err != nil {
 					return err
 				}

@@ -17,8 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 var emulatorPage = filepath.Join("..", "..", "docs", "emulator.md")
@@ -53,7 +53,7 @@ const emulatorToken = "emulatorAuthTokenIsNoSecret00001"
 // emptyMachine returns an empty directory, and a URL with a free port.
 func emptyMachine(t *testing.T) (dir, url string) {
 	t.Helper()
-	port, err := nodedir.FreePorts("127.0.0.1", 1)
+	port, err := ports.Take(1)
 	require.NoError(t, err)
 	return t.TempDir(), fmt.Sprintf("http://127.0.0.1:%d", port)
 }

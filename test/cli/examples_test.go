@@ -20,8 +20,8 @@ import (
 
 	"lockstep/server/admin"
 	"lockstep/server/certificate"
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 // notHere are the commands whose examples need more than one machine or node, and
@@ -216,7 +216,7 @@ func (e *examples) run(name, line string) {
 // for, and stops it.
 func (e *examples) untilStopped(cmd *exec.Cmd, line string) {
 	t := e.t
-	port, err := nodedir.FreePorts("127.0.0.1", 1)
+	port, err := ports.Take(1)
 	require.NoError(t, err)
 	cmd.Env = append(slices.Clone(e.env), fmt.Sprintf("LOCKSTEP_HTTP_PORT=%d", port))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -16,8 +16,8 @@ import (
 
 	"lockstep/server/admin"
 	"lockstep/server/auth"
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 // pods are nodes as docs/deploy/kubernetes has them: all are started in the same way,
@@ -47,7 +47,7 @@ func newPods(t *testing.T) *pods {
 	p.settings = filepath.Join(p.dir, "lockstep.yaml")
 	var urls []string
 	for i := range 3 {
-		port, err := nodedir.FreePorts("127.0.0.1", 3)
+		port, err := ports.Take(3)
 		require.NoError(t, err)
 		p.all = append(p.all, &pod{pods: p, name: fmt.Sprintf("lockstep-%d", i), port: port})
 		urls = append(urls, p.all[i].url())

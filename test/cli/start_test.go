@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 // The part of docs/getting-started.md about one machine, as it stands: what is pasted
@@ -28,7 +28,7 @@ func TestGettingStartedRuns(t *testing.T) {
 	require.NoError(t, err)
 	page, _, found := strings.Cut(string(text), "\n## Three machines")
 	require.True(t, found)
-	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	port, err := ports.Take(3)
 	require.NoError(t, err)
 	for i := range 3 {
 		page = strings.ReplaceAll(page, fmt.Sprintf("127.0.0.1:%d", 8080+i), fmt.Sprintf("127.0.0.1:%d", port+i))

@@ -20,6 +20,7 @@ import (
 	"lockstep/server/nodedir"
 	"lockstep/test/devenv"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 // devRun is a running `lockstep dev`.
@@ -89,7 +90,7 @@ func (d *devRun) env() devenv.Env {
 // All three nodes are reached with TLS: by their own directories, by the cluster's, and
 // by those who believe its authority.
 func TestDevServesTLS(t *testing.T) {
-	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	port, err := ports.Take(3)
 	require.NoError(t, err)
 	d := startDev(t, t.TempDir(), port, "--tls")
 	env := d.env()
@@ -114,7 +115,7 @@ func TestDevServesTLS(t *testing.T) {
 }
 
 func TestDevSecondStartKeepsData(t *testing.T) {
-	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	port, err := ports.Take(3)
 	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "dev with 'odd' name")
 	d := startDev(t, dir, port)

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"syscall"
 
-	"lockstep/server/nodedir"
 	"lockstep/test/devenv"
+	"lockstep/test/ports"
 )
 
 // devCluster is a running `lockstep dev`.
@@ -29,7 +29,7 @@ func startCluster(ctx context.Context, binary, dataDir string) (*devCluster, err
 	if err != nil {
 		return nil, err
 	}
-	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	port, err := ports.Take(3)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 
 	"lockstep/server/admin"
 	"lockstep/server/auth"
-	"lockstep/server/nodedir"
+	"lockstep/test/ports"
 )
 
 // binary is the program under test, built by Main.
@@ -146,7 +146,7 @@ func (c *Cluster) Add(through *Node, args ...string) *Node {
 
 func (c *Cluster) newNode() *Node {
 	c.t.Helper()
-	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	port, err := ports.Take(3)
 	require.NoError(c.t, err)
 	id := fmt.Sprintf("n%d", len(c.Nodes)+1)
 	n := &Node{ID: id, Dir: filepath.Join(c.dir, id), URL: fmt.Sprintf("http://127.0.0.1:%d", port), cluster: c, port: port}

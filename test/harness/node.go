@@ -17,6 +17,7 @@ import (
 
 	"lockstep/server/admin"
 	"lockstep/server/nodedir"
+	"lockstep/test/ports"
 )
 
 // Node is one process of a cluster.
@@ -128,7 +129,7 @@ func (n *Node) Place() Place {
 // NewPlace returns one that is free.
 func (c *Cluster) NewPlace() Place {
 	c.t.Helper()
-	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	port, err := ports.Take(3)
 	require.NoError(c.t, err)
 	return Place{port, fmt.Sprintf("127.0.0.1:%d", port+1), fmt.Sprintf("127.0.0.1:%d", port+2)}
 }

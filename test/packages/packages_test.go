@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"lockstep/server/nodedir"
+	"lockstep/test/ports"
 )
 
 const version = "v0.9.0"
@@ -224,7 +224,7 @@ func TestDebianPackage(t *testing.T) {
 // runNode has what the unit starts run while f does, and stop as systemd stops it.
 func (m machine) runNode(start string, f func()) {
 	m.t.Helper()
-	port, err := nodedir.FreePorts("127.0.0.1", 1)
+	port, err := ports.Take(1)
 	require.NoError(m.t, err)
 	cmd := m.command("exec " + asNode(start))
 	cmd.Env = append(cmd.Env, fmt.Sprintf("LOCKSTEP_HTTP_PORT=%d", port))

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"lockstep/server/nodedir"
 	"lockstep/test/harness"
+	"lockstep/test/ports"
 )
 
 // The goal: from bare machines to three nodes with TLS and a first live update.
@@ -41,7 +41,7 @@ func TestThreeMachinesWithTLS(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(commands), mostCommands)
 
-	port, err := nodedir.FreePorts("127.0.0.1", 3)
+	port, err := ports.Take(3)
 	require.NoError(t, err)
 	real := strings.NewReplacer("10.0.0.", "127.0.0.", ":8080", fmt.Sprintf(":%d", port), ":7000", fmt.Sprintf(":%d", port+1), ":7001", fmt.Sprintf(":%d", port+2),
 		"http-addr: 0.0.0.0\n", fmt.Sprintf("http-port: %d\n", port), // each address is one machine's

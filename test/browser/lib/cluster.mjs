@@ -95,10 +95,11 @@ export async function untilItSays(child, text, ms) {
   return said;
 }
 
-// The ports are below those that the system gives to outgoing connections.
+// The ports are below those that nodes choose for themselves, and those that the system
+// gives to outgoing connections.
 async function threeFreePorts() {
   for (let tries = 0; tries < 50; tries++) {
-    const first = 20_000 + Math.floor(Math.random() * 10_000);
+    const first = 10_000 + Math.floor(Math.random() * 9_998);
     const free = await Promise.all([first, first + 1, first + 2].map(isFree));
     if (free.every(Boolean)) return String(first);
   }
