@@ -2,12 +2,9 @@ package fsm
 
 import (
 	"bufio"
-	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"sync"
 
@@ -78,7 +75,6 @@ const (
 type recordReader struct {
 	r       io.Reader
 	rest    []byte // of the stretch before, the beginning of a record
-	sum     hash.Hash
 	records uint64
 
 	read  chan *stretch // which may still be decoded; closed when there are no more
@@ -88,7 +84,7 @@ type recordReader struct {
 
 func newRecordReader(r io.Reader) *recordReader {
 	read := &recordReader{
-		r: r, sum: sha256.New(),
+		r:    r,
 		read: make(chan *stretch, stretches), used: make(chan *stretch, stretches), ended: make(chan struct{}),
 	}
 	for range stretches {
@@ -166,7 +162,6 @@ func (r *recordReader) fill(s *stretch) (last bool, err error) {
 			break
 		}
 		if x.is == recordTrailer {
-			r.sum.Write(all[:begin])
 			return true, r.compare(all[x.begin:x.end])
 		}
 		s.records = append(s.records, x)
@@ -176,7 +171,6 @@ func (r *recordReader) fill(s *stretch) (last bool, err error) {
 	if err != nil {
 		return false, io.ErrUnexpectedEOF
 	}
-	r.sum.Write(all[:begin])
 	r.rest = all[begin:] // which nobody writes to before the next stretch is filled
 	return false, nil
 }
@@ -205,8 +199,8 @@ func (r *recordReader) compare(record []byte) error {
 	if err := decoding.Unmarshal(record, &end); err != nil {
 		return err
 	}
-	if end.Records != r.records || !bytes.Equal(end.Sum, r.sum.Sum(nil)) {
-		return errors.New("checksum does not match")
+	if end.Records != r.records {
+		return fmt.Errorf("%d records of %d", r.records, end.Records)
 	}
 	return nil
 }

@@ -3,11 +3,9 @@ package fsm
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"sync"
 
@@ -16,8 +14,12 @@ import (
 
 // A snapshot is the magic, the format level of the state as a varint, then one
 // zstd stream of records: a type byte, the length as a varint, the record in CBOR.
-// The last record is the trailer: the number of records before it and their
-// SHA-256. Equal states give equal bytes.
+// The last record is the trailer, the number of records before it. Equal states give
+// equal bytes.
+//
+// That it is what was written shows by the checksum of the zstd stream, and by the sum
+// of the state (see View.sum). Whoever keeps it has a checksum besides: raft's store of
+// the file, and a backup of all of it.
 var snapshotMagic = []byte("LOCKSTEP")
 
 // recordType numbers the records of a snapshot: never reuse a number.
@@ -53,8 +55,7 @@ const maxRecord = 1 << 20
 var ErrSnapshot = errors.New("fsm: not a snapshot this version can read")
 
 type trailer struct {
-	Records uint64 `cbor:"1,keyasint"`
-	Sum     []byte `cbor:"2,keyasint"`
+	Records uint64 `cbor:"1,keyasint"` // 2 was their SHA-256
 }
 
 // WriteSnapshot writes the present state, the dedup window included, in the
@@ -113,7 +114,7 @@ func writeSnapshot(w io.Writer, v *View, windows []storedWindow) error {
 // writeRecords writes the records of a state, the trailer last, unless they are
 // not what was put there.
 func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
-	rw, all := &recordWriter{w: w, sum: sha256.New()}, hash64(0)
+	rw, all := &recordWriter{w: w}, hash64(0)
 	rw.write(recordMeta, v.meta)
 	writeAll(rw, recordService, v.services, &all)
 	writeAll(rw, recordObject, v.objects, &all)
@@ -140,7 +141,7 @@ func writeRecords(w io.Writer, v *View, windows []storedWindow) error {
 			rw.write(recordChunk, ch.stored())
 		}
 	}
-	rw.write(recordTrailer, trailer{Records: rw.records, Sum: rw.sum.Sum(nil)})
+	rw.write(recordTrailer, trailer{Records: rw.records})
 	return rw.err
 }
 
@@ -155,7 +156,6 @@ func writeAll[T any](w *recordWriter, t recordType, records *table[T], all *hash
 
 type recordWriter struct {
 	w       io.Writer
-	sum     hash.Hash
 	records uint64
 	head    []byte
 	buf     []byte
@@ -171,7 +171,6 @@ func (w *recordWriter) write(t recordType, x any) {
 	}
 	w.head = binary.AppendUvarint(append(w.head[:0], byte(t)), uint64(len(w.buf)))
 	for _, part := range [][]byte{w.head, w.buf} {
-		w.sum.Write(part)
 		if _, w.err = w.w.Write(part); w.err != nil {
 			return
 		}
