@@ -90,7 +90,11 @@ func (b *backlog) compact() {
 	switch waste := len(b.entries) - b.length; {
 	case b.length == 0:
 		if b.first != nil {
-			clear(b.first[:])
+			used := len(b.first) // entries have left it, and copies of them are there
+			if cap(b.entries) == len(b.first) {
+				used = len(b.entries)
+			}
+			clear(b.first[:used])
 			spare.Put(b.first)
 		}
 		*b = backlog{}

@@ -38,9 +38,9 @@ type writers struct {
 }
 
 const (
-	// eventGap delays an event by at most so much: hardly more than a frame of a
-	// screen, and some times as long as it takes to write to a thousand clients.
-	eventGap = 20 * time.Millisecond
+	// eventGap delays an event by at most so much: less than two frames of a screen,
+	// and some times as long as it takes to write to a thousand clients.
+	eventGap = 30 * time.Millisecond
 
 	// crowd is how many clients stand in line before events gather: fewer are
 	// written to in less time than it would save.
