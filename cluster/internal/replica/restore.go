@@ -8,11 +8,10 @@ import (
 	"lockstep/cluster/internal/lifetime"
 )
 
-// restorePercent is the garbage collector's share of memory (GOGC) while a state is
-// restored: nearly all that is made then stays, so that collecting finds nothing and
-// takes half of the processors from those who read. The limit of the runtime's memory
-// holds as ever.
-const restorePercent = 400
+// off is the garbage collector's share of memory (GOGC) while a state is restored:
+// nearly all that is made then stays, so that collecting finds nothing and takes the
+// processors from those who read. The limit of the runtime's memory holds as ever.
+const off = -1
 
 // restoring are the states that are restored in this process at this time.
 var restoring struct {
@@ -21,19 +20,16 @@ var restoring struct {
 	before int // the collector's share when nothing is restored
 }
 
-// calm is for how long the collector stays patient once a state is there: to look
-// through all of it is the last thing to do while the node catches up with the log.
+// calm is for how long nothing is collected once a state is there: to look through all
+// of it is the last thing to do while the node catches up with the log.
 const calm = time.Second
 
-// patience has the collector be patient until end is called.
+// patience has the collector wait until end is called.
 func patience() (end func()) {
 	restoring.Lock()
 	defer restoring.Unlock()
 	if restoring.count++; restoring.count == 1 {
-		restoring.before = debug.SetGCPercent(restorePercent)
-		if restoring.before < 0 || restoring.before > restorePercent { // the user's will
-			debug.SetGCPercent(restoring.before)
-		}
+		restoring.before = debug.SetGCPercent(off)
 	}
 	return func() {
 		restoring.Lock()
@@ -44,7 +40,7 @@ func patience() (end func()) {
 	}
 }
 
-// patiently calls restore while the collector is patient, which it stays for a moment.
+// patiently calls restore while the collector waits, as it does for a moment behind it.
 func patiently(life *lifetime.Lifetime, restore func() error) error {
 	end := patience()
 	defer func() {
