@@ -22,7 +22,7 @@ type Emulator struct {
 	Serving func(url string)
 
 	resets chan chan<- struct{} // each is closed when that was done
-	over   chan struct{}        // closed when it begins anew no more
+	over   <-chan struct{}      // closed when it begins anew no more
 }
 
 // errReset ends a node whose emulator begins anew.
@@ -45,9 +45,12 @@ func (e *Emulator) validate(c Config, fault func(format string, args ...any)) {
 
 // emulate runs one node in memory after the other until ctx ends.
 func (s *Server) emulate(ctx context.Context, l *listener) error {
+	// It is over as soon as it is to stop: a node that stops waits for the requests under
+	// way, which must not wait for one that comes after it.
+	running, stop := context.WithCancel(ctx)
+	defer stop()
 	e := s.config.Emulator
-	e.resets, e.over = make(chan chan<- struct{}), make(chan struct{})
-	defer close(e.over)
+	e.resets, e.over = make(chan chan<- struct{}), running.Done()
 	done := func() { e.Serving(l.url) }
 	for {
 		n, err := s.beginInMemory(ctx, l)

@@ -1,8 +1,11 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"lockstep/objects"
 	"lockstep/server/admin"
 	"lockstep/server/limits"
 )
@@ -71,6 +75,42 @@ func TestEmulatorBeginsAnew(t *testing.T) {
 	stop()
 	require.NoError(t, <-ended)
 	resets.Wait()
+}
+
+// While an emulator that is to stop waits for its clients, it begins no more anew.
+func TestEmulatorThatStopsIsNotReset(t *testing.T) {
+	c, serving := emulatorConfig(), make(chan string, 1)
+	c.Emulator.Serving = func(url string) { serving <- url }
+	s, err := New(c)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	client, err := net.Dial("tcp", strings.TrimPrefix(<-serving, "http://"))
+	require.NoError(t, err)
+	defer client.Close()
+	request, err := http.NewRequest(http.MethodPost, "http://a/v1/Services", nil)
+	require.NoError(t, err)
+	request.SetBasicAuth(testAccount.SID, testAccount.AuthToken)
+	_, err = io.WriteString(client, "POST /v1/Services HTTP/1.1\r\nHost: a\r\nAuthorization: "+request.Header.Get("Authorization")+
+		"\r\nContent-Type: application/x-www-form-urlencoded\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+	require.NoError(t, err)
+	answers := bufio.NewReader(client)
+	line, err := answers.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue", "the request is under way")
+
+	stop()
+	waiting, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	require.ErrorIs(t, c.Emulator.reset(waiting), objects.ErrUnavailable)
+	_, err = io.WriteString(client, "x")
+	require.NoError(t, err)
+	require.NoError(t, <-ended)
+	rest, err := io.ReadAll(answers)
+	require.NoError(t, err)
+	require.Contains(t, string(rest), "HTTP/1.1 201 Created")
 }
 
 func TestEmulatorRefusesWhatItCannotKeep(t *testing.T) {
