@@ -27,6 +27,9 @@ const (
 	asideDirectory   = "raft.aside"
 	logFile          = "log.db"
 	unfinishedSuffix = ".tmp"
+
+	// initialMap is how many bytes of addresses the log's file is given at once.
+	initialMap = 512 << 20
 )
 
 // stores are a node's durable state.
@@ -126,6 +129,8 @@ func boltOptions() *bbolt.Options {
 		Timeout:        lockTimeout, // a second process fails in place of waiting
 		NoFreelistSync: true,        // one write less for each commit
 		FreelistType:   bbolt.FreelistMapType,
+		// Each time that the file outgrows what is mapped all readers wait.
+		InitialMmapSize: initialMap,
 	}
 }
 
