@@ -26,18 +26,24 @@ func emulatorConfig() Config {
 	}
 }
 
-// Those who reset it at the same time are answered when it has begun anew, and its key
-// is there each time; one that stops meanwhile answers, too.
-func TestEmulatorBeginsAnew(t *testing.T) {
+// emulate runs an emulator until stop is called. ended has then what became of it.
+func emulate(t *testing.T) (c Config, url string, stop func(), ended <-chan error) {
+	t.Helper()
 	c, serving := emulatorConfig(), make(chan string, 1)
 	c.Emulator.Serving = func(url string) { serving <- url }
 	s, err := New(c)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	return c, <-serving, stop, done
+}
+
+// Those who reset it at the same time are answered when it has begun anew, and its key
+// is there each time; one that stops meanwhile answers, too.
+func TestEmulatorBeginsAnew(t *testing.T) {
+	c, url, stop, ended := emulate(t)
 	defer http.DefaultClient.CloseIdleConnections()
-	url := <-serving
 	client := &admin.Client{URLs: []string{url}, AccountSID: testAccount.SID, AuthToken: testAccount.AuthToken}
 	made, err := client.CreateKey(t.Context(), admin.NewKey{})
 	require.NoError(t, err)
@@ -79,15 +85,8 @@ func TestEmulatorBeginsAnew(t *testing.T) {
 
 // While an emulator that is to stop waits for its clients, it begins no more anew.
 func TestEmulatorThatStopsIsNotReset(t *testing.T) {
-	c, serving := emulatorConfig(), make(chan string, 1)
-	c.Emulator.Serving = func(url string) { serving <- url }
-	s, err := New(c)
-	require.NoError(t, err)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	client, err := net.Dial("tcp", strings.TrimPrefix(<-serving, "http://"))
+	c, url, stop, ended := emulate(t)
+	client, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
 	defer client.Close()
 	request, err := http.NewRequest(http.MethodPost, "http://a/v1/Services", nil)
